@@ -1,0 +1,1 @@
+"""Carillon: a job scheduler service that keeps its promises."""

@@ -1,0 +1,1 @@
+"""THE LOOPS: the scheduler, the worker and what keeps their promises."""

@@ -1,0 +1,149 @@
+"""The executor: takes one started attempt through delivery, decision and record."""
+
+import asyncio
+import random
+from dataclasses import dataclass
+from enum import StrEnum
+
+import structlog
+
+from app.errors import UnavailableError
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
+from app.models.job import Job
+from app.models.outcome import Failure, Outcome
+from app.policies.retry import CUT_BY_SHUTDOWN, Decision, decide
+from app.repositories.leases import Lease, LeaseRepository, Settlement
+from app.targets.registry import Targets
+from app.targets.target import Delivery
+
+_log = structlog.get_logger(__name__)
+
+_DEADLINE_GRACE_SECONDS = 0.5
+"""A target keeps its own deadline; one that does not is cut this much later (promise: 1 s)."""
+
+_SETTLE_RETRY_SECONDS = 0.25
+
+
+class Cut(StrEnum):
+    """Why a running attempt is cut."""
+
+    CANCEL = "cancel"
+    """Somebody asked for it."""
+    LEASE_LOST = "lease_lost"
+    """Another process may run it now: nothing more is written."""
+    SHUTDOWN = "shutdown"
+    """The process stops: the execution goes back to the queue."""
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """One attempt while it runs in this process."""
+
+    execution: Execution
+    job: Job
+    attempt: int
+    cut_by: Cut | None = None
+    delivery: "asyncio.Task[Outcome] | None" = None
+
+    @property
+    def lease(self) -> Lease:
+        return Lease(self.execution.id, self.execution.lease_token)
+
+    def cut(self, reason: Cut) -> None:
+        """Stop the delivery. A lost lease overrides other reasons; otherwise the first stands."""
+        if self.cut_by is None or reason is Cut.LEASE_LOST:
+            self.cut_by = reason
+        if self.delivery is not None:
+            self.delivery.cancel()
+
+
+class Executor:
+    """Runs attempts, any number at once."""
+
+    def __init__(
+        self, *, leases: LeaseRepository, targets: Targets, randomness: random.Random
+    ) -> None:
+        self._leases = leases
+        self._targets = targets
+        self._random = randomness
+
+    async def run(self, run: Run) -> ExecutionStatus | None:
+        """Deliver, decide, record. Returns the recorded status, or None if the lease was lost."""
+        outcome = await self._deliver(run)
+        earlier = run.execution.attempts[: run.attempt - 1]
+        decision = decide(outcome, run.job.retry, earlier=earlier, chance=self._random.random())
+        if not await self._settle(run, outcome, decision):
+            _log.warning("result_dropped", **_ids(run), outcome=outcome.outcome)
+            return None
+        _log.info("attempt_finished", **_ids(run), **_facts(outcome), status=decision.status)
+        return decision.status
+
+    async def _deliver(self, run: Run) -> Outcome:
+        """The target's outcome, or the one that a cut, a deadline or a bug comes to."""
+        if run.cut_by is not None:
+            return _outcome_of(run.cut_by)
+        delivery = asyncio.ensure_future(self._targets.deliver(run.job.target, _delivery(run)))
+        run.delivery = delivery
+        limit = run.job.timeout_seconds + _DEADLINE_GRACE_SECONDS
+        done, _ = await asyncio.wait({delivery}, timeout=limit)
+        if not done:
+            delivery.cancel()
+            await asyncio.wait({delivery})
+            return Outcome(
+                AttemptOutcome.TIMED_OUT, Failure.TIMEOUT, f"no end after {limit:g} seconds"
+            )
+        try:
+            return delivery.result()
+        except asyncio.CancelledError:
+            return _outcome_of(run.cut_by or Cut.SHUTDOWN)
+        except Exception:  # a bug in a target is that attempt's failure, not the service's
+            _log.exception("target_failed", **_ids(run))
+            return Outcome(AttemptOutcome.FAILED, Failure.BUG, "internal error in the target")
+
+    async def _settle(self, run: Run, outcome: Outcome, decision: Decision) -> bool:
+        """Record the end; through an outage as long as the lease holds."""
+        settlement = Settlement(
+            lease=run.lease,
+            status=decision.status,
+            attempt=run.attempt,
+            outcome=outcome,
+            delay=decision.delay,
+        )
+        while run.cut_by is not Cut.LEASE_LOST:
+            try:
+                return (await self._leases.settle([settlement]))[0]
+            except UnavailableError:
+                await asyncio.sleep(_SETTLE_RETRY_SECONDS)
+        return False
+
+
+def _outcome_of(cut: Cut) -> Outcome:
+    match cut:
+        case Cut.CANCEL:
+            return Outcome(AttemptOutcome.CANCELLED, error="cancelled")
+        case Cut.LEASE_LOST | Cut.SHUTDOWN:
+            return CUT_BY_SHUTDOWN
+
+
+def _delivery(run: Run) -> Delivery:
+    execution, job = run.execution, run.job
+    return Delivery(
+        execution_id=execution.id,
+        job_id=job.id,
+        job_name=job.name,
+        kind=execution.kind,
+        scheduled_for=execution.scheduled_for,
+        attempt=run.attempt,
+        parameters=job.parameters if execution.parameters is None else execution.parameters,
+        timeout=job.timeout,
+    )
+
+
+def _ids(run: Run) -> dict[str, object]:
+    return {"execution_id": run.execution.id, "job_id": run.job.id, "attempt": run.attempt}
+
+
+def _facts(outcome: Outcome) -> dict[str, object]:
+    status = outcome.response.status if outcome.response else None
+    facts = {"outcome": outcome.outcome, "error": outcome.error, "response_status": status}
+    return {name: value for name, value in facts.items() if value is not None}

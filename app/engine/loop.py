@@ -1,0 +1,85 @@
+"""Loop: what every loop of the engine shares. It alone knows waiting, backing off and stopping."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+import structlog
+
+from app.clock import Clock
+from app.errors import UnavailableError
+
+_log = structlog.get_logger(__name__)
+
+AT_ONCE = timedelta(0)
+"""What a tick returns while more work waits."""
+
+_FIRST_BACKOFF = timedelta(milliseconds=100)
+_LONGEST_BACKOFF = timedelta(seconds=5)
+
+
+class Loop:
+    """Calls `tick` again and again; a tick is one round and returns how long it may rest.
+
+    `wake` ends a rest early. A failing tick never ends the loop: it is logged and tried again,
+    after 0.1 s at first and at most 5 s.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tick: Callable[[], Awaitable[timedelta]],
+        *,
+        clock: Clock,
+        wake: asyncio.Event | None = None,
+    ) -> None:
+        self.name = name
+        self._tick = tick
+        self._clock = clock
+        self._wake = wake or asyncio.Event()
+        self._stopping = False
+        self._backoff = AT_ONCE
+        self._task: asyncio.Task[None] | None = None
+        self._ticked_at: float | None = None
+
+    def start(self) -> None:
+        self._task = asyncio.create_task(self._run(), name=self.name)
+
+    async def stop(self) -> None:
+        """Let the round under way end, then stop."""
+        self._stopping = True
+        self._wake.set()
+        if self._task is not None:
+            await self._task
+
+    def seconds_since_tick(self) -> float | None:
+        """Seconds since a round last succeeded; None before the first."""
+        return None if self._ticked_at is None else self._clock.monotonic() - self._ticked_at
+
+    async def _run(self) -> None:
+        while not self._stopping:
+            self._wake.clear()
+            rest = await self._round()
+            if rest > AT_ONCE and not self._stopping:
+                await self._wait(rest)
+
+    async def _round(self) -> timedelta:
+        try:
+            rest = await self._tick()
+        except UnavailableError as error:
+            _log.warning("loop_interrupted", loop=self.name, error=error.detail)
+        except Exception:  # a bug in one round must not end the service
+            _log.exception("loop_failed", loop=self.name)
+        else:
+            self._ticked_at = self._clock.monotonic()
+            self._backoff = AT_ONCE
+            return rest
+        self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF), _LONGEST_BACKOFF)
+        return self._backoff
+
+    async def _wait(self, rest: timedelta) -> None:
+        try:
+            async with asyncio.timeout(rest.total_seconds()):
+                await self._wake.wait()
+        except TimeoutError:
+            return

@@ -1,0 +1,1 @@
+"""WHAT IS STORED: the frozen shapes of the documents."""

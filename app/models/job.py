@@ -1,0 +1,49 @@
+"""Jobs: definitions with a target, policies and schedules. A job is never a run."""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from app.models.execution import ExecutionStatus
+from app.models.policy import CatchUp, OverlapPolicy, RetryPolicy
+from app.models.record import Record
+from app.models.schedule import Schedule
+from app.models.target import TargetSpec
+
+
+class Job(Record):
+    """One document: the job and its schedules, read and written together."""
+
+    id: str
+    owner_id: str
+    name: str
+    description: str = ""
+    active: bool = True
+    tags: tuple[str, ...] = ()
+    target: TargetSpec
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    retry: RetryPolicy = RetryPolicy()
+    timeout_seconds: float = 60
+    overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
+    catch_up: CatchUp = CatchUp()
+    schedules: tuple[Schedule, ...] = ()
+    next_run: datetime | None = None
+    """The earliest `next_run` of its active schedules, while the job is active; else None."""
+    last_run: datetime | None = None
+    """The newest slot that has finished: a hint, written after the finish."""
+    last_status: ExecutionStatus | None = None
+    revision: int = 1
+    """Raised by every edit of a user; firing leaves it alone."""
+    created_at: datetime
+    updated_at: datetime
+
+    @property
+    def timeout(self) -> timedelta:
+        return timedelta(seconds=self.timeout_seconds)
+
+
+def earliest(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:
+    """A job's `next_run`: the minimum over its active schedules, None for an inactive job."""
+    cursors = (s.next_run for s in schedules if s.active and s.next_run is not None)
+    return min(cursors, default=None) if active else None

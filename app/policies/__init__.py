@@ -1,0 +1,1 @@
+"""WHAT THEN: pure decisions on what to do with a slot or an outcome."""

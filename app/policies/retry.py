@@ -1,0 +1,85 @@
+"""Where an execution goes after an attempt, and after which delay."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from app.models.execution import Attempt, AttemptOutcome, ExecutionStatus
+from app.models.outcome import Failure, Outcome
+from app.models.policy import RetryPolicy, RetryStrategy
+
+SHUTDOWN = "shutdown"
+"""The error of an attempt that was cut because its process stopped: it does not count."""
+
+ABANDONED = Outcome(AttemptOutcome.ABANDONED, error="abandoned")
+"""The end of an attempt whose lease ran out."""
+
+CUT_BY_SHUTDOWN = Outcome(AttemptOutcome.ABANDONED, error=SHUTDOWN)
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The execution's next status, and for `queued` the delay before the next attempt."""
+
+    status: ExecutionStatus
+    delay: timedelta = timedelta(0)
+
+
+def decide(
+    outcome: Outcome, policy: RetryPolicy, *, earlier: Sequence[Attempt], chance: float
+) -> Decision:
+    """What follows `outcome`, given the attempts before it. `chance` is random in [0, 1)."""
+    counted = 1 + sum(attempt.error != SHUTDOWN for attempt in earlier)
+    match outcome.outcome:
+        case AttemptOutcome.SUCCEEDED:
+            return Decision(ExecutionStatus.SUCCEEDED)
+        case AttemptOutcome.CANCELLED:
+            return Decision(ExecutionStatus.CANCELLED)
+        case AttemptOutcome.ABANDONED:
+            if outcome.error == SHUTDOWN or counted < policy.max_attempts:
+                return Decision(ExecutionStatus.QUEUED)
+            return Decision(ExecutionStatus.FAILED)
+        case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:
+            if counted < policy.max_attempts and is_retriable(outcome, policy):
+                delay = max(
+                    backoff(policy, failed=counted, chance=chance),
+                    outcome.retry_after or timedelta(0),
+                )
+                return Decision(ExecutionStatus.QUEUED, delay)
+            return Decision(_final(outcome.outcome))
+
+
+def is_retriable(outcome: Outcome, policy: RetryPolicy) -> bool:
+    """Whether another attempt may help, as far as `retry_on` says."""
+    if outcome.gone or outcome.failure is Failure.REFUSED:
+        return False
+    if policy.retry_on is None:
+        return True
+    reasons: set[str | int] = set()
+    if outcome.failure is not None:
+        reasons.add(outcome.failure.value)
+    if outcome.response is not None and outcome.response.status is not None:
+        status = outcome.response.status
+        reasons |= {status, f"{status // 100}xx"}
+    return not reasons.isdisjoint(policy.retry_on)
+
+
+def backoff(policy: RetryPolicy, *, failed: int, chance: float) -> timedelta:
+    """The delay after the `failed`-th counted attempt.
+
+    Fixed: always `delay_seconds`. Exponential: full jitter, that is evenly spread between zero
+    and the doubled delay ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    """
+    match policy.strategy:
+        case RetryStrategy.FIXED:
+            return min(policy.delay, policy.max_delay)
+        case RetryStrategy.EXPONENTIAL:
+            doublings = min(failed - 1, 64)  # 2 ** more overflows a timedelta
+            most = min(policy.delay_seconds * 2.0**doublings, policy.max_delay_seconds)
+            return timedelta(seconds=most * chance)
+
+
+def _final(outcome: AttemptOutcome) -> ExecutionStatus:
+    if outcome is AttemptOutcome.TIMED_OUT:
+        return ExecutionStatus.TIMED_OUT
+    return ExecutionStatus.FAILED

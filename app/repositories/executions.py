@@ -1,0 +1,184 @@
+"""The `executions` collection as users see it: records are born, read and cancelled here.
+
+What workers do to a queued or running execution is in `leases.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pymongo import DESCENDING
+from pymongo.errors import BulkWriteError
+
+from app.errors import NotFoundError
+from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.repositories.documents import from_document, to_document
+from app.repositories.mongo import Database, Document, database_call
+
+_DUPLICATE_KEY = 11000
+
+
+class InsertResult(StrEnum):
+    """What became of a new record."""
+
+    INSERTED = "inserted"
+    """It is stored."""
+    RECORDED = "recorded"
+    """Its slot has a record already; nothing was stored."""
+    OVERLAP = "overlap"
+    """Another execution of the job is live; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionFilter:
+    """Which executions a listing names. None means any; `until` is exclusive."""
+
+    owner_id: str | None = None
+    job_id: str | None = None
+    statuses: frozenset[ExecutionStatus] | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+class ExecutionRepository:
+    """Inserts, reads and cancels. Every method may raise UnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._executions = database.collection("executions")
+
+    async def insert(self, execution: Execution) -> InsertResult:
+        return (await self.insert_many([execution]))[0]
+
+    @database_call
+    async def insert_many(self, executions: Sequence[Execution]) -> list[InsertResult]:
+        """Store new records, each if the indexes allow it. A second try changes nothing.
+
+        One insert can hit the slot's index and the live index at once, and the server names only
+        one of them; so where it names the live one, the slot's own record is looked for.
+        """
+        if not executions:
+            return []
+        documents = [to_document(execution, omit_none=True) for execution in executions]
+        results = [InsertResult.INSERTED] * len(executions)
+        try:
+            await self._executions.insert_many(documents, ordered=False)
+        except BulkWriteError as error:
+            for failed in _write_errors(error):
+                results[failed["index"]] = _conflict(failed)
+        overlapping = [i for i, result in enumerate(results) if result is InsertResult.OVERLAP]
+        if overlapping:
+            recorded = await self._recorded_slots([executions[i] for i in overlapping])
+            for i in overlapping:
+                if (executions[i].schedule_id, executions[i].scheduled_for) in recorded:
+                    results[i] = InsertResult.RECORDED
+        return results
+
+    async def _recorded_slots(
+        self, executions: Sequence[Execution]
+    ) -> set[tuple[str | None, datetime]]:
+        slots = [
+            {"kind": "scheduled", "schedule_id": e.schedule_id, "scheduled_for": e.scheduled_for}
+            for e in executions
+            if e.kind is ExecutionKind.SCHEDULED
+        ]
+        if not slots:
+            return set()
+        fields = {"schedule_id": True, "scheduled_for": True}
+        found = await self._executions.find({"$or": slots}, fields).to_list(None)
+        return {(document["schedule_id"], document["scheduled_for"]) for document in found}
+
+    @database_call
+    async def find_slots(
+        self, schedule_id: str, scheduled_for: Sequence[datetime]
+    ) -> list[Execution]:
+        """The records of these slots, as far as there are any."""
+        query = {
+            "kind": "scheduled",
+            "schedule_id": schedule_id,
+            "scheduled_for": {"$in": list(scheduled_for)},
+        }
+        return [
+            from_document(Execution, d) for d in await self._executions.find(query).to_list(None)
+        ]
+
+    @database_call
+    async def get(self, execution_id: str, *, owner_id: str | None) -> Execution:
+        """One execution; `owner_id` None means anybody's. Raises NotFoundError."""
+        query: Document = {"_id": execution_id}
+        if owner_id is not None:
+            query["owner_id"] = owner_id
+        document = await self._executions.find_one(query)
+        if document is None:
+            raise NotFoundError(f"There is no execution {execution_id!r}.")
+        return from_document(Execution, document)
+
+    @database_call
+    async def list_executions(
+        self,
+        wanted: ExecutionFilter,
+        *,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+    ) -> list[Execution]:
+        """The newest slots first, from just after `before` (slot, id) on. At most `limit`."""
+        cursor = self._executions.find(_listing_query(wanted, before))
+        cursor = cursor.sort([("scheduled_for", DESCENDING), ("_id", DESCENDING)]).limit(limit)
+        return [from_document(Execution, document) for document in await cursor.to_list(None)]
+
+    @database_call
+    async def cancel_for_deleted_job(self, job_id: str) -> None:
+        """End what is queued and ask what runs to stop. A second try changes nothing."""
+        now = self._database.clock.now_expression
+        reason = {"$literal": "job_deleted"}
+        await self._executions.update_many(
+            {"job_id": job_id, "status": "queued"},
+            [
+                {"$set": {"status": "cancelled", "reason": reason, "finished_at": now}},
+                {"$unset": ["live_for", "place"]},
+            ],
+        )
+        await self._executions.update_many(
+            {"job_id": job_id, "status": "running", "cancel_requested_at": None},
+            [{"$set": {"cancel_requested_at": now, "reason": reason}}],
+        )
+
+
+def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
+    """The duplicate keys of a failed batch; raises the error again if there was any other."""
+    write_errors: list[dict[str, Any]] = error.details["writeErrors"]
+    if error.details["writeConcernErrors"] or any(
+        failed["code"] != _DUPLICATE_KEY for failed in write_errors
+    ):
+        raise error
+    return write_errors
+
+
+def _conflict(failed: dict[str, Any]) -> InsertResult:
+    if "live_for" in failed["keyPattern"]:
+        return InsertResult.OVERLAP
+    return InsertResult.RECORDED
+
+
+def _listing_query(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Document:
+    query: Document = {}
+    if wanted.owner_id is not None:
+        query["owner_id"] = wanted.owner_id
+    if wanted.job_id is not None:
+        query["job_id"] = wanted.job_id
+    if wanted.statuses is not None:
+        query["status"] = {"$in": sorted(wanted.statuses)}
+    slots: Document = {}
+    if wanted.since is not None:
+        slots["$gte"] = wanted.since
+    if wanted.until is not None:
+        slots["$lt"] = wanted.until
+    if before is not None:
+        slot, execution_id = before
+        slots["$lte"] = slot
+        query["$or"] = [{"scheduled_for": {"$lt": slot}}, {"_id": {"$lt": execution_id}}]
+    if slots:
+        query["scheduled_for"] = slots
+    return query

@@ -1,0 +1,82 @@
+"""Every index, and what it is for."""
+
+from pymongo import ASCENDING, DESCENDING, IndexModel
+
+from app.repositories.mongo import Database, database_call
+
+INDEXES: dict[str, list[IndexModel]] = {
+    "jobs": [
+        # The poll. With `$exists` instead of `$type` a null cursor would count as due.
+        IndexModel(
+            [("next_run", ASCENDING)],
+            name="poll",
+            partialFilterExpression={"next_run": {"$type": "date"}},
+        ),
+        IndexModel([("owner_id", ASCENDING), ("_id", DESCENDING)], name="by_owner"),
+    ],
+    "executions": [
+        # A slot is one record.
+        IndexModel(
+            [("schedule_id", ASCENDING), ("scheduled_for", ASCENDING)],
+            name="slot",
+            unique=True,
+            partialFilterExpression={"kind": "scheduled"},
+        ),
+        IndexModel(
+            [
+                ("backfill_id", ASCENDING),
+                ("schedule_id", ASCENDING),
+                ("scheduled_for", ASCENDING),
+            ],
+            name="backfill_slot",
+            unique=True,
+            partialFilterExpression={"kind": "backfill"},
+        ),
+        # Of a job's executions not born under allow_all, one is live.
+        IndexModel(
+            [("live_for", ASCENDING)],
+            name="live",
+            unique=True,
+            partialFilterExpression={"live_for": {"$exists": True}},
+        ),
+        IndexModel(
+            [("job_id", ASCENDING), ("place", ASCENDING)],
+            name="place",
+            unique=True,
+            partialFilterExpression={"place": {"$exists": True}},
+        ),
+        IndexModel(
+            [("status", ASCENDING), ("held", ASCENDING), ("run_at", ASCENDING)],
+            name="claim",
+            partialFilterExpression={"status": "queued"},
+        ),
+        IndexModel(
+            [("status", ASCENDING), ("lease_until", ASCENDING)],
+            name="expiry",
+            partialFilterExpression={"status": "running"},
+        ),
+        IndexModel(
+            [("job_id", ASCENDING), ("status", ASCENDING)],
+            name="live_by_job",
+            partialFilterExpression={"status": {"$in": ["queued", "running"]}},
+        ),
+        IndexModel(
+            [("job_id", ASCENDING), ("scheduled_for", DESCENDING), ("_id", DESCENDING)],
+            name="history_by_job",
+        ),
+        IndexModel(
+            [("owner_id", ASCENDING), ("scheduled_for", DESCENDING), ("_id", DESCENDING)],
+            name="history_by_owner",
+        ),
+    ],
+    "users": [
+        IndexModel([("username", ASCENDING)], name="username", unique=True),
+    ],
+}
+
+
+@database_call
+async def create_indexes(database: Database) -> None:
+    """Create what is missing. Several processes may do it at once."""
+    for name, indexes in INDEXES.items():
+        await database.collection(name).create_indexes(indexes)

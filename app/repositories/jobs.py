@@ -1,0 +1,185 @@
+"""The `jobs` collection: one document a job, its schedules embedded."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING
+
+from app.errors import NotFoundError
+from app.models.execution import ExecutionStatus
+from app.models.job import Job
+from app.repositories.documents import from_document, to_document
+from app.repositories.mongo import Database, Document, database_call, pick
+
+_IS_SCHEDULED: Document = {"$type": "date"}
+"""The poll index's partial filter; a query that does not repeat it cannot use the index."""
+
+_HINTS = ("last_run", "last_status")
+_NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", *_HINTS})
+
+
+@dataclass(frozen=True, slots=True)
+class Peek:
+    """What the poll index begins with: the database's now, and the earliest cursor if any."""
+
+    now: datetime
+    next_run: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """A hint for the job's listing: the slot that has finished, and how."""
+
+    job_id: str
+    scheduled_for: datetime
+    status: ExecutionStatus
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a listing names. None means any."""
+
+    owner_id: str | None = None
+    active: bool | None = None
+    tag: str | None = None
+    target_type: str | None = None
+    last_status: ExecutionStatus | None = None
+
+
+class JobRepository:
+    """Reads and conditional writes of jobs. Every method may raise UnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._jobs = database.collection("jobs")
+
+    async def now(self) -> datetime:
+        """The database's present instant."""
+        return await self._database.now()
+
+    @database_call
+    async def insert(self, job: Job) -> None:
+        await self._jobs.insert_one(to_document(job))
+
+    @database_call
+    async def get(self, job_id: str, *, owner_id: str | None) -> Job:
+        """One job; `owner_id` None means anybody's. Raises NotFoundError."""
+        query: Document = {"_id": job_id} | _owned_by(owner_id)
+        document = await self._jobs.find_one(query)
+        if document is None:
+            raise NotFoundError(f"There is no job {job_id!r}.")
+        return from_document(Job, document)
+
+    @database_call
+    async def find_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
+        """The jobs that still exist, by id."""
+        documents = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)
+        jobs = (from_document(Job, document) for document in documents)
+        return {job.id: job for job in jobs}
+
+    @database_call
+    async def list_jobs(
+        self, wanted: JobFilter, *, limit: int, before_id: str | None = None
+    ) -> list[Job]:
+        """The newest jobs first, from just after `before_id` on. At most `limit`."""
+        query = _owned_by(wanted.owner_id)
+        if before_id is not None:
+            query["_id"] = {"$lt": before_id}
+        optional: Document = {
+            "active": wanted.active,
+            "tags": wanted.tag,
+            "target.type": wanted.target_type,
+            "last_status": wanted.last_status,
+        }
+        query |= {field: value for field, value in optional.items() if value is not None}
+        cursor = self._jobs.find(query).sort("_id", DESCENDING).limit(limit)
+        return [from_document(Job, document) for document in await cursor.to_list(None)]
+
+    @database_call
+    async def replace(self, job: Job, *, expected: Job) -> bool:
+        """Store an edit, if neither a user nor a firing has changed the job since `expected`."""
+        document = to_document(job)
+        changes = {key: document[key] for key in document.keys() - _NEVER_EDITED}
+        result = await self._jobs.update_one(_unchanged(expected), {"$set": changes})
+        return result.matched_count == 1
+
+    @database_call
+    async def delete(self, expected: Job) -> bool:
+        """Delete the job, if neither a user nor a firing has changed it since `expected`."""
+        return (await self._jobs.delete_one(_unchanged(expected))).deleted_count == 1
+
+    @database_call
+    async def peek(self) -> Peek:
+        """What is due next, by one look at the first key of the poll index."""
+        document = await self._jobs.find_one(
+            {"next_run": _IS_SCHEDULED},
+            {"next_run": True, "now": self._database.clock.now_expression},
+            sort=[("next_run", ASCENDING)],
+        )
+        if document is None:
+            return Peek(await self._database.now(), None)
+        return Peek(document["now"], document["next_run"])
+
+    @database_call
+    async def list_due(self, now: datetime, *, limit: int) -> list[Job]:
+        """Jobs whose cursor is at or before the database's `now`, the most overdue first."""
+        cursor = self._jobs.find(self.due_query(now)).sort("next_run", ASCENDING).limit(limit)
+        return [from_document(Job, document) for document in await cursor.to_list(None)]
+
+    @staticmethod
+    def due_query(now: datetime) -> Document:
+        """One indexed range: as many keys are examined as jobs are returned, and one more."""
+        return {"next_run": _IS_SCHEDULED | {"$lte": now}}
+
+    @database_call
+    async def advance(self, moves: Sequence[tuple[Job, Job]]) -> int:
+        """Move cursors: for each (seen, moved) store `moved`'s cursors if the job is as `seen`.
+
+        Compare-and-set on `revision` and `next_run`, one write for the whole batch. Returns how
+        many were moved; losing one is normal: somebody else fired or edited that job.
+        """
+        if not moves:
+            return 0
+        ids = [seen.id for seen, _ in moves]
+        unchanged = [
+            {"$eq": ["$revision", pick(ids, [seen.revision for seen, _ in moves])]},
+            {"$eq": ["$next_run", pick(ids, [seen.next_run for seen, _ in moves])]},
+        ]
+        result = await self._jobs.update_many(
+            {"_id": {"$in": ids}, "$expr": {"$and": unchanged}},
+            [
+                {
+                    "$set": {
+                        "next_run": pick(ids, [moved.next_run for _, moved in moves]),
+                        "schedules": pick(ids, [_schedules(moved) for _, moved in moves]),
+                    }
+                }
+            ],
+        )
+        return result.matched_count
+
+    @database_call
+    async def note_finished(self, finishes: Sequence[Finish]) -> None:
+        """Store the hints `last_run` and `last_status`; the newest slot wins."""
+        newest = {f.job_id: f for f in sorted(finishes, key=lambda f: f.scheduled_for)}
+        ids = list(newest)
+        slots = pick(ids, [finish.scheduled_for for finish in newest.values()])
+        statuses = pick(ids, [finish.status for finish in newest.values()])
+        await self._jobs.update_many(
+            {"_id": {"$in": ids}, "$expr": {"$lte": ["$last_run", slots]}},
+            [{"$set": {"last_run": slots, "last_status": statuses}}],
+        )
+
+
+def _owned_by(owner_id: str | None) -> Document:
+    return {} if owner_id is None else {"owner_id": owner_id}
+
+
+def _unchanged(seen: Job) -> Document:
+    return {"_id": seen.id, "revision": seen.revision, "next_run": seen.next_run}
+
+
+def _schedules(job: Job) -> list[dict[str, Any]]:
+    return [schedule.model_dump() for schedule in job.schedules]

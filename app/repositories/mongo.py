@@ -1,0 +1,108 @@
+"""The MongoDB client: the only module that knows which driver is used.
+
+Everything else calls methods that read the same in Motor and in PyMongo's own async client.
+"""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
+
+from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
+from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
+
+from app.clock import Clock
+from app.errors import UnavailableError
+
+Document = dict[str, Any]
+Collection = AsyncIOMotorCollection[Document]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+# Server error codes of a node that is stepping down, shutting down or not yet primary
+# (the "retryable" codes of the MongoDB driver specifications).
+_OUTAGE_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+
+
+class Database:
+    """One open database. `timeout` bounds every call, connecting and waiting included."""
+
+    def __init__(self, uri: str, name: str, *, clock: Clock, timeout: timedelta) -> None:
+        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
+            uri, **client_options(timeout)
+        )
+        self._database: AsyncIOMotorDatabase[Document] = self._client[name]
+        self.clock = clock
+
+    def collection(self, name: str) -> Collection:
+        return self._database[name]
+
+    async def command(self, command: Document) -> Document:
+        return await self._database.command(command)
+
+    async def now(self) -> datetime:
+        """The database's present instant. Raises UnavailableError."""
+        documents = [{"now": self.clock.now_expression}]
+        answer = await database_call(self._database.command)(
+            {"aggregate": 1, "pipeline": [{"$documents": documents}], "cursor": {}},
+            codec_options=self._database.codec_options,
+        )
+        now: datetime = answer["cursor"]["firstBatch"][0]["now"]
+        return now
+
+    async def ping(self) -> None:
+        """Ask the primary for an answer. Raises UnavailableError."""
+        await self.now()
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def client_options(timeout: timedelta) -> dict[str, Any]:
+    """The options of every client, the heartbeat's too.
+
+    A majority must have a write before it is acknowledged (with `w=1` every acknowledged write
+    of a failover's window is lost), and no call may hang: the driver has no socket timeout.
+    """
+    return {
+        "appname": "carillon",
+        "w": "majority",
+        "retryWrites": True,
+        "timeoutMS": int(timeout.total_seconds() * 1000),
+        "tz_aware": True,
+        "tzinfo": UTC,
+    }
+
+
+def is_outage(error: PyMongoError) -> bool:
+    """Whether the database, and not the request, is to blame. The outcome may be unknown."""
+    if isinstance(error, ConnectionFailure) or error.timeout:
+        return True
+    if isinstance(error, BulkWriteError):
+        return bool(error.details["writeConcernErrors"])
+    return isinstance(error, OperationFailure) and error.code in _OUTAGE_CODES
+
+
+def database_call(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
+    """Translate an outage into UnavailableError; a refused request stays what it is: a bug."""
+
+    @wraps(method)
+    async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        try:
+            return await method(*args, **kwargs)
+        except PyMongoError as error:
+            if is_outage(error):
+                raise UnavailableError("The database does not answer.") from error
+            raise
+
+    return call
+
+
+def pick(ids: list[str], values: list[Any]) -> Document:
+    """An expression that is, in the document with the id `ids[i]`, the value `values[i]`.
+
+    With it one `update_many` changes each document of a batch in its own way, at a third of the
+    server's cost of a bulk of single updates. Values are literals: nothing in them is evaluated.
+    """
+    return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [ids, "$_id"]}]}

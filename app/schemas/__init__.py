@@ -1,0 +1,1 @@
+"""HTTP SHAPES: what requests and answers look like."""

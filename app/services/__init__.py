@@ -1,0 +1,1 @@
+"""USE CASES: what HTTP, the command line and the engine share."""

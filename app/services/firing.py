@@ -1,0 +1,240 @@
+"""Firing: turning due slots into execution records, and only then moving the cursors.
+
+The scheduler loop fires what is due, and so does a user's write that changes when a job is due.
+A crash after any write loses no slot and doubles none: the slot's index makes a second record
+impossible, and a cursor that was not moved makes the slot due again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.clock import Clock
+from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.models.ids import NewId
+from app.models.job import Job, earliest
+from app.models.policy import OverlapPolicy
+from app.models.schedule import Schedule, next_slot, runs_left
+from app.policies.catch_up import SPREAD, MissedSpan, Plan, plan
+from app.policies.jitter import jitter
+from app.repositories.executions import ExecutionRepository, InsertResult
+from app.repositories.jobs import JobRepository
+from app.wake import Wake
+
+_log = structlog.get_logger(__name__)
+
+STALE_AFTER = timedelta(seconds=30)
+"""A batch read longer ago is dropped. History younger than a day is never deleted, so a scheduler
+that was frozen between its read and its write finds the slot's record and not its absence."""
+
+_CHUNK = 1_000  # execution records held in memory and inserted at once
+_MOST_DECISIONS = 50  # about one schedule's missed slots in one firing; the next goes on
+
+
+@dataclass(slots=True)
+class _Due:
+    """One schedule of a job while it is fired."""
+
+    job: Job
+    schedule: Schedule
+    plan: Plan
+    executions: list[Execution] = field(default_factory=list)
+
+
+class Firing:
+    """Fires due jobs. Any number of processes may fire the same job at once."""
+
+    def __init__(
+        self,
+        *,
+        jobs: JobRepository,
+        executions: ExecutionRepository,
+        wake: Wake,
+        clock: Clock,
+        new_id: NewId,
+    ) -> None:
+        self._jobs = jobs
+        self._executions = executions
+        self._wake = wake
+        self._clock = clock
+        self._new_id = new_id
+
+    async def fire(
+        self, jobs: Sequence[Job], now: datetime, *, read_at: float | None = None
+    ) -> int:
+        """Record every slot of `jobs` through the database's `now`; returns the cursors moved.
+
+        `read_at` is when the jobs were read, on the monotonic clock; None means just now.
+        Raises UnavailableError; what was recorded by then stays, and the next call goes on.
+        """
+        read_at = self._clock.monotonic() if read_at is None else read_at
+        moved, waiting, size = 0, list[_Due](), 0
+        for job in jobs:
+            for schedule in job.schedules:
+                if schedule.active and schedule.next_run is not None and schedule.next_run <= now:
+                    due = await self._decide(job, schedule, now)
+                    waiting.append(due)
+                    size += len(due.executions)
+            if size >= _CHUNK:
+                moved += await self._record(waiting, now, read_at)
+                waiting, size = [], 0
+        return moved + await self._record(waiting, now, read_at)
+
+    async def _decide(self, job: Job, schedule: Schedule, now: datetime) -> _Due:
+        """Plan the schedule's slots; missed ones are recorded here, alone and before any run.
+
+        What is missed depends on `now`, so a record that exists already may cover other slots
+        than this plan's: it is read, and what lies behind it is decided again.
+        """
+        for _ in range(_MOST_DECISIONS):
+            decided = plan(schedule, job.catch_up, now)
+            if decided.missed is None:
+                return self._due(job, schedule, decided, now)
+            missed = self._missed(job, schedule, decided.missed, now)
+            if await self._executions.insert(missed) is InsertResult.INSERTED:
+                _log.warning("slots_missed", **_ids(missed), count=missed.missed_count)
+                return self._due(job, schedule, replace(decided, missed=None), now)
+            recorded = await self._executions.find_slots(schedule.id, [missed.scheduled_for])
+            schedule = _after_recorded(schedule, recorded)
+        return self._due(job, schedule, Plan(None, (), 0, schedule.next_run), now)
+
+    def _due(self, job: Job, schedule: Schedule, decided: Plan, now: datetime) -> _Due:
+        executions = [
+            self._execution(job, schedule, slot, _run_at(job, schedule, decided, i, now), now)
+            for i, slot in enumerate(decided.runs)
+        ]
+        return _Due(job, schedule, decided, executions)
+
+    async def _record(self, due: Sequence[_Due], now: datetime, read_at: float) -> int:
+        """Insert the records, wake the workers, then move the cursors."""
+        if self._clock.monotonic() - read_at > STALE_AFTER.total_seconds():
+            _log.warning("stale_batch_dropped", jobs=len(due))
+            return 0
+        executions = [execution for one in due for execution in one.executions]
+        results = await self._executions.insert_many(executions)
+        if InsertResult.INSERTED in results:
+            self._wake.executions_queued()
+        overlapping = [
+            execution
+            for execution, result in zip(executions, results, strict=True)
+            if result is InsertResult.OVERLAP
+        ]
+        await self._executions.insert_many([_skipped(e, now) for e in overlapping])
+        by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
+        ran = await self._count_runs(due, by_id)
+        return await self._jobs.advance(_moves(due, ran))
+
+    async def _count_runs(
+        self, due: Sequence[_Due], results: dict[str, InsertResult]
+    ) -> dict[str, int]:
+        """How many runs each schedule (by id) has recorded now, found ones included."""
+        ran: dict[str, int] = {}
+        for one in due:
+            count = sum(results[e.id] is InsertResult.INSERTED for e in one.executions)
+            found = [
+                e.scheduled_for for e in one.executions if results[e.id] is InsertResult.RECORDED
+            ]
+            if found and one.schedule.max_runs is not None:
+                recorded = await self._executions.find_slots(one.schedule.id, found)
+                count += sum(_counts(execution) for execution in recorded)
+            ran[one.schedule.id] = count
+        return ran
+
+    def _execution(
+        self, job: Job, schedule: Schedule, slot: datetime, run_at: datetime, now: datetime
+    ) -> Execution:
+        alone = job.overlap_policy is not OverlapPolicy.ALLOW_ALL
+        return Execution(
+            id=self._new_id(),
+            job_id=job.id,
+            owner_id=job.owner_id,
+            schedule_id=schedule.id,
+            kind=ExecutionKind.SCHEDULED,
+            scheduled_for=slot,
+            run_at=run_at,
+            status=ExecutionStatus.QUEUED,
+            live_for=job.id if alone else None,
+            created_at=now,
+        )
+
+    def _missed(self, job: Job, schedule: Schedule, span: MissedSpan, now: datetime) -> Execution:
+        record = self._execution(job, schedule, span.first, span.first, now)
+        return record.model_copy(
+            update={
+                "status": ExecutionStatus.MISSED,
+                "reason": "catch_up",
+                "live_for": None,
+                "missed_until": span.last,
+                "missed_count": span.count,
+                "finished_at": now,
+            }
+        )
+
+
+def _run_at(job: Job, schedule: Schedule, decided: Plan, i: int, now: datetime) -> datetime:
+    """When the i-th planned run may start: late ones ten a second, the others with jitter."""
+    if i < decided.late_runs:
+        return now + i * SPREAD
+    slot = decided.runs[i]
+    most = timedelta(seconds=schedule.jitter_seconds)
+    if not most:
+        return slot
+    following = next_slot(schedule, slot)
+    if following is not None:
+        most = min(most, following - slot)
+    return slot + jitter(job.id, slot, most=most)
+
+
+def _skipped(execution: Execution, now: datetime) -> Execution:
+    return execution.model_copy(
+        update={
+            "status": ExecutionStatus.SKIPPED,
+            "reason": "overlap",
+            "live_for": None,
+            "finished_at": now,
+        }
+    )
+
+
+def _counts(execution: Execution) -> bool:
+    """Whether a recorded slot counts towards `max_runs`."""
+    return execution.status not in {ExecutionStatus.SKIPPED, ExecutionStatus.MISSED}
+
+
+def _after_recorded(schedule: Schedule, recorded: Sequence[Execution]) -> Schedule:
+    """The schedule with its cursor behind what somebody else has recorded."""
+    changes: dict[str, object] = {}
+    for execution in recorded:
+        last = execution.missed_until or execution.scheduled_for
+        changes = {
+            "next_run": next_slot(schedule, last),
+            "runs": schedule.runs + _counts(execution),
+        }
+    return schedule.model_copy(update=changes)
+
+
+def _moves(due: Sequence[_Due], ran: dict[str, int]) -> list[tuple[Job, Job]]:
+    """For each job: as it was read, and with the cursors moved."""
+    fired = {one.schedule.id: one for one in due}
+    moves: list[tuple[Job, Job]] = []
+    for job in {one.job.id: one.job for one in due}.values():
+        schedules = tuple(
+            _moved(fired[s.id], ran[s.id]) if s.id in fired else s for s in job.schedules
+        )
+        next_run = earliest(schedules, active=job.active)
+        moves.append((job, job.model_copy(update={"schedules": schedules, "next_run": next_run})))
+    return moves
+
+
+def _moved(one: _Due, ran: int) -> Schedule:
+    runs = one.schedule.runs + ran
+    moved = one.schedule.model_copy(update={"next_run": one.plan.next_run, "runs": runs})
+    if runs_left(moved) == 0:
+        return moved.model_copy(update={"next_run": None})
+    return moved
+
+
+def _ids(execution: Execution) -> dict[str, str | None]:
+    return {"job_id": execution.job_id, "schedule_id": execution.schedule_id}

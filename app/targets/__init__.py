@@ -1,0 +1,1 @@
+"""WHERE A RUN GOES: the targets that receive attempts."""
