@@ -1,0 +1,237 @@
+"""One owner at most: expiry, the reaper, the fence and the renewal."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.errors import UnavailableError
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
+from app.models.policy import RetryPolicy
+from app.repositories.leases import Lease, Settlement, Start
+from tests.support.engine import LEASE, SUCCEEDED, Process, World
+
+MOMENT = timedelta(milliseconds=1)
+
+
+async def claim(world: World, process: Process, **changes: object) -> Execution:
+    """One execution, claimed by `process` and begun."""
+    job = await world.add_job(**changes)
+    await world.queue(job, live_for=job.id)
+    (claimed,) = await process.leases.claim(limit=1)
+    lease = Lease(claimed.id, claimed.lease_token)
+    assert await process.leases.start([Start(lease, 1, job.revision)]) == [True]
+    return await world.read(claimed)
+
+
+def lease_of(execution: Execution) -> Lease:
+    return Lease(execution.id, execution.lease_token)
+
+
+def success_of(execution: Execution) -> Settlement:
+    return Settlement(lease_of(execution), ExecutionStatus.SUCCEEDED, 1, SUCCEEDED)
+
+
+async def test_a_lease_that_has_not_run_out_is_left_alone(world: World) -> None:
+    one, two = world.process(), world.process()
+    claimed = await claim(world, one)
+    world.clock.advance(LEASE - MOMENT)
+
+    await two.reaper.tick()
+
+    assert await world.read(claimed) == claimed
+
+
+async def test_an_expired_lease_makes_its_attempt_abandoned_and_is_taken_over(
+    world: World,
+) -> None:
+    one, two = world.process(), world.process()
+    claimed = await claim(world, one)
+    world.clock.advance(LEASE)
+
+    await two.reaper.tick()
+
+    queued = await world.read(claimed)
+    assert queued.status is ExecutionStatus.QUEUED
+    assert queued.attempts[0].outcome is AttemptOutcome.ABANDONED
+    assert queued.lease_token == claimed.lease_token + 1
+    assert queued.live_for == claimed.live_for
+    await two.work()
+    done = await world.read(claimed)
+    assert done.status is ExecutionStatus.SUCCEEDED
+    assert [a.outcome for a in done.attempts] == ["abandoned", "succeeded"]
+
+
+async def test_an_abandoned_last_attempt_fails_the_execution(world: World) -> None:
+    one, two = world.process(), world.process()
+    claimed = await claim(world, one, retry=RetryPolicy(max_attempts=1))
+    world.clock.advance(LEASE)
+
+    await two.reaper.tick()
+
+    failed = await world.read(claimed)
+    assert failed.status is ExecutionStatus.FAILED
+    assert failed.attempts[0].error == "abandoned"
+    assert failed.live_for is None
+
+
+async def test_an_expired_claim_that_was_never_begun_leaves_no_attempt(world: World) -> None:
+    one, two = world.process(), world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    await one.leases.claim(limit=1)
+    world.clock.advance(LEASE)
+
+    await two.reaper.tick()
+
+    back = await world.read(queued)
+    assert (back.status, back.attempts) == (ExecutionStatus.QUEUED, ())
+
+
+async def test_an_expired_execution_of_a_deleted_job_ends_cancelled(world: World) -> None:
+    one, two = world.process(), world.process()
+    claimed = await claim(world, one)
+    assert await world.jobs.delete(await world.jobs.get(claimed.job_id, owner_id=None))
+    world.clock.advance(LEASE)
+
+    await two.reaper.tick()
+
+    ended = await world.read(claimed)
+    assert (ended.status, ended.reason) == (ExecutionStatus.CANCELLED, "job_deleted")
+
+
+async def test_a_cancel_wins_over_another_attempt_when_the_worker_dies(world: World) -> None:
+    one, two = world.process(), world.process()
+    claimed = await claim(world, one)
+    await world.executions.cancel_for_deleted_job(claimed.job_id)
+    world.clock.advance(LEASE)
+
+    await two.reaper.tick()
+
+    assert (await world.read(claimed)).status is ExecutionStatus.CANCELLED
+
+
+async def test_who_lost_the_lease_changes_nothing(world: World) -> None:
+    one, two = world.process(), world.process()
+    claimed = await claim(world, one)
+    world.clock.advance(LEASE)
+    await two.reaper.tick()
+    before = await world.read(claimed)
+
+    assert await one.leases.settle([success_of(claimed)]) == [False]
+    assert await one.leases.start([Start(lease_of(claimed), 2, 1)]) == [False]
+    assert one.heartbeat.renew("process-1", {claimed.id: claimed.lease_token}, lease=LEASE) == set()
+
+    assert await world.read(claimed) == before
+
+
+async def test_a_second_settle_answers_like_the_first(world: World) -> None:
+    """As after an answer that was lost on its way."""
+    process = world.process()
+    claimed = await claim(world, process)
+
+    assert await process.leases.settle([success_of(claimed)]) == [True]
+    assert await process.leases.settle([success_of(claimed)]) == [True]
+
+    assert len((await world.read(claimed)).attempts) == 1
+
+
+async def test_a_batch_settles_what_is_held_and_says_what_is_not(world: World) -> None:
+    one, two = world.process(), world.process()
+    lost = await claim(world, one)
+    world.clock.advance(LEASE)
+    await two.reaper.tick()
+    await two.work()
+    kept = await claim(world, one)
+
+    assert await one.leases.settle([success_of(lost), success_of(kept)]) == [False, True]
+
+
+async def test_two_reapers_settle_an_execution_once(world: World) -> None:
+    one, two, three = world.process(), world.process(), world.process()
+    claimed = await claim(world, one)
+    world.clock.advance(LEASE)
+
+    await asyncio.gather(two.reaper.tick(), three.reaper.tick())
+
+    assert (await world.read(claimed)).lease_token == claimed.lease_token + 1
+
+
+async def test_renewal_gives_a_lease_a_new_term(world: World) -> None:
+    one, two = world.process(), world.process()
+    claimed = await claim(world, one)
+    one.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
+    world.clock.advance(LEASE / 4)
+
+    one.keeper.renew()
+
+    renewed = await world.read(claimed)
+    assert renewed.lease_until == world.clock.now() + LEASE
+    world.clock.advance(LEASE - MOMENT)
+    await two.reaper.tick()
+    assert (await world.read(claimed)).status is ExecutionStatus.RUNNING
+
+
+async def test_a_dead_event_loop_loses_its_leases(world: World) -> None:
+    process = world.process()
+    claimed = await claim(world, process)
+    process.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
+    world.clock.advance(LEASE + MOMENT)  # the loop has not answered since
+
+    process.keeper.renew()
+
+    assert (await world.read(claimed)).lease_until == claimed.lease_until
+
+
+async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    began, cut = asyncio.Event(), asyncio.Event()
+
+    async def hang() -> None:
+        began.set()
+        try:
+            await asyncio.sleep(60)
+        finally:
+            cut.set()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise UnavailableError("no primary")
+
+    world.targets.answer = lambda _: hang()
+    await process.worker.tick()
+    await began.wait()
+    monkeypatch.setattr(process.heartbeat, "renew", refuse)
+    world.clock.advance(LEASE - timedelta(seconds=1))
+    process.keeper.renew()
+    await process.worker.watch()
+    await process.settle()
+
+    assert cut.is_set()
+    assert (await world.read(queued)).status is ExecutionStatus.RUNNING  # the reaper's now
+
+
+async def test_the_keepers_thread_renews_and_reports_what_is_lost(world: World) -> None:
+    one, two = world.process(), world.process()
+    lost: set[str] = set()
+    reported = asyncio.Event()
+
+    def on_lost(ids: set[str]) -> None:
+        lost.update(ids)
+        reported.set()
+
+    claimed = await claim(world, one)
+    one.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
+    world.clock.advance(LEASE)
+    await two.reaper.tick()
+    one.keeper._on_lost = on_lost
+    one.keeper._lease = timedelta(milliseconds=40)
+    one.keeper.start()
+    async with asyncio.timeout(5):
+        await reported.wait()
+    await one.keeper.stop()
+
+    assert lost == {claimed.id}

@@ -1,0 +1,355 @@
+"""Claims, attempts, retries and how a run ends."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+
+from app.engine.loop import AT_ONCE
+from app.errors import UnavailableError
+from app.models.execution import AttemptOutcome, ExecutionStatus, Response
+from app.models.outcome import Failure, Outcome
+from app.models.policy import RetryPolicy, RetryStrategy
+from app.repositories.leases import Lease, LeaseRepository, Settlement
+from app.targets.target import Delivery
+from tests.support.engine import SUCCEEDED, World
+
+REFUSED = Outcome(AttemptOutcome.FAILED, Failure.CONNECTION_ERROR, "could not connect")
+MINUTE = timedelta(minutes=1)
+FIXED = RetryPolicy(max_attempts=3, strategy=RetryStrategy.FIXED, delay_seconds=5)
+
+
+async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(parameters={"a": 1})
+    response = Response(status=200, headers={"content-type": "text/plain"}, body="ok")
+    world.targets.answer = lambda _: Outcome(AttemptOutcome.SUCCEEDED, response=response)
+    queued = await world.queue(job)
+
+    await process.work()
+
+    (delivery,) = world.targets.deliveries
+    assert delivery.execution_id == queued.id
+    assert delivery.parameters == {"a": 1}
+    assert delivery.attempt == 1
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.SUCCEEDED
+    assert done.finished_at == world.clock.now()
+    assert done.lease_owner is None
+    assert done.lease_until is None
+    (attempt,) = done.attempts
+    assert (attempt.number, attempt.job_revision) == (1, job.revision)
+    assert attempt.outcome is AttemptOutcome.SUCCEEDED
+    assert attempt.response == response
+    assert attempt.started_at == attempt.finished_at == world.clock.now()
+
+
+async def test_a_finish_leaves_the_hint_of_the_newest_slot(world: World) -> None:
+    process = world.process()
+    job = await world.add_job()
+    newer = await world.queue(job)
+    await process.work()
+    await world.queue(job, scheduled_for=newer.scheduled_for - MINUTE)
+    world.targets.answer = lambda _: Outcome(AttemptOutcome.FAILED, Failure.REFUSED)
+    await process.work()
+    await process.worker.watch()
+
+    stored = await world.jobs.get(job.id, owner_id=None)
+    assert (stored.last_run, stored.last_status) == (newer.scheduled_for, "succeeded")
+
+
+async def test_a_final_execution_is_no_longer_live(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(world.every(60))
+    for _ in range(3):
+        world.clock.advance(MINUTE)
+        await process.schedule()
+        await process.work()
+
+    assert [e.status for e in await world.history(job)] == ["succeeded"] * 3
+
+
+async def test_values_are_never_evaluated_as_expressions(world: World) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    body = Response(status=500, headers={"$x": "$job_id", "a.b": "$$NOW"}, body="$owner_id")
+    world.targets.answer = lambda _: Outcome(
+        AttemptOutcome.FAILED, Failure.REFUSED, "$job_id", body
+    )
+
+    await process.work()
+
+    (attempt,) = (await world.read(queued)).attempts
+    assert attempt.error == "$job_id"
+    assert attempt.response == body
+
+
+async def test_two_workers_never_run_the_same_execution(world: World) -> None:
+    workers = [world.process() for _ in range(4)]
+    job = await world.add_job()
+    queued = [await world.queue(job) for _ in range(60)]
+
+    await asyncio.gather(*(process.work() for process in workers))
+
+    assert sorted(d.execution_id for d in world.targets.deliveries) == sorted(
+        execution.id for execution in queued
+    )
+
+
+async def test_no_more_is_claimed_than_there_is_room_for(world: World) -> None:
+    process = world.process(concurrency=2)
+    job = await world.add_job()
+    blocked = asyncio.Event()
+
+    async def answer() -> Outcome:
+        await blocked.wait()
+        return SUCCEEDED
+
+    world.targets.answer = lambda _: answer()
+    for _ in range(5):
+        await world.queue(job)
+
+    assert await process.worker.tick() == AT_ONCE
+    assert await process.worker.tick() > AT_ONCE
+    running = [e for e in await world.history(job) if e.status is ExecutionStatus.RUNNING]
+    assert len(running) == 2
+    blocked.set()
+    await process.settle()
+    await process.work()
+    assert {e.status for e in await world.history(job)} == {ExecutionStatus.SUCCEEDED}
+
+
+async def test_a_worker_rests_until_the_next_execution_may_run(world: World) -> None:
+    process = world.process()
+    job = await world.add_job()
+    assert await process.worker.tick() == timedelta(seconds=1)
+    soon = world.clock.now() + timedelta(milliseconds=200)
+    await world.queue(job, run_at=soon)
+    assert await process.worker.tick() == timedelta(milliseconds=201)
+
+
+async def test_a_failed_attempt_is_tried_again_after_its_delay(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(retry=FIXED)
+    queued = await world.queue(job)
+    world.targets.answer = lambda d: REFUSED if d.attempt == 1 else SUCCEEDED
+
+    await process.work()
+    waiting = await world.read(queued)
+    assert waiting.status is ExecutionStatus.QUEUED
+    assert waiting.run_at == world.clock.now() + timedelta(seconds=5)
+    assert waiting.finished_at is None
+    world.clock.advance(timedelta(seconds=5))
+    await process.work()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.SUCCEEDED
+    assert [a.outcome for a in done.attempts] == ["failed", "succeeded"]
+    assert [a.number for a in done.attempts] == [1, 2]
+    assert done.lease_token == 2
+
+
+async def test_an_execution_fails_when_its_attempts_run_out(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(retry=FIXED)
+    queued = await world.queue(job)
+    world.targets.answer = lambda _: REFUSED
+    for _ in range(10):
+        await process.work()
+        world.clock.advance(timedelta(seconds=5))
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.FAILED
+    assert len(done.attempts) == 3
+    assert done.attempts[-1].error == "could not connect"
+
+
+async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(
+        world.every(60), retry=RetryPolicy(strategy=RetryStrategy.FIXED, delay_seconds=90)
+    )
+    world.targets.answer = lambda _: REFUSED
+    for _ in range(2):
+        world.clock.advance(MINUTE)
+        await process.schedule()
+        await process.work()
+
+    assert [e.status for e in await world.history(job)] == ["queued", "skipped"]
+
+
+async def test_a_target_that_overstays_is_cut(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(timeout_seconds=0.1, retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+    world.targets.answer = lambda _: asyncio.sleep(60)
+
+    await process.work()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.TIMED_OUT
+    assert done.attempts[0].outcome is AttemptOutcome.TIMED_OUT
+
+
+async def test_a_bug_in_a_target_is_that_attempts_failure(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+
+    def bug(_: Delivery) -> Outcome:
+        raise ZeroDivisionError
+
+    world.targets.answer = bug
+    await process.work()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.FAILED
+    assert done.attempts[0].error == "internal error in the target"
+
+
+async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    assert await world.jobs.delete(job)
+
+    await process.work()
+
+    done = await world.read(queued)
+    assert (done.status, done.reason) == (ExecutionStatus.CANCELLED, "job_deleted")
+    assert done.attempts == ()
+    assert world.targets.deliveries == []
+
+
+async def test_deleting_a_job_ends_what_is_queued_and_stops_what_runs(world: World) -> None:
+    process = world.process(concurrency=1)
+    job = await world.add_job()
+    world.targets.answer = lambda _: asyncio.sleep(60)
+    running = await world.queue(job)
+    await process.worker.tick()
+    queued = await world.queue(job)
+
+    assert await world.jobs.delete(job)
+    await world.executions.cancel_for_deleted_job(job.id)
+    await process.worker.watch()
+    await process.settle()
+
+    assert (await world.read(queued)).status is ExecutionStatus.CANCELLED
+    stopped = await world.read(running)
+    assert (stopped.status, stopped.reason) == (ExecutionStatus.CANCELLED, "job_deleted")
+    assert stopped.attempts[0].outcome is AttemptOutcome.CANCELLED
+
+
+async def test_a_success_after_a_cancel_is_refused(world: World) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    (claimed,) = await process.leases.claim(limit=1)
+    await world.executions.cancel_for_deleted_job(job.id)
+
+    lease = Lease(claimed.id, claimed.lease_token)
+    assert await process.leases.settle([Settlement(lease, ExecutionStatus.SUCCEEDED)]) == [True]
+
+    assert (await world.read(queued)).status is ExecutionStatus.CANCELLED
+
+
+async def test_a_stop_waits_for_what_runs(world: World) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+
+    async def answer() -> Outcome:
+        await asyncio.sleep(0.05)
+        return SUCCEEDED
+
+    world.targets.answer = lambda _: answer()
+    await process.worker.tick()
+    await process.worker.drain(timedelta(seconds=5))
+
+    assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED
+
+
+async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None:
+    one, two = world.process(), world.process()
+    job = await world.add_job(retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+    world.targets.answer = lambda d: asyncio.sleep(60) if d.attempt == 1 else SUCCEEDED
+    await one.worker.tick()
+    await one.worker.drain(timedelta(0))
+
+    given_back = await world.read(queued)
+    assert given_back.status is ExecutionStatus.QUEUED
+    assert given_back.attempts[0].error == "shutdown"
+    await two.work()
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.SUCCEEDED  # the cut attempt did not count
+
+
+async def test_a_claim_whose_answer_was_lost_is_found_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    claim = LeaseRepository.claim
+
+    async def lose_answer(self: LeaseRepository, *, limit: int) -> None:
+        await claim(self, limit=limit)
+        raise UnavailableError("the answer is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseRepository, "claim", lose_answer)
+        with pytest.raises(UnavailableError):
+            await process.worker.tick()
+    await process.work()
+    await process.settle()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.SUCCEEDED
+    assert len(done.attempts) == 1
+
+
+async def test_a_start_whose_answer_was_lost_adds_no_second_attempt(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    start = LeaseRepository.start
+
+    async def lose_answer(self: LeaseRepository, starts: object) -> None:
+        await start(self, starts)  # type: ignore[arg-type]
+        raise UnavailableError("the answer is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseRepository, "start", lose_answer)
+        with pytest.raises(UnavailableError):
+            await process.worker.tick()
+    await process.work()
+    await process.settle()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.SUCCEEDED
+    assert [a.number for a in done.attempts] == [1]
+
+
+async def test_a_result_is_recorded_through_a_short_outage(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    settle, failures = LeaseRepository.settle, iter([True, True, False])
+
+    async def flaky(self: LeaseRepository, settlements: object) -> list[bool]:
+        if next(failures):
+            raise UnavailableError("no primary")
+        return await settle(self, settlements)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(LeaseRepository, "settle", flaky)
+    monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_SECONDS", 0)
+    await process.work()
+
+    assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED
+    assert len(world.targets.deliveries) == 1

@@ -1,0 +1,31 @@
+"""The table of moves, and ids."""
+
+from datetime import UTC, datetime
+
+from app.models.execution import FINAL_STATUSES, LIVE_STATUSES, MOVES, ExecutionStatus
+from app.models.ids import is_id, uuid7
+
+
+def test_every_status_has_its_moves() -> None:
+    assert set(MOVES) == set(ExecutionStatus)
+    assert LIVE_STATUSES | FINAL_STATUSES == set(ExecutionStatus)
+
+
+def test_nothing_leaves_a_final_status() -> None:
+    assert all(not MOVES[status] for status in FINAL_STATUSES)
+
+
+def test_skipped_and_missed_are_only_born() -> None:
+    reached = frozenset[ExecutionStatus]().union(*MOVES.values())
+    assert set(ExecutionStatus) - reached == {ExecutionStatus.SKIPPED, ExecutionStatus.MISSED}
+
+
+def test_ids_are_version_seven_uuids_ordered_by_time() -> None:
+    at = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp() * 1000)
+    earlier, later = uuid7(at, b"\xff" * 10), uuid7(at + 1, b"\x00" * 10)
+    assert earlier < later
+    assert is_id(earlier)
+    assert earlier[12] == "7"
+    assert earlier[16] in "89ab"
+    assert not is_id(earlier.upper())
+    assert not is_id(earlier + "\n")

@@ -1,0 +1,72 @@
+"""Every due slot runs or lies in one counted span."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.models.policy import CatchUp, CatchUpPolicy
+from app.models.schedule import IntervalSchedule
+from app.policies.catch_up import MOST_LATE_SLOTS, ON_TIME, plan
+from app.policies.jitter import jitter
+
+START = datetime(2026, 11, 23, 8, tzinfo=UTC)
+
+
+def schedule(period: int, cursor: timedelta, **changes: object) -> IntervalSchedule:
+    fields = {"id": "s", "interval_seconds": period, "anchor_at": START, "next_run": START + cursor}
+    return IntervalSchedule.model_validate(fields | changes)
+
+
+@given(
+    period=st.integers(1, 5_000),
+    first=st.integers(1, 50),
+    overdue=st.integers(0, 2_000_000),
+    window=st.integers(0, 1_000_000),
+    policy=st.sampled_from(CatchUpPolicy),
+    left=st.none() | st.integers(1, 20),
+)
+def test_no_slot_is_lost_doubled_or_invented(
+    period: int, first: int, overdue: int, window: int, policy: CatchUpPolicy, left: int | None
+) -> None:
+    due = schedule(period, timedelta(seconds=first * period), max_runs=left)
+    now = START + timedelta(seconds=first * period + overdue)
+    decided = plan(due, CatchUp(policy=policy, window_seconds=window), now)
+
+    expected = START + timedelta(seconds=first * period)
+    step = timedelta(seconds=period)
+    if decided.missed is not None:
+        assert decided.missed.first == expected
+        assert decided.missed.last == expected + (decided.missed.count - 1) * step
+        assert now - decided.missed.last > ON_TIME
+        expected += decided.missed.count * step
+    for slot in decided.runs:
+        assert slot == expected
+        expected += step
+    assert decided.next_run == expected
+    if left is None:
+        assert expected > now
+    else:
+        assert len(decided.runs) <= left
+        assert expected > now or len(decided.runs) == left
+    late = decided.runs[: decided.late_runs]
+    assert all(now - slot > ON_TIME for slot in late)
+    assert len(late) <= {"one": 1, "all": MOST_LATE_SLOTS, "none": 0}[policy]
+    assert all(now - slot <= timedelta(seconds=window) for slot in late)
+
+
+def test_a_slot_exactly_ten_seconds_old_is_on_time() -> None:
+    due = schedule(3600, timedelta(hours=1))
+    none = CatchUp(policy=CatchUpPolicy.NONE)
+    assert plan(due, none, START + timedelta(hours=1) + ON_TIME).runs == (due.next_run,)
+    late = plan(due, none, START + timedelta(hours=1) + ON_TIME + timedelta(milliseconds=1))
+    assert late.runs == ()
+    assert late.missed is not None
+
+
+def test_jitter_is_the_same_everywhere_and_spread() -> None:
+    most = timedelta(seconds=60)
+    delays = [jitter("job", START + timedelta(seconds=n), most=most) for n in range(1_000)]
+    assert delays == [jitter("job", START + timedelta(seconds=n), most=most) for n in range(1_000)]
+    assert all(timedelta(0) <= delay < most for delay in delays)
+    assert 25 < sum(delay.total_seconds() for delay in delays) / 1_000 < 35
