@@ -121,7 +121,6 @@ class LeaseKeeper:
         while not self._stop.wait(self._lease.total_seconds() / 4):
             loop.call_soon_threadsafe(self._answer)
             self.renew()
-        self._heartbeat.close()
 
     def _answer(self) -> None:
         self._loop_answered_at = self._clock.monotonic()

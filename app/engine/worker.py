@@ -146,17 +146,24 @@ class Worker:
         self._runs[run.execution.id] = run
         task = asyncio.create_task(self._run(run), name=f"run-{run.execution.id}")
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._ended)
 
     async def _run(self, run: Run) -> None:
         try:
             status = await self._executor.run(run)
         finally:
             self._keeper.release(run.lease)
+            if len(self._runs) == self._concurrency:
+                self._wake.executions.set()  # there is room again
             del self._runs[run.execution.id]
-            self._wake.executions.set()  # there is room for another
         if status in FINAL_STATUSES:
             self._finishes.append(Finish(run.job.id, run.execution.scheduled_for, status))
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # The execution stays leased; the reaper settles it.
+            _log.error("run_failed", task=task.get_name(), exc_info=error)
 
     def _cut(self, execution_ids: Sequence[str] | set[str], reason: Cut) -> None:
         for id_ in execution_ids:

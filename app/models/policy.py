@@ -73,8 +73,9 @@ class RetryPolicy(Record):
 
     model_config = ConfigDict(extra="forbid")
 
-    max_attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    """Attempts in all, the first included."""
+    max_attempts: Annotated[int, Field(ge=1, le=50)] = 3
+    """Attempts in all, the first included. With 50 full responses a record stays under MongoDB's
+    limit of 16 MB for a document."""
     strategy: RetryStrategy = RetryStrategy.EXPONENTIAL
     delay_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5
     max_delay_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300

@@ -16,6 +16,9 @@ from app.repositories.mongo import Database, Document, database_call, pick
 _IS_SCHEDULED: Document = {"$type": "date"}
 """The poll index's partial filter; a query that does not repeat it cannot use the index."""
 
+_NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
+"""Fields that may be large and that nobody needs to fire a job."""
+
 _HINTS = ("last_run", "last_status")
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", *_HINTS})
 
@@ -124,8 +127,13 @@ class JobRepository:
 
     @database_call
     async def list_due(self, now: datetime, *, limit: int) -> list[Job]:
-        """Jobs whose cursor is at or before the database's `now`, the most overdue first."""
-        cursor = self._jobs.find(self.due_query(now)).sort("next_run", ASCENDING).limit(limit)
+        """Jobs whose cursor is at or before the database's `now`, the most overdue first.
+
+        They are read for firing: parameters, description, headers and body are left out.
+        """
+        fields = dict.fromkeys(_NOT_FOR_FIRING, False)
+        cursor = self._jobs.find(self.due_query(now), fields).sort("next_run", ASCENDING)
+        cursor = cursor.limit(limit)
         return [from_document(Job, document) for document in await cursor.to_list(None)]
 
     @staticmethod

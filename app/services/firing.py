@@ -8,10 +8,12 @@ impossible, and a cursor that was not moved makes the slot due again.
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from zoneinfo import ZoneInfoNotFoundError
 
 import structlog
 
 from app.clock import Clock
+from app.errors import InvalidInputError
 from app.models.execution import Execution, ExecutionKind, ExecutionStatus
 from app.models.ids import NewId
 from app.models.job import Job, earliest
@@ -74,13 +76,24 @@ class Firing:
         for job in jobs:
             for schedule in job.schedules:
                 if schedule.active and schedule.next_run is not None and schedule.next_run <= now:
-                    due = await self._decide(job, schedule, now)
+                    due = await self._decide_or_stop(job, schedule, now)
                     waiting.append(due)
                     size += len(due.executions)
             if size >= _CHUNK:
                 moved += await self._record(waiting, now, read_at)
                 waiting, size = [], 0
         return moved + await self._record(waiting, now, read_at)
+
+    async def _decide_or_stop(self, job: Job, schedule: Schedule, now: datetime) -> _Due:
+        """A schedule that no longer has a meaning (a time zone was removed, say) stops, loudly:
+        left at the head of the poll it would keep every other job from running."""
+        try:
+            return await self._decide(job, schedule, now)
+        except (InvalidInputError, ZoneInfoNotFoundError) as error:
+            _log.error(
+                "schedule_stopped", job_id=job.id, schedule_id=schedule.id, error=str(error)
+            )
+            return _Due(job, schedule, Plan(None, (), 0, None))
 
     async def _decide(self, job: Job, schedule: Schedule, now: datetime) -> _Due:
         """Plan the schedule's slots; missed ones are recorded here, alone and before any run.

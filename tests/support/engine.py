@@ -98,9 +98,7 @@ class World:
         owner = f"process-{len(self.processes) + 1}"
         wake = Wake(None)
         leases = LeaseRepository(self.database, owner=owner, lease=LEASE)
-        heartbeat = Heartbeat(
-            self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2)
-        )
+        heartbeat = Heartbeat(self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2))
         keeper = LeaseKeeper(
             heartbeat=heartbeat, owner=owner, lease=LEASE, clock=self.clock, on_lost=lambda _: None
         )

@@ -7,7 +7,7 @@ import pytest
 from app.errors import UnavailableError
 from app.models.execution import ExecutionKind, ExecutionStatus
 from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy
-from app.models.schedule import OneTimeSchedule
+from app.models.schedule import CronSchedule, OneTimeSchedule
 from app.repositories.executions import InsertResult
 from tests.support.engine import World, slots
 
@@ -298,3 +298,21 @@ async def test_jitter_delays_the_start_the_same_way_everywhere(world: World) -> 
     delays = [e.run_at - e.scheduled_for for e in await world.history(job)]
     assert len(set(delays)) == 5
     assert all(timedelta(0) <= delay < MINUTE for delay in delays)  # never past the next slot
+
+
+async def test_a_schedule_without_a_meaning_stops_and_holds_nobody_up(world: World) -> None:
+    process = world.process()
+    broken = CronSchedule(
+        id=world.new_id(),
+        cron_expression="0 9 * * *",
+        timezone="Mars/Olympus",
+        next_run=world.clock.now(),
+    )
+    stopped = await world.add_job(broken)
+    job = await world.add_job(world.every(60))
+    world.clock.advance(MINUTE)
+
+    await process.schedule()
+
+    assert len(await world.history(job)) == 1
+    assert (await world.jobs.get(stopped.id, owner_id=None)).next_run is None

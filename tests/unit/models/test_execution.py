@@ -8,7 +8,7 @@ from app.models.ids import is_id, uuid7
 
 def test_every_status_has_its_moves() -> None:
     assert set(MOVES) == set(ExecutionStatus)
-    assert LIVE_STATUSES | FINAL_STATUSES == set(ExecutionStatus)
+    assert set(ExecutionStatus) == LIVE_STATUSES | FINAL_STATUSES
 
 
 def test_nothing_leaves_a_final_status() -> None:

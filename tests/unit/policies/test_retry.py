@@ -107,6 +107,6 @@ def test_a_delay_never_overflows_and_never_exceeds_the_maximum(
 ) -> None:
     for strategy in RetryStrategy:
         retry = RetryPolicy(strategy=strategy, delay_seconds=delay, max_delay_seconds=most)
-        assert timedelta(0) <= backoff(retry, failed=failed, chance=chance) <= timedelta(
-            seconds=most
+        assert (
+            timedelta(0) <= backoff(retry, failed=failed, chance=chance) <= timedelta(seconds=most)
         )

@@ -1,0 +1,62 @@
+"""Wake-ups reach the loops of other processes, and their loss harms nothing."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from redis.asyncio import Redis
+
+from app.wake import Wake
+
+
+@pytest.fixture
+async def wakes(redis_url: str) -> AsyncIterator[tuple[Wake, Wake]]:
+    """Two processes' wake-ups, both listening."""
+    clients = [Redis.from_url(redis_url) for _ in range(2)]
+    one, two = (Wake(client) for client in clients)
+    for wake in (one, two):
+        wake.start()
+        await until(wake.schedules)  # set once when it has subscribed
+        wake.schedules.clear()
+        wake.executions.clear()
+    yield one, two
+    for wake, client in zip((one, two), clients, strict=True):
+        await wake.close()
+        await client.aclose()
+
+
+async def until(event: asyncio.Event) -> None:
+    async with asyncio.timeout(5):
+        await event.wait()
+
+
+async def test_a_change_wakes_both_processes(wakes: tuple[Wake, Wake]) -> None:
+    one, two = wakes
+    one.schedules_changed()
+    assert one.schedules.is_set()
+    await until(two.schedules)
+
+
+async def test_queued_executions_wake_the_workers(wakes: tuple[Wake, Wake]) -> None:
+    one, two = wakes
+    two.executions_queued()
+    await until(one.executions)
+
+
+async def test_without_redis_a_process_wakes_itself() -> None:
+    wake = Wake(None)
+    wake.start()
+    wake.schedules_changed()
+    assert wake.schedules.is_set()
+    await wake.close()
+
+
+async def test_a_redis_that_is_gone_costs_nothing_but_the_hint() -> None:
+    client = Redis.from_url("redis://127.0.0.1:1")
+    wake = Wake(client)
+    wake.start()
+    wake.executions_queued()
+    await asyncio.sleep(0)
+    assert wake.executions.is_set()
+    await wake.close()
+    await client.aclose()
