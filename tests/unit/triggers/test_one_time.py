@@ -1,0 +1,39 @@
+"""The one-time trigger: a single slot."""
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.triggers import OneTimeTrigger
+
+RUN_AT = datetime(2026, 7, 1, 12, tzinfo=UTC)
+TRIGGER = OneTimeTrigger(RUN_AT)
+MILLISECOND = timedelta(milliseconds=1)
+INSTANTS = st.integers(-50, 50).map(lambda n: RUN_AT + n * MILLISECOND)
+
+
+def test_before_its_instant_the_slot_is_next() -> None:
+    assert TRIGGER.next_after(RUN_AT - MILLISECOND) == RUN_AT
+    assert TRIGGER.last_until(RUN_AT - MILLISECOND) is None
+
+
+def test_from_its_instant_on_the_slot_is_the_last_and_no_other_follows() -> None:
+    assert TRIGGER.next_after(RUN_AT) is None
+    assert TRIGGER.last_until(RUN_AT) == RUN_AT
+    assert TRIGGER.last_until(RUN_AT + MILLISECOND) == RUN_AT
+
+
+def test_both_ends_of_a_count_belong_to_it() -> None:
+    assert TRIGGER.count(RUN_AT, RUN_AT) == 1
+    assert TRIGGER.count(RUN_AT + MILLISECOND, RUN_AT + 2 * MILLISECOND) == 0
+    assert TRIGGER.count(RUN_AT - 2 * MILLISECOND, RUN_AT - MILLISECOND) == 0
+    assert TRIGGER.count(RUN_AT + MILLISECOND, RUN_AT - MILLISECOND) == 0
+
+
+@given(INSTANTS, INSTANTS)
+@settings(deadline=None, derandomize=True, max_examples=100, database=None)
+def test_a_count_agrees_with_the_next_and_the_last_slot(first: datetime, last: datetime) -> None:
+    following = TRIGGER.next_after(first - MILLISECOND)
+    assert TRIGGER.count(first, last) == int(following is not None and following <= last)
+    assert (TRIGGER.last_until(first) is None) == (TRIGGER.next_after(first) is not None)
