@@ -1,6 +1,7 @@
 """What follows an attempt."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,9 +16,9 @@ AT = datetime(2026, 11, 23, tzinfo=UTC)
 TIMEOUT = Outcome(AttemptOutcome.TIMED_OUT, Failure.TIMEOUT)
 
 
-def answered(status: int, **changes: object) -> Outcome:
+def answered(status: int, **changes: Any) -> Outcome:
     response = Response(status=status)
-    return Outcome(AttemptOutcome.FAILED, Failure.STATUS, response=response, **changes)  # type: ignore[arg-type]
+    return Outcome(AttemptOutcome.FAILED, Failure.STATUS, response=response, **changes)
 
 
 def attempts(count: int, error: str | None = None) -> list[Attempt]:
@@ -35,7 +36,7 @@ def attempts(count: int, error: str | None = None) -> list[Attempt]:
 
 
 def status_after(outcome: Outcome, earlier: int = 0, **policy: object) -> ExecutionStatus:
-    retry = RetryPolicy(**policy)  # type: ignore[arg-type]
+    retry = RetryPolicy(**policy)
     return decide(outcome, retry, earlier=attempts(earlier), chance=0.5).status
 
 

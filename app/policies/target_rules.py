@@ -1,0 +1,159 @@
+"""What an http target may be: rules on the URL and the headers that a user gives."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+
+from yarl import URL  # the parser that aiohttp sends with: two parsers could read two hosts
+
+from app.errors import InvalidInputError
+
+MAX_URL_LENGTH = 2_048
+MAX_HEADERS = 50
+MAX_HEADER_VALUE_LENGTH = 4_096
+MAX_HEADERS_BYTES = 8_192
+
+WELL_KNOWN_PORTS = frozenset({80, 443})
+FIRST_UNPRIVILEGED_PORT = 1024
+
+MAX_HOST_LENGTH = 253
+HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,62})", re.IGNORECASE)
+# A resolver reads 2130706433, 0x7f.1 and 127.1 as 127.0.0.1.
+NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
+
+HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+
+RESERVED_HEADERS = frozenset(
+    {
+        # They frame the message or concern one connection.
+        "host",
+        "content-length",
+        "transfer-encoding",
+        "connection",
+        "keep-alive",
+        "te",
+        "trailer",
+        "upgrade",
+        "expect",
+        "accept-encoding",
+        # They say which attempt this is.
+        "idempotency-key",
+        "x-job-id",
+        "x-scheduled-for",
+        "x-attempt",
+    }
+)
+RESERVED_PREFIXES = ("proxy-", "webhook-")
+
+
+def check_url(url: str) -> None:
+    """Refuse a URL that the service will not send to. Which addresses its host has is checked
+    when a connection is made, not here.
+
+    Raises InvalidInputError without a pointer, which the caller knows.
+    """
+    if len(url) > MAX_URL_LENGTH:
+        raise InvalidInputError(f"the URL may have at most {MAX_URL_LENGTH} characters")
+    if any(not char.isprintable() or char.isspace() or char == "\\" for char in url):
+        raise InvalidInputError(
+            "the URL may not contain spaces, control characters or backslashes; percent-encode them"
+        )
+    try:
+        parsed = URL(url)
+    except ValueError:
+        raise InvalidInputError("the URL cannot be read; an example: https://host/path") from None
+    if parsed.scheme not in {"http", "https"}:
+        raise InvalidInputError("the URL must begin with http:// or https://")
+    authority = re.split("[/?#]", url.partition("//")[2], maxsplit=1)[0]
+    if "@" in authority:  # as written: the parser drops an empty user
+        raise InvalidInputError(
+            "the URL may not contain a user name or password; use an Authorization header"
+        )
+    if not parsed.raw_host:
+        raise InvalidInputError("the URL must name a host; an example: https://host/path")
+    if "[" in authority:
+        _check_ipv6(parsed.raw_host)
+    else:
+        _check_host(parsed.raw_host)
+    _check_port(parsed.port or 0)
+
+
+def _check_ipv6(host: str) -> None:
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError:
+        address = None
+    if address is None or address.scope_id is not None:
+        raise InvalidInputError("the brackets in the URL must hold an IPv6 address without a zone")
+
+
+def _check_host(host: str) -> None:
+    name = host.removesuffix(".")
+    labels = name.split(".")
+    if len(name) > MAX_HOST_LENGTH or not all(HOST_LABEL.fullmatch(label) for label in labels):
+        raise InvalidInputError(
+            "the URL's host is not a host name: letters, digits and hyphens, each part between dots"
+            " at most 63 characters, 253 in all"
+        )
+    if NUMERIC_LABEL.fullmatch(labels[-1]) and not _is_ipv4(host):
+        raise InvalidInputError("an IPv4 address is written as four decimal numbers: 192.0.2.1")
+
+
+def _is_ipv4(host: str) -> bool:
+    try:
+        ipaddress.IPv4Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _check_port(port: int) -> None:
+    if port not in WELL_KNOWN_PORTS and port < FIRST_UNPRIVILEGED_PORT:
+        raise InvalidInputError(
+            f"the URL's port must be 80, 443 or at least {FIRST_UNPRIVILEGED_PORT}"
+        )
+
+
+def check_headers(headers: Mapping[str, str]) -> None:
+    """Refuse headers that cannot be sent, or that are not the user's to set.
+
+    Raises InvalidInputError without a pointer, which the caller knows.
+    """
+    if len(headers) > MAX_HEADERS:
+        raise InvalidInputError(f"there may be at most {MAX_HEADERS} headers")
+    seen: set[str] = set()
+    size = 0
+    for name, value in headers.items():
+        _check_header_name(name)
+        if name.lower() in seen:
+            raise InvalidInputError("two headers have the same name; case makes no difference")
+        seen.add(name.lower())
+        _check_header_value(name, value)
+        size += len(name) + len(value.encode())
+    if size > MAX_HEADERS_BYTES:
+        raise InvalidInputError(
+            f"the headers may have at most {MAX_HEADERS_BYTES} bytes in all, names and values"
+        )
+
+
+def _check_header_name(name: str) -> None:
+    if not HEADER_NAME.fullmatch(name):
+        raise InvalidInputError(
+            "a header name is one or more letters, digits or any of !#$%&'*+-.^_`|~"
+        )
+    lower = name.lower()
+    if lower in RESERVED_HEADERS or lower.startswith(RESERVED_PREFIXES):
+        raise InvalidInputError(f"the header {lower} is set by the service")
+
+
+def _check_header_value(name: str, value: str) -> None:
+    if len(value) > MAX_HEADER_VALUE_LENGTH:
+        raise InvalidInputError(
+            f"a header value may have at most {MAX_HEADER_VALUE_LENGTH} characters"
+        )
+    if UNSENDABLE.search(value):
+        raise InvalidInputError(
+            f"the value of the header {name[:64]} may not contain line breaks, tabs or other"
+            " control characters"
+        )

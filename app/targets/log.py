@@ -1,0 +1,19 @@
+"""The log target: an attempt is a line in the service's own log."""
+
+import structlog
+
+from app.models.execution import AttemptOutcome
+from app.models.outcome import Outcome
+from app.models.target import LogTargetSpec
+from app.targets.envelope import envelope
+from app.targets.target import Delivery
+
+_log = structlog.get_logger(__name__)
+
+
+class LogTarget:
+    """Writes the standard content of an attempt at level info. It cannot fail."""
+
+    async def deliver(self, spec: LogTargetSpec, delivery: Delivery) -> Outcome:
+        _log.info("log_target", **envelope(delivery))
+        return Outcome(AttemptOutcome.SUCCEEDED)

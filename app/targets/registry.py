@@ -1,0 +1,25 @@
+"""All targets by type: hands an attempt to the one that its job names."""
+
+from typing import assert_never
+
+from app.models.outcome import Outcome
+from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
+from app.targets.target import Delivery, Target
+
+
+class Targets:
+    """One instance of each target."""
+
+    def __init__(self, *, http: Target[HttpTargetSpec], log: Target[LogTargetSpec]) -> None:
+        self._http = http
+        self._log = log
+
+    async def deliver(self, spec: TargetSpec, delivery: Delivery) -> Outcome:
+        """Deliver one attempt as `Target.deliver` does."""
+        match spec:
+            case HttpTargetSpec():
+                return await self._http.deliver(spec, delivery)
+            case LogTargetSpec():
+                return await self._log.deliver(spec, delivery)
+            case _:
+                assert_never(spec)

@@ -1,0 +1,235 @@
+"""The http target: what it sends, and what it makes of an answer."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from app.models.execution import AttemptOutcome
+from app.models.outcome import Failure, Outcome
+from app.models.target import HttpMethod, HttpTargetSpec
+from app.targets.http import HttpTarget
+from tests.support.deliveries import DELIVERY, a_delivery
+from tests.support.http_target import open_target
+from tests.support.receiver import HOST, Receiver
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[HttpTarget]:
+    async with open_target() as target:
+        yield target
+
+
+def spec_for(receiver: Receiver, **fields: Any) -> HttpTargetSpec:
+    return HttpTargetSpec(url=f"{receiver.url}/hook?a=b", **fields)
+
+
+def assert_answered(outcome: Outcome, error: str) -> None:
+    assert (outcome.outcome, outcome.failure, outcome.error) == (
+        AttemptOutcome.FAILED,
+        Failure.STATUS,
+        error,
+    )
+
+
+class TestRequest:
+    async def test_a_post_carries_the_envelope_and_says_which_attempt_it_is(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        assert outcome.outcome is AttemptOutcome.SUCCEEDED
+        (request,) = receiver.requests
+        assert (request.method, request.path) == ("POST", "/hook?a=b")
+        assert request.json() == {
+            "job_id": DELIVERY.job_id,
+            "job_name": "weekly-report",
+            "execution_id": DELIVERY.execution_id,
+            "kind": "scheduled",
+            "scheduled_for": "2026-11-23T08:00:00Z",
+            "attempt": 2,
+            "parameters": {"action": "send_email", "to": ["Jörg", 7, None]},
+        }
+        sent = {name.lower(): value for name, value in request.headers.items()}
+        assert sent == {
+            "host": f"{HOST}:{receiver.port}",
+            "user-agent": "Carillon/1.2.3",
+            "content-type": "application/json",
+            "content-length": str(len(request.body)),
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            "connection": "close",
+            "idempotency-key": DELIVERY.execution_id,
+            "x-job-id": DELIVERY.job_id,
+            "x-scheduled-for": "2026-11-23T08:00:00Z",
+            "x-attempt": "2",
+        }
+
+    @pytest.mark.parametrize("method", HttpMethod)
+    async def test_get_delete_and_head_have_no_body_of_their_own(
+        self, target: HttpTarget, receiver: Receiver, method: HttpMethod
+    ) -> None:
+        outcome = await target.deliver(spec_for(receiver, method=method), DELIVERY)
+        assert outcome.outcome is AttemptOutcome.SUCCEEDED
+        (request,) = receiver.requests
+        assert request.method == method
+        bodiless = method in {"GET", "DELETE", "HEAD"}
+        assert (request.body == b"") is bodiless
+        assert ("Content-Type" not in request.headers) is bodiless
+
+    @pytest.mark.parametrize("method", ["POST", "GET", "DELETE", "HEAD"])
+    @pytest.mark.parametrize(
+        ("body", "sent", "content_type"),
+        [
+            ("plain äöü", "plain äöü".encode(), "text/plain; charset=utf-8"),
+            ("", b"", "text/plain; charset=utf-8"),
+            ({"a": [1, "ä"]}, '{"a":[1,"ä"]}'.encode(), "application/json"),
+            ([], b"[]", "application/json"),
+            (False, b"false", "application/json"),
+            (0, b"0", "application/json"),
+        ],
+    )
+    async def test_a_body_of_the_user_is_sent_with_any_method(
+        self,
+        target: HttpTarget,
+        receiver: Receiver,
+        method: str,
+        body: Any,
+        sent: bytes,
+        content_type: str,
+    ) -> None:
+        await target.deliver(spec_for(receiver, method=HttpMethod(method), body=body), DELIVERY)
+        (request,) = receiver.requests
+        assert request.body == sent
+        assert request.headers["Content-Type"] == content_type
+
+    async def test_the_users_headers_replace_defaults_but_never_ours(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        headers = {
+            "content-type": "application/vnd.api+json",
+            "user-agent": "mine",
+            "Authorization": "Bearer t",
+            "X-Text": "Grüße",
+            "accept-encoding": "gzip",
+            "x-attempt": "99",
+            "IDEMPOTENCY-KEY": "forged",
+        }
+        await target.deliver(spec_for(receiver, headers=headers), DELIVERY)
+        (request,) = receiver.requests
+        for name, value in {
+            "Content-Type": "application/vnd.api+json",
+            "User-Agent": "mine",
+            "Authorization": "Bearer t",
+            "X-Text": "Grüße",
+            "Accept-Encoding": "identity",
+            "X-Attempt": "2",
+            "Idempotency-Key": DELIVERY.execution_id,
+        }.items():
+            assert request.headers.getall(name) == [value]
+
+    async def test_milliseconds_of_the_slot_are_sent_where_it_has_any(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        slot = datetime(2026, 11, 23, 8, 0, 0, 250_000, tzinfo=UTC)
+        await target.deliver(spec_for(receiver), a_delivery(scheduled_for=slot))
+        assert receiver.requests[0].headers["X-Scheduled-For"] == "2026-11-23T08:00:00.250Z"
+
+    async def test_cookies_of_one_job_do_not_reach_another(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        receiver.answer_with(headers={"Set-Cookie": "session=1; Path=/"})
+        for _ in range(2):
+            await target.deliver(spec_for(receiver), DELIVERY)
+        assert "Cookie" not in receiver.requests[1].headers
+
+    async def test_proxies_of_the_environment_are_ignored(
+        self, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async with Receiver() as proxy:
+            for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+                monkeypatch.setenv(name, proxy.url)
+            monkeypatch.delenv("NO_PROXY", raising=False)
+            monkeypatch.delenv("no_proxy", raising=False)
+            async with open_target() as target:
+                await target.deliver(spec_for(receiver), DELIVERY)
+        assert (len(receiver.requests), len(proxy.requests)) == (1, 0)
+
+
+class TestAnswer:
+    @pytest.mark.parametrize("status", [200, 201, 204, 299])
+    async def test_2xx_is_success(
+        self, target: HttpTarget, receiver: Receiver, status: int
+    ) -> None:
+        receiver.answer_with(status, headers={"X-Trace": "7"})
+        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        assert (outcome.outcome, outcome.failure) == (AttemptOutcome.SUCCEEDED, None)
+        assert outcome.response is not None
+        assert outcome.response.status == status
+        assert outcome.response.headers["x-trace"] == "7"
+
+    @pytest.mark.parametrize("status", [300, 304, 400, 401, 404, 422, 500, 502, 503, 599])
+    async def test_any_other_status_is_a_failure_with_its_response(
+        self, target: HttpTarget, receiver: Receiver, status: int
+    ) -> None:
+        receiver.answer_with(status, body="" if status == 304 else "why")
+        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        assert (outcome.outcome, outcome.failure) == (AttemptOutcome.FAILED, Failure.STATUS)
+        assert outcome.error is not None
+        assert f"answered {status}" in outcome.error
+        assert outcome.response is not None
+        assert (outcome.response.status, outcome.gone) == (status, False)
+
+    async def test_success_statuses_replace_2xx(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        spec = spec_for(receiver, success_statuses=(404, 410, 302))
+        for status in (404, 410, 302):
+            receiver.answer_with(status, headers={"Location": "/elsewhere"})
+            outcome = await target.deliver(spec, DELIVERY)
+            assert (outcome.outcome, outcome.gone) == (AttemptOutcome.SUCCEEDED, False)
+        receiver.answer_with(200)
+        assert_answered(await target.deliver(spec, DELIVERY), "the target answered 200")
+
+    @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+    @pytest.mark.parametrize("method", ["GET", "POST"])
+    async def test_a_redirect_is_a_failure_and_is_not_followed(
+        self, target: HttpTarget, receiver: Receiver, status: int, method: str
+    ) -> None:
+        receiver.answer_with(status, headers={"Location": f"{receiver.url}/loopback"})
+        outcome = await target.deliver(spec_for(receiver, method=HttpMethod(method)), DELIVERY)
+        error = f"the target answered {status}; redirects are not followed"
+        assert_answered(outcome, error)
+        assert len(receiver.requests) == 1
+
+    async def test_410_says_that_the_receiver_is_gone(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        receiver.answer_with(410)
+        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        assert_answered(outcome, "the target answered 410")
+        assert outcome.gone
+
+    @pytest.mark.parametrize("status", [429, 503])
+    @pytest.mark.parametrize(
+        ("value", "seconds"), [("7", 7), ("Mon, 23 Nov 2026 08:01:30 GMT", 90), ("soon", None)]
+    )
+    async def test_retry_after_of_429_and_503_is_handed_on(
+        self, target: HttpTarget, receiver: Receiver, status: int, value: str, seconds: int | None
+    ) -> None:
+        receiver.answer_with(status, headers={"Retry-After": value})
+        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        assert outcome.retry_after == (None if seconds is None else timedelta(seconds=seconds))
+
+    @pytest.mark.parametrize("status", [200, 400, 500])
+    async def test_retry_after_of_another_status_is_ignored(
+        self, target: HttpTarget, receiver: Receiver, status: int
+    ) -> None:
+        receiver.answer_with(status, headers={"Retry-After": "7"})
+        assert (await target.deliver(spec_for(receiver), DELIVERY)).retry_after is None

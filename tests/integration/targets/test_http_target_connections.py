@@ -1,0 +1,149 @@
+"""The http target and connections: whether one is made, to whom, and how it ends."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import ThreadedResolver
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from app.models.execution import AttemptOutcome
+from app.models.outcome import Failure
+from app.models.target import HttpTargetSpec
+from app.targets.http import HttpTarget
+from tests.support.deliveries import DELIVERY
+from tests.support.http_target import assert_fails, deliver_to, open_target
+from tests.support.loopback import keep_on_this_machine
+from tests.support.receiver import HOST, RawReceiver, Receiver
+from tests.support.resolvers import NoAnswerResolver
+
+
+@pytest.fixture(autouse=True)
+def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    keep_on_this_machine(monkeypatch)
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[HttpTarget]:
+    async with open_target() as target:
+        yield target
+
+
+def spec_for(receiver: Receiver | RawReceiver, **fields: Any) -> HttpTargetSpec:
+    return HttpTargetSpec(url=f"{receiver.url}/hook", **fields)
+
+
+async def test_refused_blocked_and_unknown_cannot_be_told_apart() -> None:
+    with socket.create_server((HOST, 0)) as server:
+        port = server.getsockname()[1]
+    resolver = ThreadedResolver()
+    refused = await deliver_to(f"http://{HOST}:{port}/", DELIVERY, resolver)
+    blocked = await deliver_to(f"http://{HOST}:{port}/", DELIVERY, resolver, private=False)
+    metadata = await deliver_to("http://169.254.169.254/latest/meta-data/", DELIVERY, resolver)
+    unknown = await deliver_to(
+        "http://unknown.test/",
+        DELIVERY,
+        NoAnswerResolver(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+    )
+    assert_fails(refused, Failure.CONNECTION_ERROR, "could not connect")
+    assert refused == blocked == metadata == unknown
+
+
+async def test_plain_http_behind_an_https_url(target: HttpTarget, receiver: Receiver) -> None:
+    spec = HttpTargetSpec(url=f"https://{HOST}:{receiver.port}/")
+    outcome = await target.deliver(spec, DELIVERY)
+    assert_fails(outcome, Failure.CONNECTION_ERROR, "the TLS handshake failed")
+
+
+async def test_a_certificate_that_nobody_vouches_for(target: HttpTarget, tmp_path: Path) -> None:
+    async with Receiver(tls=self_signed(tmp_path)) as receiver:
+        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        assert receiver.requests == []
+    assert_fails(outcome, Failure.CONNECTION_ERROR, "the TLS handshake failed")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "nonsense",
+        "/path",
+        "http://",
+        "http://[::1",
+        "ftp://127.0.0.1:8080/",
+        "file:///etc/passwd",
+        "http://2130706433:8080/",
+        "http://127.0.0.1:99999/",
+        "http://" + "a" * 64 + ".test/",
+        "http://a..test/",
+    ],
+)
+async def test_a_url_that_cannot_be_used_is_refused(target: HttpTarget, url: str) -> None:
+    outcome = await target.deliver(HttpTargetSpec(url=url), DELIVERY)
+    assert (outcome.outcome, outcome.failure) == (AttemptOutcome.FAILED, Failure.REFUSED)
+
+
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\x00b"])
+async def test_a_header_that_cannot_be_sent_is_refused(
+    target: HttpTarget, receiver: Receiver, value: str
+) -> None:
+    outcome = await target.deliver(spec_for(receiver, headers={"X-A": value}), DELIVERY)
+    assert_fails(outcome, Failure.REFUSED, "the request cannot be sent as it is defined")
+    assert receiver.requests == []
+
+
+async def test_a_cancelled_delivery_closes_its_connection(
+    target: HttpTarget, receiver: Receiver
+) -> None:
+    receiver.never_answer()
+    delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
+    await receiver.wait_for_requests(1)
+    delivering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await delivering
+    await receiver.wait_for_cut_requests(1)
+
+
+def self_signed(folder: Path) -> ssl.SSLContext:
+    """A server's TLS context with a certificate for 127.0.0.1 that no authority signed."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver")])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(HOST))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    path = folder / "receiver.pem"
+    path.write_bytes(
+        certificate.public_bytes(serialization.Encoding.PEM)
+        + key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context

@@ -1,0 +1,276 @@
+"""The http target against receivers that are slow, broken or hostile."""
+
+import asyncio
+import gzip
+import socket
+import time
+import tracemalloc
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import bson
+import pytest
+from aiohttp import web
+
+from app.models.execution import AttemptOutcome, Response
+from app.models.outcome import Failure, Outcome
+from app.models.target import HttpMethod, HttpTargetSpec
+from app.targets.http import HttpTarget
+from tests.support.deliveries import DELIVERY, a_delivery
+from tests.support.http_target import assert_fails, deliver_to, open_target
+from tests.support.receiver import HOST, RawReceiver, Receiver
+from tests.support.resolvers import NoAnswerResolver
+
+SHORT = a_delivery(timeout=timedelta(seconds=0.3))
+KIBIBYTE = 1_024
+MAX_BODY_BYTES = 64 * KIBIBYTE
+
+BROKE = "the connection broke before the answer was complete"
+NOT_HTTP = "the answer is not valid HTTP"
+
+
+@pytest.fixture
+async def receiver() -> AsyncIterator[Receiver]:
+    async with Receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture
+async def target() -> AsyncIterator[HttpTarget]:
+    async with open_target() as target:
+        yield target
+
+
+def spec_for(receiver: Receiver | RawReceiver, **fields: Any) -> HttpTargetSpec:
+    return HttpTargetSpec(url=f"{receiver.url}/hook", **fields)
+
+
+def body_of(outcome: Outcome) -> Response:
+    assert outcome.outcome is AttemptOutcome.SUCCEEDED
+    assert outcome.response is not None
+    return outcome.response
+
+
+async def assert_times_out(target: HttpTarget, spec: HttpTargetSpec, delivery: Any = SHORT) -> None:
+    started = time.monotonic()
+    outcome = await target.deliver(spec, delivery)
+    assert time.monotonic() - started < delivery.timeout.total_seconds() + 1
+    assert outcome == Outcome(
+        AttemptOutcome.TIMED_OUT, failure=Failure.TIMEOUT, error="no complete answer within 0.3 s"
+    )
+
+
+class TestDeadline:
+    async def test_a_receiver_that_hangs(self, target: HttpTarget, receiver: Receiver) -> None:
+        receiver.never_answer()
+        await assert_times_out(target, spec_for(receiver))
+        await receiver.wait_for_cut_requests(1)
+
+    @pytest.mark.parametrize("rest", [b"", b"OK\r\n", b"OK\r\n\r\n"])
+    async def test_a_receiver_that_drips_a_byte_at_a_time(
+        self, target: HttpTarget, rest: bytes
+    ) -> None:
+        async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 200 " + rest)
+            while True:
+                writer.write(b"X")
+                await writer.drain()
+                await asyncio.sleep(0.02)
+
+        async with RawReceiver(drip) as receiver:
+            await assert_times_out(target, spec_for(receiver))
+
+    async def test_interim_answers_without_end(self, target: HttpTarget) -> None:
+        async def interim(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            while True:
+                writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10)
+                await writer.drain()
+                await asyncio.sleep(0.001)
+
+        async with RawReceiver(interim) as receiver:
+            await assert_times_out(target, spec_for(receiver))
+
+    async def test_a_connection_that_is_not_accepted(self, target: HttpTarget) -> None:
+        with socket.create_server((HOST, 0), backlog=0) as server:
+            address = server.getsockname()
+            with socket.create_connection(address):  # fills the queue; later ones hang
+                await assert_times_out(target, HttpTargetSpec(url=f"http://{HOST}:{address[1]}/"))
+
+    async def test_a_tls_handshake_that_does_not_end(self, target: HttpTarget) -> None:
+        with socket.create_server((HOST, 0)) as server:
+            url = f"https://{HOST}:{server.getsockname()[1]}/"
+            await assert_times_out(target, HttpTargetSpec(url=url))
+
+    async def test_a_name_that_does_not_resolve_in_time(self) -> None:
+        outcome = await deliver_to("http://slow.test:8080/", SHORT, NoAnswerResolver(None))
+        assert outcome.failure is Failure.TIMEOUT
+
+    @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
+    async def test_a_receiver_that_does_not_read(self, target: HttpTarget) -> None:
+        async with RawReceiver(lambda *_: asyncio.sleep(60)) as receiver:
+            large = a_delivery(timeout=SHORT.timeout, parameters={"a": "x" * 20_000_000})
+            await assert_times_out(target, spec_for(receiver), large)
+
+    async def test_a_request_that_waits_for_a_free_connection(self, receiver: Receiver) -> None:
+        receiver.never_answer()
+        async with open_target(limit=1) as target:
+            first = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
+            await receiver.wait_for_requests(1)
+            await assert_times_out(target, spec_for(receiver))
+            first.cancel()
+            await asyncio.wait({first})
+        assert len(receiver.requests) == 1
+
+
+class TestSize:
+    async def test_a_flood_is_read_up_to_the_limit_and_cut(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        sent = 0
+
+        async def flood(request: web.Request) -> web.StreamResponse:
+            nonlocal sent
+            answer = web.StreamResponse()
+            await answer.prepare(request)
+            while True:
+                await answer.write(b"x" * KIBIBYTE)
+                sent += KIBIBYTE
+
+        receiver.answer_by(flood)
+        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        assert (response.body, response.truncated) == ("x" * MAX_BODY_BYTES, True)
+        await receiver.wait_for_cut_requests(1)
+        assert sent < 50 * KIBIBYTE * KIBIBYTE  # what the kernel buffers on the way
+
+    @pytest.mark.parametrize(("size", "truncated"), [(0, False), (65_536, False), (65_537, True)])
+    async def test_a_body_is_truncated_only_above_the_limit(
+        self, target: HttpTarget, receiver: Receiver, size: int, truncated: bool
+    ) -> None:
+        receiver.answer_with(body=b"x" * size)
+        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        assert (len(response.body), response.truncated) == (min(size, MAX_BODY_BYTES), truncated)
+
+    async def test_a_gzip_bomb_is_not_unpacked(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        bomb = gzip.compress(bytes(50_000_000))
+        receiver.answer_with(body=bomb, headers={"Content-Encoding": "gzip"})
+        tracemalloc.start()
+        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert response.body.startswith("\x1f\ufffd")  # as it came: the mark of gzip
+        assert len(response.body.encode()) <= MAX_BODY_BYTES
+        assert peak < 5_000_000
+
+    @pytest.mark.parametrize(
+        ("body", "text"),
+        [
+            (b"a\xffb\x00c", "a\ufffdb\x00c"),
+            (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd"),
+            (b"x" * 65_533 + "😀".encode(), "x" * 65_533),
+            (b"\xff" * 60_000, "\ufffd" * 21_845),
+        ],
+        ids=["not UTF-8", "surrogate", "cut character", "grows"],
+    )
+    async def test_a_body_is_text_that_can_be_stored_and_stays_within_the_limit(
+        self, target: HttpTarget, receiver: Receiver, body: bytes, text: str
+    ) -> None:
+        receiver.answer_with(body=body)
+        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        assert response.body == text
+        assert response.truncated is (len(body) > 10)
+        bson.encode(response.model_dump())
+
+    async def test_headers_are_kept_within_limits_and_in_storable_form(
+        self, target: HttpTarget
+    ) -> None:
+        lines = [
+            b"X-Long: " + b"a" * 5_000,
+            b"X-Twice: 1",
+            b"x-twice: 2",
+            b"Set-Cookie: secret=1",
+            b"Set-Cookie: \xff; ;;=;",
+            b"$set: 1",
+            b"a.b: 1",
+            b"X-Bytes: \xff\xfe",
+            *(b"X-%d: %d" % (number, number) for number in range(100)),
+        ]
+        answer = b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\nok"
+        async with RawReceiver.answering(answer) as receiver:
+            response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        assert len(response.headers) == 50
+        assert response.headers["x-long"] == "a" * 1_024
+        assert response.headers["x-twice"] == "1, 2"
+        assert response.headers["x-bytes"] == "\ufffd\ufffd"
+        assert not {"set-cookie", "$set", "a.b"} & set(response.headers)
+        bson.encode(response.model_dump())
+
+    async def test_many_large_headers_are_bounded_together(self, target: HttpTarget) -> None:
+        lines = b"".join(b"X-%d: %s\r\n" % (number, b"\xff" * 1_000) for number in range(40))
+        async with RawReceiver.answering(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n") as receiver:
+            response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        assert len(bson.encode(response.headers)) < 20_000
+
+
+class TestBrokenAnswers:
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"SSH-2.0-OpenSSH_9.6\r\n",
+            b"\x00\xff\xfe",
+            b"HTTP/9.9 200 OK\r\n\r\n",
+            b"HTTP/1.1 99999999999999999999 OK\r\n\r\n",
+            b"HTTP/1.1 OK\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx",
+            b"HTTP/1.1 200 OK\r\nno colon\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nbad name: 1\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nX-Huge: " + b"a" * 100_000 + b"\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\n" + b"X: 1\r\n" * 5_000 + b"\r\n",
+            b"HTTP/1.1 200 " + b"a" * 100_000 + b"\r\n\r\n",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        ],
+        ids=range(13),
+    )
+    async def test_garbage(self, target: HttpTarget, answer: bytes) -> None:
+        async with RawReceiver.answering(answer) as receiver:
+            outcome = await target.deliver(spec_for(receiver), SHORT)
+        assert_fails(outcome, Failure.CONNECTION_ERROR, NOT_HTTP)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            b"",
+            b"HTTP/1.1 200 OK\r\nContent-",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhe",
+        ],
+        ids=["nothing", "head", "length", "chunk"],
+    )
+    @pytest.mark.parametrize("how", [RawReceiver.answering, RawReceiver.resetting])
+    @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
+    async def test_an_answer_that_breaks_off_is_not_asked_for_again(
+        self, target: HttpTarget, answer: bytes, how: Any, method: str
+    ) -> None:
+        async with how(answer) as receiver:
+            outcome = await target.deliver(spec_for(receiver, method=HttpMethod(method)), DELIVERY)
+            assert receiver.connections == 1
+        assert_fails(outcome, Failure.CONNECTION_ERROR, BROKE)
+
+    async def test_a_switch_of_protocols_is_a_failure(self, target: HttpTarget) -> None:
+        head = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nxyz"
+        async with RawReceiver.answering(head) as receiver:
+            outcome = await target.deliver(spec_for(receiver), SHORT)
+        assert outcome.failure is Failure.STATUS
+        assert outcome.error == "the target answered 101"
+
+    async def test_a_receiver_that_closes_after_each_answer_costs_no_attempt(
+        self, target: HttpTarget
+    ) -> None:
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        async with RawReceiver.answering(answer) as receiver:
+            for _ in range(20):
+                body_of(await target.deliver(spec_for(receiver), DELIVERY))
+            assert receiver.connections == 20

@@ -1,0 +1,136 @@
+"""What every target keeps, whatever it delivers to. A new target joins by one more case."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import bson
+import pytest
+from structlog.testing import capture_logs
+
+from app.models.execution import AttemptOutcome
+from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
+from app.targets.egress import open_session
+from app.targets.http import HttpTarget
+from app.targets.log import LogTarget
+from app.targets.registry import Targets
+from tests.support.clock import ManualClock
+from tests.support.deliveries import DELIVERY, a_delivery
+from tests.support.receiver import Receiver
+
+
+@dataclass(frozen=True)
+class Case:
+    """A target behind the registry, a spec that reaches it, and what arrived there."""
+
+    targets: Targets
+    spec: TargetSpec
+    received: Callable[[], list[dict[str, Any]]]
+
+
+@asynccontextmanager
+async def http_case() -> AsyncIterator[Case]:
+    async with Receiver() as receiver, open_session(allow_private_hosts=True, limit=0) as session:
+        yield Case(
+            Targets(
+                http=HttpTarget(session=session, clock=ManualClock(), version="1.2.3"),
+                log=LogTarget(),
+            ),
+            HttpTargetSpec(url=f"{receiver.url}/hook"),
+            lambda: [request.json() for request in receiver.requests],
+        )
+
+
+@asynccontextmanager
+async def log_case() -> AsyncIterator[Case]:
+    async with open_session(allow_private_hosts=False, limit=0) as session:
+        with capture_logs() as lines:
+            yield Case(
+                Targets(
+                    http=HttpTarget(session=session, clock=ManualClock(), version="1.2.3"),
+                    log=LogTarget(),
+                ),
+                LogTargetSpec(),
+                lambda: [dict(line) for line in lines if line["event"] == "log_target"],
+            )
+
+
+@pytest.fixture(params=[http_case, log_case], ids=["http", "log"])
+async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
+    async with request.param() as case:
+        yield case
+
+
+async def test_a_delivery_arrives_once_with_all_that_identifies_it(case: Case) -> None:
+    outcome = await case.targets.deliver(case.spec, DELIVERY)
+    assert outcome.outcome is AttemptOutcome.SUCCEEDED
+    (received,) = case.received()
+    assert (
+        received
+        | {
+            "execution_id": DELIVERY.execution_id,
+            "job_id": DELIVERY.job_id,
+            "job_name": "weekly-report",
+            "kind": "scheduled",
+            "scheduled_for": "2026-11-23T08:00:00Z",
+            "attempt": 2,
+            "parameters": {"action": "send_email", "to": ["Jörg", 7, None]},
+        }
+        == received
+    )
+
+
+async def test_a_success_names_no_failure(case: Case) -> None:
+    outcome = await case.targets.deliver(case.spec, DELIVERY)
+    assert (outcome.failure, outcome.error, outcome.retry_after, outcome.gone) == (
+        None,
+        None,
+        None,
+        False,
+    )
+
+
+async def test_the_response_can_be_stored(case: Case) -> None:
+    outcome = await case.targets.deliver(case.spec, DELIVERY)
+    response = None if outcome.response is None else outcome.response.model_dump()
+    assert bson.decode(bson.encode({"response": response})) == {"response": response}
+
+
+async def test_a_delivery_changes_neither_the_spec_nor_the_delivery(case: Case) -> None:
+    spec, delivery = copy.deepcopy(case.spec), a_delivery(parameters={"a": {"b": [1]}})
+    before = copy.deepcopy(asdict(delivery))
+    await case.targets.deliver(case.spec, delivery)
+    assert case.spec == spec
+    assert asdict(delivery) == before
+
+
+async def test_one_instance_serves_many_deliveries_at_once(case: Case) -> None:
+    deliveries = [a_delivery(execution_id=f"{number:032x}") for number in range(50)]
+    outcomes = await asyncio.gather(*(case.targets.deliver(case.spec, d) for d in deliveries))
+    assert {outcome.outcome for outcome in outcomes} == {AttemptOutcome.SUCCEEDED}
+    assert sorted(received["execution_id"] for received in case.received()) == [
+        delivery.execution_id for delivery in deliveries
+    ]
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_cancelled_delivery_leaves_nothing_running(case: Case, turns: int) -> None:
+    before = asyncio.all_tasks()
+    delivering = asyncio.ensure_future(case.targets.deliver(case.spec, DELIVERY))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if delivering.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await delivering
+    started = {task for task in asyncio.all_tasks() - before if _is_ours(task)}
+    if started:
+        _, running = await asyncio.wait(started, timeout=2)
+        assert not running
+
+
+def _is_ours(task: "asyncio.Task[Any]") -> bool:
+    """Not one of the receiver's, which waits for its next request."""
+    return "web_protocol" not in repr(task.get_coro())

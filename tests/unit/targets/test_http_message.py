@@ -1,0 +1,61 @@
+"""What of an HTTP message is decided without a network."""
+
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.targets.envelope import rfc3339
+from app.targets.http_message import MAX_RETRY_AFTER, parse_retry_after
+from tests.support.clock import START
+
+SECOND = timedelta(seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("value", "wait"),
+    [
+        (None, None),
+        ("0", 0),
+        ("120", 120),
+        (" 120 ", 120),
+        ("86400", 86_400),
+        ("86401", 86_400),
+        ("9" * 20, 86_400),
+        ("Mon, 23 Nov 2026 08:01:30 GMT", 90),
+        ("Monday, 23-Nov-26 08:01:30 GMT", 90),
+        ("Mon Nov 23 08:01:30 2026", 90),
+        ("Mon, 23 Nov 2026 09:01:30 +0100", 90),
+        ("Mon, 23 Nov 2026 08:01:30 -0000", 90),
+        ("Mon, 23 Nov 2026 07:00:00 GMT", 0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400),
+        ("Mon, 01 Jan 0001 00:00:00 +2300", 0),
+        ("", None),
+        ("-5", None),
+        ("+5", None),
+        ("1.5", None),
+        ("1e9", None),
+        ("٣", None),
+        ("9" * 5_000, None),
+        ("soon", None),
+        ("Mon, 99 Nov 2026 08:01:30 GMT", None),
+        ("2026-11-23T08:01:30Z", None),
+    ],
+)
+def test_retry_after_is_read_as_seconds_or_a_date_and_clamped(
+    value: str | None, wait: int | None
+) -> None:
+    expected = None if wait is None else wait * SECOND
+    assert parse_retry_after(value, START) == expected
+
+
+@given(st.text() | st.from_regex(r"\A\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ [-+]?\w+\Z"))
+def test_any_retry_after_is_within_bounds_or_ignored(value: str) -> None:
+    wait = parse_retry_after(value, START)
+    assert wait is None or timedelta(0) <= wait <= MAX_RETRY_AFTER
+
+
+def test_instants_are_written_in_utc_with_milliseconds_only_where_there_are_any() -> None:
+    assert rfc3339(START) == "2026-11-23T08:00:00Z"
+    assert rfc3339(START + timedelta(milliseconds=50)) == "2026-11-23T08:00:00.050Z"
