@@ -1,0 +1,61 @@
+"""What every test may ask for: a real MongoDB and a real Redis, each test's own part of them."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import redis
+from pymongo import MongoClient
+
+from tests.support.servers import clean_up, running_mongod, running_redis, shared_folder
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    clean_up(session.config._tmp_path_factory.getbasetemp())  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="session")
+def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A replica set of one, shared by all tests: use `database_name`, and give fail points an
+    `appName`. A test that steps down or kills the server wants `own_mongo_uri`."""
+    with running_mongod(shared_folder(tmp_path_factory)) as uri:
+        yield uri
+
+
+@pytest.fixture
+def own_mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A mongod for this test alone; takes a second and a half."""
+    with running_mongod(tmp_path_factory.mktemp("own")) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="session")
+def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    """A blocking client for arranging and looking, independent of the code under test."""
+    client: MongoClient[dict[str, Any]]
+    with MongoClient(mongo_uri, tz_aware=True, timeoutMS=10_000) as client:
+        yield client
+
+
+@pytest.fixture
+def database_name(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
+    """A name that no other test uses; the database is dropped after the test."""
+    name = f"test_{uuid4().hex}"
+    yield name
+    mongo_client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _worker_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with running_redis(shared_folder(tmp_path_factory)) as url:
+        yield url
+
+
+@pytest.fixture
+def redis_url(_worker_redis_url: str) -> str:
+    """This worker's own Redis database, empty before each test. Pub/sub channels are not
+    divided by database: use names of your own."""
+    with redis.Redis.from_url(_worker_redis_url) as client:
+        client.flushdb()
+    return _worker_redis_url
