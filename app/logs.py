@@ -20,7 +20,10 @@ _SHARED: list[Any] = [
 
 def configure_logs(level: str, log_format: LogFormat) -> None:
     """Send every log line of this process to standard error, from `level` up."""
-    renderer: Any = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    # Plain tracebacks: the rich ones show local variables, passwords among them.
+    renderer: Any = structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
     final: list[Any] = [renderer]
     if log_format == "json":
         final = [

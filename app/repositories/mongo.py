@@ -6,6 +6,7 @@ Everything else calls methods that read the same in Motor and in PyMongo's own a
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import wraps
+from inspect import isawaitable
 from typing import Any, ParamSpec, TypeVar
 
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
@@ -15,6 +16,7 @@ from app.clock import Clock
 from app.errors import UnavailableError
 
 Document = dict[str, Any]
+Client = AsyncIOMotorClient[Document]
 Collection = AsyncIOMotorCollection[Document]
 
 _P = ParamSpec("_P")
@@ -25,14 +27,17 @@ _T = TypeVar("_T")
 _OUTAGE_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 
 
-class Database:
-    """One open database. `timeout` bounds every call, connecting and waiting included."""
+def open_client(uri: str, *, timeout: timedelta) -> Client:
+    """A client whose every call ends within `timeout`, connecting and waiting included."""
+    return AsyncIOMotorClient(uri, **client_options(timeout))
 
-    def __init__(self, uri: str, name: str, *, clock: Clock, timeout: timedelta) -> None:
-        self._client: AsyncIOMotorClient[Document] = AsyncIOMotorClient(
-            uri, **client_options(timeout)
-        )
-        self._database: AsyncIOMotorDatabase[Document] = self._client[name]
+
+class Database:
+    """One database of an open client, which it closes."""
+
+    def __init__(self, client: Client, name: str, *, clock: Clock) -> None:
+        self._client = client
+        self._database: AsyncIOMotorDatabase[Document] = client[name]
         self.clock = clock
 
     def collection(self, name: str) -> Collection:
@@ -55,8 +60,11 @@ class Database:
         """Ask the primary for an answer. Raises UnavailableError."""
         await self.now()
 
-    def close(self) -> None:
-        self._client.close()
+    async def close(self) -> None:
+        client: Any = self._client
+        closing = client.close()
+        if isawaitable(closing):  # PyMongo's own async client; Motor's close is synchronous
+            await closing
 
 
 def client_options(timeout: timedelta) -> dict[str, Any]:

@@ -90,9 +90,7 @@ class Firing:
         try:
             return await self._decide(job, schedule, now)
         except (InvalidInputError, ZoneInfoNotFoundError) as error:
-            _log.error(
-                "schedule_stopped", job_id=job.id, schedule_id=schedule.id, error=str(error)
-            )
+            _log.error("schedule_stopped", job_id=job.id, schedule_id=schedule.id, error=str(error))
             return _Due(job, schedule, Plan(None, (), 0, None))
 
     async def _decide(self, job: Job, schedule: Schedule, now: datetime) -> _Due:

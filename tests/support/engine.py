@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from pymongo import AsyncMongoClient
+
 from app.engine.executor import Executor
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import AT_ONCE
@@ -24,12 +26,13 @@ from app.repositories.heartbeat import Heartbeat
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
-from app.repositories.mongo import Database
+from app.repositories.mongo import Database, client_options, open_client
 from app.services.firing import Firing
 from app.targets.target import Delivery
 from app.wake import Wake
 from tests.support.clock import ManualClock
 
+OpenClient = Callable[..., Any]
 LEASE = timedelta(seconds=10)
 POLL_INTERVAL = timedelta(seconds=1)
 SUCCEEDED = Outcome(AttemptOutcome.SUCCEEDED)
@@ -188,14 +191,20 @@ class World:
     async def read(self, execution: Execution) -> Execution:
         return await self.executions.get(execution.id, owner_id=None)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for process in self.processes:
             process.heartbeat.close()
+        await self.database.close()
 
 
-async def open_world(uri: str, name: str) -> World:
+def open_pymongo_client(uri: str, *, timeout: timedelta) -> Any:
+    """The successor of Motor, with the same options."""
+    return AsyncMongoClient(uri, **client_options(timeout))
+
+
+async def open_world(uri: str, name: str, *, driver: OpenClient = open_client) -> World:
     clock = ManualClock()
-    database = Database(uri, name, clock=clock, timeout=timedelta(seconds=8))
+    database = Database(driver(uri, timeout=timedelta(seconds=8)), name, clock=clock)
     await create_indexes(database)
     return World(database, clock, uri, name)
 

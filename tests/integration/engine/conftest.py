@@ -1,15 +1,18 @@
-"""The engine's world: a database of its own for each test."""
+"""The engine's world: a database of its own for each test, once with each driver."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.engine import World, open_world
+from app.repositories.mongo import open_client
+from tests.support.engine import OpenClient, World, open_pymongo_client, open_world
 
 
-@pytest.fixture
-async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
-    world = await open_world(mongo_uri, database_name)
+@pytest.fixture(params=[open_client, open_pymongo_client], ids=["motor", "pymongo"])
+async def world(
+    mongo_uri: str, database_name: str, request: pytest.FixtureRequest
+) -> AsyncIterator[World]:
+    driver: OpenClient = request.param
+    world = await open_world(mongo_uri, database_name, driver=driver)
     yield world
-    world.close()
-    world.database.close()
+    await world.close()

@@ -24,8 +24,7 @@ async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
     ]
     await world.database.collection("jobs").insert_many(documents)
     yield world
-    world.close()
-    world.database.close()
+    await world.close()
 
 
 async def explain(world: World, collection: str, **find: Any) -> dict[str, Any]:
