@@ -1,0 +1,215 @@
+"""Signing in, and who a token stands for. Users are read from the database on every call."""
+
+import asyncio
+import re
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TypeVar
+
+import structlog
+
+from app.clock import Clock
+from app.errors import (
+    ConfigurationError,
+    ConflictError,
+    InvalidInputError,
+    NotAuthenticatedError,
+)
+from app.models.ids import NewId
+from app.models.user import Actor, Role, User
+from app.repositories.users import UserRepository
+from app.security import (
+    MAX_PASSWORD_LENGTH,
+    MIN_PASSWORD_LENGTH,
+    Algorithm,
+    PasswordCheck,
+    TokenError,
+    TokenKey,
+    hash_password,
+    issue_token,
+    random_password,
+    read_token,
+    verify_password,
+)
+
+_log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+DEFAULT_ADMIN = "admin"
+PASSWORD_THREADS = "password"
+"""The name of the threads that hash: an argon2 hash takes 19 MiB and 40 ms of one core."""
+
+_HASHES_AT_ONCE = 2
+_USERNAME = re.compile(r"[a-z0-9._@-]{1,64}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """A name and a password that nobody knows yet."""
+
+    username: str
+    password: str
+
+    def announcement(self) -> str:
+        """What is shown, once, to whoever starts the service."""
+        return (
+            f"The first admin is `{self.username}` with the password `{self.password}`.\n"
+            "It is shown only this once."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class AccessToken:
+    """A fresh token, and how long it is valid."""
+
+    token: str
+    lifetime: timedelta
+
+
+class AuthService:
+    """Signs users in. Names do not depend on case; every method may raise UnavailableError."""
+
+    def __init__(
+        self,
+        *,
+        users: UserRepository,
+        clock: Clock,
+        new_id: NewId,
+        secret_key: bytes,
+        algorithm: Algorithm,
+        token_lifetime: timedelta,
+    ) -> None:
+        self._users = users
+        self._clock = clock
+        self._new_id = new_id
+        self._key = TokenKey(secret_key, algorithm)
+        self._lifetime = token_lifetime
+        self._threads = ThreadPoolExecutor(_HASHES_AT_ONCE, thread_name_prefix=PASSWORD_THREADS)
+        self._dummy_hash: str | None = None
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def sign_in(self, username: str, password: str) -> AccessToken:
+        """A token for the user. Raises NotAuthenticatedError.
+
+        An unknown name, a wrong password and a disabled user take the same time and give the
+        same answer: a hash is verified in each case.
+        """
+        dummy_hash = await self._dummy()
+        user = await self._find(username)
+        stored_hash = dummy_hash if user is None else user.password_hash
+        check = await self._verify(password, stored_hash)
+        if user is None or not user.active or not check.ok:
+            raise NotAuthenticatedError("The user name or the password is not right.")
+        if check.new_hash is not None:
+            await self._users.set_password_hash(user.id, stored_hash, check.new_hash)
+        return AccessToken(self._issue(user), self._lifetime)
+
+    async def authenticate(self, token: str) -> Actor:
+        """Who a token stands for, as the database has it now. Raises NotAuthenticatedError."""
+        try:
+            claims = read_token(self._key, token, now=self._clock.now())
+        except TokenError as error:
+            raise _not_valid() from error
+        user = await self._users.find(claims.user_id)
+        if user is None or not user.active or claims.issued_at < user.tokens_valid_from:
+            raise _not_valid()
+        return Actor(user_id=user.id, username=user.username, role=user.role)
+
+    async def ensure_first_admin(
+        self, username: str | None, password: str | None
+    ) -> Credentials | None:
+        """Add an admin if there is no user at all; any number of processes may call it at once.
+
+        Returns the credentials only where the password is a random one and this call stored it,
+        so that they are shown once. Raises ConfigurationError for a name or password that cannot
+        be one.
+        """
+        if await self._users.any_exists():
+            return None
+        chosen = password or random_password()
+        try:
+            name = _checked_username(username or DEFAULT_ADMIN)
+            _check_password(chosen)
+        except InvalidInputError as error:
+            raise ConfigurationError(f"The first admin cannot be added: {error.detail}") from error
+        admin = await self._new_user(name, chosen, Role.ADMIN)
+        if not await self._users.insert(admin):
+            return None
+        _log.info("first_admin_added", user_id=admin.id)
+        return None if password else Credentials(name, chosen)
+
+    async def add_user(self, username: str, password: str, role: Role) -> User:
+        """Store a new user. Raises InvalidInputError, and ConflictError if the name is taken."""
+        name = _checked_username(username)
+        _check_password(password)
+        user = await self._new_user(name, password, role)
+        if not await self._users.insert(user):
+            raise ConflictError(f"There is a user {name!r} already.")
+        return user
+
+    async def _new_user(self, username: str, password: str, role: Role) -> User:
+        now = self._clock.now()
+        return User(
+            id=self._new_id(),
+            username=username,
+            password_hash=await self._in_thread(lambda: hash_password(password)),
+            role=role,
+            tokens_valid_from=now.replace(microsecond=0),
+            created_at=now,
+            updated_at=now,
+        )
+
+    async def _find(self, username: str) -> User | None:
+        name = username.casefold()
+        return await self._users.find_by_username(name) if _USERNAME.fullmatch(name) else None
+
+    async def _verify(self, password: str, password_hash: str) -> PasswordCheck:
+        if len(password) > MAX_PASSWORD_LENGTH:  # nobody's; as slow as any other wrong one
+            password = ""
+        return await self._in_thread(lambda: verify_password(password, password_hash))
+
+    async def _dummy(self) -> str:
+        """A hash of what nobody knows, with the present parameters."""
+        if self._dummy_hash is None:
+            self._dummy_hash = await self._in_thread(lambda: hash_password(random_password()))
+        return self._dummy_hash
+
+    def _issue(self, user: User) -> str:
+        return issue_token(
+            self._key,
+            user_id=user.id,
+            token_id=self._new_id(),
+            now=max(self._clock.now(), user.tokens_valid_from),
+            lifetime=self._lifetime,
+        )
+
+    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+
+
+def _checked_username(username: str) -> str:
+    name = username.casefold()
+    if not _USERNAME.fullmatch(name):
+        raise InvalidInputError.at(
+            "/username", "a user name has 1 to 64 of the characters a-z 0-9 . _ @ -"
+        )
+    return name
+
+
+def _check_password(password: str) -> None:
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        raise InvalidInputError.at(
+            "/password",
+            f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters",
+        )
+    if "\0" in password:
+        raise InvalidInputError.at("/password", "a password has no NUL character")
+
+
+def _not_valid() -> NotAuthenticatedError:
+    return NotAuthenticatedError("The access token is not valid, or not any more.")
