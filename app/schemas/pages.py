@@ -1,0 +1,98 @@
+"""Pages of a listing, and the cursors that lead from one to the next.
+
+A cursor is opaque to clients: it names the last thing of a page. It says where to go on, never
+whose things to show, so a forged one shows nothing new.
+"""
+
+import base64
+import binascii
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Generic, TypeVar
+
+import orjson
+from pydantic import BaseModel, Field
+
+from app.errors import InvalidInputError
+from app.models.ids import is_id
+from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, Text
+
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+_MAX_CURSOR_LENGTH = 200
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
+
+Item = TypeVar("Item")
+
+
+class PageQuery(InputModel):
+    """Which part of a listing."""
+
+    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Size of the page.")
+    cursor: Annotated[Text, Field(max_length=_MAX_CURSOR_LENGTH)] | None = Field(
+        default=None, description="The `next_cursor` of the page before."
+    )
+
+
+class Page(BaseModel, Generic[Item]):
+    """A part of a listing."""
+
+    items: list[Item]
+    next_cursor: str | None = Field(
+        description="Send it as `cursor` for the next page; null on the last one."
+    )
+
+
+def job_cursor(job_id: str) -> str:
+    """The cursor of the page after the job."""
+    return _encode([job_id])
+
+
+def read_job_cursor(cursor: str) -> str:
+    """The job's id. Raises InvalidInputError."""
+    match _decode(cursor):
+        case [str(job_id)] if is_id(job_id):
+            return job_id
+    raise _refusal()
+
+
+def execution_cursor(scheduled_for: datetime, execution_id: str) -> str:
+    """The cursor of the page after the execution."""
+    return _encode([(scheduled_for - _EPOCH) // _MILLISECOND, execution_id])
+
+
+def read_execution_cursor(cursor: str) -> tuple[datetime, str]:
+    """The execution's slot and id. Raises InvalidInputError."""
+    match _decode(cursor):
+        case [int(milliseconds), str(execution_id)] if is_id(execution_id):
+            return _instant(milliseconds), execution_id
+    raise _refusal()
+
+
+def _instant(milliseconds: int) -> datetime:
+    try:
+        instant = _EPOCH + milliseconds * _MILLISECOND
+    except OverflowError:
+        raise _refusal() from None
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        raise _refusal()
+    return instant
+
+
+def _encode(position: list[Any]) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
+
+
+def _decode(cursor: str) -> Any:
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
+    except (binascii.Error, ValueError):
+        raise _refusal() from None
+
+
+def _refusal() -> InvalidInputError:
+    return InvalidInputError.at(
+        "/query/cursor", "this is not a cursor; send the next_cursor of an earlier page as it is"
+    )

@@ -1,0 +1,31 @@
+"""The shape of every error answer: problem details, RFC 9457."""
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PROBLEM_JSON = "application/problem+json"
+
+
+class FieldProblem(BaseModel):
+    """One refused part of the request."""
+
+    pointer: str = Field(
+        description="JSON pointer into the body; `/query/…` and `/path/…` name parameters.",
+        examples=["/schedules/0/cron_expression"],
+    )
+    detail: str = Field(examples=["there are 5 fields, not 4"])
+
+
+class Problem(BaseModel):
+    """What went wrong, for people (`detail`) and for programs (`type`, `errors`)."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(examples=["urn:carillon:problem:not_found"])
+    title: str = Field(examples=["Not found"])
+    status: int = Field(examples=[404])
+    detail: str = Field(examples=["There is no such job."])
+    instance: str = Field(description="The path that was asked for.", examples=["/jobs/42"])
+    request_id: str | None = Field(default=None, description="As in the X-Request-ID header.")
+    errors: list[FieldProblem] | None = Field(
+        default=None, description="Of a 422: every refused field."
+    )

@@ -1,0 +1,80 @@
+"""Targets as requests describe them."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from app.errors import InvalidInputError
+from app.models.target import HttpMethod
+from app.policies.target_rules import check_headers, check_url
+from app.schemas.json_types import InputModel, Integer, JsonValue, Text, refuse_as
+
+_StatusCode = Annotated[Integer, Field(ge=100, le=599)]
+
+
+class _HttpFields(InputModel):
+    """What an http target has."""
+
+    method: HttpMethod = HttpMethod.POST
+    headers: dict[Text, Text] = Field(
+        default_factory=dict, examples=[{"Authorization": "Bearer …"}]
+    )
+    body: JsonValue = Field(
+        default=None,
+        description="Sent as it is if a string, else as JSON; null sends the standard envelope.",
+    )
+    success_statuses: (
+        Annotated[tuple[_StatusCode, ...], Field(min_length=1, max_length=50)] | None
+    ) = Field(default=None, description="Status codes that count as success; null: 200 to 299.")
+
+    @field_validator("headers")
+    @classmethod
+    def _may_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+        try:
+            check_headers(headers)
+        except InvalidInputError as error:
+            refuse_as(error)
+        return headers
+
+
+def _check_url(url: str) -> str:
+    try:
+        check_url(url)
+    except InvalidInputError as error:
+        refuse_as(error)
+    return url
+
+
+class HttpTargetIn(_HttpFields):
+    """An HTTP request for each attempt."""
+
+    type: Literal["http"]
+    url: Text = Field(examples=["https://example.com/hook"])
+
+    _url = field_validator("url")(_check_url)
+
+
+class LogTargetIn(InputModel):
+    """A line in the service's own log for each attempt."""
+
+    type: Literal["log"]
+
+
+TargetIn = Annotated[HttpTargetIn | LogTargetIn, Field(discriminator="type")]
+
+
+class TargetChange(_HttpFields):
+    """What an edit changes of a target. Another `type` replaces it."""
+
+    type: Literal["http", "log"] = Field(default="http", description="Left out: as it is.")
+    url: Text = Field(default="", examples=["https://example.com/hook"])
+
+    _url = field_validator("url")(_check_url)
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the body names, without `type`."""
+        return self.model_dump(exclude_unset=True, exclude={"type"})
+
+    @property
+    def given_type(self) -> str | None:
+        return self.type if "type" in self.model_fields_set else None

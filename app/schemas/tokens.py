@@ -1,0 +1,13 @@
+"""The answer to a sign-in."""
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class TokenOut(BaseModel):
+    """An access token, sent as `Authorization: Bearer …`."""
+
+    access_token: str
+    token_type: Literal["bearer"] = "bearer"
+    expires_in: int = Field(description="Seconds until it expires.", examples=[3600])

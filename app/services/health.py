@@ -1,0 +1,71 @@
+"""Whether the service can do its work: each part, and what is wrong with it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from app.cache import Cache
+from app.errors import UnavailableError
+from app.repositories.mongo import Database
+
+OK = "ok"
+_PATIENCE_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class LoopProbe:
+    """How to see whether a loop of this process still turns."""
+
+    name: str
+    seconds_since_tick: Callable[[], float | None]
+    """Since its last round that succeeded; None before the first."""
+    limit_seconds: float = 30.0
+    """Silence up to this long is normal: a poll interval, a slow database, a back-off."""
+
+    def finding(self) -> str:
+        seconds = self.seconds_since_tick()
+        if seconds is None:
+            return "has not finished a round yet"
+        if seconds > self.limit_seconds:
+            return f"last finished a round {seconds:.0f} s ago"
+        return OK
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Each part, and `ok` or what is wrong with it."""
+
+    checks: Mapping[str, str]
+
+    @property
+    def failing(self) -> dict[str, str]:
+        return {part: finding for part, finding in self.checks.items() if finding != OK}
+
+
+class HealthService:
+    """Asks the stores, at the same time and for 2 s at most, and looks at the loops."""
+
+    def __init__(
+        self, *, database: Database, cache: Cache, loops: Sequence[LoopProbe] = ()
+    ) -> None:
+        self._database = database
+        self._cache = cache
+        self._loops = loops
+
+    async def ready(self) -> Readiness:
+        database, redis = await asyncio.gather(
+            _asked(self._database.ping), _asked(self._cache.ping)
+        )
+        loops = {loop.name: loop.finding() for loop in self._loops}
+        return Readiness({"database": database, "redis": redis, **loops})
+
+
+async def _asked(ping: Callable[[], Awaitable[None]]) -> str:
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            await ping()
+    except TimeoutError:
+        return f"did not answer within {_PATIENCE_SECONDS:.0f} s"
+    except UnavailableError as error:
+        return f"unavailable: {error.detail}"
+    return OK

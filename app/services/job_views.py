@@ -1,0 +1,49 @@
+"""Jobs as the API answers them: JSON bytes, kept in Redis for a while."""
+
+from collections.abc import Awaitable, Callable
+
+from app.cache import Cache
+from app.models.user import Actor
+from app.schemas.jobs import JobOut, JobQuery
+from app.schemas.pages import Page
+from app.services.jobs import JobService
+
+EVERYBODY = "*"
+
+
+class JobViews:
+    """Reads for an actor. What users write shows at once; `next_run`, `last_run` and
+    `last_status` may be as old as the cache keeps them."""
+
+    def __init__(self, *, jobs: JobService, cache: Cache) -> None:
+        self._jobs = jobs
+        self._cache = cache
+
+    async def job(self, actor: Actor, job_id: str) -> bytes:
+        """One job. Raises NotFoundError."""
+
+        async def read() -> bytes:
+            job = await self._jobs.get(actor, job_id)
+            return JobOut.of(job).model_dump_json().encode()
+
+        return await self._cached(actor, f"job:{job_id}", read)
+
+    async def page(self, actor: Actor, query: JobQuery) -> bytes:
+        """A page of jobs. Raises InvalidInputError for a cursor that is none."""
+
+        async def read() -> bytes:
+            listing = await self._jobs.list_jobs(actor, query)
+            page = Page[JobOut](
+                items=[JobOut.of(job) for job in listing.items], next_cursor=listing.next_cursor
+            )
+            return page.model_dump_json().encode()
+
+        return await self._cached(actor, f"jobs:{query.model_dump_json()}", read)
+
+    async def _cached(self, actor: Actor, key: str, read: Callable[[], Awaitable[bytes]]) -> bytes:
+        found, fill = await self._cache.get(actor.sees_only or EVERYBODY, key)
+        if found is not None:
+            return found
+        answer = await read()
+        await self._cache.put(fill, answer)
+        return answer

@@ -1,0 +1,72 @@
+"""Cursors: what is encoded is read back, what is tampered with is refused."""
+
+import base64
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.errors import InvalidInputError
+from app.schemas.pages import (
+    execution_cursor,
+    job_cursor,
+    read_execution_cursor,
+    read_job_cursor,
+)
+
+ID = "0123456789abcdef" * 2
+EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+
+
+def opaque(text: str) -> str:
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def test_a_job_cursor_is_read_back() -> None:
+    assert read_job_cursor(job_cursor(ID)) == ID
+
+
+@given(st.integers(0, 100 * 365 * 86_400_000))
+def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) -> None:
+    slot = EPOCH + timedelta(milliseconds=milliseconds)
+    assert read_execution_cursor(execution_cursor(slot, ID)) == (slot, ID)
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "x",
+        "é",
+        "%%%",
+        "====",
+        opaque("null"),
+        opaque("[]"),
+        opaque("{}"),
+        opaque("[5]"),
+        opaque('["x"]'),
+        opaque(f'["{ID}", 1]'),
+        opaque(f'[1.5, "{ID}"]'),
+        opaque(f'[true, "{ID}", 1]'),
+        opaque(f'[{10**18}, "{ID}"]'),
+        opaque(f'[-{10**15}, "{ID}"]'),
+        opaque(f'[1, "{ID}"]'),
+        opaque('[1700000000000, {"$gt": ""}]'),
+        opaque("[" * 100),
+    ],
+)
+def test_what_is_no_cursor_is_refused(cursor: str) -> None:
+    for read in (read_job_cursor, read_execution_cursor):
+        with pytest.raises(InvalidInputError) as refused:
+            read(cursor)
+        assert refused.value.errors[0].pointer == "/query/cursor"
+
+
+@given(st.text(max_size=100))
+def test_no_text_at_all_breaks_the_reader(cursor: str) -> None:
+    for read in (read_job_cursor, read_execution_cursor):
+        try:
+            read(cursor)
+        except InvalidInputError:
+            continue
