@@ -1,0 +1,93 @@
+"""The ASGI application: `create_app`, and `app` for `uvicorn app.main:app`. No I/O at import."""
+
+import functools
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from app import __version__
+from app.logs import configure_logs
+from app.middleware.body_limit import BodyLimit
+from app.middleware.paths import Paths
+from app.middleware.request_id import RequestId
+from app.middleware.security_headers import SecurityHeaders
+from app.routers import docs, executions, health, jobs, token
+from app.routers.problems import install_handlers
+from app.runtime import Runtime, open_runtime
+from app.settings import load_settings
+
+_STATIC_FOLDER = Path(__file__).parent / "web" / "static"
+
+_DESCRIPTION = """\
+Carillon runs jobs on time: by cron, at intervals, once, or when asked to.
+
+Sign in with **Authorize**, then create a job. Instants are RFC 3339 with an offset, durations are
+in seconds. Errors are problem details (RFC 9457) and name the field that is wrong.
+"""
+_TAGS = [
+    {"name": "Signing in", "description": "Tokens."},
+    {"name": "Jobs", "description": "What runs, and when."},
+    {"name": "Executions", "description": "What became of each slot and each request."},
+    {"name": "Health", "description": "Whether the service can work."},
+]
+
+
+def create_app(runtime: Runtime | None = None) -> FastAPI:
+    """The application on an open runtime. Without one, it opens its own when it starts, by the
+    settings of the environment, and closes it when it ends."""
+    app = FastAPI(
+        title="Carillon",
+        summary="A job scheduler service that keeps its promises.",
+        description=_DESCRIPTION,
+        version=__version__,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        lifespan=functools.partial(_lifespan, runtime=runtime),
+        middleware=[
+            Middleware(RequestId),
+            Middleware(SecurityHeaders),
+            Middleware(BodyLimit, limit_of=_max_body_bytes),
+            Middleware(Paths),
+        ],
+    )
+    install_handlers(app)
+    for module in (token, jobs, executions, health, docs):
+        app.include_router(module.router)
+    app.mount(docs.STATIC, StaticFiles(directory=_STATIC_FOLDER, check_dir=False))
+    app.openapi = functools.partial(docs.document, app)  # type: ignore[method-assign]
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[None]:
+    async with AsyncExitStack() as stack:
+        if runtime is None:  # started by uvicorn itself, not by our command line
+            settings = load_settings()
+            configure_logs(settings.log_level, settings.log_format)
+            runtime = await stack.enter_async_context(open_runtime(settings))
+        app.state.runtime = runtime
+        if runtime.first_admin is not None:
+            sys.stdout.write(f"{runtime.first_admin.announcement()}\n")
+            sys.stdout.flush()
+        await runtime.start()
+        try:
+            yield
+        finally:
+            await runtime.stop()
+
+
+def _max_body_bytes(scope: Scope) -> int:
+    runtime: Runtime = scope["app"].state.runtime
+    return runtime.settings.max_body_bytes
+
+
+app = create_app()

@@ -1,0 +1,84 @@
+"""Limits on request bodies: how large, and how slow, with or without a stated length."""
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import HTTPException
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+RECEIVE_SECONDS = 30.0
+
+
+class BodyLimit:
+    """Cuts a body that is over the limit (413) or takes longer than 30 s to arrive (408).
+
+    The errors are raised where the body is read, so that they become answers like all others.
+    `limit_of` gives the most bytes that a request may have.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        limit_of: Callable[[Scope], int],
+        receive_seconds: float = RECEIVE_SECONDS,
+    ) -> None:
+        self._app = app
+        self._limit_of = limit_of
+        self._receive_seconds = receive_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            limit = self._limit_of(scope)
+            body = _Body(receive, limit, _stated_length(scope), self._receive_seconds)
+            await self._app(scope, body.receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+
+class _Body:
+    """One request's body while it arrives."""
+
+    def __init__(self, receive: Receive, limit: int, stated: int, seconds: float) -> None:
+        self._receive = receive
+        self._limit = limit
+        self._stated = stated
+        self._seconds = seconds
+        self._deadline: float | None = None
+        self._size = 0
+        self._complete = False
+
+    async def receive(self) -> Message:
+        if self._complete:
+            return await self._receive()
+        if self._stated > self._limit:
+            raise self._too_large()
+        message = await self._in_time()
+        if message["type"] == "http.request":
+            self._size += len(message.get("body", b""))
+            self._complete = not message.get("more_body", False)
+            if self._size > self._limit:
+                raise self._too_large()
+        return message
+
+    async def _in_time(self) -> Message:
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + self._seconds
+        try:
+            async with asyncio.timeout_at(self._deadline):
+                return await self._receive()
+        except TimeoutError:
+            raise HTTPException(
+                408, "The body took too long to arrive.", {"Connection": "close"}
+            ) from None
+
+    def _too_large(self) -> HTTPException:
+        return HTTPException(
+            413, f"The body may have at most {self._limit} bytes.", {"Connection": "close"}
+        )
+
+
+def _stated_length(scope: Scope) -> int:
+    text = Headers(scope=scope).get("content-length", "")
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

@@ -1,0 +1,46 @@
+"""What routes ask for: the runtime, and who makes the request. All else derives from these."""
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fastapi.security import OAuth2PasswordBearer
+
+from app.errors import ForbiddenError, NotAuthenticatedError
+from app.models.user import Actor, Role
+from app.runtime import Runtime
+
+_bearer = OAuth2PasswordBearer(
+    tokenUrl="token",
+    auto_error=False,
+    scheme_name="Password",
+    description="Sign in with the user name and the password.",
+)
+
+
+async def get_runtime(request: Request) -> Runtime:
+    """The composed service. Tests override this one function, or set `app.state.runtime`."""
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
+
+
+async def current_actor(
+    runtime: RuntimeDep, token: Annotated[str | None, Depends(_bearer)]
+) -> Actor:
+    """Whoever the bearer token stands for. Raises NotAuthenticatedError."""
+    if not token:
+        raise NotAuthenticatedError("Send an access token: `Authorization: Bearer …`.")
+    return await runtime.auth.authenticate(token)
+
+
+async def writing_actor(actor: Annotated[Actor, Depends(current_actor)]) -> Actor:
+    """The same, if they may change anything. Raises ForbiddenError."""
+    if actor.role is Role.VIEWER:
+        raise ForbiddenError("A viewer may read, but not change anything.")
+    return actor
+
+
+Reader = Annotated[Actor, Depends(current_actor)]
+Writer = Annotated[Actor, Depends(writing_actor)]

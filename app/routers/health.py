@@ -1,0 +1,50 @@
+"""Whether the service lives and can work. Needs no token."""
+
+from fastapi import APIRouter, Request, Response
+
+from app.routers.deps import RuntimeDep
+from app.routers.problems import documented, problem
+from app.schemas.health import Live, Pong, Ready
+
+router = APIRouter(tags=["Health"])
+
+_UNAVAILABLE = 503
+
+
+@router.get("/ping", operation_id="ping", summary="Ping")
+async def ping() -> Pong:
+    """Answers without asking anything else."""
+    return Pong()
+
+
+@router.get("/health/live", operation_id="live", summary="Is the process alive?")
+async def live() -> Live:
+    """Fails only if the process cannot answer at all: then restart it."""
+    return Live()
+
+
+@router.get(
+    "/health/ready",
+    operation_id="ready",
+    summary="Can the service work?",
+    response_model=Ready,
+    responses=documented(_UNAVAILABLE),
+)
+async def ready(request: Request, runtime: RuntimeDep) -> Ready | Response:
+    """Asks the database and Redis, and looks whether each loop of this process still turns.
+
+    A 503 names each failing part in `checks`.
+    """
+    readiness = await runtime.health.ready()
+    if not readiness.failing:
+        return Ready(checks=dict(readiness.checks))
+    failing = "; ".join(f"{part} {finding}" for part, finding in readiness.failing.items())
+    return problem(
+        request,
+        _UNAVAILABLE,
+        f"Not ready: {failing}.",
+        code="not_ready",
+        title="Not ready",
+        headers={"Retry-After": "2"},
+        more={"checks": dict(readiness.checks)},
+    )

@@ -1,0 +1,146 @@
+"""Jobs: create, list, read, edit, pause, resume, delete."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query, Request, Response
+
+from app.routers.deps import Reader, RuntimeDep, Writer
+from app.routers.examples import EDIT_JOB, NEW_JOB
+from app.routers.json_route import StrictJsonRoute
+from app.routers.problems import documented
+from app.schemas.jobs import JobCreate, JobOut, JobQuery, JobUpdate
+from app.schemas.pages import Page
+
+router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
+
+JobId = Annotated[str, Path(description="The job's id.")]
+
+_JSON = "application/json"
+_EDIT: dict[str, Any] = {
+    "response_model": JobOut,
+    "responses": documented(401, 403, 404, 409, 413, 415, 422, 503),
+}
+
+
+@router.post(
+    "",
+    operation_id="create_job",
+    summary="Create a job",
+    status_code=201,
+    response_model=JobOut,
+    responses=documented(401, 403, 409, 413, 415, 422, 503),
+)
+async def create_job(
+    runtime: RuntimeDep,
+    actor: Writer,
+    body: Annotated[JobCreate, Body(openapi_examples=NEW_JOB)],
+    request: Request,
+) -> Response:
+    """Store a job with what it does, and when.
+
+    Several schedules stand in `schedules`; for a single one there are short forms, see the
+    examples. A job without any runs only when asked to.
+    """
+    job = await runtime.jobs.create(actor, body)
+    location = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
+    return _answer(JobOut.of(job), 201, {"Location": location})
+
+
+@router.get(
+    "",
+    operation_id="list_jobs",
+    summary="List jobs",
+    response_model=Page[JobOut],
+    responses=documented(401, 422, 503),
+)
+async def list_jobs(
+    runtime: RuntimeDep, actor: Reader, query: Annotated[JobQuery, Query()]
+) -> Response:
+    """Your jobs, the newest first; an admin sees everybody's.
+
+    What users change shows at once; `next_run`, `last_run` and `last_status` may be 60 s old.
+    """
+    return Response(await runtime.job_views.page(actor, query), media_type=_JSON)
+
+
+@router.get(
+    "/{job_id}",
+    operation_id="get_job",
+    summary="Read a job",
+    response_model=JobOut,
+    responses=documented(401, 404, 503),
+)
+async def get_job(runtime: RuntimeDep, actor: Reader, job_id: JobId) -> Response:
+    """One job. What users change shows at once; `next_run`, `last_run` and `last_status` may be
+    60 s old."""
+    return Response(await runtime.job_views.job(actor, job_id), media_type=_JSON)
+
+
+@router.put("/{job_id}", operation_id="update_job", summary="Edit a job", **_EDIT)
+async def update_job(
+    runtime: RuntimeDep,
+    actor: Writer,
+    job_id: JobId,
+    body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
+) -> Response:
+    """What the body names is changed, what it leaves out stays; the same as PATCH.
+
+    `retry`, `catch_up` and a `target` of the same type are merged field by field. `schedules`
+    replaces the list; a schedule that carries its `id`, or says the same, keeps its identity.
+    A short form changes the job's one schedule. What does not change when the job is due leaves
+    what is pending alone.
+    """
+    return _answer(JobOut.of(await runtime.jobs.edit(actor, job_id, body)))
+
+
+@router.patch("/{job_id}", operation_id="patch_job", summary="Edit a job", **_EDIT)
+async def patch_job(
+    runtime: RuntimeDep,
+    actor: Writer,
+    job_id: JobId,
+    body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
+) -> Response:
+    """What the body names is changed, what it leaves out stays; the same as PUT, see there."""
+    return _answer(JobOut.of(await runtime.jobs.edit(actor, job_id, body)))
+
+
+@router.delete(
+    "/{job_id}",
+    operation_id="delete_job",
+    summary="Delete a job",
+    status_code=204,
+    response_class=Response,
+    responses=documented(401, 403, 404, 409, 503),
+)
+async def delete_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Response:
+    """Delete the job; what is queued or running is cancelled. Its history stays readable."""
+    await runtime.jobs.delete(actor, job_id)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/{job_id}/activate",
+    operation_id="activate_job",
+    summary="Resume a job",
+    response_model=JobOut,
+    responses=documented(401, 403, 404, 409, 503),
+)
+async def activate_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Response:
+    """Resume a paused job. Nothing that passed while it was paused runs."""
+    return _answer(JobOut.of(await runtime.jobs.activate(actor, job_id)))
+
+
+@router.post(
+    "/{job_id}/deactivate",
+    operation_id="deactivate_job",
+    summary="Pause a job",
+    response_model=JobOut,
+    responses=documented(401, 403, 404, 409, 503),
+)
+async def deactivate_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Response:
+    """Pause a job: no new slot runs. What is queued or running goes on."""
+    return _answer(JobOut.of(await runtime.jobs.deactivate(actor, job_id)))
+
+
+def _answer(job: JobOut, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(job.model_dump_json(), status, headers, _JSON)

@@ -1,0 +1,89 @@
+"""Routes that read JSON strictly: what one reader could take otherwise than another is refused."""
+
+import json
+import math
+from collections.abc import Callable, Coroutine
+from typing import Any, NoReturn
+
+from fastapi import HTTPException, Request, Response
+from fastapi.routing import APIRoute
+
+_MAX_DIGITS = 400  # an integer of more than 4,300 would raise ValueError, and none is meant
+
+
+class StrictJsonRequest(Request):
+    """A request whose body is UTF-8 JSON as RFC 8259 has it, each key once, numbers finite."""
+
+    async def json(self) -> Any:
+        if not hasattr(self, "_strict"):
+            self._strict = _parse(await self.body())
+        return self._strict
+
+
+class StrictJsonRoute(APIRoute):
+    """Parses bodies strictly, and answers 415 to a body that does not say it is JSON."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        reads_body = self.body_field is not None
+
+        async def handle(request: Request) -> Response:
+            if reads_body:
+                request = StrictJsonRequest(request.scope, request.receive)
+                if await request.body() and not _is_json(request.headers.get("content-type", "")):
+                    raise HTTPException(415, "Send the body as application/json.")
+            return await handler(request)
+
+        return handle
+
+
+def _is_json(content_type: str) -> bool:
+    media_type = content_type.partition(";")[0].strip().lower()
+    kind, _, subtype = media_type.partition("/")
+    return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
+
+
+def _parse(body: bytes) -> Any:
+    """The value of the body. Raises json.JSONDecodeError, whose message repeats no input."""
+    try:
+        return json.loads(
+            body.decode(),
+            object_pairs_hook=_object,
+            parse_int=_integer,
+            parse_float=_float,
+            parse_constant=_constant,
+        )
+    except UnicodeDecodeError:
+        _refuse("it is not UTF-8")
+    except RecursionError:
+        _refuse("it is nested too deeply")
+    except json.JSONDecodeError as error:
+        _refuse(f"{error.msg} at character {error.pos}" if error.doc else error.msg)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        _refuse("an object has the same key twice")
+    return found
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        _refuse("an integer has too many digits")
+    return int(digits)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        _refuse("a number is too large")
+    return value
+
+
+def _constant(name: str) -> NoReturn:
+    _refuse(f"{name} is not JSON")
+
+
+def _refuse(reason: str) -> NoReturn:
+    raise json.JSONDecodeError(reason, "", 0) from None

@@ -1,0 +1,210 @@
+"""Every error as problem details (RFC 9457), and how routes document theirs."""
+
+import http
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+
+from app.errors import CarillonError, FieldError, InvalidInputError, UnavailableError
+from app.schemas.problems import PROBLEM_JSON
+
+_log = structlog.get_logger(__name__)
+
+_RETRY_AFTER_SECONDS = 2
+_MAX_POINTER_LENGTH = 300
+_MAX_FIELD_ERRORS = 50
+# Pydantic names the chosen member of a union in the location; the body has no such key.
+_UNION_TAGS = frozenset({"cron", "interval", "one_time", "http", "log"})
+_OUR_ERRORS = {kind.status: kind for kind in CarillonError.__subclasses__()}
+_BETTER_WORDS = {
+    "missing": "this is required",
+    "extra_forbidden": "there is no such field",
+    "union_tag_not_found": "this is required",
+    "model_attributes_type": "this must be an object",
+    "model_type": "this must be an object",
+    "dict_type": "this must be an object",
+    "tuple_type": "this must be a list",
+    "string_unicode": "the text must not contain NUL or lone surrogates",
+}
+
+
+def install_handlers(app: FastAPI) -> None:
+    """Make every error of the app an answer of this form."""
+    app.add_exception_handler(CarillonError, _on_our_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route that may answer with these errors."""
+    content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {
+        status: {"description": http.HTTPStatus(status).phrase, "content": content}
+        for status in statuses
+    }
+
+
+def problem(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    code: str,
+    title: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    more: Mapping[str, Any] | None = None,
+) -> Response:
+    """One error answer; `more` are members beside the standard ones."""
+    request_id = getattr(request.state, "request_id", None)
+    body = {
+        "type": f"urn:carillon:problem:{code}",
+        "title": title or http.HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        "instance": request.scope["path"],
+        "request_id": request_id,
+        **(more or {}),
+    }
+    text = json.dumps(body, ensure_ascii=False).encode(errors="replace")
+    return Response(text, status, headers, PROBLEM_JSON)
+
+
+async def _on_our_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, CarillonError)  # noqa: S101 - what the handler is registered for
+    headers: dict[str, str] = {}
+    if error.status == http.HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, UnavailableError):
+        headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
+        _log.warning("unavailable", error=error.detail)
+    more = {}
+    if isinstance(error, InvalidInputError):
+        more["errors"] = _field_problems(error.errors)
+    return problem(
+        request,
+        error.status,
+        error.detail,
+        code=error.code,
+        title=error.title,
+        headers=headers,
+        more=more,
+    )
+
+
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    errors = [_field_error(one) for one in error.errors()[:_MAX_FIELD_ERRORS]]
+    fields = _field_problems(errors)
+    detail = "; ".join(f"{field['pointer'] or 'body'}: {field['detail']}" for field in fields[:3])
+    return problem(
+        request,
+        InvalidInputError.status,
+        detail,
+        code=InvalidInputError.code,
+        title=InvalidInputError.title,
+        more={"errors": fields},
+    )
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    ours = _OUR_ERRORS.get(error.status_code)
+    detail, headers = error.detail, error.headers
+    if error.status_code == http.HTTPStatus.NOT_FOUND:
+        detail = "There is nothing at this path."
+    elif error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+        allowed = ", ".join(_allowed_methods(request))
+        detail = f"{request.method} is not possible at this path; possible: {allowed}."
+        headers = {"Allow": allowed}
+    return problem(
+        request,
+        error.status_code,
+        detail,
+        code=ours.code if ours else http.HTTPStatus(error.status_code).name.lower(),
+        title=ours.title if ours else None,
+        headers=headers,
+    )
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Of all routes at the path; the framework names those of one."""
+    return [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    request_id = getattr(request.state, "request_id", None)
+    _log.error("request_failed", exc_info=error, request_id=request_id, path=request.url.path)
+    # This answer is made outside our middleware, which would have added the id.
+    headers = {"X-Request-ID": request_id} if request_id else None
+    return problem(
+        request,
+        CarillonError.status,
+        "Something went wrong on our side. The request's id finds it in the log.",
+        code=CarillonError.code,
+        title=CarillonError.title,
+        headers=headers,
+    )
+
+
+def _field_error(error: Mapping[str, Any]) -> FieldError:
+    """One of pydantic's errors: its place, and words that do not repeat the input."""
+    context = error.get("ctx") or {}
+    location = [*_without_tags(error["loc"]), *context.get("below", ())]
+    match error["type"]:
+        case "json_invalid":
+            return FieldError("", f"the body is not valid JSON: {context['error']}")
+        case "union_tag_invalid":
+            detail = f"this must be one of: {context['expected_tags']}"
+            return FieldError(_pointer([*location, "type"]), detail)
+        case "union_tag_not_found":
+            location = [*location, "type"]
+    words = _BETTER_WORDS.get(error["type"])
+    return FieldError(_pointer(location), words or _uncapitalised(error["msg"]))
+
+
+def _without_tags(location: Sequence[str | int]) -> list[str | int]:
+    return [
+        part
+        for i, part in enumerate(location)
+        if not (
+            part in _UNION_TAGS
+            and 0 < i < len(location) - 1
+            and (isinstance(location[i - 1], int) or location[i - 1] in {"target", "body"})
+        )
+    ]
+
+
+def _pointer(location: Sequence[str | int]) -> str:
+    """A JSON pointer (RFC 6901) into the body; parameters keep their `/query` or `/path`."""
+    parts = location[1:] if location and location[0] == "body" else location
+    escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
+    return "".join(f"/{part}" for part in escaped)
+
+
+def _field_problems(errors: Sequence[FieldError]) -> list[dict[str, str]]:
+    return [
+        {"pointer": _storable(error.pointer)[:_MAX_POINTER_LENGTH], "detail": error.detail}
+        for error in errors
+    ]
+
+
+def _storable(text: str) -> str:
+    return text.encode(errors="replace").decode()
+
+
+def _uncapitalised(message: str) -> str:
+    return message[:1].lower() + message[1:]

@@ -1,0 +1,32 @@
+"""Signing in."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.security import OAuth2PasswordRequestForm
+
+from app.routers.deps import RuntimeDep
+from app.routers.problems import documented
+from app.schemas.tokens import TokenOut
+
+router = APIRouter(tags=["Signing in"])
+
+
+@router.post(
+    "/token",
+    operation_id="sign_in",
+    summary="Sign in",
+    responses=documented(400, 401, 413, 422, 503),
+)
+async def sign_in(
+    runtime: RuntimeDep,
+    form: Annotated[OAuth2PasswordRequestForm, Depends()],
+    response: Response,
+) -> TokenOut:
+    """Exchange a user name and a password for an access token (OAuth2's password grant).
+
+    Send the token with every other request: `Authorization: Bearer <access_token>`.
+    """
+    token = await runtime.auth.sign_in(form.username, form.password)
+    response.headers["Cache-Control"] = "no-store"
+    return TokenOut(access_token=token.token, expires_in=int(token.lifetime.total_seconds()))

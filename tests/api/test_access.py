@@ -1,0 +1,122 @@
+"""Who may see and do what: somebody else's things do not exist."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.api import Api, JsonBody, assert_problem
+from tests.support.clock import START
+
+NOT_IDS = ["1", "x" * 32, "0" * 32, "A" * 32, "0" * 5_000, "%00", "..", "%F0%9F%92%A3", "$where"]
+
+ROUTES: list[tuple[str, str, dict[str, Any]]] = [
+    ("GET", "/jobs/{job}", {}),
+    ("PUT", "/jobs/{job}", {"json": {"name": "stolen"}}),
+    ("PATCH", "/jobs/{job}", {"json": {"name": "stolen"}}),
+    ("DELETE", "/jobs/{job}", {}),
+    ("POST", "/jobs/{job}/activate", {}),
+    ("POST", "/jobs/{job}/deactivate", {}),
+    ("POST", "/jobs/{job}/execute", {}),
+    ("GET", "/jobs/{job}/executions", {}),
+    ("GET", "/executions/{execution}", {}),
+]
+"""Every route that takes an id."""
+
+
+@pytest.fixture
+async def of_alice(alice: httpx2.AsyncClient) -> dict[str, str]:
+    """The ids of a job and of an execution."""
+    job = (await alice.post("/jobs", json={"name": "mine"})).json()
+    execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
+    return {"job": job["id"], "execution": execution["id"]}
+
+
+def test_the_table_has_every_route_with_an_id(api: Api) -> None:
+    document = api.app.openapi()
+    paths = {
+        (method.upper(), path)
+        for path, methods in document["paths"].items()
+        for method in methods
+        if "{" in path
+    }
+    table = {
+        (method, path.format(job="{job_id}", execution="{execution_id}"))
+        for method, path, _ in ROUTES
+    }
+    assert paths == table
+
+
+async def test_a_strangers_id_is_a_404_on_every_route(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, of_alice: dict[str, str]
+) -> None:
+    before = (await alice.get(f"/jobs/{of_alice['job']}")).json()
+    for method, path, options in ROUTES:
+        assert_problem(await bob.request(method, path.format(**of_alice), **options), 404)
+    assert (await alice.get(f"/jobs/{of_alice['job']}")).json() == before
+
+
+async def test_what_is_no_id_is_a_404_on_every_route(alice: httpx2.AsyncClient) -> None:
+    for method, path, options in ROUTES:
+        for text in NOT_IDS:
+            if text == "..":
+                continue  # clients resolve it away
+            target = path.format(job=text, execution=text)
+            assert_problem(await alice.request(method, target, **options), 404)
+
+
+async def test_an_admin_may_do_everything_to_everybodys(
+    admin: httpx2.AsyncClient, of_alice: dict[str, str]
+) -> None:
+    deletions_last = sorted(ROUTES, key=lambda route: route[0] == "DELETE")
+    for method, path, options in deletions_last:
+        assert (await admin.request(method, path.format(**of_alice), **options)).is_success
+
+
+async def test_without_a_token_every_route_is_a_401(
+    nobody: httpx2.AsyncClient, of_alice: dict[str, str]
+) -> None:
+    others: list[tuple[str, str, dict[str, Any]]] = [
+        ("GET", "/jobs", {}),
+        ("POST", "/jobs", {"json": {"name": "x"}}),
+    ]
+    for method, path, options in [*ROUTES, *others]:
+        answer = await nobody.request(method, path.format(**of_alice), **options)
+        assert_problem(answer, 401)
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+async def test_a_viewer_reads_and_changes_nothing(api: Api, viewer: httpx2.AsyncClient) -> None:
+    assert (await viewer.get("/jobs")).json()["items"] == []
+    assert_problem(await viewer.post("/jobs", json={"name": "x"}), 403)
+    for method, path, options in ROUTES:
+        if method != "GET":
+            target = path.format(job="0" * 32, execution="0" * 32)
+            assert_problem(await viewer.request(method, target, **options), 403)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"active": False}, {"tokens_valid_from": START + timedelta(seconds=1)}],
+    ids=["disabled", "tokens ended"],
+)
+async def test_a_user_who_is_out_is_out_at_once(
+    api: Api, alice: httpx2.AsyncClient, changes: JsonBody
+) -> None:
+    assert (await alice.get("/jobs")).status_code == 200
+    users = api.database.collection("users")
+    await users.update_one({"_id": api.ids["alice"]}, {"$set": changes})
+    assert_problem(await alice.get("/jobs"), 401)
+
+
+async def test_a_deleted_user_is_out_at_once(api: Api, alice: httpx2.AsyncClient) -> None:
+    assert (await alice.get("/jobs")).status_code == 200
+    await api.database.collection("users").delete_one({"_id": api.ids["alice"]})
+    assert_problem(await alice.get("/jobs"), 401)
+
+
+async def test_a_change_of_role_counts_at_once(api: Api, alice: httpx2.AsyncClient) -> None:
+    users = api.database.collection("users")
+    await users.update_one({"_id": api.ids["alice"]}, {"$set": {"role": "viewer"}})
+    assert_problem(await alice.post("/jobs", json={"name": "x"}), 403)

@@ -1,0 +1,244 @@
+"""Bad bodies: always a 4xx that names the field, never an echo, never a 5xx."""
+
+import json
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.api import MAX_BODY_BYTES, JsonBody, assert_names, assert_problem
+
+HTTP: JsonBody = {"type": "http", "url": "https://example.com/"}
+ONE_TIME: JsonBody = {"type": "one_time", "run_at": "2027-01-01T00:00:00Z"}
+INTERVAL: JsonBody = {"type": "interval", "interval_seconds": 60}
+CRON: JsonBody = {"type": "cron", "cron_expression": "0 9 * * MON"}
+
+
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+WRONG: list[tuple[JsonBody, str]] = [
+    ({"name": ""}, "/name"),
+    ({"name": "x" * 201}, "/name"),
+    ({"name": None}, "/name"),
+    ({"name": 5}, "/name"),
+    ({"name": {"$gt": ""}}, "/name"),
+    ({"name": "a\0b"}, "/name"),
+    ({"name": "\ud800"}, "/name"),
+    ({"description": "x" * 2_001}, "/description"),
+    ({"description": None}, "/description"),
+    ({"active": "yes"}, "/active"),
+    ({"active": 1}, "/active"),
+    ({"tags": ["x"] * 21}, "/tags"),
+    ({"tags": ["x" * 51]}, "/tags/0"),
+    ({"tags": [""]}, "/tags/0"),
+    ({"tags": "x"}, "/tags"),
+    ({"parameters": []}, "/parameters"),
+    ({"parameters": None}, "/parameters"),
+    ({"parameters": {"a": [{"b": 2**63}]}}, "/parameters/a/0/b"),
+    ({"parameters": {"a": -(2**63) - 1}}, "/parameters/a"),
+    ({"parameters": {"a/b~c": "\ud800"}}, "/parameters/a~1b~0c"),
+    ({"parameters": {"\ud800": 1}}, "/parameters"),
+    ({"parameters": {"a\0": 1}}, "/parameters"),
+    ({"parameters": {"a": nested(32)}}, "/parameters"),
+    ({"parameters": {"a": "x" * 65_536}}, "/parameters"),
+    ({"schedules": None}, "/schedules"),
+    ({"schedules": {}}, "/schedules"),
+    ({"schedules": [INTERVAL] * 21}, "/schedules"),
+    ({"schedules": [5]}, "/schedules/0"),
+    ({"schedules": [{}]}, "/schedules/0/type"),
+    ({"schedules": [{"type": "weekly"}]}, "/schedules/0/type"),
+    ({"schedules": [{"type": {"$gt": ""}}]}, "/schedules/0/type"),
+    ({"schedules": [INTERVAL, {"type": "cron"}]}, "/schedules/1/cron_expression"),
+    ({"schedules": [{**CRON, "cron_expression": "* * *"}]}, "/schedules/0/cron_expression"),
+    ({"schedules": [{**CRON, "cron_expression": 5}]}, "/schedules/0/cron_expression"),
+    ({"schedules": [{**CRON, "cron_expression": "0 0 30 2 *"}]}, "/schedules/0/cron_expression"),
+    ({"schedules": [{**CRON, "cron_expression": "1" * 5_000}]}, "/schedules/0/cron_expression"),
+    ({"schedules": [{**CRON, "seconds": True}]}, "/schedules/0/cron_expression"),
+    ({"schedules": [{**CRON, "seconds": "yes"}]}, "/schedules/0/seconds"),
+    ({"schedules": [{**CRON, "dst": "sometimes"}]}, "/schedules/0/dst"),
+    ({"schedules": [{**CRON, "timezone": "Mars/Olympus"}]}, "/schedules/0/timezone"),
+    ({"schedules": [{**CRON, "timezone": "../../etc/passwd"}]}, "/schedules/0/timezone"),
+    ({"schedules": [{**CRON, "timezone": "localtime"}]}, "/schedules/0/timezone"),
+    ({"schedules": [{**CRON, "interval_seconds": 5}]}, "/schedules/0/interval_seconds"),
+    ({"schedules": [{**CRON, "next_run": "2027-01-01T00:00:00Z"}]}, "/schedules/0/next_run"),
+    ({"schedules": [{**INTERVAL, "interval_seconds": 0}]}, "/schedules/0/interval_seconds"),
+    ({"schedules": [{**INTERVAL, "interval_seconds": 10**12}]}, "/schedules/0/interval_seconds"),
+    ({"schedules": [{**INTERVAL, "interval_seconds": 1e-9}]}, "/schedules/0/interval_seconds"),
+    ({"schedules": [{**INTERVAL, "interval_seconds": True}]}, "/schedules/0/interval_seconds"),
+    ({"schedules": [{**INTERVAL, "max_runs": 0}]}, "/schedules/0/max_runs"),
+    ({"schedules": [{**INTERVAL, "max_runs": 10**10}]}, "/schedules/0/max_runs"),
+    ({"schedules": [{**INTERVAL, "jitter_seconds": 86_401}]}, "/schedules/0/jitter_seconds"),
+    ({"schedules": [{**INTERVAL, "start_at": "2027-01-01T00:00:00"}]}, "/schedules/0/start_at"),
+    ({"schedules": [{**INTERVAL, "start_at": "0001-01-01T00:00:00Z"}]}, "/schedules/0/start_at"),
+    (
+        {"schedules": [{**INTERVAL, "start_at": "9999-12-31T23:59:59-14:00"}]},
+        "/schedules/0/start_at",
+    ),
+    (
+        {
+            "schedules": [
+                {
+                    **INTERVAL,
+                    "start_at": "2027-02-01T00:00:00Z",
+                    "end_at": "2027-01-01T00:00:00Z",
+                }
+            ]
+        },
+        "/schedules/0/end_at",
+    ),
+    ({"schedules": [{**ONE_TIME, "run_at": 5}]}, "/schedules/0/run_at"),
+    ({"schedules": [{**ONE_TIME, "run_at": "2027-02-30T00:00:00Z"}]}, "/schedules/0/run_at"),
+    ({"schedules": [{**ONE_TIME, "run_at": "2027-01-01"}]}, "/schedules/0/run_at"),
+    ({"retry": {"max_attempts": 0}}, "/retry/max_attempts"),
+    ({"retry": {"max_attempts": 10**9}}, "/retry/max_attempts"),
+    ({"retry": {"max_attempts": "3"}}, "/retry/max_attempts"),
+    ({"retry": {"strategy": "linear"}}, "/retry/strategy"),
+    ({"retry": {"delay_seconds": -1}}, "/retry/delay_seconds"),
+    ({"retry": {"retry_on": ["sometimes"]}}, "/retry/retry_on/0"),
+    ({"retry": {"retry_on": [99]}}, "/retry/retry_on/0"),
+    ({"retry": {"retries": 1}}, "/retry/retries"),
+    ({"retry": None}, "/retry"),
+    ({"timeout_seconds": 0}, "/timeout_seconds"),
+    ({"timeout_seconds": 86_401}, "/timeout_seconds"),
+    ({"timeout_seconds": "60"}, "/timeout_seconds"),
+    ({"timeout_seconds": 10**300}, "/timeout_seconds"),
+    ({"overlap_policy": "buffer_one"}, "/overlap_policy"),
+    ({"overlap_policy": "terminate_other"}, "/overlap_policy"),
+    ({"overlap_policy": "never"}, "/overlap_policy"),
+    ({"catch_up": {"policy": "some"}}, "/catch_up/policy"),
+    ({"catch_up": {"window_seconds": -1}}, "/catch_up/window_seconds"),
+    ({"catch_up": "one"}, "/catch_up"),
+    ({"target": {}}, "/target/type"),
+    ({"target": {"type": "smoke"}}, "/target/type"),
+    ({"target": {"type": "http"}}, "/target/url"),
+    ({"target": {**HTTP, "url": "ftp://example.com/"}}, "/target/url"),
+    ({"target": {**HTTP, "url": "https://user:secret@example.com/"}}, "/target/url"),
+    ({"target": {**HTTP, "method": "TRACE"}}, "/target/method"),
+    ({"target": {**HTTP, "headers": {"Host": "x"}}}, "/target/headers"),
+    ({"target": {**HTTP, "headers": {"X-A": "a\r\nB: c"}}}, "/target/headers"),
+    ({"target": {**HTTP, "success_statuses": []}}, "/target/success_statuses"),
+    ({"target": {**HTTP, "success_statuses": [20]}}, "/target/success_statuses/0"),
+    ({"target": {**HTTP, "body": {"a": 2**64}}}, "/target/body/a"),
+    ({"target": {"type": "log", "url": "https://example.com/"}}, "/target/url"),
+    ({"owner_id": "x"}, "/owner_id"),
+    ({"status": "x"}, "/status"),
+    ({"id": "x"}, "/id"),
+    ({"revision": 7}, "/revision"),
+    ({"lease": {}}, "/lease"),
+    ({"\ud800": 1}, ""),
+]
+
+
+def encoded(body: Any) -> bytes:
+    return json.dumps(body).encode()
+
+
+async def post(client: httpx2.AsyncClient, content: bytes) -> httpx2.Response:
+    return await client.post("/jobs", content=content, headers={"Content-Type": "application/json"})
+
+
+async def test_a_bad_new_job_names_the_field(alice: httpx2.AsyncClient) -> None:
+    for change, pointer in WRONG:
+        assert_names(await post(alice, encoded({"name": "a job", **change})), pointer)
+    assert (await alice.get("/jobs")).json()["items"] == []
+
+
+async def test_a_bad_edit_names_the_field_too(alice: httpx2.AsyncClient) -> None:
+    job = (await alice.post("/jobs", json={"name": "a job"})).json()
+    for change, pointer in WRONG:
+        if change in ({"target": {}}, {"target": {"type": "http"}}):
+            continue  # in an edit of an http target this changes nothing, and is none here
+        answer = await alice.patch(
+            f"/jobs/{job['id']}",
+            content=encoded(change),
+            headers={"Content-Type": "application/json"},
+        )
+        assert_names(answer, pointer)
+    assert (await alice.get(f"/jobs/{job['id']}")).json() == job
+
+
+NOT_AN_OBJECT = [
+    b"{",
+    b"",
+    b"[]",
+    b'"name"',
+    b"null",
+    b'{"name": NaN}',
+    b'{"name": "x", "timeout_seconds": Infinity}',
+    b'{"name": "x", "timeout_seconds": 1e999}',
+    b'{"name": "x", "timeout_seconds": ' + b"9" * 5_000 + b"}",
+    b'{"name": "x", "name": "y"}',
+    b'{"name": "\xff"}',
+    b"\xef\xbb\xbf{}",
+    '{"name": "x"}'.encode("utf-16"),
+    b'{"name": "x", "parameters": ' + b"[" * 20_000 + b"]" * 20_000 + b"}",
+    b'{"name": "x", "parameters": {"a": ' + b"[" * 200 + b"]" * 200 + b"}}",
+]
+
+
+async def test_what_is_not_a_json_object_is_refused(alice: httpx2.AsyncClient) -> None:
+    for content in NOT_AN_OBJECT:
+        assert assert_problem(await post(alice, content), 422)["errors"]
+
+
+@pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
+async def test_a_body_that_does_not_say_it_is_json_is_refused(
+    alice: httpx2.AsyncClient, content_type: str
+) -> None:
+    answer = await alice.post(
+        "/jobs", content=b'{"name": "x"}', headers={"Content-Type": content_type}
+    )
+    assert_problem(answer, 415)
+
+
+async def test_a_422_repeats_nothing_of_the_input(alice: httpx2.AsyncClient) -> None:
+    canary = "canary-4711"
+    for body in (
+        {"name": canary, "active": canary},
+        {"name": "x", "schedules": [{"type": canary}]},
+        {"name": "x", "overlap_policy": canary},
+        {"name": "x", "cron_expression": canary},
+        {"name": "x", "timezone": canary, "interval": 5},
+        {"name": "x", "target": {"type": "http", "url": f"{canary}://x"}},
+        {"name": "x", "target": {**HTTP, "headers": {"Host": canary}}},
+        {"name": "x", "retry": {"retry_on": [canary]}},
+    ):
+        answer = await alice.post("/jobs", json=body)
+        assert_problem(answer, 422)
+        assert canary not in answer.text
+    assert canary not in (await post(alice, f'{{"name": {canary}'.encode())).text
+
+
+async def test_a_body_over_the_limit_is_refused_stated_or_not(alice: httpx2.AsyncClient) -> None:
+    body = encoded({"name": "x", "description": "x" * MAX_BODY_BYTES})
+    problem = assert_problem(await post(alice, body), 413)
+    assert problem["type"] == "urn:carillon:problem:too_large"
+
+    async def chunks() -> Any:
+        for start in range(0, len(body), 1_000):
+            yield body[start : start + 1_000]
+
+    answer = await alice.post(
+        "/jobs", content=chunks(), headers={"Content-Type": "application/json"}
+    )
+    assert_problem(answer, 413)
+
+
+async def test_keys_that_mean_something_to_mongodb_come_back_unchanged(
+    alice: httpx2.AsyncClient,
+) -> None:
+    odd = {"$set": 1, "a.b": {"$where": "1"}, "": None, "__proto__": {}, "é": "\u2028"}
+    job = (await alice.post("/jobs", json={"name": "x", "parameters": odd})).json()
+    assert job["parameters"] == odd
+    assert (await alice.get(f"/jobs/{job['id']}")).json()["parameters"] == odd
+
+
+async def test_integers_of_64_bits_come_back_unchanged(alice: httpx2.AsyncClient) -> None:
+    large = {"most": 2**63 - 1, "least": -(2**63)}
+    job = (await alice.post("/jobs", json={"name": "x", "parameters": large})).json()
+    assert (await alice.get(f"/jobs/{job['id']}")).json()["parameters"] == large

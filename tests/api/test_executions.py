@@ -1,0 +1,163 @@
+"""Executions: run a job now, read its history."""
+
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.api import Api, JsonBody, assert_names, assert_problem
+from tests.support.clock import START
+
+UNKNOWN = "0" * 32
+
+
+async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
+    job: JsonBody = (await client.post("/jobs", json={"name": "a job", **body})).json()
+    return job
+
+
+async def test_run_now_without_a_body_queues_an_execution(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    job = await create(alice)
+    answer = await alice.post(f"/jobs/{job['id']}/execute")
+    assert answer.status_code == 202
+    execution = answer.json()
+    assert execution["kind"] == "manual"
+    assert execution["status"] == "queued"
+    assert execution["scheduled_for"] == execution["run_at"] == "2026-11-23T08:00:00Z"
+    assert execution["parameters"] is None
+    assert execution["attempts"] == []
+    assert api.wake.executions.is_set()
+    assert (await alice.get(f"/executions/{execution['id']}")).json() == execution
+
+
+async def test_run_now_takes_other_parameters(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, parameters={"a": 1})
+    answer = await alice.post(f"/jobs/{job['id']}/execute", json={"parameters": {"b": 2}})
+    assert answer.json()["parameters"] == {"b": 2}
+
+
+async def test_run_now_runs_a_paused_job_too(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, active=False)
+    assert (await alice.post(f"/jobs/{job['id']}/execute")).status_code == 202
+
+
+async def test_run_now_allows_several_by_default(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice)
+    for _ in range(2):
+        answer = await alice.post(f"/jobs/{job['id']}/execute", json={})
+        assert answer.json()["status"] == "queued"
+
+
+async def test_under_skip_a_second_run_is_recorded_as_skipped(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice)
+    wish = {"overlap_policy": "skip"}
+    first = (await alice.post(f"/jobs/{job['id']}/execute", json=wish)).json()
+    second = (await alice.post(f"/jobs/{job['id']}/execute", json=wish)).json()
+    assert first["status"] == "queued"
+    assert second["status"] == "skipped"
+    assert second["reason"] == "overlap"
+    assert second["finished_at"] is not None
+    assert (await alice.get(f"/executions/{second['id']}")).json() == second
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer"),
+    [
+        ({"overlap_policy": "buffer_all"}, "/overlap_policy"),
+        ({"parameters": [1]}, "/parameters"),
+        ({"parameters": {"a": 2**70}}, "/parameters/a"),
+        ({"run_at": "2027-01-01T00:00:00Z"}, "/run_at"),
+    ],
+)
+async def test_a_bad_wish_names_the_field(
+    alice: httpx2.AsyncClient, body: JsonBody, pointer: str
+) -> None:
+    job = await create(alice)
+    assert_names(await alice.post(f"/jobs/{job['id']}/execute", json=body), pointer)
+
+
+async def test_history_has_the_newest_first_in_keyset_pages(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    job = await create(alice)
+    path = f"/jobs/{job['id']}"
+    ids = []
+    for i in range(5):
+        if i % 2:
+            api.clock.advance(timedelta(seconds=1))  # some share an instant
+        ids.append((await alice.post(f"{path}/execute")).json()["id"])
+    seen: list[str] = []
+    cursor = None
+    while True:
+        query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = (await alice.get(f"{path}/executions", params=query)).json()
+        assert len(page["items"]) <= 2
+        seen += [execution["id"] for execution in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    expected = [e.id for e in reversed(await api.history(job))]
+    assert seen == expected
+    assert sorted(seen) == sorted(ids)
+
+
+async def test_history_can_be_narrowed(api: Api, alice: httpx2.AsyncClient) -> None:
+    job = await create(alice)
+    path = f"/jobs/{job['id']}"
+    for _ in range(3):
+        await alice.post(f"{path}/execute", json={"overlap_policy": "skip"})
+        api.clock.advance(timedelta(minutes=1))
+
+    async def count(**query: Any) -> int:
+        return len((await alice.get(f"{path}/executions", params=query)).json()["items"])
+
+    assert await count() == 3
+    assert await count(status="queued") == 1
+    assert await count(status=["queued", "skipped"]) == 3
+    assert await count(status="failed") == 0
+    assert await count(**{"from": (START + timedelta(minutes=1)).isoformat()}) == 2
+    assert await count(to=(START + timedelta(minutes=1)).isoformat()) == 1
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ({"status": "broken"}, "/query/status/0"),
+        ({"from": "yesterday"}, "/query/from"),
+        ({"to": "0001-01-01T00:00:00Z"}, "/query/to"),
+        ({"limit": 0}, "/query/limit"),
+        ({"cursor": "WzEsMl0"}, "/query/cursor"),
+        ({"cursor": "Wzk5OTk5OTk5OTk5OTk5OTk5LCIwIl0"}, "/query/cursor"),
+        ({"since": "2026-11-23T08:00:00Z"}, "/query/since"),
+    ],
+)
+async def test_a_bad_query_names_the_parameter(
+    alice: httpx2.AsyncClient, query: JsonBody, pointer: str
+) -> None:
+    job = await create(alice)
+    assert_names(await alice.get(f"/jobs/{job['id']}/executions", params=query), pointer)
+
+
+async def test_the_history_of_a_job_without_any_is_empty(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice)
+    answer = await alice.get(f"/jobs/{job['id']}/executions")
+    assert answer.json() == {"items": [], "next_cursor": None}
+
+
+async def test_a_deleted_job_without_history_is_unknown(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice)
+    await alice.delete(f"/jobs/{job['id']}")
+    assert_problem(await alice.get(f"/jobs/{job['id']}/executions"), 404)
+
+
+async def test_an_empty_page_of_a_deleted_jobs_history_is_no_404(
+    alice: httpx2.AsyncClient,
+) -> None:
+    job = await create(alice)
+    await alice.post(f"/jobs/{job['id']}/execute")
+    await alice.delete(f"/jobs/{job['id']}")
+    answer = await alice.get(f"/jobs/{job['id']}/executions", params={"status": "succeeded"})
+    assert answer.json() == {"items": [], "next_cursor": None}

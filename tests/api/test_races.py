@@ -1,0 +1,76 @@
+"""Edits, pauses and firings of one job at the same time: no slot is lost, doubled or invented."""
+
+import asyncio
+from datetime import timedelta
+
+import httpx2
+
+from app.models.execution import ExecutionStatus
+from tests.support.api import Api
+from tests.support.clock import START
+
+SECONDLY = {"type": "interval", "interval_seconds": 1}
+
+
+async def test_renaming_while_the_scheduler_fires_loses_and_doubles_nothing(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    body = {"name": "x", "schedules": [SECONDLY], "overlap_policy": "allow_all"}
+    job = (await alice.post("/jobs", json=body)).json()
+    firing = api.runtime.jobs._firing
+
+    async def fire() -> None:
+        now = api.clock.now()
+        await firing.fire(await api.jobs.list_due(now, limit=10), now)
+
+    async def rename(name: str) -> None:
+        answer = await alice.patch(f"/jobs/{job['id']}", json={"name": name})
+        assert answer.status_code in {200, 409}
+
+    for second in range(20):
+        api.clock.advance(timedelta(seconds=1))
+        await asyncio.gather(fire(), rename(f"{second}a"), fire(), rename(f"{second}b"), fire())
+        await fire()
+    fired = await api.history(job)
+    assert [e.scheduled_for for e in fired] == [START + timedelta(seconds=i + 1) for i in range(20)]
+
+
+async def test_pausing_while_the_scheduler_fires_ends_with_a_record_for_every_slot(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    body = {"name": "x", "schedules": [SECONDLY], "overlap_policy": "allow_all"}
+    job = (await alice.post("/jobs", json=body)).json()
+    firing = api.runtime.jobs._firing
+    for _ in range(10):
+        api.clock.advance(timedelta(seconds=1))
+        now = api.clock.now()
+        due = await api.jobs.list_due(now, limit=10)
+        await asyncio.gather(
+            alice.post(f"/jobs/{job['id']}/deactivate"),
+            firing.fire(due, now),
+            firing.fire(due, now),
+        )
+        stored = await api.stored(job)
+        assert stored.active is False
+        assert stored.next_run is None
+        assert (await alice.post(f"/jobs/{job['id']}/activate")).status_code == 200
+    fired = await api.history(job)
+    assert [e.scheduled_for for e in fired] == [START + timedelta(seconds=i + 1) for i in range(10)]
+    assert {e.status for e in fired} == {ExecutionStatus.QUEUED}
+
+
+async def test_edits_at_the_same_time_all_count(api: Api, alice: httpx2.AsyncClient) -> None:
+    job = (await alice.post("/jobs", json={"name": "x"})).json()
+    edits = [{"name": "y"}, {"description": "d"}, {"tags": ["t"]}, {"timeout_seconds": 5}]
+    answers = await asyncio.gather(
+        *(alice.patch(f"/jobs/{job['id']}", json=edit) for edit in edits)
+    )
+    assert {answer.status_code for answer in answers} == {200}
+    stored = await api.stored(job)
+    assert (stored.name, stored.description, stored.tags, stored.timeout_seconds) == (
+        "y",
+        "d",
+        ("t",),
+        5,
+    )
+    assert stored.revision == 5

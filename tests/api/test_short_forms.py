@@ -1,0 +1,210 @@
+"""Every short form of people's existing calls becomes one schedule."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.api import Api, JsonBody, assert_names, assert_problem
+from tests.support.clock import START
+
+MONDAY_9 = "0 9 * * MON"
+
+
+async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
+    answer = await client.post("/jobs", json={"name": "a job", **body})
+    assert answer.status_code == 201, answer.text
+    job: JsonBody = answer.json()
+    return job
+
+
+def only_schedule(job: JsonBody) -> JsonBody:
+    [schedule] = job["schedules"]
+    assert isinstance(schedule, dict)
+    return schedule
+
+
+async def test_cron_with_its_type(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, schedule_type="cron", cron_expression=MONDAY_9)
+    schedule = only_schedule(job)
+    assert schedule["type"] == "cron"
+    assert schedule["cron_expression"] == MONDAY_9
+    assert schedule["timezone"] == "UTC"
+    assert job["next_run"] == "2026-11-23T09:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("config", "seconds"),
+    [
+        ({"seconds": 10}, 10),
+        ({"minutes": 2}, 120),
+        ({"hours": 1}, 3_600),
+        ({"days": 1}, 86_400),
+        ({"weeks": 1}, 604_800),
+        ({"hours": 1, "minutes": 30}, 5_400),
+    ],
+)
+async def test_interval_with_a_config(
+    alice: httpx2.AsyncClient, config: JsonBody, seconds: int
+) -> None:
+    job = await create(alice, schedule_type="interval", schedule_config=config)
+    assert only_schedule(job)["interval_seconds"] == seconds
+    assert job["next_run"] == iso(START + timedelta(seconds=seconds))
+
+
+async def test_cron_with_a_past_start_time(alice: httpx2.AsyncClient) -> None:
+    job = await create(
+        alice,
+        cron_expression=MONDAY_9,
+        start_time="2025-07-01T09:00:00Z",
+        parameters={"action": "send_email"},
+    )
+    assert only_schedule(job)["start_at"] == "2025-07-01T09:00:00Z"
+    assert job["parameters"] == {"action": "send_email"}
+    assert job["next_run"] == "2026-11-23T09:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("interval", "seconds"),
+    [(600, 600), ("PT10M", 600), ("P1DT1H", 90_000), ("P1W", 604_800), ("PT1H30M5S", 5_405)],
+)
+async def test_interval_as_a_number_or_a_duration(
+    alice: httpx2.AsyncClient, interval: int | str, seconds: int
+) -> None:
+    job = await create(alice, interval=interval)
+    assert only_schedule(job)["interval_seconds"] == seconds
+
+
+async def test_next_run_beside_an_interval_is_its_start(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, interval=600, next_run="2026-11-23T12:00:05Z")
+    assert only_schedule(job)["start_at"] == "2026-11-23T12:00:05Z"
+    assert job["next_run"] == "2026-11-23T12:00:05Z"
+
+
+async def test_a_past_start_of_an_interval_is_its_anchor(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, interval=600, next_run="2026-11-23T07:55:30Z")
+    assert job["next_run"] == "2026-11-23T08:05:30Z"
+
+
+async def test_a_short_form_takes_a_time_zone(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
+    assert job["next_run"] == iso(datetime(2026, 11, 30, 8, tzinfo=UTC))  # strictly after 8:00
+
+
+async def test_nulls_in_a_short_form_count_as_left_out(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, interval=600, cron_expression=None, next_run=None)
+    assert only_schedule(job)["type"] == "interval"
+
+
+WRONG: list[tuple[JsonBody, str]] = [
+    ({"schedule_type": "cron"}, "/cron_expression"),
+    ({"schedule_type": "interval"}, "/schedule_config"),
+    ({"schedule_type": "weekly"}, "/schedule_type"),
+    ({"schedule_type": "cron", "interval": 5}, "/interval"),
+    ({"schedule_type": "interval", "cron_expression": MONDAY_9}, "/cron_expression"),
+    ({"cron_expression": MONDAY_9, "interval": 5}, "/interval"),
+    ({"interval": 5, "schedule_config": {"seconds": 5}}, "/interval"),
+    ({"interval": 5, "schedules": []}, "/interval"),
+    ({"cron_expression": MONDAY_9, "schedules": []}, "/cron_expression"),
+    ({"timezone": "Europe/Berlin"}, "/timezone"),
+    ({"start_time": "2026-12-01T00:00:00Z"}, "/start_time"),
+    ({"next_run": "2026-12-01T00:00:00Z"}, "/next_run"),
+    ({"cron_expression": MONDAY_9, "next_run": "2026-12-01T00:00:00Z"}, "/next_run"),
+    ({"cron_expression": "61 * * * *"}, "/cron_expression"),
+    ({"cron_expression": "0 0 30 2 *"}, "/cron_expression"),
+    ({"cron_expression": "* * * * * *"}, "/cron_expression"),
+    ({"interval": 0}, "/interval"),
+    ({"interval": -5}, "/interval"),
+    ({"interval": 31_536_001}, "/interval"),
+    ({"interval": 1.5}, "/interval"),
+    ({"interval": True}, "/interval"),
+    ({"interval": "10"}, "/interval"),
+    ({"interval": "P1M"}, "/interval"),
+    ({"interval": "PT"}, "/interval"),
+    ({"interval": "P1Y"}, "/interval"),
+    ({"interval": {"$gt": ""}}, "/interval"),
+    ({"schedule_config": {}}, "/schedule_config"),
+    ({"schedule_config": {"seconds": 0}}, "/schedule_config/seconds"),
+    ({"schedule_config": {"seconds": "10"}}, "/schedule_config/seconds"),
+    ({"schedule_config": {"weeks": 53}}, "/schedule_config/weeks"),
+    ({"schedule_config": {"months": 1}}, "/schedule_config/months"),
+    ({"interval": 5, "timezone": "localtime"}, "/timezone"),
+    ({"interval": 5, "timezone": "../../etc/passwd"}, "/timezone"),
+]
+
+
+async def test_a_wrong_short_form_names_the_field_that_was_sent(alice: httpx2.AsyncClient) -> None:
+    for body, pointer in WRONG:
+        assert_names(await alice.post("/jobs", json={"name": "a job", **body}), pointer)
+
+
+async def test_a_period_alone_changes_the_interval(api: Api, alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, schedule_type="interval", schedule_config={"seconds": 10})
+    before = only_schedule(job)
+    api.clock.advance(timedelta(seconds=5))
+    answer = await alice.put(f"/jobs/{job['id']}", json={"schedule_config": {"seconds": 20}})
+    after = only_schedule(answer.json())
+    assert after["interval_seconds"] == 20
+    assert after["id"] == before["id"]
+    assert after["anchor_at"] == before["anchor_at"]
+    assert after["next_run"] == iso(START + timedelta(seconds=20))
+
+
+async def test_an_expression_alone_changes_the_cron_schedule(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
+    answer = await alice.patch(f"/jobs/{job['id']}", json={"cron_expression": "30 10 * * *"})
+    schedule = only_schedule(answer.json())
+    assert schedule["id"] == only_schedule(job)["id"]
+    assert schedule["timezone"] == "Europe/Berlin"
+    assert schedule["next_run"] == "2026-11-23T09:30:00Z"
+
+
+async def test_a_zone_alone_moves_the_cron_schedule(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, cron_expression="0 12 * * *")
+    answer = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "America/New_York"})
+    assert only_schedule(answer.json())["next_run"] == "2026-11-23T17:00:00Z"
+
+
+async def test_a_short_form_of_another_type_replaces_the_schedule(
+    alice: httpx2.AsyncClient,
+) -> None:
+    job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
+    answer = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
+    schedule = only_schedule(answer.json())
+    assert schedule["type"] == "interval"
+    assert schedule["id"] != only_schedule(job)["id"]
+    assert schedule["timezone"] == "Europe/Berlin"
+
+
+async def test_a_short_form_gives_a_job_without_schedules_its_first(
+    alice: httpx2.AsyncClient,
+) -> None:
+    job = await create(alice)
+    assert job["schedules"] == []
+    assert job["next_run"] is None
+    answer = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "Europe/Berlin"})
+    assert_problem(answer, 422)
+    answer = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
+    assert only_schedule(answer.json())["interval_seconds"] == 60
+
+
+async def test_a_short_form_to_a_job_with_several_schedules_is_a_conflict(
+    alice: httpx2.AsyncClient,
+) -> None:
+    two = [{"type": "interval", "interval_seconds": seconds} for seconds in (60, 90)]
+    job = await create(alice, schedules=two)
+    answer = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
+    assert_problem(answer, 409)
+
+
+async def test_a_partial_short_form_must_fit_the_type(alice: httpx2.AsyncClient) -> None:
+    job = await create(alice, interval=60)
+    answer = await alice.patch(
+        f"/jobs/{job['id']}", json={"schedule_type": "interval", "cron_expression": MONDAY_9}
+    )
+    assert_names(answer, "/cron_expression")
+
+
+def iso(instant: datetime) -> str:
+    return instant.isoformat().replace("+00:00", "Z")

@@ -1,0 +1,215 @@
+"""`POST /token`, and the first admin."""
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from app import security
+from app.errors import ConfigurationError, ConflictError, InvalidInputError
+from app.models.user import Role
+from app.security import TokenKey, verify_password
+from app.services import auth as auth_module
+from app.services.auth import PASSWORD_THREADS
+from tests.support.api import (
+    PASSWORD,
+    SECRET,
+    Api,
+    assert_names,
+    assert_problem,
+)
+
+WRONG = "wrong horse battery"
+
+
+async def sign_in(
+    client: httpx2.AsyncClient, username: str, password: str, **more: str
+) -> httpx2.Response:
+    form = {"username": username, "password": password, **more}
+    return await client.post("/token", data=form)
+
+
+async def test_a_token_is_good_for_an_hour(api: Api, nobody: httpx2.AsyncClient) -> None:
+    answer = await sign_in(nobody, "alice", PASSWORD, grant_type="password")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert body["token_type"] == "bearer"
+    assert body["expires_in"] == 3600
+    assert answer.headers["cache-control"] == "no-store"
+    headers = {"Authorization": f"Bearer {body['access_token']}"}
+    assert (await nobody.get("/jobs", headers=headers)).status_code == 200
+    api.clock.advance(timedelta(minutes=59))
+    assert (await nobody.get("/jobs", headers=headers)).status_code == 200
+    api.clock.advance(timedelta(minutes=2))
+    assert_problem(await nobody.get("/jobs", headers=headers), 401)
+
+
+async def test_user_names_do_not_depend_on_case(nobody: httpx2.AsyncClient) -> None:
+    assert (await sign_in(nobody, "ALICE", PASSWORD)).status_code == 200
+
+
+async def test_unknown_wrong_and_disabled_get_the_same_answer_after_the_same_work(
+    api: Api, nobody: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await api.add_user("carol", active=False)
+    verified: list[str] = []
+
+    def count(password: str, password_hash: str) -> security.PasswordCheck:
+        verified.append(password_hash.rpartition("$")[0].rpartition("$")[0])
+        return verify_password(password, password_hash)
+
+    monkeypatch.setattr(auth_module, "verify_password", count)
+    details = set()
+    attempts = [
+        ("nobody", WRONG),
+        ("alice", WRONG),
+        ("carol", PASSWORD),
+        ("x" * 300, WRONG),
+        ("alice", "x" * 10_000),
+        ("$gt", WRONG),
+        ("a\0", "a\0" * 10),
+    ]
+    for username, password in attempts:
+        answer = await sign_in(nobody, username, password)
+        body = assert_problem(answer, 401)
+        details.add(body["detail"])
+        assert answer.headers["www-authenticate"] == "Bearer"
+        assert password not in answer.text
+    assert len(details) == 1
+    assert len(verified) == len(attempts)
+    assert len(set(verified)) == 1  # the same parameters, so the same time
+
+
+async def test_passwords_are_hashed_off_the_event_loop(
+    nobody: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: set[str] = set()
+
+    def note(password: str, password_hash: str) -> security.PasswordCheck:
+        threads.add(threading.current_thread().name)
+        return verify_password(password, password_hash)
+
+    monkeypatch.setattr(auth_module, "verify_password", note)
+    answers = await asyncio.gather(*(sign_in(nobody, "alice", PASSWORD) for _ in range(10)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert all(name.startswith(PASSWORD_THREADS) for name in threads)
+    assert 1 <= len(threads) <= 2
+
+
+async def test_an_outdated_hash_is_renewed_at_sign_in(api: Api, nobody: httpx2.AsyncClient) -> None:
+    outdated = security._PASSWORDS.using(argon2__time_cost=1).hash(PASSWORD)
+    user = await api.add_user("carol", password_hash=outdated)
+    assert (await sign_in(nobody, "carol", PASSWORD)).status_code == 200
+    stored = await api.users.find(user.id)
+    assert stored is not None
+    assert "t=2" in stored.password_hash
+    assert verify_password(PASSWORD, stored.password_hash).ok
+
+
+@pytest.mark.parametrize(
+    ("form", "pointer"),
+    [
+        ({"password": PASSWORD}, "/username"),
+        ({"username": "alice"}, "/password"),
+        ({"username": "alice", "password": PASSWORD, "grant_type": "magic"}, "/grant_type"),
+    ],
+)
+async def test_a_bad_form_names_the_field_and_repeats_no_password(
+    nobody: httpx2.AsyncClient, form: dict[str, str], pointer: str
+) -> None:
+    answer = await nobody.post("/token", data=form)
+    assert_names(answer, pointer)
+    assert PASSWORD not in answer.text
+
+
+async def test_json_is_not_a_form(nobody: httpx2.AsyncClient) -> None:
+    answer = await nobody.post("/token", json={"username": "alice", "password": PASSWORD})
+    assert_problem(answer, 422)
+    assert PASSWORD not in answer.text
+
+
+@pytest.mark.parametrize(
+    "header", ["", "Bearer", "Bearer ", "Bearer x.y.z", "Basic YWxpY2U6eA==", "Bearer \xff"]
+)
+async def test_a_wrong_token_is_a_401(nobody: httpx2.AsyncClient, header: str) -> None:
+    answer = await nobody.get("/jobs", headers=[(b"Authorization", header.encode("latin-1"))])
+    assert_problem(answer, 401)
+
+
+async def test_a_token_of_another_key_or_kind_is_a_401(
+    api: Api, nobody: httpx2.AsyncClient
+) -> None:
+    good = api.token("alice")
+    for forged in (good[:-4] + "AAAA", good + "A", good.replace(".", ""), "A" * 1_000_000):
+        answer = await nobody.get("/jobs", headers={"Authorization": f"Bearer {forged}"})
+        assert_problem(answer, 401)
+    other = security.issue_token(
+        TokenKey(SECRET[::-1], "HS256"),
+        user_id=api.ids["admin"],
+        token_id="t",
+        now=api.clock.now(),
+        lifetime=timedelta(hours=1),
+    )
+    answer = await nobody.get("/jobs", headers={"Authorization": f"Bearer {other}"})
+    assert_problem(answer, 401)
+
+
+async def empty_users(api: Api) -> Any:
+    users = api.database.collection("users")
+    await users.delete_many({})
+    return users
+
+
+async def test_of_five_starts_at_once_one_adds_the_first_admin(
+    api: Api, nobody: httpx2.AsyncClient
+) -> None:
+    users = await empty_users(api)
+    auth = api.runtime.auth
+    found = await asyncio.gather(*(auth.ensure_first_admin(None, None) for _ in range(5)))
+    [credentials] = [one for one in found if one is not None]
+    assert await users.count_documents({}) == 1
+    answer = await sign_in(nobody, credentials.username, credentials.password)
+    assert answer.status_code == 200
+    assert credentials.username == "admin"
+    assert credentials.password in credentials.announcement()
+    assert await auth.ensure_first_admin(None, None) is None
+
+
+async def test_a_chosen_password_of_the_first_admin_is_not_shown(
+    api: Api, nobody: httpx2.AsyncClient
+) -> None:
+    await empty_users(api)
+    assert await api.runtime.auth.ensure_first_admin("Root", PASSWORD) is None
+    assert (await sign_in(nobody, "root", PASSWORD)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("username", "password"), [("a b", PASSWORD), ("root", "short"), ("root", "x" * 129)]
+)
+async def test_a_first_admin_that_cannot_be_stops_the_start(
+    api: Api, username: str, password: str
+) -> None:
+    users = await empty_users(api)
+    with pytest.raises(ConfigurationError):
+        await api.runtime.auth.ensure_first_admin(username, password)
+    assert await users.count_documents({}) == 0
+
+
+async def test_adding_a_user(api: Api, nobody: httpx2.AsyncClient) -> None:
+    auth = api.runtime.auth
+    user = await auth.add_user("Dave@example.com", PASSWORD, Role.VIEWER)
+    assert user.username == "dave@example.com"
+    assert (await sign_in(nobody, "dave@example.com", PASSWORD)).status_code == 200
+    with pytest.raises(ConflictError):
+        await auth.add_user("DAVE@example.com", PASSWORD, Role.VIEWER)
+    for username, password in [
+        ("", PASSWORD),
+        ("é", PASSWORD),
+        ("eve", "short"),
+        ("eve", "\0" * 12),
+    ]:
+        with pytest.raises(InvalidInputError):
+            await auth.add_user(username, password, Role.EDITOR)

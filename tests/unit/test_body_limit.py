@@ -1,0 +1,90 @@
+"""Body limits: what the app behind them gets to see."""
+
+import asyncio
+
+import pytest
+from fastapi import HTTPException
+from starlette.types import Message, Receive, Scope, Send
+
+from app.middleware.body_limit import BodyLimit
+
+LIMIT = 10
+
+
+async def read_through(
+    chunks: list[bytes], *, length: str | None = None, seconds: float = 30
+) -> bytes:
+    """The body that an app behind the limit reads."""
+    got = b""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal got
+        more = True
+        while more:
+            message = await receive()
+            got += message["body"]
+            more = message["more_body"]
+
+    async def receive() -> Message:
+        if not waiting:
+            await asyncio.Event().wait()
+        chunk = waiting.pop(0)
+        return {"type": "http.request", "body": chunk, "more_body": chunk != b""}
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    waiting = list(chunks)
+    headers = [] if length is None else [(b"content-length", length.encode())]
+    limit = BodyLimit(app, limit_of=lambda _: LIMIT, receive_seconds=seconds)
+    await limit({"type": "http", "headers": headers}, receive, send)
+    return got
+
+
+async def test_a_body_of_the_limit_passes() -> None:
+    assert await read_through([b"12345", b"67890", b""]) == b"1234567890"
+
+
+@pytest.mark.parametrize(
+    ("chunks", "length"),
+    [
+        ([b"x" * 11, b""], None),
+        ([b"x"] * 11 + [b""], None),
+        ([b"x"], "11"),
+        ([b"x" * 11, b""], "5"),
+        ([b"x" * 11, b""], "-1"),
+        ([b"x" * 11, b""], "many"),
+        ([b"x" * 11, b""], "9" * 5_000),
+    ],
+)
+async def test_a_larger_body_is_a_413(chunks: list[bytes], length: str | None) -> None:
+    with pytest.raises(HTTPException) as refused:
+        await read_through(chunks, length=length)
+    assert refused.value.status_code == 413
+
+
+async def test_a_body_that_does_not_end_in_time_is_a_408() -> None:
+    with pytest.raises(HTTPException) as refused:
+        await read_through([b"x", b"x"], seconds=0.02)
+    assert refused.value.status_code == 408
+
+
+async def test_waiting_for_the_client_to_leave_is_not_limited() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        async with asyncio.timeout(0.05):
+            await receive()
+
+    async def receive() -> Message:
+        if asked:
+            await asyncio.Event().wait()
+        asked.append(True)
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    asked: list[bool] = []
+    limit = BodyLimit(app, limit_of=lambda _: LIMIT, receive_seconds=0.01)
+    with pytest.raises(TimeoutError):
+        await limit({"type": "http", "headers": []}, receive, send)
