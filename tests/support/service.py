@@ -1,0 +1,135 @@
+"""The whole service as a process of its own, as `make run` starts it."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx2
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+USERNAME = "admin"
+PASSWORD = "correct horse battery"
+START_SECONDS = 60
+STOP_SECONDS = 60
+
+
+class Service:
+    """`python -m app all` on a free port of 127.0.0.1, with its embedded servers in `data_dir`."""
+
+    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+        self.data_dir = data_dir
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.client = httpx2.AsyncClient(base_url=self.url, timeout=10)
+        self._settings = dict(settings or {})
+        self._process: subprocess.Popen[bytes] | None = None
+        self.log = data_dir / "service.log"
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    async def start(self) -> None:
+        """Start the process and wait until it is ready."""
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "PORT": str(self.port),
+            "DATA_DIR": str(self.data_dir),
+            "ADMIN_USERNAME": USERNAME,
+            "ADMIN_PASSWORD": PASSWORD,
+            "HTTP_ALLOW_PRIVATE_HOSTS": "true",
+            "LOG_FORMAT": "json",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            **self._settings,
+        }
+        self._process = self._spawn(environment)
+        async with asyncio.timeout(START_SECONDS):
+            while not await self._is_ready():
+                await asyncio.sleep(0.1)
+
+    def _spawn(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "app", "all"],
+                cwd=ROOT,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    async def _is_ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log.read_text()
+        try:
+            return (await self.client.get("/health/ready")).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    async def sign_in(self) -> None:
+        answer = await self.client.post("/token", data={"username": USERNAME, "password": PASSWORD})
+        assert answer.status_code == 200, answer.text
+        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    async def call(self, method: str, path: str, **options: Any) -> Any:
+        """The JSON answer of a call that must succeed."""
+        answer = await self.client.request(method, path, **options)
+        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json() if answer.content else None
+
+    async def executions(self, job_id: str) -> list[dict[str, Any]]:
+        """All executions of a job, the newest slot first, read page by page."""
+        items: list[dict[str, Any]] = []
+        cursor: str | None = None
+        while True:
+            params = {"limit": 200} | ({"cursor": cursor} if cursor else {})
+            page = await self.call("GET", f"/jobs/{job_id}/executions", params=params)
+            items += page["items"]
+            cursor = page["next_cursor"]
+            if cursor is None:
+                return items
+
+    async def kill(self) -> None:
+        """kill -9: nothing is tidied up."""
+        await self._end(signal.SIGKILL)
+
+    async def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return await self._end(signal.SIGTERM)
+
+    async def _end(self, how: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(how)
+        return await asyncio.to_thread(self._process.wait, STOP_SECONDS)
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        await self.sign_in()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.client.aclose()
+        if self._process is not None and self._process.poll() is None:
+            await self.stop()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
