@@ -1,0 +1,21 @@
+"""`python -m bench lateness|growth`."""
+
+import argparse
+import asyncio
+
+from bench import growth, lateness
+
+BENCHMARKS = {"lateness": lateness, "growth": growth}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    commands = parser.add_subparsers(dest="name", required=True)
+    for name, module in BENCHMARKS.items():
+        command = commands.add_parser(name, help=(module.__doc__ or "").splitlines()[0])
+        module.add_options(command)
+    options = parser.parse_args()
+    asyncio.run(BENCHMARKS[options.name].run(options))
+
+
+main()

@@ -1,0 +1,95 @@
+"""How late attempts reach an HTTP receiver at a steady rate of due executions."""
+
+import argparse
+import asyncio
+import multiprocessing
+import tempfile
+import time
+from datetime import datetime
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from aiohttp import web
+
+from bench.report import percentile, report, resident_megabytes
+from tests.support.service import Service
+
+WARM_UP_SECONDS = 5
+PERIOD_SECONDS = 10
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--rate", type=int, default=50, help="due executions a second")
+    parser.add_argument("--seconds", type=int, default=30, help="measured time")
+
+
+async def run(options: argparse.Namespace) -> None:
+    """Jobs with a common period, their slots spread evenly over it."""
+    parent, child = multiprocessing.Pipe()
+    receiver = multiprocessing.Process(target=_receive, args=(child,), daemon=True)
+    receiver.start()
+    port = parent.recv()
+    with tempfile.TemporaryDirectory() as folder:
+        async with Service(Path(folder) / "data") as service:
+            await _create_jobs(service, options.rate * PERIOD_SECONDS, port)
+            await asyncio.sleep(PERIOD_SECONDS + WARM_UP_SECONDS)
+            parent.send("begin")
+            await asyncio.sleep(options.seconds)
+            parent.send("end")
+            lateness: list[float] = parent.recv()
+            memory = resident_megabytes(service.pid)
+    report(
+        "lateness",
+        {
+            "due a second": options.rate,
+            "measured executions": len(lateness),
+            "expected executions": options.rate * options.seconds,
+            "p50 ms": percentile(lateness, 0.5),
+            "p95 ms": percentile(lateness, 0.95),
+            "p99 ms": percentile(lateness, 0.99),
+            "max ms": max(lateness),
+            "resident MB": memory,
+        },
+    )
+
+
+async def _create_jobs(service: Service, count: int, port: int) -> None:
+    now = time.time()
+    for n in range(count):
+        start = datetime.fromtimestamp(round(now + n * PERIOD_SECONDS / count, 3)).astimezone()
+        job = {
+            "name": f"job {n}",
+            "target": {"type": "http", "url": f"http://127.0.0.1:{port}/"},
+            "schedules": [
+                {
+                    "type": "interval",
+                    "interval_seconds": PERIOD_SECONDS,
+                    "start_at": start.isoformat(),
+                }
+            ],
+        }
+        await service.call("POST", "/jobs", json=job)
+
+
+def _receive(pipe: Connection) -> None:
+    """A receiver in a process of its own: what it costs is not the service's."""
+    asyncio.run(_serve(pipe))
+
+
+async def _serve(pipe: Connection) -> None:
+    lateness: list[float] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        due = datetime.fromisoformat(request.headers["X-Scheduled-For"])
+        lateness.append((time.time() - due.timestamp()) * 1000)
+        return web.Response(text="ok")
+
+    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    pipe.send(runner.addresses[0][1])
+    await asyncio.to_thread(pipe.recv)
+    lateness.clear()
+    await asyncio.to_thread(pipe.recv)
+    pipe.send(lateness)

@@ -1,0 +1,58 @@
+"""What every benchmark reports: a table for people and JSON with versions, commit and machine."""
+
+import json
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from app import __version__
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def report(name: str, figures: dict[str, Any]) -> None:
+    """Print the figures and store them under `bench/results/`."""
+    width = max(map(len, figures))
+    print(f"\n{name}")
+    for label, value in figures.items():
+        print(
+            f"  {label:<{width}}  {value:.1f}"
+            if isinstance(value, float)
+            else f"  {label:<{width}}  {value}"
+        )
+    RESULTS.mkdir(exist_ok=True)
+    at = datetime.now(UTC)
+    document = {"benchmark": name, "at": at.isoformat(), **_machine(), "figures": figures}
+    path = RESULTS / f"{name}-{at:%Y%m%dT%H%M%S}.json"
+    path.write_text(json.dumps(document, indent=2) + "\n")
+    print(f"  → {path}")
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which `share` of the values lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _machine() -> dict[str, Any]:
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "carillon": __version__,
+        "commit": commit.stdout.strip(),
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+    }
+
+
+def resident_megabytes(pid: int) -> float:
+    """The resident memory of a process."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) / 1024
+    raise LookupError("VmRSS")
