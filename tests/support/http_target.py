@@ -1,0 +1,36 @@
+"""The http target as it is in the service, allowed to reach this machine."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from aiohttp.abc import AbstractResolver
+
+from app.models.execution import AttemptOutcome
+from app.models.outcome import Failure, Outcome
+from app.models.target import HttpTargetSpec
+from app.targets.egress import open_session
+from app.targets.http import HttpTarget
+from app.targets.target import Delivery
+from tests.support.clock import ManualClock
+
+
+@asynccontextmanager
+async def open_target(
+    *, private: bool = True, limit: int = 0, resolver: AbstractResolver | None = None
+) -> AsyncIterator[HttpTarget]:
+    """An http target with a session of its own; its clock stands at `START`."""
+    async with open_session(allow_private_hosts=private, limit=limit, resolver=resolver) as session:
+        yield HttpTarget(session=session, clock=ManualClock(), version="1.2.3")
+
+
+async def deliver_to(
+    url: str, delivery: Delivery, resolver: AbstractResolver, *, private: bool = True
+) -> Outcome:
+    """One delivery through a target of its own."""
+    async with open_target(private=private, resolver=resolver) as target:
+        return await target.deliver(HttpTargetSpec(url=url), delivery)
+
+
+def assert_fails(outcome: Outcome, failure: Failure, error: str) -> None:
+    """The outcome is that failure, of a request that got no complete answer."""
+    assert outcome == Outcome(AttemptOutcome.FAILED, failure=failure, error=error)

@@ -1,0 +1,176 @@
+"""The files that people deploy with: no default secret, nothing published by accident, and each
+variable one that the settings know."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml  # type: ignore[import-untyped]
+
+from app.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRETS = {"SECRET_KEY", "ADMIN_PASSWORD"}
+VARIABLES = {name.upper() for name in Settings.model_fields}
+
+
+@pytest.fixture
+def services() -> dict[str, Any]:
+    return dict(yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"])
+
+
+@pytest.fixture
+def service(services: dict[str, Any]) -> dict[str, Any]:
+    return dict(services["carillon"])
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def test_compose_uses_only_variables_that_the_example_file_documents() -> None:
+    used = set(re.findall(r"\$\{(\w+)", read("docker-compose.yml")))
+    documented = set(re.findall(r"^# (\w+)=", read(".env.example"), re.MULTILINE))
+    assert used
+    assert used <= documented
+
+
+def test_compose_passes_every_setting_on(service: dict[str, Any]) -> None:
+    elsewhere = {"DATA_DIR", "ROLE"}  # set by the image, and by its command
+    assert set(service["environment"]) == VARIABLES - elsewhere
+
+
+@pytest.mark.parametrize("name", sorted(SECRETS))
+def test_compose_refuses_to_start_without_the_secrets(service: dict[str, Any], name: str) -> None:
+    assert service["environment"][name].startswith("${" + name + ":?")
+
+
+def test_compose_publishes_the_service_alone_and_on_this_machine_only(
+    services: dict[str, Any],
+) -> None:
+    published = {name: its["ports"] for name, its in services.items() if "ports" in its}
+    assert published == {"carillon": ["127.0.0.1:${PORT:-8000}:8000"]}
+
+
+def test_the_stores_are_on_an_internal_network_only(services: dict[str, Any]) -> None:
+    networks = yaml.safe_load(read("docker-compose.yml"))["networks"]
+    assert networks["stores"] == {"internal": True}
+    assert services["mongo"]["networks"] == services["redis"]["networks"] == ["stores"]
+
+
+def test_the_service_waits_until_its_stores_are_healthy(services: dict[str, Any]) -> None:
+    needs = services["carillon"]["depends_on"]
+    for name in ("mongo", "redis"):
+        assert needs[name] == {"condition": "service_healthy"}
+        assert services[name]["healthcheck"]["test"]
+
+
+def test_every_service_comes_back_by_itself(services: dict[str, Any]) -> None:
+    assert {its["restart"] for its in services.values()} == {"unless-stopped"}
+
+
+def test_docker_waits_longer_than_the_service_lets_executions_run(service: dict[str, Any]) -> None:
+    grace = int(service["environment"]["SHUTDOWN_GRACE_SECONDS"])
+    assert seconds(service["stop_grace_period"]) >= grace + 10
+
+
+def test_database_files_are_in_named_volumes(services: dict[str, Any]) -> None:
+    named = yaml.safe_load(read("docker-compose.yml"))["volumes"]
+    used = [volume.split(":")[0] for volume in services["mongo"]["volumes"]]
+    assert used == list(named)
+
+
+def instructions(name: str) -> list[str]:
+    """The values of one Dockerfile instruction, continued lines joined."""
+    joined = read("Dockerfile").replace("\\\n", " ")
+    return re.findall(rf"^{name}\s+(.*)$", joined, re.MULTILINE)
+
+
+def test_the_image_runs_without_root_and_without_a_shell() -> None:
+    assert instructions("USER") == ["carillon"]
+    assert json.loads(instructions("CMD")[-1]) == ["python", "-m", "app", "all"]
+
+
+def test_the_image_has_no_secret_and_no_development_tool() -> None:
+    assert not SECRETS & set(re.findall(r"\w+", " ".join(instructions("ENV"))))
+    assert "requirements-dev" not in read("Dockerfile")
+    assert set(re.findall(r"(\w+)=", " ".join(instructions("ENV")))) - VARIABLES == {
+        "PATH",
+        "PYTHONUNBUFFERED",
+        "PYTHONDONTWRITEBYTECODE",
+    }
+
+
+def test_only_what_the_image_copies_is_sent_to_docker() -> None:
+    lines = read(".dockerignore").splitlines()
+    sent = {line[1:] for line in lines if line.startswith("!")}
+    copied = {
+        value.split()[0].rstrip("/") for value in instructions("COPY") if "--from" not in value
+    }
+    assert "*" in lines
+    assert sent == copied
+
+
+@pytest.fixture
+def health_port(request: pytest.FixtureRequest) -> Iterator[int]:
+    """The port of a service whose /health/live answers with the status that the test names."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(request.param if self.path == "/health/live" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
+
+
+def run_health_check(port: int) -> int:
+    check = json.loads(instructions("HEALTHCHECK")[0].split("CMD", 1)[1])
+    # A proxy that is not there: the check must not ask it.
+    environment = os.environ | {"PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
+    done = subprocess.run(
+        [sys.executable, *check[1:]], env=environment, capture_output=True, check=False
+    )
+    return done.returncode
+
+
+@pytest.mark.parametrize("health_port", [200], indirect=True)
+def test_the_health_check_passes_when_the_service_is_alive(health_port: int) -> None:
+    assert run_health_check(health_port) == 0
+
+
+@pytest.mark.parametrize("health_port", [503], indirect=True)
+def test_the_health_check_fails_when_the_service_says_so(health_port: int) -> None:
+    assert run_health_check(health_port) == 1
+
+
+def test_the_health_check_fails_when_nobody_answers() -> None:
+    assert run_health_check(9) == 1
+
+
+def test_every_requirement_is_pinned_once() -> None:
+    lines = (read("requirements.txt") + read("requirements-dev.txt")).splitlines()
+    wanted = [line for line in lines if line and not line.startswith(("#", "-r "))]
+    assert all(re.match(r"[\w.\[\]-]+==[\w.]+", line) for line in wanted)
+    names = [re.split(r"[\[=]", line)[0].lower() for line in wanted]
+    assert len(names) == len(set(names))
+    assert not {"passlib", "bcrypt"} & set(names)
