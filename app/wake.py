@@ -30,6 +30,7 @@ class Wake:
         self._to_send: set[str] = set()
         self._must_send = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._interrupted = False
         self.schedules = asyncio.Event()
         """Set when a cursor may have moved forward in time."""
         self.executions = asyncio.Event()
@@ -68,8 +69,14 @@ class Wake:
             try:
                 await exchange(redis)
             except (RedisError, OSError, TimeoutError) as error:
-                _log.warning("wake_ups_interrupted", error=type(error).__name__)
+                self._note_interruption(error)
             await asyncio.sleep(_RECONNECT_SECONDS)
+
+    def _note_interruption(self, error: Exception) -> None:
+        """Once an outage: it is tried again every second."""
+        if not self._interrupted:
+            self._interrupted = True
+            _log.warning("wake_ups_interrupted", error=type(error).__name__)
 
     async def _send(self, redis: Redis) -> None:
         while True:
@@ -82,6 +89,7 @@ class Wake:
     async def _receive(self, redis: Redis) -> None:
         async with redis.pubsub(ignore_subscribe_messages=True) as channel:
             await channel.subscribe(_CHANNEL)
+            self._interrupted = False
             self.schedules.set()  # what was announced while nobody listened
             self.executions.set()
             while True:

@@ -102,16 +102,29 @@ class JobRepository:
 
     @database_call
     async def replace(self, job: Job, *, expected: Job) -> bool:
-        """Store an edit, if neither a user nor a firing has changed the job since `expected`."""
+        """Store an edit, if neither a user nor a firing has changed the job since `expected`.
+
+        One that changes when the job is due is also refused while a slot is due: that slot came
+        before the edit and must be fired first.
+        """
         document = to_document(job)
         changes = {key: document[key] for key in document.keys() - _NEVER_EDITED}
-        result = await self._jobs.update_one(_unchanged(expected), {"$set": changes})
+        query = _unchanged(expected)
+        if (job.active, job.schedules) != (expected.active, expected.schedules):
+            query |= self._nothing_due()
+        result = await self._jobs.update_one(query, {"$set": changes})
         return result.matched_count == 1
 
     @database_call
     async def delete(self, expected: Job) -> bool:
-        """Delete the job, if neither a user nor a firing has changed it since `expected`."""
-        return (await self._jobs.delete_one(_unchanged(expected))).deleted_count == 1
+        """Delete the job, if neither a user nor a firing has changed it since `expected`, and no
+        slot of it is due."""
+        query = _unchanged(expected) | self._nothing_due()
+        return (await self._jobs.delete_one(query)).deleted_count == 1
+
+    def _nothing_due(self) -> Document:
+        is_later = {"$gt": ["$next_run", self._database.clock.now_expression]}
+        return {"$expr": {"$or": [{"$eq": ["$next_run", None]}, is_later]}}
 
     @database_call
     async def peek(self) -> Peek:

@@ -67,5 +67,5 @@ async def _asked(ping: Callable[[], Awaitable[None]]) -> str:
     except TimeoutError:
         return f"did not answer within {_PATIENCE_SECONDS:.0f} s"
     except UnavailableError as error:
-        return f"unavailable: {error.detail}"
+        return f"unavailable: {error.detail.rstrip('.')}"
     return OK

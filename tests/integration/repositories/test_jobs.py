@@ -1,0 +1,52 @@
+"""Conditional writes of jobs."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+
+from tests.support.engine import World, open_world
+
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
+    world = await open_world(mongo_uri, database_name)
+    yield world
+    await world.close()
+
+
+async def test_a_pause_waits_until_what_is_due_is_fired(world: World) -> None:
+    """A slot may fall due between the read of a job and the write of its edit."""
+    job = await world.add_job(world.every(60))
+    paused = job.model_copy(update={"active": False, "next_run": None})
+    world.clock.advance(MINUTE)
+
+    assert not await world.jobs.replace(paused, expected=job)
+    await world.process().schedule()
+    fired = await world.jobs.get(job.id, owner_id=None)
+    assert await world.jobs.replace(paused, expected=fired)
+
+
+async def test_a_delete_waits_until_what_is_due_is_fired(world: World) -> None:
+    job = await world.add_job(world.every(60))
+    world.clock.advance(MINUTE)
+    assert not await world.jobs.delete(job)
+    await world.process().schedule()
+    assert await world.jobs.delete(await world.jobs.get(job.id, owner_id=None))
+
+
+async def test_an_edit_of_other_fields_does_not_wait(world: World) -> None:
+    job = await world.add_job(world.every(60))
+    world.clock.advance(MINUTE)
+    renamed = job.model_copy(update={"name": "another", "revision": 2})
+    assert await world.jobs.replace(renamed, expected=job)
+
+
+async def test_an_edit_of_an_edited_job_is_refused(world: World) -> None:
+    job = await world.add_job()
+    renamed = job.model_copy(update={"name": "another", "revision": 2})
+    assert await world.jobs.replace(renamed, expected=job)
+    assert not await world.jobs.replace(renamed, expected=job)
+    assert not await world.jobs.delete(job)
