@@ -26,7 +26,9 @@ from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import Database, open_client
+from app.repositories.overlaps import OverlapRepository
 from app.repositories.users import UserRepository
+from app.services.admission import Admission
 from app.services.auth import AuthService, Credentials
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
@@ -96,8 +98,16 @@ async def _compose(
     wake = Wake(stores.redis)
     jobs = JobRepository(database)
     executions = ExecutionRepository(database)
-    firing = Firing(jobs=jobs, executions=executions, wake=wake, clock=clock, new_id=new_id)
-    engine = await _compose_engine(settings, stores, database, firing, wake, stack)
+    admission = Admission(executions=executions, overlaps=OverlapRepository(database))
+    firing = Firing(
+        jobs=jobs,
+        executions=executions,
+        admission=admission,
+        wake=wake,
+        clock=clock,
+        new_id=new_id,
+    )
+    engine = await _compose_engine(settings, stores, database, firing, admission, wake, stack)
     auth = AuthService(
         users=UserRepository(database),
         clock=clock,
@@ -134,6 +144,7 @@ async def _compose_engine(
     stores: Stores,
     database: Database,
     firing: Firing,
+    admission: Admission,
     wake: Wake,
     stack: AsyncExitStack,
 ) -> Engine:
@@ -170,6 +181,7 @@ async def _compose_engine(
             leases=leases,
             executor=Executor(leases=leases, targets=targets, randomness=random.SystemRandom()),
             keeper=engine.keeper,
+            admission=admission,
             wake=wake,
             clock=clock,
             concurrency=settings.worker_concurrency,
@@ -178,7 +190,13 @@ async def _compose_engine(
         engine.loops.append(Loop("worker", worker.tick, clock=clock, wake=wake.executions))
         engine.loops.append(Loop(WATCH, worker.watch, clock=clock))
     if settings.role != "api":
-        reaper = Reaper(jobs=jobs, leases=leases, wake=wake, lease=settings.lease)
+        reaper = Reaper(
+            jobs=jobs,
+            leases=leases,
+            overlaps=OverlapRepository(database),
+            wake=wake,
+            lease=settings.lease,
+        )
         engine.loops.append(Loop("reaper", reaper.tick, clock=clock))
     return engine
 

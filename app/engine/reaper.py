@@ -11,6 +11,7 @@ from app.models.job import Job
 from app.policies.retry import ABANDONED, decide
 from app.repositories.jobs import Finish, JobRepository
 from app.repositories.leases import Lease, LeaseRepository, Settlement
+from app.repositories.overlaps import OverlapRepository
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
@@ -24,18 +25,32 @@ class Reaper:
     """Settles expired leases. Any number of reapers may run at once."""
 
     def __init__(
-        self, *, jobs: JobRepository, leases: LeaseRepository, wake: Wake, lease: timedelta
+        self,
+        *,
+        jobs: JobRepository,
+        leases: LeaseRepository,
+        overlaps: OverlapRepository,
+        wake: Wake,
+        lease: timedelta,
     ) -> None:
+        self._overlaps = overlaps
         self._jobs = jobs
         self._leases = leases
         self._wake = wake
         self._interval = min(lease / 4, _LONGEST_INTERVAL)
 
     async def tick(self) -> timedelta:
-        """One round over at most 500 expired leases."""
+        """One round over at most 500 expired leases, and over all that waits for nobody."""
         expired = await self._leases.list_expired(limit=_BATCH)
-        if not expired:
-            return self._interval
+        if expired:
+            await self._settle(expired)
+        for job_id in await self._overlaps.list_deserted():
+            if await self._overlaps.promote(job_id):
+                _log.info("execution_promoted", job_id=job_id)
+                self._wake.executions_queued()
+        return AT_ONCE if len(expired) == _BATCH else self._interval
+
+    async def _settle(self, expired: Sequence[Execution]) -> None:
         jobs = await self._jobs.find_many([execution.job_id for execution in expired])
         settlements = [_settlement(e, jobs.get(e.job_id)) for e in expired]
         won = await self._leases.settle_expired(settlements)
@@ -45,7 +60,6 @@ class Reaper:
             if ok
         ]
         await self._tell(settled)
-        return AT_ONCE if len(expired) == _BATCH else self._interval
 
     async def _tell(self, settled: Sequence[tuple[Execution, Settlement]]) -> None:
         """Log what was settled, wake the workers and leave the hints on the jobs."""

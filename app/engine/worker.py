@@ -14,6 +14,7 @@ from app.errors import UnavailableError
 from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
 from app.repositories.jobs import Finish, JobRepository
 from app.repositories.leases import Lease, LeaseRepository, Settlement, Start
+from app.services.admission import Admission
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
@@ -34,6 +35,7 @@ class Worker:
         leases: LeaseRepository,
         executor: Executor,
         keeper: LeaseKeeper,
+        admission: Admission,
         wake: Wake,
         clock: Clock,
         concurrency: int,
@@ -43,6 +45,7 @@ class Worker:
         self._leases = leases
         self._executor = executor
         self._keeper = keeper
+        self._admission = admission
         self._wake = wake
         self._clock = clock
         self._concurrency = concurrency
@@ -140,6 +143,7 @@ class Worker:
         )
         for execution in executions:
             self._keeper.release(_lease_of(execution))
+            await self._make_way(execution)
             _log.info("claim_cancelled", execution_id=execution.id, job_id=execution.job_id)
 
     def _spawn(self, run: Run) -> None:
@@ -158,6 +162,17 @@ class Worker:
             del self._runs[run.execution.id]
         if status in FINAL_STATUSES:
             self._finishes.append(Finish(run.job.id, run.execution.scheduled_for, status))
+            await self._make_way(run.execution)
+
+    async def _make_way(self, ended: Execution) -> None:
+        """Let the next execution of the job go on, if one waited for this one's end."""
+        if ended.live_for is None:
+            return
+        try:
+            if await self._admission.promote(ended.job_id):
+                self._wake.executions_queued()
+        except UnavailableError:
+            _log.warning("promotion_left_to_the_reaper", job_id=ended.job_id)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

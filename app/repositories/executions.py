@@ -29,6 +29,8 @@ class InsertResult(StrEnum):
     """Its slot has a record already; nothing was stored."""
     OVERLAP = "overlap"
     """Another execution of the job is live; nothing was stored."""
+    FULL = "full"
+    """Its place among the job's waiting executions is taken; nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,8 @@ class ExecutionRepository:
     async def insert_many(self, executions: Sequence[Execution]) -> list[InsertResult]:
         """Store new records, each if the indexes allow it. A second try changes nothing.
 
-        One insert can hit the slot's index and the live index at once, and the server names only
-        one of them; so where it names the live one, the slot's own record is looked for.
+        One insert can hit the slot's index and another one at once, and the server names only one
+        of them; so where it names the other, the slot's own record is looked for.
         """
         if not executions:
             return []
@@ -68,10 +70,11 @@ class ExecutionRepository:
         except BulkWriteError as error:
             for failed in _write_errors(error):
                 results[failed["index"]] = _conflict(failed)
-        overlapping = [i for i, result in enumerate(results) if result is InsertResult.OVERLAP]
-        if overlapping:
-            recorded = await self._recorded_slots([executions[i] for i in overlapping])
-            for i in overlapping:
+        in_the_way = (InsertResult.OVERLAP, InsertResult.FULL)
+        refused = [i for i, result in enumerate(results) if result in in_the_way]
+        if refused:
+            recorded = await self._recorded_slots([executions[i] for i in refused])
+            for i in refused:
                 if (executions[i].schedule_id, executions[i].scheduled_for) in recorded:
                     results[i] = InsertResult.RECORDED
         return results
@@ -159,6 +162,8 @@ def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
 def _conflict(failed: dict[str, Any]) -> InsertResult:
     if "live_for" in failed["keyPattern"]:
         return InsertResult.OVERLAP
+    if "place" in failed["keyPattern"]:
+        return InsertResult.FULL
     return InsertResult.RECORDED
 
 

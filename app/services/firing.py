@@ -23,6 +23,7 @@ from app.policies.catch_up import SPREAD, MissedSpan, Plan, plan
 from app.policies.jitter import jitter
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
+from app.services.admission import OVERLAP, Admission, skipped
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
@@ -53,12 +54,14 @@ class Firing:
         *,
         jobs: JobRepository,
         executions: ExecutionRepository,
+        admission: Admission,
         wake: Wake,
         clock: Clock,
         new_id: NewId,
     ) -> None:
         self._jobs = jobs
         self._executions = executions
+        self._admission = admission
         self._wake = wake
         self._clock = clock
         self._new_id = new_id
@@ -127,15 +130,26 @@ class Firing:
         results = await self._executions.insert_many(executions)
         if InsertResult.INSERTED in results:
             self._wake.executions_queued()
-        overlapping = [
-            execution
-            for execution, result in zip(executions, results, strict=True)
-            if result is InsertResult.OVERLAP
-        ]
-        await self._executions.insert_many([_skipped(e, now) for e in overlapping])
         by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
+        for one in due:
+            await self._settle_overlaps(one, by_id, now)
         ran = await self._count_runs(due, by_id)
         return await self._jobs.advance(_moves(due, ran))
+
+    async def _settle_overlaps(
+        self, due: _Due, results: dict[str, InsertResult], now: datetime
+    ) -> None:
+        """Apply the overlap policy, slot by slot; notes in `results` what may still run."""
+        overlapping = [e for e in due.executions if results[e.id] is InsertResult.OVERLAP]
+        if due.job.overlap_policy is OverlapPolicy.SKIP:
+            # The usual case, and in a herd the frequent one: a batch.
+            await self._executions.insert_many([skipped(e, OVERLAP, now) for e in overlapping])
+            return
+        for execution in overlapping:
+            recorded = await self._admission.settle_overlap(execution, due.job.overlap_policy, now)
+            if recorded.status is not ExecutionStatus.SKIPPED:
+                results[execution.id] = InsertResult.INSERTED
+                self._wake.executions_queued()
 
     async def _count_runs(
         self, due: Sequence[_Due], results: dict[str, InsertResult]
@@ -196,17 +210,6 @@ def _run_at(job: Job, schedule: Schedule, decided: Plan, i: int, now: datetime) 
     if following is not None:
         most = min(most, following - slot)
     return slot + jitter(job.id, slot, most=most)
-
-
-def _skipped(execution: Execution, now: datetime) -> Execution:
-    return execution.model_copy(
-        update={
-            "status": ExecutionStatus.SKIPPED,
-            "reason": "overlap",
-            "live_for": None,
-            "finished_at": now,
-        }
-    )
 
 
 def _counts(execution: Execution) -> bool:

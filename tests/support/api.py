@@ -23,9 +23,11 @@ from app.repositories.executions import ExecutionFilter, ExecutionRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.mongo import Database, open_client
+from app.repositories.overlaps import OverlapRepository
 from app.repositories.users import UserRepository
 from app.runtime import Runtime
 from app.security import TokenKey, hash_password, issue_token
+from app.services.admission import Admission
 from app.services.auth import AuthService
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
@@ -152,7 +154,15 @@ def _compose(
     def mint() -> str:
         return new_id(clock)
 
-    firing = Firing(jobs=jobs, executions=executions, wake=wake, clock=clock, new_id=mint)
+    admission = Admission(executions=executions, overlaps=OverlapRepository(database))
+    firing = Firing(
+        jobs=jobs,
+        executions=executions,
+        admission=admission,
+        wake=wake,
+        clock=clock,
+        new_id=mint,
+    )
     job_service = JobService(
         jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=mint
     )

@@ -27,6 +27,8 @@ from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import Database, client_options, open_client
+from app.repositories.overlaps import OverlapRepository
+from app.services.admission import Admission
 from app.services.firing import Firing
 from app.targets.target import Delivery
 from app.wake import Wake
@@ -93,6 +95,8 @@ class World:
     def __post_init__(self) -> None:
         self.jobs = JobRepository(self.database)
         self.executions = ExecutionRepository(self.database)
+        self.overlaps = OverlapRepository(self.database)
+        self.admission = Admission(executions=self.executions, overlaps=self.overlaps)
 
     def new_id(self) -> str:
         return uuid7(int(self.clock.now().timestamp() * 1000), secrets.token_bytes(10))
@@ -108,6 +112,7 @@ class World:
         firing = Firing(
             jobs=self.jobs,
             executions=self.executions,
+            admission=self.admission,
             wake=wake,
             clock=self.clock,
             new_id=self.new_id,
@@ -125,12 +130,19 @@ class World:
                     randomness=random.Random(0),
                 ),
                 keeper=keeper,
+                admission=self.admission,
                 wake=wake,
                 clock=self.clock,
                 concurrency=concurrency,
                 poll_interval=POLL_INTERVAL,
             ),
-            reaper=Reaper(jobs=self.jobs, leases=leases, wake=wake, lease=LEASE),
+            reaper=Reaper(
+                jobs=self.jobs,
+                leases=leases,
+                overlaps=self.overlaps,
+                wake=wake,
+                lease=LEASE,
+            ),
             keeper=keeper,
             heartbeat=heartbeat,
             leases=leases,

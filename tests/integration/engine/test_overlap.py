@@ -1,0 +1,245 @@
+"""Six policies for a slot whose job still has a live execution."""
+
+import asyncio
+from datetime import timedelta
+
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
+from app.models.job import Job
+from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy
+from app.models.schedule import IntervalSchedule
+from app.repositories.leases import Lease, Settlement
+from tests.support.engine import LEASE, SUCCEEDED, Process, World
+
+MINUTE = timedelta(minutes=1)
+
+
+async def busy_job(world: World, process: Process, policy: OverlapPolicy) -> Job:
+    """A job that runs every minute; its first execution is claimed and does not end."""
+    job = await world.add_job(world.every(60), overlap_policy=policy)
+    await fire(world, process)
+    await process.leases.claim(limit=1)
+    return job
+
+
+async def fire(world: World, process: Process, times: int = 1) -> None:
+    for _ in range(times):
+        world.clock.advance(MINUTE)
+        await process.schedule()
+
+
+async def finish_live(world: World, process: Process, job: Job) -> None:
+    """The live execution succeeds, and its finisher promotes."""
+    (live,) = [e for e in await world.history(job) if e.status is ExecutionStatus.RUNNING]
+    lease = Lease(live.id, live.lease_token)
+    assert await process.leases.settle([Settlement(lease, ExecutionStatus.SUCCEEDED)]) == [True]
+    await world.admission.promote(job.id)
+
+
+def facts(executions: list[Execution]) -> list[tuple[str, str | None, bool]]:
+    return [(e.status.value, e.reason, e.held) for e in executions]
+
+
+async def test_buffer_one_holds_one_slot_and_skips_the_others(world: World) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    await fire(world, process, times=3)
+
+    assert facts(await world.history(job)) == [
+        ("running", None, False),
+        ("queued", None, True),
+        ("skipped", "buffer_full", False),
+        ("skipped", "buffer_full", False),
+    ]
+
+
+async def test_what_is_held_is_not_claimed(world: World) -> None:
+    process = world.process()
+    await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    await fire(world, process)
+    assert await process.leases.claim(limit=10) == []
+
+
+async def test_the_held_slot_goes_on_when_the_live_one_ends(world: World) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    await fire(world, process)
+    await finish_live(world, process, job)
+    await process.work()
+
+    first, second = await world.history(job)
+    assert (first.status, second.status) == ("succeeded", "succeeded")
+    assert second.place is None
+    assert second.live_for is None
+
+
+async def test_buffer_all_runs_every_slot_in_order(world: World) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
+    await fire(world, process, times=4)
+    assert [e.held for e in await world.history(job)] == [False, True, True, True, True]
+
+    await finish_live(world, process, job)
+    await process.work()
+
+    history = await world.history(job)
+    assert {e.status for e in history} == {ExecutionStatus.SUCCEEDED}
+    order = [delivery.execution_id for delivery in world.targets.deliveries]
+    assert order == [e.id for e in history[1:]]
+
+
+async def test_a_full_buffer_skips(world: World) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
+    await fire(world, process, times=102)
+
+    history = await world.history(job)
+    assert sum(e.held for e in history) == 100
+    assert [e.reason for e in history[-2:]] == ["buffer_full", "buffer_full"]
+
+
+async def test_two_schedulers_hold_a_slot_once(world: World) -> None:
+    one, two = world.process(), world.process()
+    job = await busy_job(world, one, OverlapPolicy.BUFFER_ALL)
+    world.clock.advance(MINUTE)
+    due = await world.jobs.list_due(world.clock.now(), limit=10)
+
+    await asyncio.gather(
+        one.firing.fire(due, world.clock.now()), two.firing.fire(due, world.clock.now())
+    )
+
+    assert len(await world.history(job)) == 2
+
+
+async def test_the_reaper_promotes_what_a_dead_finisher_left(world: World) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    await fire(world, process)
+    (live, held) = await world.history(job)
+    lease = Lease(live.id, live.lease_token)
+    await process.leases.settle([Settlement(lease, ExecutionStatus.SUCCEEDED)])  # and dies
+
+    await process.reaper.tick()
+
+    promoted = await world.read(held)
+    assert (promoted.held, promoted.live_for) == (False, job.id)
+
+
+async def test_an_expired_last_attempt_makes_way(world: World) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    await fire(world, process)
+    world.clock.advance(LEASE)
+    await process.reaper.tick()  # the first was never begun: it is queued again
+    await process.work()
+
+    assert [e.status for e in await world.history(job)] == ["succeeded", "succeeded"]
+
+
+async def test_cancel_other_asks_the_live_one_to_stop_and_runs_after_it(world: World) -> None:
+    process = world.process()
+    began = asyncio.Event()
+
+    async def first_hangs(attempt: int) -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    job = await world.add_job(world.every(5), overlap_policy=OverlapPolicy.CANCEL_OTHER)
+    world.targets.answer = lambda d: SUCCEEDED if began.is_set() else first_hangs(d.attempt)
+    world.clock.advance(timedelta(seconds=5))
+    await process.schedule()
+    await process.worker.tick()
+    await began.wait()
+    world.clock.advance(timedelta(seconds=5))
+    await process.schedule()
+
+    await process.worker.watch()
+    await process.settle()
+    await process.work()
+
+    first, second = await world.history(job)
+    assert (first.status, first.reason) == ("cancelled", "cancelled_by_overlap")
+    assert first.attempts[0].outcome is AttemptOutcome.CANCELLED
+    assert second.status is ExecutionStatus.SUCCEEDED
+
+
+async def test_cancel_other_ends_a_queued_one_at_once(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.CANCEL_OTHER)
+    await fire(world, process, times=3)
+
+    assert facts(await world.history(job)) == [
+        ("cancelled", "cancelled_by_overlap", False),
+        ("cancelled", "cancelled_by_overlap", False),
+        ("queued", None, False),
+    ]
+
+
+async def test_under_cancel_other_a_newer_slot_replaces_the_held_one(world: World) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.CANCEL_OTHER)
+    await fire(world, process, times=3)
+
+    assert facts(await world.history(job)) == [
+        ("running", "cancelled_by_overlap", False),
+        ("cancelled", "replaced_by_newer", True),
+        ("cancelled", "replaced_by_newer", True),
+        ("queued", None, True),
+    ]
+
+
+async def test_terminate_other_ends_the_live_one_and_its_late_result_is_refused(
+    world: World,
+) -> None:
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.TERMINATE_OTHER)
+    (live,) = await world.history(job)
+    await fire(world, process)
+
+    late = Settlement(Lease(live.id, live.lease_token), ExecutionStatus.SUCCEEDED)
+    assert await process.leases.settle([late]) == [False]
+    first, second = await world.history(job)
+    assert (first.status, first.reason) == ("cancelled", "terminated_by_overlap")
+    assert (second.status, second.live_for) == ("queued", job.id)
+
+
+async def test_a_slot_is_never_terminated_by_its_own_record(world: World) -> None:
+    one, two = world.process(), world.process()
+    job = await busy_job(world, one, OverlapPolicy.TERMINATE_OTHER)
+    world.clock.advance(MINUTE)
+    due = await world.jobs.list_due(world.clock.now(), limit=10)
+    await one.firing.fire(due, world.clock.now())
+    await two.firing.fire(due, world.clock.now())
+
+    assert facts(await world.history(job)) == [
+        ("cancelled", "terminated_by_overlap", False),
+        ("queued", None, False),
+    ]
+
+
+async def test_an_allow_all_run_neither_blocks_nor_is_blocked(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.SKIP)
+    await world.queue(job)  # manual: allow_all
+    await process.leases.claim(limit=1)
+    await fire(world, process)
+
+    assert [e.status for e in await world.history(job)] == ["running", "queued"]
+
+
+async def test_a_buffer_takes_the_late_slots_of_an_outage_in_order(world: World) -> None:
+    process = world.process()
+    everything = CatchUp(policy=CatchUpPolicy.ALL)
+    schedule: IntervalSchedule = world.every(60)
+    job = await world.add_job(
+        schedule, overlap_policy=OverlapPolicy.BUFFER_ALL, catch_up=everything
+    )
+    world.clock.advance(10 * MINUTE)
+    await process.schedule()
+    for _ in range(10):
+        world.clock.advance(timedelta(seconds=1))
+        await process.work()
+
+    history = await world.history(job)
+    assert [e.status for e in history[:10]] == ["succeeded"] * 10
+    order = [delivery.execution_id for delivery in world.targets.deliveries]
+    assert order == [e.id for e in history[:10]]
