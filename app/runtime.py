@@ -16,6 +16,7 @@ from app.engine.executor import Executor
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import Loop
 from app.engine.reaper import Reaper
+from app.engine.recorder import Recorder
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.local import Stores, open_stores, secret_key
@@ -107,7 +108,7 @@ async def _compose(
         clock=clock,
         new_id=new_id,
     )
-    engine = await _compose_engine(settings, stores, database, firing, admission, wake, stack)
+    engine = await _compose_engine(settings, stores, database, firing, wake, stack)
     auth = AuthService(
         users=UserRepository(database),
         clock=clock,
@@ -144,7 +145,6 @@ async def _compose_engine(
     stores: Stores,
     database: Database,
     firing: Firing,
-    admission: Admission,
     wake: Wake,
     stack: AsyncExitStack,
 ) -> Engine:
@@ -152,6 +152,7 @@ async def _compose_engine(
     clock, jobs = database.clock, JobRepository(database)
     owner = _lease_owner()
     leases = LeaseRepository(database, owner=owner, lease=settings.lease)
+    overlaps = OverlapRepository(database)
     if settings.role in ("all", "scheduler"):
         scheduler = Scheduler(
             jobs=jobs, firing=firing, clock=clock, poll_interval=settings.poll_interval
@@ -176,12 +177,13 @@ async def _compose_engine(
             clock=clock,
             on_lost=lambda ids: worker.lose(ids),
         )
+        recorder = Recorder(jobs=jobs, leases=leases, overlaps=overlaps, wake=wake)
         engine.worker = worker = Worker(
             jobs=jobs,
             leases=leases,
-            executor=Executor(leases=leases, targets=targets, randomness=random.SystemRandom()),
+            executor=Executor(recorder=recorder, targets=targets, randomness=random.SystemRandom()),
             keeper=engine.keeper,
-            admission=admission,
+            recorder=recorder,
             wake=wake,
             clock=clock,
             concurrency=settings.worker_concurrency,
@@ -193,7 +195,7 @@ async def _compose_engine(
         reaper = Reaper(
             jobs=jobs,
             leases=leases,
-            overlaps=OverlapRepository(database),
+            overlaps=overlaps,
             wake=wake,
             lease=settings.lease,
         )

@@ -101,7 +101,7 @@ def test_a_module_can_be_read_in_one_sitting(path: Path) -> None:
 
 
 def test_blanket_excepts_are_the_loops_and_the_executors() -> None:
-    allowed = {"engine/loop.py", "engine/executor.py"}
+    allowed = {"engine/loop.py", "engine/executor.py", "engine/recorder.py"}
     for path in MODULES:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ExceptHandler):

@@ -7,12 +7,13 @@ from enum import StrEnum
 
 import structlog
 
+from app.engine.recorder import Recorder
 from app.errors import UnavailableError
-from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
+from app.models.execution import AttemptOutcome, Execution
 from app.models.job import Job
 from app.models.outcome import Failure, Outcome
 from app.policies.retry import CUT_BY_SHUTDOWN, Decision, decide
-from app.repositories.leases import Lease, LeaseRepository, Settlement
+from app.repositories.leases import Lease, Settlement
 from app.targets.registry import Targets
 from app.targets.target import Delivery
 
@@ -60,23 +61,20 @@ class Run:
 class Executor:
     """Runs attempts, any number at once."""
 
-    def __init__(
-        self, *, leases: LeaseRepository, targets: Targets, randomness: random.Random
-    ) -> None:
-        self._leases = leases
+    def __init__(self, *, recorder: Recorder, targets: Targets, randomness: random.Random) -> None:
+        self._recorder = recorder
         self._targets = targets
         self._random = randomness
 
-    async def run(self, run: Run) -> ExecutionStatus | None:
-        """Deliver, decide, record. Returns the recorded status, or None if the lease was lost."""
+    async def run(self, run: Run) -> None:
+        """Deliver, decide, record; record nothing if the lease was lost."""
         outcome = await self._deliver(run)
         earlier = run.execution.attempts[: run.attempt - 1]
         decision = decide(outcome, run.job.retry, earlier=earlier, chance=self._random.random())
         if not await self._settle(run, outcome, decision):
             _log.warning("result_dropped", **_ids(run), outcome=outcome.outcome)
-            return None
+            return
         _log.info("attempt_finished", **_ids(run), **_facts(outcome), status=decision.status)
-        return decision.status
 
     async def _deliver(self, run: Run) -> Outcome:
         """The target's outcome, or the one that a cut, a deadline or a bug comes to."""
@@ -111,7 +109,7 @@ class Executor:
         )
         while run.cut_by is not Cut.LEASE_LOST:
             try:
-                return (await self._leases.settle([settlement]))[0]
+                return await self._recorder.settle(run.execution, settlement)
             except UnavailableError:
                 await asyncio.sleep(_SETTLE_RETRY_SECONDS)
         return False

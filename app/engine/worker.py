@@ -10,11 +10,11 @@ from app.clock import Clock
 from app.engine.executor import Cut, Executor, Run
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import AT_ONCE
+from app.engine.recorder import Recorder
 from app.errors import UnavailableError
-from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
-from app.repositories.jobs import Finish, JobRepository
+from app.models.execution import Execution, ExecutionStatus
+from app.repositories.jobs import JobRepository
 from app.repositories.leases import Lease, LeaseRepository, Settlement, Start
-from app.services.admission import Admission
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
@@ -35,7 +35,7 @@ class Worker:
         leases: LeaseRepository,
         executor: Executor,
         keeper: LeaseKeeper,
-        admission: Admission,
+        recorder: Recorder,
         wake: Wake,
         clock: Clock,
         concurrency: int,
@@ -45,14 +45,13 @@ class Worker:
         self._leases = leases
         self._executor = executor
         self._keeper = keeper
-        self._admission = admission
+        self._recorder = recorder
         self._wake = wake
         self._clock = clock
         self._concurrency = concurrency
         self._poll_interval = poll_interval
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._finishes: list[Finish] = []
         self._claims_in_doubt_since: float | None = None
 
     async def tick(self) -> timedelta:
@@ -79,7 +78,7 @@ class Worker:
         self._cut(self._keeper.expiring(within=_WATCH_INTERVAL), Cut.LEASE_LOST)
         if self._runs:
             self._cut(await self._leases.list_cancel_requested(list(self._runs)), Cut.CANCEL)
-        await self._note_finishes()
+        await self._recorder.write_hints()
         return _WATCH_INTERVAL
 
     def lose(self, execution_ids: set[str]) -> None:
@@ -94,10 +93,11 @@ class Worker:
         self._cut(list(self._runs), Cut.SHUTDOWN)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_LAST_WRITES_SECONDS)
+        await self._recorder.rest()
         try:
-            await self._note_finishes()
+            await self._recorder.write_hints()
         except UnavailableError:
-            _log.warning("hints_lost", jobs=len(self._finishes))
+            _log.warning("hints_lost")
 
     async def _begin_in_doubt(self, since: float) -> None:
         """Start what an earlier round claimed without learning of it, or without getting on."""
@@ -138,12 +138,10 @@ class Worker:
         if not executions:
             return
         cancelled = ExecutionStatus.CANCELLED
-        await self._leases.settle(
-            [Settlement(_lease_of(e), cancelled, reason=reason) for e in executions]
-        )
         for execution in executions:
+            end = Settlement(_lease_of(execution), cancelled, reason=reason)
+            await self._recorder.settle(execution, end)
             self._keeper.release(_lease_of(execution))
-            await self._make_way(execution)
             _log.info("claim_cancelled", execution_id=execution.id, job_id=execution.job_id)
 
     def _spawn(self, run: Run) -> None:
@@ -154,25 +152,12 @@ class Worker:
 
     async def _run(self, run: Run) -> None:
         try:
-            status = await self._executor.run(run)
+            await self._executor.run(run)
         finally:
             self._keeper.release(run.lease)
             if len(self._runs) == self._concurrency:
                 self._wake.executions.set()  # there is room again
             del self._runs[run.execution.id]
-        if status in FINAL_STATUSES:
-            self._finishes.append(Finish(run.job.id, run.execution.scheduled_for, status))
-            await self._make_way(run.execution)
-
-    async def _make_way(self, ended: Execution) -> None:
-        """Let the next execution of the job go on, if one waited for this one's end."""
-        if ended.live_for is None:
-            return
-        try:
-            if await self._admission.promote(ended.job_id):
-                self._wake.executions_queued()
-        except UnavailableError:
-            _log.warning("promotion_left_to_the_reaper", job_id=ended.job_id)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -184,16 +169,6 @@ class Worker:
         for id_ in execution_ids:
             if id_ in self._runs:
                 self._runs[id_].cut(reason)
-
-    async def _note_finishes(self) -> None:
-        if not self._finishes:
-            return
-        finishes, self._finishes = self._finishes, []
-        try:
-            await self._jobs.note_finished(finishes)
-        except UnavailableError:
-            self._finishes = finishes + self._finishes
-            raise
 
 
 def _lease_of(execution: Execution) -> Lease:

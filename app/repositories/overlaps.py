@@ -31,6 +31,13 @@ class OverlapRepository:
         return {document["place"] for document in found}
 
     @database_call
+    async def list_waiting(self, job_ids: Sequence[str]) -> list[str]:
+        """Which of these jobs have a held execution."""
+        query = _held({"$in": list(set(job_ids))})
+        found = await self._executions.find(query, {"job_id": True}).to_list(None)
+        return sorted({document["job_id"] for document in found})
+
+    @database_call
     async def promote(self, job_id: str) -> bool:
         """Let the held execution with the smallest slot be the live one, if none is."""
         try:
@@ -110,7 +117,7 @@ class OverlapRepository:
         return [{"$set": ended}, _LEAVE_THE_QUEUE]
 
 
-def _held(job_id: str) -> Document:
+def _held(job_id: str | Document) -> Document:
     return {"job_id": job_id, "status": "queued", "held": True}
 
 

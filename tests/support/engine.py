@@ -13,6 +13,7 @@ from app.engine.executor import Executor
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import AT_ONCE
 from app.engine.reaper import Reaper
+from app.engine.recorder import Recorder
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.models.execution import AttemptOutcome, Execution, ExecutionKind, ExecutionStatus
@@ -109,6 +110,7 @@ class World:
         keeper = LeaseKeeper(
             heartbeat=heartbeat, owner=owner, lease=LEASE, clock=self.clock, on_lost=lambda _: None
         )
+        recorder = Recorder(jobs=self.jobs, leases=leases, overlaps=self.overlaps, wake=wake)
         firing = Firing(
             jobs=self.jobs,
             executions=self.executions,
@@ -125,12 +127,12 @@ class World:
                 jobs=self.jobs,
                 leases=leases,
                 executor=Executor(
-                    leases=leases,
+                    recorder=recorder,
                     targets=self.targets,  # type: ignore[arg-type]
                     randomness=random.Random(0),
                 ),
                 keeper=keeper,
-                admission=self.admission,
+                recorder=recorder,
                 wake=wake,
                 clock=self.clock,
                 concurrency=concurrency,
