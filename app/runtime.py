@@ -13,6 +13,7 @@ from app.cache import Cache
 from app.clock import Clock, SystemClock
 from app.engine.engine import WATCH, Engine
 from app.engine.executor import Executor
+from app.engine.janitor import Janitor
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import Loop
 from app.engine.reaper import Reaper
@@ -23,6 +24,7 @@ from app.local import Stores, open_stores, secret_key
 from app.models.ids import NewId, uuid7
 from app.repositories.executions import ExecutionRepository
 from app.repositories.heartbeat import Heartbeat
+from app.repositories.history import HistoryRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
@@ -200,6 +202,8 @@ async def _compose_engine(
             lease=settings.lease,
         )
         engine.loops.append(Loop("reaper", reaper.tick, clock=clock))
+        janitor = Janitor(history=HistoryRepository(database), retention=settings.retention)
+        engine.loops.append(Loop("janitor", janitor.tick, clock=clock))
     return engine
 
 

@@ -149,6 +149,9 @@ class Settings(BaseSettings):
         description="Time after which a silent worker's execution is taken over, in seconds;"
         " unset: 60, or 10 with the embedded database.",
     )
+    retention_days: int = Field(
+        30, ge=1, le=3650, description="Time after which finished executions are deleted, in days."
+    )
     shutdown_grace_seconds: float = Field(
         30, ge=0, le=3600, description="Time that running executions get at a stop, in seconds."
     )
@@ -177,6 +180,10 @@ class Settings(BaseSettings):
     @property
     def lease(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds)
+
+    @property
+    def retention(self) -> timedelta:
+        return timedelta(days=self.retention_days)
 
     @property
     def shutdown_grace(self) -> timedelta:

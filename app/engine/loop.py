@@ -41,6 +41,7 @@ class Loop:
         self._backoff = AT_ONCE
         self._task: asyncio.Task[None] | None = None
         self._ticked_at: float | None = None
+        self._rest = AT_ONCE
 
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=self.name)
@@ -53,8 +54,11 @@ class Loop:
             await self._task
 
     def seconds_since_tick(self) -> float | None:
-        """Seconds since a round last succeeded; None before the first."""
-        return None if self._ticked_at is None else self._clock.monotonic() - self._ticked_at
+        """Seconds since a round last succeeded and the rest it asked for was over; None before
+        the first."""
+        if self._ticked_at is None:
+            return None
+        return max(0.0, self._clock.monotonic() - self._ticked_at - self._rest.total_seconds())
 
     async def _run(self) -> None:
         while not self._stopping:
@@ -72,6 +76,7 @@ class Loop:
             _log.exception("loop_failed", loop=self.name)
         else:
             self._ticked_at = self._clock.monotonic()
+            self._rest = rest
             self._backoff = AT_ONCE
             return rest
         self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF), _LONGEST_BACKOFF)

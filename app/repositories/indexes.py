@@ -60,6 +60,12 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="live_by_job",
             partialFilterExpression={"status": {"$in": ["queued", "running"]}},
         ),
+        # Retention.
+        IndexModel(
+            [("finished_at", ASCENDING), ("_id", ASCENDING)],
+            name="finished",
+            partialFilterExpression={"finished_at": {"$type": "date"}},
+        ),
         IndexModel(
             [("job_id", ASCENDING), ("scheduled_for", DESCENDING), ("_id", DESCENDING)],
             name="history_by_job",

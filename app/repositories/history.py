@@ -1,0 +1,66 @@
+"""The `executions` collection as the janitor sees it: what is old, and may go."""
+
+from collections.abc import Collection as Group
+from collections.abc import Sequence
+from datetime import datetime
+
+from pymongo import ASCENDING
+
+from app.models.execution import ExecutionStatus
+from app.models.past import Past
+from app.repositories.mongo import Database, Document, database_call
+
+
+class HistoryRepository:
+    """Reads and deletes old executions. Every method may raise UnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._executions = database.collection("executions")
+
+    async def now(self) -> datetime:
+        """The database's present instant."""
+        return await self._database.now()
+
+    @database_call
+    async def list_finished(
+        self, *, before: datetime, after: Past | None, limit: int
+    ) -> list[Past]:
+        """What finished before an instant, the oldest first, from just behind `after` on."""
+        query: Document = {"finished_at": {"$type": "date", "$lt": before}}
+        if after is not None:
+            query["finished_at"]["$gte"] = after.finished_at
+            query["$or"] = [
+                {"finished_at": {"$gt": after.finished_at}},
+                {"_id": {"$gt": after.id}},
+            ]
+        fields = ("job_id", "status", "scheduled_for", "finished_at")
+        cursor = self._executions.find(query, dict.fromkeys(fields, True))
+        cursor = cursor.sort([("finished_at", ASCENDING), ("_id", ASCENDING)]).limit(limit)
+        return [_past(document) for document in await cursor.to_list(None)]
+
+    @database_call
+    async def has_newer(self, past: Past, statuses: Group[ExecutionStatus]) -> bool:
+        """Whether the job has an execution of a later slot that ended in one of `statuses`."""
+        query = {
+            "job_id": past.job_id,
+            "scheduled_for": {"$gt": past.scheduled_for},
+            "status": {"$in": sorted(statuses)},
+        }
+        return await self._executions.find_one(query, {"_id": True}) is not None
+
+    @database_call
+    async def delete(self, execution_ids: Sequence[str]) -> int:
+        """Delete finished executions; returns how many there were."""
+        query = {"_id": {"$in": list(execution_ids)}, "finished_at": {"$type": "date"}}
+        return (await self._executions.delete_many(query)).deleted_count
+
+
+def _past(document: Document) -> Past:
+    return Past(
+        id=document["_id"],
+        job_id=document["job_id"],
+        status=ExecutionStatus(document["status"]),
+        scheduled_for=document["scheduled_for"],
+        finished_at=document["finished_at"],
+    )

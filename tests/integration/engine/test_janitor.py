@@ -1,0 +1,97 @@
+"""Old history goes, a page at a time; what a person would miss stays."""
+
+from datetime import timedelta
+
+import pytest
+
+from app.engine import janitor as module
+from app.engine.janitor import Janitor
+from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.models.job import Job
+from app.repositories.history import HistoryRepository
+from tests.support.engine import World
+
+DAY = timedelta(days=1)
+
+
+def open_janitor(world: World, *, days: int = 30) -> Janitor:
+    history = HistoryRepository(world.database)
+    return Janitor(history=history, retention=timedelta(days=days))
+
+
+async def finished(world: World, job: Job, age: timedelta, status: str) -> Execution:
+    at = world.clock.now() - age
+    execution = Execution(
+        id=world.new_id(),
+        job_id=job.id,
+        owner_id=job.owner_id,
+        kind=ExecutionKind.MANUAL,
+        scheduled_for=at,
+        run_at=at,
+        status=ExecutionStatus(status),
+        created_at=at,
+        finished_at=at,
+    )
+    await world.executions.insert(execution)
+    return execution
+
+
+async def clean(janitor: Janitor) -> None:
+    while await janitor.tick() < timedelta(seconds=1):
+        pass
+
+
+async def test_what_is_older_than_the_retention_goes(world: World) -> None:
+    job = await world.add_job()
+    for age in (60, 50, 40):
+        await finished(world, job, age * DAY, "skipped")
+    young = await finished(world, job, 29 * DAY, "skipped")
+
+    await clean(open_janitor(world))
+
+    assert await world.history(job) == [young]
+
+
+async def test_the_last_success_and_the_last_failure_stay(world: World) -> None:
+    job, other = await world.add_job(), await world.add_job()
+    await finished(world, job, 90 * DAY, "succeeded")
+    last_failure = await finished(world, job, 80 * DAY, "timed_out")
+    last_success = await finished(world, job, 70 * DAY, "succeeded")
+    await finished(world, other, 60 * DAY, "failed")
+    recent = await finished(world, other, DAY, "failed")
+
+    await clean(open_janitor(world))
+
+    assert await world.history(job) == [last_failure, last_success]
+    assert await world.history(other) == [recent]
+
+
+async def test_what_has_not_finished_is_never_deleted(world: World) -> None:
+    job = await world.add_job()
+    waiting = await world.queue(job)
+    world.clock.advance(365 * DAY)
+    await clean(open_janitor(world))
+    assert await world.history(job) == [waiting]
+
+
+async def test_nothing_younger_than_a_day_is_deleted(world: World) -> None:
+    job = await world.add_job()
+    young = await finished(world, job, DAY - timedelta(minutes=1), "skipped")
+    await finished(world, job, DAY + timedelta(minutes=1), "skipped")
+    await clean(open_janitor(world, days=0))
+    assert await world.history(job) == [young]
+
+
+async def test_a_pass_goes_on_page_by_page_over_what_it_keeps(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAGE", 2)
+    jobs = [await world.add_job() for _ in range(5)]
+    for job in jobs:
+        await finished(world, job, 50 * DAY, "skipped")
+        await finished(world, job, 40 * DAY, "succeeded")
+    janitor = open_janitor(world)
+
+    for _ in range(2):  # two whole passes give the same
+        await clean(janitor)
+        assert [len(await world.history(job)) for job in jobs] == [1] * 5
