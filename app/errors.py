@@ -7,6 +7,7 @@ CarillonError
 ├── ForbiddenError        403   valid credentials, but not allowed
 ├── NotFoundError         404   no such thing, or somebody else's
 ├── ConflictError         409   the request does not fit the present state
+│   └── StillRunningError 409   the first request with the same key has no answer yet
 ├── PreconditionError     412   If-Match names another revision
 ├── TooLargeError         413   the request body is over the limit
 └── UnavailableError      503   the database does not answer; try again later
@@ -27,6 +28,8 @@ class CarillonError(Exception):
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
+    retry_after_seconds: ClassVar[int | None] = None
+    """When the same request may succeed, if waiting helps."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -97,6 +100,14 @@ class ConflictError(CarillonError):
     title = "Conflict"
 
 
+class StillRunningError(ConflictError):
+    """The first request with the same Idempotency-Key has no answer yet."""
+
+    code = "still_running"
+    title = "Still running"
+    retry_after_seconds = 1
+
+
 class PreconditionError(CarillonError):
     """`If-Match` names a revision that is not the present one."""
 
@@ -118,4 +129,5 @@ class UnavailableError(CarillonError):
 
     status = 503
     code = "unavailable"
+    retry_after_seconds = 2
     title = "Temporarily unavailable"

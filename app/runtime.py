@@ -25,6 +25,7 @@ from app.models.ids import NewId, uuid7
 from app.repositories.executions import ExecutionRepository
 from app.repositories.heartbeat import Heartbeat
 from app.repositories.history import HistoryRepository
+from app.repositories.idempotency_keys import IdempotencyKeyRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
@@ -36,6 +37,7 @@ from app.services.auth import AuthService, Credentials
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
 from app.services.health import HealthService, LoopProbe
+from app.services.idempotency import IdempotencyService
 from app.services.job_views import JobViews
 from app.services.jobs import JobService
 from app.settings import Settings
@@ -58,6 +60,7 @@ class Runtime:
     jobs: JobService
     job_views: JobViews
     executions: ExecutionService
+    idempotency: IdempotencyService
     health: HealthService
     first_admin: Credentials | None
     """Name and password to show once; None if there was an admin already."""
@@ -134,6 +137,7 @@ async def _compose(
         jobs=job_service,
         job_views=JobViews(jobs=job_service, cache=cache),
         executions=ExecutionService(executions=executions, jobs=jobs, wake=wake, new_id=new_id),
+        idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=new_id),
         health=HealthService(
             database=database, cache=cache, loops=[_probe(loop) for loop in engine.loops]
         ),

@@ -1,9 +1,10 @@
 """Jobs: definitions with a target, policies and schedules. A job is never a run."""
 
+import unicodedata
 from datetime import datetime, timedelta
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, computed_field
 
 from app.models.execution import ExecutionStatus
 from app.models.policy import CatchUp, OverlapPolicy, RetryPolicy
@@ -38,9 +39,20 @@ class Job(Record):
     created_at: datetime
     updated_at: datetime
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def folded_name(self) -> str:
+        """The name as listings sort and search it. Stored, because they do so on an index."""
+        return folded(self.name)
+
     @property
     def timeout(self) -> timedelta:
         return timedelta(seconds=self.timeout_seconds)
+
+
+def folded(text: str) -> str:
+    """`text` without differences of case and of Unicode's ways to write the same."""
+    return unicodedata.normalize("NFKC", text).casefold()
 
 
 def earliest(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:

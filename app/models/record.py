@@ -1,6 +1,9 @@
 """What every stored shape has in common."""
 
-from pydantic import BaseModel, ConfigDict
+from datetime import UTC, datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 
 
 class Record(BaseModel):
@@ -8,3 +11,17 @@ class Record(BaseModel):
     by a newer release does not stop an older process during a rolling restart."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+def written(instant: datetime) -> str:
+    """The one form of instants in answers: UTC, milliseconds only where there are any."""
+    unit = "milliseconds" if instant.microsecond >= 1000 else "seconds"
+    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=unit) + "Z"
+
+
+Moment = Annotated[
+    datetime,
+    PlainSerializer(written, return_type=str, when_used="json-unless-none"),
+    WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
+]
+"""An instant that answers show."""

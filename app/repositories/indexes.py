@@ -12,7 +12,21 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="poll",
             partialFilterExpression={"next_run": {"$type": "date"}},
         ),
+        # The listings. A listing names its index (see jobs.py), so each is one range in the
+        # listing's own order. Other filters look through that range, at most the owner's jobs:
+        # an index on what firings and finishes change would cost each of them a write.
         IndexModel([("owner_id", ASCENDING), ("_id", DESCENDING)], name="by_owner"),
+        IndexModel(
+            [("owner_id", ASCENDING), ("tags", ASCENDING), ("_id", DESCENDING)],
+            name="by_owner_and_tag",
+        ),
+        IndexModel(
+            [("owner_id", ASCENDING), ("folded_name", ASCENDING), ("_id", ASCENDING)],
+            name="by_owner_and_name",
+        ),
+        # Of an admin, who sees everybody's.
+        IndexModel([("tags", ASCENDING), ("_id", DESCENDING)], name="by_tag"),
+        IndexModel([("folded_name", ASCENDING), ("_id", ASCENDING)], name="by_name"),
     ],
     "executions": [
         # A slot is one record.
@@ -74,6 +88,9 @@ INDEXES: dict[str, list[IndexModel]] = {
             [("owner_id", ASCENDING), ("scheduled_for", DESCENDING), ("_id", DESCENDING)],
             name="history_by_owner",
         ),
+    ],
+    "idempotency_keys": [
+        IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
     ],
     "users": [
         IndexModel([("username", ASCENDING)], name="username", unique=True),

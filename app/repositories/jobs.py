@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pymongo import ASCENDING, DESCENDING
+from pymongo import ASCENDING, DESCENDING, timeout
+from pymongo.errors import DuplicateKeyError
 
 from app.errors import NotFoundError
 from app.models.execution import ExecutionStatus
@@ -18,6 +19,9 @@ _IS_SCHEDULED: Document = {"$type": "date"}
 
 _NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
 """Fields that may be large and that nobody needs to fire a job."""
+
+_LISTING_SECONDS = 2.0
+_AFTER_EVERY_TEXT = "\U0010ffff"
 
 _HINTS = ("last_run", "last_status")
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", *_HINTS})
@@ -49,6 +53,22 @@ class JobFilter:
     tag: str | None = None
     target_type: str | None = None
     last_status: ExecutionStatus | None = None
+    folded_prefix: str | None = None
+    """How the folded name begins."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """In which order a listing shows jobs, and after which place it goes on."""
+
+    by_name: bool = False
+    descending: bool = True
+    after_id: str | None = None
+    after_name: str = ""
+    """The folded name of the job `after_id`; only by name."""
+
+
+_NEWEST_FIRST = JobOrder()
 
 
 class JobRepository:
@@ -63,8 +83,13 @@ class JobRepository:
         return await self._database.now()
 
     @database_call
-    async def insert(self, job: Job) -> None:
-        await self._jobs.insert_one(to_document(job))
+    async def insert(self, job: Job) -> bool:
+        """Store a new job; False when there is one with its id."""
+        try:
+            await self._jobs.insert_one(to_document(job))
+        except DuplicateKeyError:
+            return False
+        return True
 
     @database_call
     async def get(self, job_id: str, *, owner_id: str | None) -> Job:
@@ -84,21 +109,17 @@ class JobRepository:
 
     @database_call
     async def list_jobs(
-        self, wanted: JobFilter, *, limit: int, before_id: str | None = None
+        self, wanted: JobFilter, *, limit: int, order: JobOrder = _NEWEST_FIRST
     ) -> list[Job]:
-        """The newest jobs first, from just after `before_id` on. At most `limit`."""
-        query = _owned_by(wanted.owner_id)
-        if before_id is not None:
-            query["_id"] = {"$lt": before_id}
-        optional: Document = {
-            "active": wanted.active,
-            "tags": wanted.tag,
-            "target.type": wanted.target_type,
-            "last_status": wanted.last_status,
-        }
-        query |= {field: value for field, value in optional.items() if value is not None}
-        cursor = self._jobs.find(query).sort("_id", DESCENDING).limit(limit)
-        return [from_document(Job, document) for document in await cursor.to_list(None)]
+        """The jobs in this order, from just after its place on. At most `limit`.
+
+        One that takes longer than two seconds is given up: UnavailableError.
+        """
+        find = listing_of(wanted, order)
+        with timeout(_LISTING_SECONDS):
+            cursor = self._jobs.find(find["filter"]).sort(list(find["sort"].items()))
+            documents = await cursor.hint(find["hint"]).limit(limit).to_list(None)
+        return [from_document(Job, document) for document in documents]
 
     @database_call
     async def replace(self, job: Job, *, expected: Job) -> bool:
@@ -192,6 +213,54 @@ class JobRepository:
             {"_id": {"$in": ids}, "$expr": {"$lte": ["$last_run", slots]}},
             [{"$set": {"last_run": slots, "last_status": statuses}}],
         )
+
+
+def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
+    """The `filter`, `sort` and `hint` of a listing: one range of one index, in its order.
+
+    The hint is there because the planner may prefer an index of the filter and sort in memory.
+    """
+    query = _owned_by(wanted.owner_id)
+    optional: Document = {
+        "active": wanted.active,
+        "tags": wanted.tag,
+        "target.type": wanted.target_type,
+        "last_status": wanted.last_status,
+    }
+    query |= {field: value for field, value in optional.items() if value is not None}
+    prefix = wanted.folded_prefix
+    if prefix is not None:
+        query["folded_name"] = {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_TEXT}
+    _go_on_after(query, order)
+    direction = DESCENDING if order.descending else ASCENDING
+    owned = wanted.owner_id is not None
+    if order.by_name:
+        hint = "by_owner_and_name" if owned else "by_name"
+        return {"filter": query, "sort": {"folded_name": direction, "_id": direction}, "hint": hint}
+    if wanted.tag is not None:
+        hint = "by_owner_and_tag" if owned else "by_tag"
+    else:
+        hint = "by_owner" if owned else "_id_"
+    return {"filter": query, "sort": {"_id": direction}, "hint": hint}
+
+
+def _go_on_after(query: Document, order: JobOrder) -> None:
+    """Narrow the query to what follows the order's place."""
+    if order.after_id is None:
+        return
+    beyond = "$lt" if order.descending else "$gt"
+    if not order.by_name:
+        query["_id"] = {beyond: order.after_id}
+        return
+    # The range on the name bounds the index; the `$or` only decides among equal names.
+    names = query.setdefault("folded_name", {})
+    bound = f"{beyond}e"
+    bounds = [order.after_name, *([names[bound]] if bound in names else [])]
+    names[bound] = min(bounds) if order.descending else max(bounds)
+    query["$or"] = [
+        {"folded_name": {beyond: order.after_name}},
+        {"folded_name": order.after_name, "_id": {beyond: order.after_id}},
+    ]
 
 
 def _owned_by(owner_id: str | None) -> Document:

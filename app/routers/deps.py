@@ -27,9 +27,22 @@ RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
 async def current_actor(
-    runtime: RuntimeDep, token: Annotated[str | None, Depends(_bearer)]
+    request: Request, runtime: RuntimeDep, token: Annotated[str | None, Depends(_bearer)]
 ) -> Actor:
     """Whoever the bearer token stands for. Raises NotAuthenticatedError."""
+    known: Actor | None = getattr(request.state, "actor", None)
+    return known or await _authenticate(runtime, token)
+
+
+async def identify(request: Request) -> Actor:
+    """The same before anything else of the request is looked at; asked once a request."""
+    runtime = await get_runtime(request)
+    actor: Actor = await _authenticate(runtime, await _bearer(request))
+    request.state.actor = actor
+    return actor
+
+
+async def _authenticate(runtime: Runtime, token: str | None) -> Actor:
     if not token:
         raise NotAuthenticatedError("Send an access token: `Authorization: Bearer …`.")
     return await runtime.auth.authenticate(token)

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Body, Path, Query, Response
 from app.models.execution import Execution
 from app.routers.deps import Reader, RuntimeDep, Writer
 from app.routers.examples import EXECUTE
+from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import documented
 from app.schemas.executions import ExecuteIn, ExecutionOut, ExecutionQuery
@@ -26,12 +27,13 @@ _JSON = "application/json"
     summary="Run a job now",
     status_code=202,
     response_model=ExecutionOut,
-    responses=documented(401, 403, 404, 413, 415, 422, 503),
+    responses=documented(401, 403, 404, 409, 413, 415, 422, 503),
 )
 async def execute_job(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
+    reserved: ReservedDep,
     body: Annotated[ExecuteIn | None, Body(openapi_examples=EXECUTE)] = None,
 ) -> Response:
     """Queue one execution, of a paused job too. Schedules are not touched.
@@ -41,7 +43,11 @@ async def execute_job(
     """
     wish = body or ExecuteIn()
     execution = await runtime.executions.run_now(
-        actor, job_id, parameters=wish.parameters, overlap_policy=wish.overlap_policy
+        actor,
+        job_id,
+        parameters=wish.parameters,
+        overlap_policy=wish.overlap_policy,
+        reserved=reserved,
     )
     return _answer(execution, 202)
 

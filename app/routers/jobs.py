@@ -4,21 +4,23 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
+from app.routers.conditional import NOT_MODIFIED, IfMatch, IfNoneMatch, answer
 from app.routers.deps import Reader, RuntimeDep, Writer
 from app.routers.examples import EDIT_JOB, NEW_JOB
+from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import documented
 from app.schemas.jobs import JobCreate, JobOut, JobQuery, JobUpdate
 from app.schemas.pages import Page
+from app.services.job_views import view_of
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
 
 JobId = Annotated[str, Path(description="The job's id.")]
 
-_JSON = "application/json"
 _EDIT: dict[str, Any] = {
     "response_model": JobOut,
-    "responses": documented(401, 403, 404, 409, 413, 415, 422, 503),
+    "responses": documented(401, 403, 404, 409, 412, 413, 415, 422, 503),
 }
 
 
@@ -34,6 +36,7 @@ async def create_job(
     runtime: RuntimeDep,
     actor: Writer,
     body: Annotated[JobCreate, Body(openapi_examples=NEW_JOB)],
+    reserved: ReservedDep,
     request: Request,
 ) -> Response:
     """Store a job with what it does, and when.
@@ -41,9 +44,9 @@ async def create_job(
     Several schedules stand in `schedules`; for a single one there are short forms, see the
     examples. A job without any runs only when asked to.
     """
-    job = await runtime.jobs.create(actor, body)
+    job = await runtime.jobs.create(actor, body, reserved=reserved)
     location = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-    return _answer(JobOut.of(job), 201, {"Location": location})
+    return answer(view_of(job), 201, headers={"Location": location})
 
 
 @router.get(
@@ -51,16 +54,21 @@ async def create_job(
     operation_id="list_jobs",
     summary="List jobs",
     response_model=Page[JobOut],
-    responses=documented(401, 422, 503),
+    responses={**NOT_MODIFIED, **documented(401, 422, 503)},
 )
 async def list_jobs(
-    runtime: RuntimeDep, actor: Reader, query: Annotated[JobQuery, Query()]
+    runtime: RuntimeDep,
+    actor: Reader,
+    query: Annotated[JobQuery, Query()],
+    if_none_match: IfNoneMatch,
 ) -> Response:
     """Your jobs, the newest first; an admin sees everybody's.
 
+    A `next_cursor` is good for the filters and the sort that it came from.
+
     What users change shows at once; `next_run`, `last_run` and `last_status` may be 60 s old.
     """
-    return Response(await runtime.job_views.page(actor, query), media_type=_JSON)
+    return answer(await runtime.job_views.page(actor, query), if_none_match=if_none_match)
 
 
 @router.get(
@@ -68,12 +76,14 @@ async def list_jobs(
     operation_id="get_job",
     summary="Read a job",
     response_model=JobOut,
-    responses=documented(401, 404, 503),
+    responses={**NOT_MODIFIED, **documented(401, 404, 503)},
 )
-async def get_job(runtime: RuntimeDep, actor: Reader, job_id: JobId) -> Response:
+async def get_job(
+    runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
+) -> Response:
     """One job. What users change shows at once; `next_run`, `last_run` and `last_status` may be
     60 s old."""
-    return Response(await runtime.job_views.job(actor, job_id), media_type=_JSON)
+    return answer(await runtime.job_views.job(actor, job_id), if_none_match=if_none_match)
 
 
 @router.put("/{job_id}", operation_id="update_job", summary="Edit a job", **_EDIT)
@@ -81,6 +91,7 @@ async def update_job(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
+    accepted: IfMatch,
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
     """What the body names is changed, what it leaves out stays; the same as PATCH.
@@ -90,7 +101,7 @@ async def update_job(
     A short form changes the job's one schedule. What does not change when the job is due leaves
     what is pending alone.
     """
-    return _answer(JobOut.of(await runtime.jobs.edit(actor, job_id, body)))
+    return answer(view_of(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
 
 
 @router.patch("/{job_id}", operation_id="patch_job", summary="Edit a job", **_EDIT)
@@ -98,10 +109,11 @@ async def patch_job(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
+    accepted: IfMatch,
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
     """What the body names is changed, what it leaves out stays; the same as PUT, see there."""
-    return _answer(JobOut.of(await runtime.jobs.edit(actor, job_id, body)))
+    return answer(view_of(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
 
 
 @router.delete(
@@ -110,11 +122,13 @@ async def patch_job(
     summary="Delete a job",
     status_code=204,
     response_class=Response,
-    responses=documented(401, 403, 404, 409, 503),
+    responses=documented(401, 403, 404, 409, 412, 422, 503),
 )
-async def delete_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Response:
+async def delete_job(
+    runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
+) -> Response:
     """Delete the job; what is queued or running is cancelled. Its history stays readable."""
-    await runtime.jobs.delete(actor, job_id)
+    await runtime.jobs.delete(actor, job_id, accepted=accepted)
     return Response(status_code=204)
 
 
@@ -123,11 +137,13 @@ async def delete_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Respo
     operation_id="activate_job",
     summary="Resume a job",
     response_model=JobOut,
-    responses=documented(401, 403, 404, 409, 503),
+    responses=documented(401, 403, 404, 409, 412, 422, 503),
 )
-async def activate_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Response:
+async def activate_job(
+    runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
+) -> Response:
     """Resume a paused job. Nothing that passed while it was paused runs."""
-    return _answer(JobOut.of(await runtime.jobs.activate(actor, job_id)))
+    return answer(view_of(await runtime.jobs.activate(actor, job_id, accepted=accepted)))
 
 
 @router.post(
@@ -135,12 +151,10 @@ async def activate_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Res
     operation_id="deactivate_job",
     summary="Pause a job",
     response_model=JobOut,
-    responses=documented(401, 403, 404, 409, 503),
+    responses=documented(401, 403, 404, 409, 412, 422, 503),
 )
-async def deactivate_job(runtime: RuntimeDep, actor: Writer, job_id: JobId) -> Response:
+async def deactivate_job(
+    runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
+) -> Response:
     """Pause a job: no new slot runs. What is queued or running goes on."""
-    return _answer(JobOut.of(await runtime.jobs.deactivate(actor, job_id)))
-
-
-def _answer(job: JobOut, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(job.model_dump_json(), status, headers, _JSON)
+    return answer(view_of(await runtime.jobs.deactivate(actor, job_id, accepted=accepted)))

@@ -5,8 +5,12 @@ import math
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn
 
-from fastapi import HTTPException, Request, Response
+from fastapi import Depends, HTTPException, Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+
+from app.routers.deps import current_actor, identify
+from app.routers.idempotent import answer_once, key_header
 
 _MAX_DIGITS = 400  # an integer of more than 4,300 would raise ValueError, and none is meant
 
@@ -21,7 +25,16 @@ class StrictJsonRequest(Request):
 
 
 class StrictJsonRoute(APIRoute):
-    """Parses bodies strictly, and answers 415 to a body that does not say it is JSON."""
+    """Parses bodies strictly, and answers 415 to a body that does not say it is JSON.
+
+    Where a route asks who makes the request, that is settled first; its POST then honours an
+    `Idempotency-Key`.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        if "POST" in (options.get("methods") or ()):
+            options["dependencies"] = [*(options.get("dependencies") or ()), Depends(key_header)]
+        super().__init__(*args, **options)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
@@ -29,12 +42,32 @@ class StrictJsonRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             if reads_body:
-                request = StrictJsonRequest(request.scope, request.receive)
+                request = _strict(request)
                 if await request.body() and not _is_json(request.headers.get("content-type", "")):
                     raise HTTPException(415, "Send the body as application/json.")
             return await handler(request)
 
-        return handle
+        async def handle_as_somebody(request: Request) -> Response:
+            # Before the body is looked at: nobody shall learn the shape of bodies without a token.
+            actor = await identify(request)
+            if request.method != "POST":
+                return await handle(request)
+            return await answer_once(_strict(request), actor, handle)
+
+        return handle_as_somebody if _asks_for(self.dependant, current_actor) else handle
+
+
+def _strict(request: Request) -> StrictJsonRequest:
+    """One object a request: the body can be received only once."""
+    if isinstance(request, StrictJsonRequest):
+        return request
+    return StrictJsonRequest(request.scope, request.receive)
+
+
+def _asks_for(dependant: Dependant, function: Any) -> bool:
+    return dependant.call is function or any(
+        _asks_for(one, function) for one in dependant.dependencies
+    )
 
 
 def _is_json(content_type: str) -> bool:

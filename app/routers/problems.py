@@ -16,7 +16,6 @@ from app.schemas.problems import PROBLEM_JSON
 
 _log = structlog.get_logger(__name__)
 
-_RETRY_AFTER_SECONDS = 2
 _MAX_POINTER_LENGTH = 300
 _MAX_FIELD_ERRORS = 50
 # Pydantic names the chosen member of a union in the location; the body has no such key.
@@ -76,13 +75,26 @@ def problem(
     return Response(text, status, headers, PROBLEM_JSON)
 
 
+async def answer_to(request: Request, error: Exception) -> Response:
+    """The answer to an error that is none of ours to fix. Raises what is a bug."""
+    match error:
+        case CarillonError():
+            return await _on_our_error(request, error)
+        case RequestValidationError():
+            return await _on_invalid_request(request, error)
+        case HTTPException():
+            return await _on_http_error(request, error)
+    raise error
+
+
 async def _on_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CarillonError)  # noqa: S101 - what the handler is registered for
     headers: dict[str, str] = {}
     if error.status == http.HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, UnavailableError):
-        headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
         _log.warning("unavailable", error=error.detail)
     more = {}
     if isinstance(error, InvalidInputError):

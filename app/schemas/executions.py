@@ -1,12 +1,12 @@
 """Executions as requests ask for them and answers show them."""
 
-from datetime import datetime
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus
 from app.models.policy import OverlapPolicy
+from app.models.record import Moment
 from app.schemas.jobs import BuiltOverlapPolicy
 from app.schemas.json_types import InputModel, Instant, JsonObject
 from app.schemas.pages import PageQuery
@@ -47,8 +47,8 @@ class ExecutionOut(BaseModel):
     job_id: str
     schedule_id: str | None
     kind: ExecutionKind
-    scheduled_for: datetime = Field(description="The slot, or when it was asked for.")
-    run_at: datetime = Field(description="When it may start, or its next attempt.")
+    scheduled_for: Moment = Field(description="The slot, or when it was asked for.")
+    run_at: Moment = Field(description="When it may start, or its next attempt.")
     status: ExecutionStatus
     reason: str | None = Field(description="Why it is skipped, missed or cancelled.")
     attempts: tuple[Attempt, ...]
@@ -56,11 +56,11 @@ class ExecutionOut(BaseModel):
     overlap_policy: OverlapPolicy | None = Field(description="In place of the job's; else null.")
     retry_of: str | None
     backfill_id: str | None
-    cancel_requested_at: datetime | None
-    missed_until: datetime | None = Field(description="The last slot of a missed record.")
+    cancel_requested_at: Moment | None
+    missed_until: Moment | None = Field(description="The last slot of a missed record.")
     missed_count: int | None = Field(description="How many slots a missed record counts.")
-    created_at: datetime
-    finished_at: datetime | None
+    created_at: Moment
+    finished_at: Moment | None
 
     @classmethod
     def of(cls, execution: Execution) -> Self:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,6 +25,7 @@ from app.models.policy import (
     RetryReason,
     RetryStrategy,
 )
+from app.models.record import Moment
 from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 from app.schemas.json_types import (
@@ -157,6 +158,15 @@ class JobUpdate(_JobFields):
     target: TargetChange = TargetChange()
 
 
+class JobSort(StrEnum):
+    """The orders of a listing. Each is an index; what changes at every firing has none."""
+
+    OLDEST = "created_at"
+    NEWEST = "-created_at"
+    NAME = "name"
+    NAME_REVERSED = "-name"
+
+
 class JobQuery(PageQuery):
     """Which jobs a listing shows."""
 
@@ -166,6 +176,16 @@ class JobQuery(PageQuery):
     status: ExecutionStatus | None = Field(
         default=None, description="Of the newest execution that has finished."
     )
+    q: Annotated[Text, Field(min_length=1, max_length=64)] | None = Field(
+        default=None, description="How the name begins; case does not matter."
+    )
+    sort: JobSort | None = Field(
+        default=None, description="Left out: `name` with `q`, else `-created_at`."
+    )
+
+    @property
+    def order(self) -> JobSort:
+        return self.sort or (JobSort.NAME if self.q else JobSort.NEWEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,14 +229,14 @@ class JobOut(BaseModel):
     timeout_seconds: Seconds
     overlap_policy: OverlapPolicy
     catch_up: CatchUp
-    next_run: datetime | None = Field(description="The coming slot; null if none is to come.")
-    last_run: datetime | None = Field(
+    next_run: Moment | None = Field(description="The coming slot; null if none is to come.")
+    last_run: Moment | None = Field(
         description="The newest slot that has finished; up to 60 s behind."
     )
     last_status: ExecutionStatus | None
     revision: Integer
-    created_at: datetime
-    updated_at: datetime
+    created_at: Moment
+    updated_at: Moment
 
     @classmethod
     def of(cls, job: Job) -> Self:

@@ -6,6 +6,7 @@ whose things to show, so a forged one shows nothing new.
 
 import base64
 import binascii
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -18,7 +19,7 @@ from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, Text
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-_MAX_CURSOR_LENGTH = 200
+_MAX_CURSOR_LENGTH = 6_000  # a cursor by name holds the name
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -44,17 +45,22 @@ class Page(BaseModel, Generic[Item]):
     )
 
 
-def job_cursor(job_id: str) -> str:
-    """The cursor of the page after the job."""
-    return _encode([job_id])
+def bound_cursor(query: str, position: list[str]) -> str:
+    """The cursor of the page after `position`, good only for `query` (its order and filters)."""
+    return _encode([_checksum(query, position), *position])
 
 
-def read_job_cursor(cursor: str) -> str:
-    """The job's id. Raises InvalidInputError."""
+def read_bound_cursor(query: str, cursor: str) -> list[str]:
+    """The position. Raises InvalidInputError, for the cursor of another query too.
+
+    The checksum finds mistakes; it keeps nobody out, and need not: whose things are shown never
+    depends on the cursor.
+    """
     match _decode(cursor):
-        case [str(job_id)] if is_id(job_id):
-            return job_id
-    raise _refusal()
+        case [str(checksum), *position] if all(isinstance(part, str) for part in position):
+            if checksum == _checksum(query, position):
+                return position
+    raise cursor_refusal()
 
 
 def execution_cursor(scheduled_for: datetime, execution_id: str) -> str:
@@ -67,16 +73,20 @@ def read_execution_cursor(cursor: str) -> tuple[datetime, str]:
     match _decode(cursor):
         case [int(milliseconds), str(execution_id)] if is_id(execution_id):
             return _instant(milliseconds), execution_id
-    raise _refusal()
+    raise cursor_refusal()
+
+
+def _checksum(query: str, position: list[str]) -> str:
+    return hashlib.sha256(orjson.dumps([query, *position])).hexdigest()[:16]
 
 
 def _instant(milliseconds: int) -> datetime:
     try:
         instant = _EPOCH + milliseconds * _MILLISECOND
     except OverflowError:
-        raise _refusal() from None
+        raise cursor_refusal() from None
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-        raise _refusal()
+        raise cursor_refusal()
     return instant
 
 
@@ -89,10 +99,13 @@ def _decode(cursor: str) -> Any:
         padded = cursor + "=" * (-len(cursor) % 4)
         return orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError):
-        raise _refusal() from None
+        raise cursor_refusal() from None
 
 
-def _refusal() -> InvalidInputError:
+def cursor_refusal() -> InvalidInputError:
+    """The error for what is not a cursor of this listing."""
     return InvalidInputError.at(
-        "/query/cursor", "this is not a cursor; send the next_cursor of an earlier page as it is"
+        "/query/cursor",
+        "this is not a cursor; send the next_cursor of an earlier page as it is, "
+        "with the same filters and sort",
     )

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.errors import NotFoundError
 from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor
@@ -45,16 +46,18 @@ class ExecutionService:
         *,
         parameters: dict[str, Any] | None = None,
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
+        reserved: Reserved | None = None,
     ) -> Execution:
         """Queue a manual execution, of a paused job too.
 
-        Under `skip`, while another one is live, it is recorded as skipped.
+        Under `skip`, while another one is live, it is recorded as skipped. One that has the
+        reserved id already was stored by an earlier try: it is given as it stands.
         """
         job_id = _checked(job_id, "job")
         job = await self._jobs.get(job_id, owner_id=actor.sees_only)
         now = await self._jobs.now()
         execution = Execution(
-            id=self._new_id(),
+            id=reserved.result_id if reserved else self._new_id(),
             job_id=job.id,
             owner_id=job.owner_id,
             kind=ExecutionKind.MANUAL,
@@ -66,11 +69,14 @@ class ExecutionService:
             overlap_policy=overlap_policy,
             created_at=now,
         )
-        if await self._executions.insert(execution) is InsertResult.OVERLAP:
+        result = await self._executions.insert(execution)
+        if result is InsertResult.OVERLAP:
             execution = _skipped(execution, now)
-            await self._executions.insert(execution)
+            result = await self._executions.insert(execution)
         else:
             self._wake.executions_queued()
+        if result is InsertResult.RECORDED:
+            return await self._executions.get(execution.id, owner_id=job.owner_id)
         return execution
 
     async def get(self, actor: Actor, execution_id: str) -> Execution:

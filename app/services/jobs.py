@@ -8,15 +8,17 @@ from datetime import datetime
 
 from app.cache import Cache
 from app.errors import ConflictError, NotFoundError
+from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
-from app.models.job import Job
+from app.models.job import Job, folded
 from app.models.user import Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobFilter, JobRepository
+from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.jobs import JobCreate, JobQuery, JobUpdate
-from app.schemas.pages import job_cursor, read_job_cursor
 from app.services.firing import Firing
 from app.services.job_changes import JobChange, edited, new_job, paused, resumed
+from app.services.job_order import cursor_after, order_of
 from app.services.listing import Listing, cut
 from app.wake import Wake
 
@@ -46,14 +48,26 @@ class JobService:
         self._wake = wake
         self._new_id = new_id
 
-    async def create(self, actor: Actor, body: JobCreate) -> Job:
-        """Store a new job. Raises InvalidInputError."""
+    async def create(
+        self, actor: Actor, body: JobCreate, *, reserved: Reserved | None = None
+    ) -> Job:
+        """Store a new job, with the reserved id if there is one. Raises InvalidInputError.
+
+        A job that has the reserved id already was stored by an earlier try of the same request:
+        it is given as it stands.
+        """
+        if reserved is not None and reserved.again:
+            found = await self._jobs.find_many([reserved.result_id])
+            if found:
+                return found[reserved.result_id]
         job = new_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
+        if reserved is not None:
+            job = job.model_copy(update={"id": reserved.result_id})
         try:
-            await self._jobs.insert(job)
+            inserted = await self._jobs.insert(job)
         finally:
             await self._announce(job)
-        return job
+        return job if inserted else await self.get(actor, job.id)
 
     async def get(self, actor: Actor, job_id: str) -> Job:
         """One job, as the database has it."""
@@ -62,38 +76,59 @@ class JobService:
         return await self._jobs.get(job_id, owner_id=actor.sees_only)
 
     async def list_jobs(self, actor: Actor, query: JobQuery) -> Listing[Job]:
-        """The newest jobs first. Raises InvalidInputError for a cursor that is none."""
+        """A page of jobs. Raises InvalidInputError for a cursor that is not of this query."""
         wanted = JobFilter(
             owner_id=actor.sees_only,
             active=query.active,
             tag=query.tag,
             target_type=query.target_type,
             last_status=query.status,
+            folded_prefix=None if query.q is None else folded(query.q),
         )
-        before_id = None if query.cursor is None else read_job_cursor(query.cursor)
-        found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, before_id=before_id)
-        return cut(found, query.limit, lambda job: job_cursor(job.id))
+        order = order_of(query)
+        found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, order=order)
+        return cut(found, query.limit, lambda job: cursor_after(job, query))
 
-    async def edit(self, actor: Actor, job_id: str, body: JobUpdate) -> Job:
-        """Change what the body names. Raises InvalidInputError and ConflictError."""
+    async def edit(
+        self,
+        actor: Actor,
+        job_id: str,
+        body: JobUpdate,
+        *,
+        accepted: Revisions = ANY_REVISION,
+    ) -> Job:
+        """Change what the body names, if the present revision is accepted.
+
+        Raises InvalidInputError, ConflictError and PreconditionError.
+        """
 
         def change(job: Job, now: datetime) -> Job:
             return edited(job, body, now=now, new_id=self._new_id)
 
-        return await self._rewrite(actor, job_id, change)
+        return await self._rewrite(actor, job_id, change, accepted)
 
-    async def activate(self, actor: Actor, job_id: str) -> Job:
-        """Resume: nothing that passed while the job was paused runs."""
-        return await self._rewrite(actor, job_id, resumed)
+    async def activate(
+        self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
+    ) -> Job:
+        """Resume: nothing that passed while the job was paused runs. Raises PreconditionError."""
+        return await self._rewrite(actor, job_id, resumed, accepted)
 
-    async def deactivate(self, actor: Actor, job_id: str) -> Job:
-        """Pause: what is queued or running goes on."""
-        return await self._rewrite(actor, job_id, paused)
+    async def deactivate(
+        self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
+    ) -> Job:
+        """Pause: what is queued or running goes on. Raises PreconditionError."""
+        return await self._rewrite(actor, job_id, paused, accepted)
 
-    async def delete(self, actor: Actor, job_id: str) -> None:
-        """Delete the job and cancel what is queued or running; its history stays."""
+    async def delete(
+        self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
+    ) -> None:
+        """Delete the job and cancel what is queued or running; its history stays.
+
+        Raises PreconditionError.
+        """
         for _ in range(_MOST_TRIES):
             job = await self.get(actor, job_id)
+            accepted.check(job.revision)
             now = await self._jobs.now()
             if await self._fired(job, now):
                 continue
@@ -106,9 +141,16 @@ class JobService:
                 return
         raise _too_busy()
 
-    async def _rewrite(self, actor: Actor, job_id: str, change: JobChange) -> Job:
+    async def _rewrite(
+        self, actor: Actor, job_id: str, change: JobChange, accepted: Revisions
+    ) -> Job:
+        """Read, check, change and compare-and-set, until no race is lost.
+
+        `replace` writes only over the very revision that was checked.
+        """
         for _ in range(_MOST_TRIES):
             job = await self.get(actor, job_id)
+            accepted.check(job.revision)
             now = await self._jobs.now()
             changed = change(job, now)
             if changed is job:

@@ -92,9 +92,10 @@ async def test_the_old_paths_work_and_are_hidden(api: Api, alice: httpx2.AsyncCl
 
 async def test_answers_are_not_guessed_at_and_not_stored(alice: httpx2.AsyncClient) -> None:
     for path in ("/jobs", "/ping", "/nowhere", "/docs"):
+        stored = "private, no-cache" if path == "/jobs" else "no-store"
         answer = await alice.get(path)
         assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["cache-control"] == "no-store"
+        assert answer.headers["cache-control"] == stored
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/", "/swagger", "/swagger/"])

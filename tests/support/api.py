@@ -20,6 +20,7 @@ from app.models.ids import uuid7
 from app.models.job import Job
 from app.models.user import Role, User
 from app.repositories.executions import ExecutionFilter, ExecutionRepository
+from app.repositories.idempotency_keys import IdempotencyKeyRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.mongo import Database, open_client
@@ -32,6 +33,7 @@ from app.services.auth import AuthService
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
 from app.services.health import HealthService, LoopProbe
+from app.services.idempotency import IdempotencyService
 from app.services.job_views import JobViews
 from app.services.jobs import JobService
 from app.settings import Settings
@@ -180,6 +182,7 @@ def _compose(
         jobs=job_service,
         job_views=JobViews(jobs=job_service, cache=cache),
         executions=ExecutionService(executions=executions, jobs=jobs, wake=wake, new_id=mint),
+        idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=mint),
         health=HealthService(database=database, cache=cache, loops=loops),
         first_admin=None,
         engine=Engine(wake=wake),

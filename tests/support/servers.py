@@ -21,7 +21,11 @@ _FOLDER = "servers"
 _REDIS_DATABASES = 64  # one for each worker
 
 # With these the tests may use fail points and `replSetTest` commands.
-MONGOD_ARGS = ("--setParameter", "enableTestCommands=1")
+# The TTL monitor goes by the real time, which the tests' clocks do not.
+MONGOD_ARGS = (
+    *("--setParameter", "enableTestCommands=1"),
+    *("--setParameter", "ttlMonitorEnabled=false"),
+)
 
 
 def shared_folder(factory: pytest.TempPathFactory) -> Path:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
 from app.schemas.pages import (
+    bound_cursor,
     execution_cursor,
-    job_cursor,
+    read_bound_cursor,
     read_execution_cursor,
-    read_job_cursor,
 )
 
 ID = "0123456789abcdef" * 2
@@ -23,8 +23,16 @@ def opaque(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def test_a_job_cursor_is_read_back() -> None:
-    assert read_job_cursor(job_cursor(ID)) == ID
+def test_a_bound_cursor_is_read_back_for_its_query_only() -> None:
+    cursor = bound_cursor("name", [ID, "a job"])
+    assert read_bound_cursor("name", cursor) == [ID, "a job"]
+    for query, sent in (("-name", cursor), ("name", cursor[:-4] + "AAAA")):
+        with pytest.raises(InvalidInputError):
+            read_bound_cursor(query, sent)
+
+
+def read_any_bound_cursor(cursor: str) -> object:
+    return read_bound_cursor("name", cursor)
 
 
 @given(st.integers(0, 100 * 365 * 86_400_000))
@@ -57,7 +65,7 @@ def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) 
     ],
 )
 def test_what_is_no_cursor_is_refused(cursor: str) -> None:
-    for read in (read_job_cursor, read_execution_cursor):
+    for read in (read_any_bound_cursor, read_execution_cursor):
         with pytest.raises(InvalidInputError) as refused:
             read(cursor)
         assert refused.value.errors[0].pointer == "/query/cursor"
@@ -65,7 +73,7 @@ def test_what_is_no_cursor_is_refused(cursor: str) -> None:
 
 @given(st.text(max_size=100))
 def test_no_text_at_all_breaks_the_reader(cursor: str) -> None:
-    for read in (read_job_cursor, read_execution_cursor):
+    for read in (read_any_bound_cursor, read_execution_cursor):
         try:
             read(cursor)
         except InvalidInputError:

@@ -1,0 +1,155 @@
+"""ETag, If-None-Match and If-Match: a client reads again, and writes, only what it means to."""
+
+import asyncio
+import re
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.api import Api, JsonBody, assert_names, assert_problem
+
+SECONDLY = {"type": "interval", "interval_seconds": 1}
+WRITES: list[tuple[str, str, JsonBody | None]] = [
+    ("PUT", "", {"name": "other"}),
+    ("PATCH", "", {"name": "other"}),
+    ("POST", "/deactivate", None),
+    ("POST", "/activate", None),
+    ("DELETE", "", None),
+]
+
+
+@pytest.fixture
+async def created(alice: httpx2.AsyncClient) -> httpx2.Response:
+    return await alice.post("/jobs", json={"name": "a job", "schedules": [SECONDLY]})
+
+
+def path_of(created: httpx2.Response) -> str:
+    return f"/jobs/{created.json()['id']}"
+
+
+async def test_every_answer_of_a_job_carries_its_tag(
+    alice: httpx2.AsyncClient, created: httpx2.Response
+) -> None:
+    path = path_of(created)
+    answers = [created, await alice.get(path), await alice.get(path)]
+    assert len({answer.headers["etag"] for answer in answers}) == 1
+    assert re.fullmatch(r'"1-[0-9a-f]{16}"', created.headers["etag"])
+    for method, rest, body in WRITES[:3]:
+        answer = await alice.request(method, path + rest, json=body)
+        assert answer.headers["etag"].startswith(f'"{answer.json()["revision"]}-')
+        assert (await alice.get(path)).headers["etag"] == answer.headers["etag"]
+
+
+async def test_what_the_client_has_already_is_a_304(
+    alice: httpx2.AsyncClient, created: httpx2.Response
+) -> None:
+    for path in (path_of(created), "/jobs", "/jobs?limit=1"):
+        etag = (await alice.get(path)).headers["etag"]
+        for header in (etag, f"W/{etag}", f'"other", {etag}', f'W/"x",{etag}', "*"):
+            answer = await alice.get(path, headers={"If-None-Match": header})
+            assert answer.status_code == 304, header
+            assert answer.content == b""
+            assert answer.headers["etag"] == etag
+            assert "content-type" not in answer.headers
+        for header in ('"other"', etag.strip('"'), "", "garbage", f"{etag} {etag}"):
+            answer = await alice.get(path, headers={"If-None-Match": header})
+            assert answer.status_code == 200, header
+
+
+async def test_a_change_ends_the_304(alice: httpx2.AsyncClient, created: httpx2.Response) -> None:
+    path = path_of(created)
+    tags = {p: (await alice.get(p)).headers["etag"] for p in (path, "/jobs")}
+    await alice.patch(path, json={"name": "other"})
+    for p, etag in tags.items():
+        assert (await alice.get(p, headers={"If-None-Match": etag})).status_code == 200
+
+
+async def test_the_tag_of_somebody_elses_job_tells_nothing(
+    bob: httpx2.AsyncClient, created: httpx2.Response
+) -> None:
+    headers = {"If-None-Match": created.headers["etag"], "If-Match": created.headers["etag"]}
+    assert_problem(await bob.get(path_of(created), headers=headers), 404)
+    assert_problem(await bob.patch(path_of(created), json={}, headers=headers), 404)
+
+
+@pytest.mark.parametrize(("method", "rest", "body"), WRITES)
+async def test_a_write_over_another_revision_is_a_412_and_changes_nothing(
+    api: Api,
+    alice: httpx2.AsyncClient,
+    created: httpx2.Response,
+    method: str,
+    rest: str,
+    body: JsonBody | None,
+) -> None:
+    path = path_of(created)
+    etag = (await alice.patch(path, json={"description": "newer"})).headers["etag"]
+    before = await api.stored(created.json())
+    old = created.headers["etag"]
+    for header in (old, '"x"', '""', f"W/{etag}", f'{old}, "7-0", "2"', '"02-0"'):
+        headers = {"If-Match": header}
+        answer = await alice.request(method, path + rest, json=body, headers=headers)
+        assert_problem(answer, 412)
+    assert await api.stored(created.json()) == before
+    for header in ("2", "garbage", etag.strip('"'), f"{etag} {etag}", f'{etag}, "', ""):
+        headers = {"If-Match": header}
+        answer = await alice.request(method, path + rest, json=body, headers=headers)
+        assert_names(answer, "/header/If-Match")
+    assert await api.stored(created.json()) == before
+
+
+@pytest.mark.parametrize(
+    "header", ["{}", "*", '"1-0000", {}', ' ,{} , "x"', '"2-0123456789abcdef"']
+)
+async def test_a_write_over_the_present_revision_is_done(
+    alice: httpx2.AsyncClient, created: httpx2.Response, header: str
+) -> None:
+    path = path_of(created)
+    etag = (await alice.patch(path, json={"description": "newer"})).headers["etag"]
+    headers = {"If-Match": header.format(etag)}
+    answer = await alice.put(path, json={"name": "other"}, headers=headers)
+    assert answer.status_code == 200
+    assert answer.json()["revision"] == 3
+
+
+async def test_a_firing_does_not_fail_an_edit(
+    api: Api, alice: httpx2.AsyncClient, created: httpx2.Response
+) -> None:
+    api.clock.advance(timedelta(seconds=5))
+    now = api.clock.now()
+    await api.runtime.jobs._firing.fire(await api.jobs.list_due(now, limit=10), now)
+    assert (await api.stored(created.json())).next_run > now  # type: ignore[operator]
+    headers = {"If-Match": created.headers["etag"]}
+    answer = await alice.patch(path_of(created), json={"interval": 60}, headers=headers)
+    assert answer.status_code == 200
+
+
+async def test_of_edits_of_one_revision_at_the_same_time_one_wins(
+    alice: httpx2.AsyncClient, created: httpx2.Response
+) -> None:
+    headers = {"If-Match": created.headers["etag"]}
+    answers = await asyncio.gather(
+        *(
+            alice.patch(path_of(created), json={"description": str(i)}, headers=headers)
+            for i in range(8)
+        )
+    )
+    assert sorted(answer.status_code for answer in answers) == [200] + [412] * 7
+
+
+async def test_the_revision_is_checked_again_after_a_lost_race(
+    api: Api, alice: httpx2.AsyncClient, created: httpx2.Response, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = api.jobs.replace
+
+    async def lose_to_a_rival(changed: Any, *, expected: Any) -> bool:
+        monkeypatch.undo()
+        rival = expected.model_copy(update={"description": "rival", "revision": 2})
+        assert await replace(rival, expected=expected)
+        return await replace(changed, expected=expected)
+
+    monkeypatch.setattr(api.jobs, "replace", lose_to_a_rival)
+    headers = {"If-Match": created.headers["etag"]}
+    assert_problem(await alice.patch(path_of(created), json={"name": "x"}, headers=headers), 412)
+    assert (await api.stored(created.json())).description == "rival"

@@ -1,0 +1,250 @@
+"""Idempotency-Key: a POST that is sent again is done once and answered the same."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.errors import UnavailableError
+from tests.support.api import Api, JsonBody, assert_names, assert_problem
+
+KEY = {"Idempotency-Key": "0d7e-first"}
+NEW: JsonBody = {"name": "a job", "interval": 60}
+
+
+async def names(client: httpx2.AsyncClient) -> list[str]:
+    return [job["name"] for job in (await client.get("/jobs")).json()["items"]]
+
+
+def assert_replayed(answer: httpx2.Response, first: httpx2.Response) -> None:
+    assert answer.headers["idempotency-replayed"] == "true"
+    assert (answer.status_code, answer.content) == (first.status_code, first.content)
+    for header in ("location", "etag", "content-type"):
+        assert answer.headers.get(header) == first.headers.get(header)
+    assert answer.headers["x-request-id"] != first.headers["x-request-id"]
+
+
+async def test_the_same_request_creates_one_job_and_gets_the_same_answer(
+    alice: httpx2.AsyncClient,
+) -> None:
+    first = await alice.post("/jobs", json=NEW, headers=KEY)
+    assert first.status_code == 201
+    assert "idempotency-replayed" not in first.headers
+    path = first.headers["location"]
+    assert (await alice.patch(path, json={"name": "renamed"})).status_code == 200
+    for again in ("/jobs", "/jobs/", "/scheduler/jobs"):
+        assert_replayed(await alice.post(again, json=NEW, headers=KEY), first)
+    assert await names(alice) == ["renamed"]
+
+
+async def test_a_run_is_queued_once(api: Api, alice: httpx2.AsyncClient) -> None:
+    job = (await alice.post("/jobs", json=NEW)).json()
+    path = f"/jobs/{job['id']}/execute"
+    first = await alice.post(path, headers=KEY)
+    assert first.status_code == 202
+    assert_replayed(await alice.post(path, headers=KEY), first)
+    assert len(await api.history(job)) == 1
+
+
+async def test_a_replay_of_a_pause_pauses_nothing(alice: httpx2.AsyncClient) -> None:
+    path = f"/jobs/{(await alice.post('/jobs', json=NEW)).json()['id']}"
+    first = await alice.post(f"{path}/deactivate", headers=KEY)
+    await alice.post(f"{path}/activate")
+    assert_replayed(await alice.post(f"{path}/deactivate", headers=KEY), first)
+    assert (await alice.get(path)).json()["active"] is True
+
+
+async def test_the_key_with_another_body_or_route_is_a_409(alice: httpx2.AsyncClient) -> None:
+    job = (await alice.post("/jobs", json=NEW, headers=KEY)).json()
+    others = [
+        alice.post("/jobs", json={**NEW, "name": "other"}, headers=KEY),
+        alice.post("/jobs?x=1", json=NEW, headers=KEY),
+        alice.post(f"/jobs/{job['id']}/execute", json=NEW, headers=KEY),
+        alice.post(f"/jobs/{job['id']}/activate", headers=KEY),
+    ]
+    for other in others:
+        assert_problem(await other, 409)
+    assert await names(alice) == ["a job"]
+
+
+async def test_a_key_is_one_users_own(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> None:
+    first = await alice.post("/jobs", json=NEW, headers=KEY)
+    second = await bob.post("/jobs", json=NEW, headers=KEY)
+    assert second.status_code == 201
+    assert first.json()["id"] != second.json()["id"]
+
+
+async def test_a_key_is_good_for_a_day(api: Api, alice: httpx2.AsyncClient) -> None:
+    first = await alice.post("/jobs", json=NEW, headers=KEY)
+    api.clock.advance(timedelta(hours=23, minutes=59))
+    async with api.client("alice") as later:
+        assert_replayed(await later.post("/jobs", json=NEW, headers=KEY), first)
+        api.clock.advance(timedelta(minutes=2))
+    async with api.client("alice") as later:
+        answer = await later.post("/jobs", json={**NEW, "name": "other"}, headers=KEY)
+        assert answer.status_code == 201
+        assert sorted(await names(later)) == ["a job", "other"]
+
+
+async def test_what_has_expired_is_deleted_by_the_database(api: Api) -> None:
+    indexes = await api.database.collection("idempotency_keys").index_information()
+    [expiry] = [index for index in indexes.values() if "expireAfterSeconds" in index]
+    assert (expiry["key"], expiry["expireAfterSeconds"]) == ([("expires_at", 1)], 0)
+
+
+async def test_of_many_at_once_one_is_done(api: Api, alice: httpx2.AsyncClient) -> None:
+    answers = await asyncio.gather(*(alice.post("/jobs", json=NEW, headers=KEY) for _ in range(12)))
+    ids = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+    assert len(ids) == 1
+    for answer in answers:
+        if answer.status_code != 201:
+            assert assert_problem(answer, 409)["type"] == "urn:carillon:problem:still_running"
+            assert answer.headers["retry-after"] == "1"
+    assert await names(alice) == ["a job"]
+    assert (await alice.post("/jobs", json=NEW, headers=KEY)).json()["id"] in ids
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256, "a b", "é", "\x7f", "a\tb"])
+async def test_what_cannot_be_a_key_is_refused(alice: httpx2.AsyncClient, key: str) -> None:
+    headers = [(b"Idempotency-Key", key.encode("latin-1"))]
+    assert_names(await alice.post("/jobs", json=NEW, headers=headers), "/header/Idempotency-Key")
+    assert await names(alice) == []
+
+
+async def test_the_longest_key_and_an_odd_one_work(alice: httpx2.AsyncClient) -> None:
+    for key in ("x" * 255, '$a.b:"{}"'):
+        first = await alice.post("/jobs", json=NEW, headers={"Idempotency-Key": key})
+        again = await alice.post("/jobs", json=NEW, headers={"Idempotency-Key": key})
+        assert_replayed(again, first)
+
+
+async def test_a_refused_request_leaves_the_key_free(
+    alice: httpx2.AsyncClient, viewer: httpx2.AsyncClient
+) -> None:
+    assert_problem(await alice.post("/jobs", json={"nome": "x"}, headers=KEY), 422)
+    assert_problem(await alice.post("/jobs", content=b"x", headers=KEY), 415)
+    past = {"name": "x", "schedules": [{"type": "one_time", "run_at": "2026-01-01T00:00:00Z"}]}
+    assert_problem(await alice.post("/jobs", json=past, headers=KEY), 422)
+    assert_problem(await viewer.post("/jobs", json=NEW, headers=KEY), 403)
+    assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
+
+
+async def test_a_404_a_409_and_a_412_are_answers_like_others(alice: httpx2.AsyncClient) -> None:
+    path = f"/jobs/{'0' * 32}/execute"
+    first = await alice.post(path, headers=KEY)
+    assert_problem(first, 404)
+    assert_replayed(await alice.post(path, headers=KEY), first)
+    job = (await alice.post("/jobs", json=NEW)).json()
+    headers = {"Idempotency-Key": "another", "If-Match": '"7-0"'}
+    first = await alice.post(f"/jobs/{job['id']}/deactivate", headers=headers)
+    assert_problem(first, 412)
+    assert_replayed(await alice.post(f"/jobs/{job['id']}/deactivate", headers=headers), first)
+
+
+@pytest.mark.parametrize("route", ["create", "execute"])
+async def test_an_outage_after_the_write_does_not_do_it_twice(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, route: str
+) -> None:
+    job = (await alice.post("/jobs", json={"name": "there"})).json()
+    repository: Any = api.jobs if route == "create" else api.executions
+    path, body = ("/jobs", NEW) if route == "create" else (f"/jobs/{job['id']}/execute", {})
+    insert = repository.insert
+
+    async def lose_the_answer(record: Any) -> Any:
+        await insert(record)
+        raise UnavailableError("The database does not answer.")
+
+    monkeypatch.setattr(repository, "insert", lose_the_answer)
+    assert_problem(await alice.post(path, json=body, headers=KEY), 503)
+    monkeypatch.undo()
+    first = await alice.post(path, json=body, headers=KEY)
+    assert first.is_success
+    assert_replayed(await alice.post(path, json=body, headers=KEY), first)
+    assert len(await names(alice)) == (2 if route == "create" else 1)
+    assert len(await api.history(job)) == (0 if route == "create" else 1)
+
+
+async def test_a_crash_blocks_the_key_for_a_minute_and_does_nothing_twice(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process dies after the insert: neither an answer nor a release is ever stored."""
+
+    async def die(*_: Any) -> None:
+        return None
+
+    once = {"type": "one_time", "run_at": "2026-11-23T08:00:30Z"}
+    body = {"name": "once", "schedules": [once]}
+    with monkeypatch.context() as patch:
+        patch.setattr(api.runtime.idempotency, "finish", die)
+        created = (await alice.post("/jobs", json=body, headers=KEY)).json()
+    api.clock.advance(timedelta(seconds=59))
+    assert_problem(await alice.post("/jobs", json=body, headers=KEY), 409)
+    api.clock.advance(timedelta(seconds=2))
+    answer = await alice.post("/jobs", json=body, headers=KEY)  # its instant has passed by now
+    assert answer.status_code == 201
+    assert answer.json() == created
+    assert await names(alice) == ["once"]
+
+
+async def test_a_slow_first_request_and_its_successor_create_one_job(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reservation ends while the first request still hangs before its insert."""
+    insert = api.jobs.insert
+    hanging, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hang(job: Any) -> bool:
+        monkeypatch.undo()
+        hanging.set()
+        await go_on.wait()
+        return await insert(job)
+
+    monkeypatch.setattr(api.jobs, "insert", hang)
+    slow = asyncio.create_task(alice.post("/jobs", json=NEW, headers=KEY))
+    await hanging.wait()
+    api.clock.advance(timedelta(seconds=61))
+    second = await alice.post("/jobs", json=NEW, headers=KEY)
+    go_on.set()
+    assert (await slow).json()["id"] == second.json()["id"]
+    assert await names(alice) == ["a job"]
+
+
+async def test_a_bug_leaves_the_key_to_the_next_try(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: Any) -> bool:
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.jobs, "insert", fail)
+        assert_problem(await alice.post("/jobs", json=NEW, headers=KEY), 500)
+    assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
+
+
+async def test_an_outage_while_the_answer_is_stored_is_not_the_clients_business(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: Any) -> bool:
+        raise UnavailableError("The database does not answer.")
+
+    monkeypatch.setattr(api.runtime.idempotency._keys, "answer", fail)
+    assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
+
+
+async def test_signing_in_takes_no_key(api: Api, nobody: httpx2.AsyncClient) -> None:
+    form = {"username": "alice", "password": "wrong password"}
+    for _ in range(2):
+        answer = await nobody.post("/token", data=form, headers=KEY)
+        assert_problem(answer, 401)
+        assert "idempotency-replayed" not in answer.headers
+    assert await api.database.collection("idempotency_keys").count_documents({}) == 0
+
+
+async def test_every_post_that_needs_a_token_documents_the_key(api: Api) -> None:
+    for path, operations in api.app.openapi()["paths"].items():
+        for method, operation in operations.items():
+            named = {one["name"] for one in operation.get("parameters", ())}
+            takes_key = method == "post" and path != "/token"
+            assert ("Idempotency-Key" in named) is takes_key, path

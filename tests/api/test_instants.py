@@ -1,0 +1,67 @@
+"""Instants have one form in every answer: UTC, and milliseconds only where there are any."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any, get_args, get_origin
+
+import httpx2
+import pytest
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, PlainSerializer
+
+from app.models.record import written
+from tests.support.api import Api
+
+
+@pytest.mark.parametrize(
+    ("instant", "text"),
+    [
+        (datetime(2026, 11, 21, 5, 14, 20, 164_000, tzinfo=UTC), "2026-11-21T05:14:20.164Z"),
+        (datetime(2026, 11, 21, 5, 14, 20, 4_999, tzinfo=UTC), "2026-11-21T05:14:20.004Z"),
+        (datetime(2026, 11, 21, 5, 14, 20, 999, tzinfo=UTC), "2026-11-21T05:14:20Z"),
+        (datetime(2026, 11, 21, 5, 14, tzinfo=UTC), "2026-11-21T05:14:00Z"),
+        (datetime.fromisoformat("2026-11-21T05:14:00+01:30"), "2026-11-21T03:44:00Z"),
+    ],
+)
+def test_the_form(instant: datetime, text: str) -> None:
+    assert written(instant) == text
+
+
+async def test_jobs_schedules_and_executions_show_milliseconds(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    api.clock.advance(timedelta(milliseconds=164))
+    job = (await alice.post("/jobs", json={"name": "x", "interval": 60})).json()
+    assert job["created_at"] == job["schedules"][0]["anchor_at"] == "2026-11-23T08:00:00.164Z"
+    assert job["next_run"] == job["schedules"][0]["next_run"] == "2026-11-23T08:01:00.164Z"
+    execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
+    assert execution["run_at"] == "2026-11-23T08:00:00.164Z"
+    assert execution["finished_at"] is None
+
+
+def test_no_answer_has_an_instant_in_another_form(api: Api) -> None:
+    seen: set[type[BaseModel]] = set()
+    routers = [vars(route).get("original_router") for route in api.app.routes]
+    for route in [route for router in routers if router for route in router.routes]:
+        if isinstance(route, APIRoute) and route.response_model is not None:
+            bare = list(bare_instants(route.response_model, seen))
+            assert bare == [], f"{route.path}: declare these as Moment (app/models/record.py)"
+    assert len(seen) > 5
+
+
+def bare_instants(kind: Any, seen: set[type[BaseModel]]) -> Any:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if kind in seen:
+            return
+        seen.add(kind)
+        for name, field in kind.model_fields.items():
+            is_moment = any(isinstance(part, PlainSerializer) for part in field.metadata)
+            if field.annotation is datetime and not is_moment:
+                yield f"{kind.__name__}.{name}"
+            yield from bare_instants(field.annotation, seen)
+    elif get_origin(kind) is not None and not any(
+        isinstance(part, PlainSerializer) for part in getattr(kind, "__metadata__", ())
+    ):
+        for part in get_args(kind):
+            if part is datetime:
+                yield str(kind)
+            yield from bare_instants(part, seen)

@@ -1,0 +1,209 @@
+"""Job listings: filters, search, orders and pages, on indexes and bound to their query."""
+
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.api import Api, JsonBody, assert_names, assert_problem
+
+NAMES = ["Beta", "alpha", "alpha two", "ALPHA", "Äther", "zeta", "(a+)+$", "%_\\", "beta", "100"]
+
+
+@pytest.fixture
+async def stored(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> list[JsonBody]:
+    """Alice's jobs in the order of their creation; bob has one of the first's name."""
+    await bob.post("/jobs", json={"name": NAMES[0], "tags": ["even"]})
+    jobs = []
+    for i, name in enumerate(NAMES):
+        body = {"name": name, "tags": ["even"] if i % 2 == 0 else ["odd"], "active": i % 3 > 0}
+        jobs.append((await alice.post("/jobs", json=body)).json())
+    return jobs
+
+
+async def pages(client: httpx2.AsyncClient, limit: int, **query: Any) -> list[JsonBody]:
+    """Every job, page by page."""
+    found: list[JsonBody] = []
+    cursor: JsonBody = {}
+    while True:
+        answer = await client.get("/jobs", params={"limit": limit, **query, **cursor})
+        assert answer.status_code == 200, answer.text
+        page = answer.json()
+        found += page["items"]
+        if page["next_cursor"] is None:
+            return found
+        assert len(page["items"]) == limit
+        cursor = {"cursor": page["next_cursor"]}
+
+
+def by_name(job: JsonBody) -> tuple[str, str]:
+    return job["name"].casefold(), job["id"]
+
+
+@pytest.mark.parametrize("limit", [1, 3, 200])
+@pytest.mark.parametrize(
+    "filters", [{}, {"tag": "even"}, {"active": True}, {"active": False, "tag": "odd"}]
+)
+async def test_every_order_shows_each_job_once(
+    alice: httpx2.AsyncClient, stored: list[JsonBody], limit: int, filters: JsonBody
+) -> None:
+    wanted = [
+        job
+        for job in stored
+        if filters.get("tag", job["tags"][0]) in job["tags"]
+        and filters.get("active", job["active"]) == job["active"]
+    ]
+    oldest = sorted(wanted, key=lambda job: job["id"])
+    named = sorted(wanted, key=by_name)
+    assert await pages(alice, limit, **filters) == oldest[::-1]
+    assert await pages(alice, limit, sort="created_at", **filters) == oldest
+    assert await pages(alice, limit, sort="-created_at", **filters) == oldest[::-1]
+    assert await pages(alice, limit, sort="name", **filters) == named
+    assert await pages(alice, limit, sort="-name", **filters) == named[::-1]
+
+
+@pytest.mark.parametrize(
+    ("q", "names"),
+    [
+        ("alpha", ["ALPHA", "alpha", "alpha two"]),
+        ("ALPHA ", ["alpha two"]),
+        ("ä", ["Äther"]),
+        ("A\u0308", ["Äther"]),
+        ("(a+)+$", ["(a+)+$"]),
+        ("%", ["%_\\"]),
+        ("10", ["100"]),
+        (".*", []),
+        ("^a", []),
+        ("(" * 64, []),
+        ('{"$gt": ""}', []),
+        ("lpha", []),
+    ],
+)
+@pytest.mark.parametrize("sort", [None, "name", "-name", "created_at"])
+async def test_a_search_finds_names_that_begin_so_and_takes_nothing_for_a_pattern(
+    alice: httpx2.AsyncClient,
+    stored: list[JsonBody],
+    q: str,
+    names: list[str],
+    sort: str | None,
+) -> None:
+    query = {"q": q} if sort is None else {"q": q, "sort": sort}
+    for limit in (1, 50):
+        found = await pages(alice, limit, **query)
+        assert sorted(job["name"] for job in found) == sorted(names)
+
+
+async def test_a_renamed_job_is_found_by_its_new_name(
+    alice: httpx2.AsyncClient, stored: list[JsonBody]
+) -> None:
+    await alice.patch(f"/jobs/{stored[0]['id']}", json={"name": "Omega"})
+    assert [job["name"] for job in await pages(alice, 9, q="omega")] == ["Omega"]
+    assert [job["name"] for job in await pages(alice, 9, q="beta")] == ["beta"]
+
+
+async def test_the_cursor_of_another_query_is_refused(
+    alice: httpx2.AsyncClient, stored: list[JsonBody]
+) -> None:
+    queries: list[JsonBody] = [
+        {},
+        {"sort": "created_at"},
+        {"sort": "name"},
+        {"sort": "-name"},
+        {"tag": "even"},
+        {"active": True},
+        {"target_type": "log"},
+        {"q": "alpha"},
+    ]
+    cursors = {}
+    for i, query in enumerate(queries):
+        page = (await alice.get("/jobs", params={"limit": 1, **query})).json()
+        cursors[i] = page["next_cursor"]
+    for i, query in enumerate(queries):
+        for j, cursor in cursors.items():
+            answer = await alice.get("/jobs", params={**query, "cursor": cursor})
+            if i == j:
+                assert answer.status_code == 200
+            else:
+                assert_names(answer, "/query/cursor")
+
+
+async def test_a_tampered_cursor_is_refused(
+    alice: httpx2.AsyncClient, stored: list[JsonBody]
+) -> None:
+    cursor = (await alice.get("/jobs", params={"limit": 1})).json()["next_cursor"]
+    tampered = [
+        cursor[:i] + ("A" if c != "A" else "B") + cursor[i + 1 :] for i, c in enumerate(cursor[:-1])
+    ]
+    for bad in [*tampered[::5], "", "x", cursor[:-3], "W10", "e30", "bnVsbA", "x" * 6_001]:
+        assert_names(await alice.get("/jobs", params={"cursor": bad}), "/query/cursor")
+
+
+async def test_anothers_cursor_shows_only_the_own_jobs(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, stored: list[JsonBody]
+) -> None:
+    cursor = (await alice.get("/jobs", params={"limit": 1})).json()["next_cursor"]
+    mine = {job["id"] for job in await pages(bob, 50)}
+    page = (await bob.get("/jobs", params={"cursor": cursor})).json()
+    assert {job["id"] for job in page["items"]} <= mine
+
+
+async def test_a_cursor_outlives_the_job_it_names(
+    alice: httpx2.AsyncClient, stored: list[JsonBody]
+) -> None:
+    for sort in ("name", "-created_at"):
+        every = await pages(alice, 50, sort=sort)
+        page = (await alice.get("/jobs", params={"limit": 2, "sort": sort})).json()
+        await alice.delete(f"/jobs/{every[1]['id']}")
+        query = {"sort": sort, "cursor": page["next_cursor"]}
+        assert (await alice.get("/jobs", params=query)).json()["items"] == every[2:]
+
+
+@pytest.mark.parametrize(
+    ("query", "pointer"),
+    [
+        ({"q": "x" * 65}, "/query/q"),
+        ({"q": "(" * 300}, "/query/q"),
+        ({"q": "x" * 60_000}, "/query/q"),
+        ({"q": ""}, "/query/q"),
+        ({"q": "a\0"}, "/query/q"),
+        ({"sort": "next_run"}, "/query/sort"),
+        ({"sort": "$natural"}, "/query/sort"),
+        ({"sort": ""}, "/query/sort"),
+        ({"limit": 0}, "/query/limit"),
+        ({"limit": -1}, "/query/limit"),
+        ({"limit": 201}, "/query/limit"),
+        ({"limit": 10**9}, "/query/limit"),
+        ({"limit": "9" * 5_000}, "/query/limit"),
+        ({"limit": "ten"}, "/query/limit"),
+        ({"active": "perhaps"}, "/query/active"),
+        ({"tag": ""}, "/query/tag"),
+        ({"target_type": "smoke"}, "/query/target_type"),
+        ({"status": "sleeping"}, "/query/status"),
+        ({"q[$gt]": ""}, "/query/q[$gt]"),
+        ({"owner_id": "x"}, "/query/owner_id"),
+        ({"skip": 5}, "/query/skip"),
+    ],
+)
+async def test_a_wrong_query_names_the_parameter(
+    alice: httpx2.AsyncClient, query: JsonBody, pointer: str
+) -> None:
+    assert_names(await alice.get("/jobs", params=query), pointer)
+
+
+async def test_an_admin_pages_through_everybodys(
+    admin: httpx2.AsyncClient, stored: list[JsonBody]
+) -> None:
+    every = await pages(admin, 3, sort="name")
+    assert len(every) == len(stored) + 1
+    assert every == sorted(every, key=by_name)
+    assert len(await pages(admin, 2, tag="even")) == 6
+    assert len(await pages(admin, 2, q="beta")) == 3
+
+
+async def test_a_listing_that_takes_too_long_is_given_up(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.repositories.jobs._LISTING_SECONDS", 1e-6)
+    answer = await alice.get("/jobs")
+    assert_problem(answer, 503)
+    assert answer.headers["retry-after"]

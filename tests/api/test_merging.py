@@ -1,0 +1,141 @@
+"""Edits: what is named changes, what is left out stays; slots are neither lost nor added."""
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from app.models.schedule import next_slot
+from tests.support.api import Api, JsonBody
+from tests.support.clock import START
+
+FULL: JsonBody = {
+    "name": "full",
+    "description": "d",
+    "tags": ["t"],
+    "target": {
+        "type": "http",
+        "method": "PUT",
+        "url": "https://example.com/",
+        "headers": {"X-A": "1"},
+    },
+    "parameters": {"a": 1, "b": {"c": 2}},
+    "schedules": [{"type": "interval", "interval_seconds": 60, "jitter_seconds": 5}],
+    "retry": {"max_attempts": 5, "delay_seconds": 7},
+    "timeout_seconds": 30,
+    "overlap_policy": "allow_all",
+    "catch_up": {"policy": "all", "window_seconds": 600},
+}
+CHANGED_BY_EVERY_EDIT = {"revision", "updated_at"}
+
+
+@pytest.fixture
+async def full(alice: httpx2.AsyncClient) -> JsonBody:
+    answer = await alice.post("/jobs", json=FULL)
+    assert answer.status_code == 201, answer.text
+    job: JsonBody = answer.json()
+    return job
+
+
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+@pytest.mark.parametrize(
+    ("edit", "after"),
+    [
+        ({}, {}),
+        ({"name": "other"}, {"name": "other"}),
+        ({"description": ""}, {"description": ""}),
+        ({"tags": []}, {"tags": []}),
+        ({"parameters": {"b": 1}}, {"parameters": {"b": 1}}),
+        ({"timeout_seconds": 31}, {"timeout_seconds": 31}),
+        ({"overlap_policy": "skip"}, {"overlap_policy": "skip"}),
+        ({"active": True}, {}),
+        ({"retry": {"max_attempts": 2}}, {"retry.max_attempts": 2}),
+        ({"catch_up": {"policy": "none"}}, {"catch_up.policy": "none"}),
+        ({"target": {"url": "https://example.org/"}}, {"target.url": "https://example.org/"}),
+        ({"target": {"headers": {}}}, {"target.headers": {}}),
+        ({"schedules": FULL["schedules"]}, {}),
+    ],
+)
+async def test_only_what_is_named_changes(
+    api: Api, alice: httpx2.AsyncClient, full: JsonBody, method: str, edit: Any, after: JsonBody
+) -> None:
+    pending = (await api.stored(full)).next_run
+    api.clock.advance(timedelta(seconds=90))  # a slot is due and not recorded yet
+    answer = await alice.request(method, f"/jobs/{full['id']}", json=edit)
+    assert answer.status_code == 200
+    expected = {**full}
+    for name, value in after.items():
+        outer, _, inner = name.partition(".")
+        expected[outer] = {**full[outer], inner: value} if inner else value
+    changed = answer.json()
+    assert {k: v for k, v in changed.items() if k not in CHANGED_BY_EVERY_EDIT} == {
+        k: v for k, v in expected.items() if k not in CHANGED_BY_EVERY_EDIT
+    }
+    assert (await api.stored(full)).next_run == pending
+    assert await api.history(full) == []
+
+
+@pytest.mark.parametrize(
+    ("edit", "seconds"),
+    [
+        ({"schedule_config": {"seconds": 20}}, 20),
+        ({"schedule_config": {"minutes": 1, "seconds": 5}}, 65),
+        ({"schedule_type": "interval", "schedule_config": {"hours": 1}}, 3_600),
+        ({"interval": 20}, 20),
+        ({"interval": "PT20S"}, 20),
+    ],
+)
+async def test_a_partial_short_form_changes_the_period_and_nothing_else(
+    alice: httpx2.AsyncClient, full: JsonBody, edit: JsonBody, seconds: int
+) -> None:
+    changed = (await alice.put(f"/jobs/{full['id']}", json=edit)).json()
+    [before], [after] = full["schedules"], changed["schedules"]
+    assert after["interval_seconds"] == seconds
+    same = set(before) - {"interval_seconds", "next_run"}
+    assert {name: after[name] for name in same} == {name: before[name] for name in same}
+    untouched = set(FULL) - {"schedules"}
+    assert {name: changed[name] for name in untouched} == {name: full[name] for name in untouched}
+
+
+async def test_a_short_form_that_says_the_same_leaves_what_is_pending_alone(
+    api: Api, alice: httpx2.AsyncClient, full: JsonBody
+) -> None:
+    api.clock.advance(timedelta(seconds=90))
+    answer = await alice.put(f"/jobs/{full['id']}", json={"schedule_config": {"seconds": 60}})
+    assert answer.json()["next_run"] == full["next_run"]
+    assert await api.history(full) == []
+
+
+async def test_changing_the_schedule_while_it_fires_loses_and_adds_no_slot(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    """Each second's period is in force from its edit to the next; the slots are counted by it."""
+    body = {"name": "x", "interval": 1, "overlap_policy": "allow_all"}
+    job = (await alice.post("/jobs", json=body)).json()
+    firing = api.runtime.jobs._firing
+
+    async def fire() -> None:
+        now = api.clock.now()
+        await firing.fire(await api.jobs.list_due(now, limit=10), now)
+
+    expected = []
+    for step in range(24):
+        [schedule] = (await api.stored(job)).schedules
+        begun = api.clock.now()
+        api.clock.advance(timedelta(seconds=1 + step % 3))
+        slot = next_slot(schedule, begun)
+        while slot is not None and slot <= api.clock.now():
+            expected.append(slot)
+            slot = next_slot(schedule, slot)
+        edit = {"schedule_config": {"seconds": 1 + (step + 1) % 3}}
+        answers = await asyncio.gather(
+            fire(), alice.put(f"/jobs/{job['id']}", json=edit), fire(), fire()
+        )
+        assert answers[1].status_code == 200
+    await fire()
+    slots = [execution.scheduled_for for execution in await api.history(job)]
+    assert slots == expected
+    assert len(slots) == len(set(slots)) >= 20
+    assert slots[0] == START + timedelta(seconds=1)

@@ -1,0 +1,104 @@
+"""Every listing of jobs is one range of one index in its own order: no scan, no sort in memory."""
+
+import itertools
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from app.models.execution import ExecutionStatus
+from app.repositories.jobs import JobFilter, JobOrder, listing_of
+from tests.support.engine import World, open_world
+
+STORED = 2_000
+OWNERS = 4
+LIMIT = 50
+
+FILTERS = [
+    JobFilter(active=active, tag=tag, target_type=kind, last_status=status, folded_prefix=prefix)
+    for active, tag, kind, status, prefix in itertools.product(
+        (None, True), (None, "even"), (None, "log"), (None, ExecutionStatus.FAILED), (None, "job 1")
+    )
+]
+ORDERS = [
+    JobOrder(by_name=by_name, descending=descending, after_id=after, after_name="job 1500")
+    for by_name, descending, after in itertools.product(
+        (False, True), (False, True), (None, f"{1500:032x}")
+    )
+]
+
+
+@pytest.fixture(scope="module")
+async def world(mongo_uri: str, mongo_client: Any) -> AsyncIterator[World]:
+    world = await open_world(mongo_uri, "test_listing_plans")
+    documents: list[dict[str, Any]] = [
+        {
+            "_id": f"{i:032x}",
+            "owner_id": f"owner {i % OWNERS}",
+            "folded_name": f"job {i}",
+            "active": True,
+            "tags": ["even" if i // OWNERS % 2 == 0 else "odd"],
+            "target": {"type": "log"},
+            "last_status": "failed",
+        }
+        for i in range(STORED)
+    ]
+    await world.database.collection("jobs").delete_many({})
+    await world.database.collection("jobs").insert_many(documents)
+    yield world
+    await world.close()
+    mongo_client.drop_database("test_listing_plans")
+
+
+async def explained(world: World, find: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
+    command = {
+        "explain": {"find": "jobs", **find, "limit": LIMIT},
+        "verbosity": "executionStats",
+    }
+    answer = await world.database.command(command)
+    stages: set[str] = set()
+    plan: dict[str, Any] | None = answer["queryPlanner"]["winningPlan"]
+    plan = plan.get("queryPlan", plan) if plan else None
+    while plan:
+        stages.add(plan["stage"])
+        plan = plan.get("inputStage")
+    return stages, answer["executionStats"]
+
+
+@pytest.mark.parametrize("owner_id", ["owner 1", None])
+@pytest.mark.parametrize("order", ORDERS)
+async def test_no_listing_scans_the_collection_or_sorts_in_memory(
+    world: World, order: JobOrder, owner_id: str | None
+) -> None:
+    for wanted in FILTERS:
+        fields = {name: getattr(wanted, name) for name in wanted.__slots__} | {"owner_id": owner_id}
+        stages, stats = await explained(world, listing_of(JobFilter(**fields), order))
+        assert "IXSCAN" in stages
+        assert not stages & {"COLLSCAN", "SORT", "SORT_MERGE"}, stages
+        if owner_id is not None:
+            assert stats["totalDocsExamined"] <= STORED / OWNERS
+
+
+@pytest.mark.parametrize("owner_id", ["owner 1", None])
+@pytest.mark.parametrize("order", ORDERS)
+async def test_without_filters_a_page_examines_what_it_shows(
+    world: World, order: JobOrder, owner_id: str | None
+) -> None:
+    _, stats = await explained(world, listing_of(JobFilter(owner_id=owner_id), order))
+    assert stats["nReturned"] == LIMIT
+    assert stats["totalKeysExamined"] <= LIMIT + 2
+    assert stats["totalDocsExamined"] <= LIMIT + 2
+
+
+@pytest.mark.parametrize("owner_id", ["owner 1", None])
+async def test_by_tag_and_by_prefix_a_page_examines_what_it_shows(
+    world: World, owner_id: str | None
+) -> None:
+    listings = [
+        listing_of(JobFilter(owner_id=owner_id, tag="even"), JobOrder()),
+        listing_of(JobFilter(owner_id=owner_id, folded_prefix="job 1"), JobOrder(by_name=True)),
+    ]
+    for find in listings:
+        _, stats = await explained(world, find)
+        assert stats["nReturned"] == LIMIT
+        assert stats["totalKeysExamined"] <= LIMIT + 1
