@@ -34,6 +34,7 @@ from app.repositories.overlaps import OverlapRepository
 from app.repositories.users import UserRepository
 from app.services.admission import Admission
 from app.services.auth import AuthService, Credentials
+from app.services.backfills import BackfillService
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
 from app.services.health import HealthService, LoopProbe
@@ -60,6 +61,7 @@ class Runtime:
     jobs: JobService
     job_views: JobViews
     executions: ExecutionService
+    backfills: BackfillService
     idempotency: IdempotencyService
     health: HealthService
     first_admin: Credentials | None
@@ -136,7 +138,10 @@ async def _compose(
         auth=auth,
         jobs=job_service,
         job_views=JobViews(jobs=job_service, cache=cache),
-        executions=ExecutionService(executions=executions, jobs=jobs, wake=wake, new_id=new_id),
+        executions=ExecutionService(
+            executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=new_id
+        ),
+        backfills=BackfillService(jobs=jobs, executions=executions, wake=wake, new_id=new_id),
         idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=new_id),
         health=HealthService(
             database=database, cache=cache, loops=[_probe(loop) for loop in engine.loops]

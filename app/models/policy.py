@@ -26,10 +26,6 @@ class OverlapPolicy(StrEnum):
     """Executions run side by side."""
 
 
-BUILT_OVERLAP_POLICIES = frozenset({OverlapPolicy.SKIP, OverlapPolicy.ALLOW_ALL})
-"""The policies this release carries out; the others are refused, never accepted and ignored."""
-
-
 class CatchUpPolicy(StrEnum):
     """What happens to slots that are recorded late, after an outage."""
 

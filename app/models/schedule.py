@@ -81,12 +81,23 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
     Neither `active` nor `max_runs` is looked at: they say whether a slot may run, not which
     instants are slots.
     """
-    if schedule.start_at is not None:
-        after = max(after, schedule.start_at - _MILLISECOND)
+    begin = begins_at(schedule)
+    if begin is not None:
+        after = max(after, begin - _MILLISECOND)
     slot = trigger_of(schedule).next_after(after)
     if slot is None or (schedule.end_at is not None and slot > schedule.end_at):
         return None
     return slot
+
+
+def begins_at(schedule: Schedule) -> datetime | None:
+    """The first instant that may be a slot; None where there is no such bound.
+
+    An interval that counts from its creation has its first slot one period later.
+    """
+    if schedule.start_at is None and isinstance(schedule, IntervalSchedule):
+        return schedule.anchor_at + _MILLISECOND
+    return schedule.start_at
 
 
 def first_slot(schedule: Schedule, now: datetime) -> datetime | None:

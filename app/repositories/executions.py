@@ -17,7 +17,10 @@ from app.models.execution import Execution, ExecutionKind, ExecutionStatus
 from app.repositories.documents import from_document, to_document
 from app.repositories.mongo import Database, Document, database_call
 
+LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
+
 _DUPLICATE_KEY = 11000
+_LISTING_MS = 2_000  # a filter without an index of its own must not read for long
 
 
 class InsertResult(StrEnum):
@@ -40,6 +43,7 @@ class ExecutionFilter:
     owner_id: str | None = None
     job_id: str | None = None
     statuses: frozenset[ExecutionStatus] | None = None
+    kind: ExecutionKind | None = None
     since: datetime | None = None
     until: datetime | None = None
 
@@ -127,9 +131,30 @@ class ExecutionRepository:
         before: tuple[datetime, str] | None = None,
     ) -> list[Execution]:
         """The newest slots first, from just after `before` (slot, id) on. At most `limit`."""
-        cursor = self._executions.find(_listing_query(wanted, before))
-        cursor = cursor.sort([("scheduled_for", DESCENDING), ("_id", DESCENDING)]).limit(limit)
+        cursor = self._executions.find(listing_query(wanted, before)).hint(listing_index(wanted))
+        cursor = cursor.sort(list(LISTING_ORDER)).limit(limit).max_time_ms(_LISTING_MS)
         return [from_document(Execution, document) for document in await cursor.to_list(None)]
+
+    @database_call
+    async def cancel_queued(self, execution_id: str, *, reason: str) -> bool:
+        """End an execution that waits; False if it does not wait (any more)."""
+        ended = {"status": "cancelled", "reason": {"$literal": reason}}
+        ended["finished_at"] = self._database.clock.now_expression
+        result = await self._executions.update_one(
+            {"_id": execution_id, "status": "queued"},
+            [{"$set": ended}, {"$unset": ["live_for", "place"]}],
+        )
+        return result.matched_count == 1
+
+    @database_call
+    async def request_cancel(self, execution_id: str, *, reason: str) -> bool:
+        """Ask a running execution to stop; False if it does not run, or was asked before."""
+        asked = {"cancel_requested_at": self._database.clock.now_expression}
+        result = await self._executions.update_one(
+            {"_id": execution_id, "status": "running", "cancel_requested_at": None},
+            [{"$set": asked | {"reason": {"$literal": reason}}}],
+        )
+        return result.matched_count == 1
 
     @database_call
     async def cancel_for_deleted_job(self, job_id: str) -> None:
@@ -167,12 +192,23 @@ def _conflict(failed: dict[str, Any]) -> InsertResult:
     return InsertResult.RECORDED
 
 
-def _listing_query(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Document:
+def listing_index(wanted: ExecutionFilter) -> str:
+    """The index whose order is the listing's: named, since the planner at times sorts instead."""
+    if wanted.job_id is not None:
+        return "history_by_job"
+    if wanted.owner_id is None:
+        return "history"
+    return "history_by_owner" if wanted.statuses is None else "history_by_owner_and_status"
+
+
+def listing_query(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Document:
     query: Document = {}
     if wanted.owner_id is not None:
         query["owner_id"] = wanted.owner_id
     if wanted.job_id is not None:
         query["job_id"] = wanted.job_id
+    if wanted.kind is not None:
+        query["kind"] = wanted.kind
     if wanted.statuses is not None:
         query["status"] = {"$in": sorted(wanted.statuses)}
     slots: Document = {}

@@ -88,6 +88,22 @@ INDEXES: dict[str, list[IndexModel]] = {
             [("owner_id", ASCENDING), ("scheduled_for", DESCENDING), ("_id", DESCENDING)],
             name="history_by_owner",
         ),
+        # An admin's.
+        IndexModel(
+            [("scheduled_for", DESCENDING), ("_id", DESCENDING)],
+            name="history",
+        ),
+        # What failed lately, among many that did not. A job's own history needs none: it is
+        # bounded by retention, and the index would be written at every change of status.
+        IndexModel(
+            [
+                ("owner_id", ASCENDING),
+                ("status", ASCENDING),
+                ("scheduled_for", DESCENDING),
+                ("_id", DESCENDING),
+            ],
+            name="history_by_owner_and_status",
+        ),
     ],
     "idempotency_keys": [
         IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),

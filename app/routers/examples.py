@@ -77,3 +77,22 @@ EXECUTE: dict[str, Example] = {
         "value": {"parameters": {"recipient": "somebody@example.com"}, "overlap_policy": "skip"},
     },
 }
+
+RETRY: dict[str, Example] = {
+    "the_same": {"summary": "The same again", "value": {}},
+    "parameters": {
+        "summary": "With other parameters",
+        "value": {"parameters": {"recipient": "somebody@example.com"}},
+    },
+}
+
+BACKFILL: dict[str, Example] = {
+    "dry_run": {
+        "summary": "Which slots there are",
+        "value": {
+            "start": "2026-11-01T00:00:00Z",
+            "end": "2026-11-02T00:00:00Z",
+            "dry_run": True,
+        },
+    },
+}

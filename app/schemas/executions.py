@@ -1,15 +1,17 @@
 """Executions as requests ask for them and answers show them."""
 
-from typing import Any, Self
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus
 from app.models.policy import OverlapPolicy
 from app.models.record import Moment
-from app.schemas.jobs import BuiltOverlapPolicy
-from app.schemas.json_types import InputModel, Instant, JsonObject
+from app.schemas.json_types import Flag, InputModel, Instant, JsonObject, Text, refuse
 from app.schemas.pages import PageQuery
+
+_LONGEST_BACKFILL = timedelta(days=366)
 
 
 class ExecuteIn(InputModel):
@@ -18,9 +20,9 @@ class ExecuteIn(InputModel):
     parameters: JsonObject | None = Field(
         default=None, description="In place of the job's; left out: the job's own."
     )
-    overlap_policy: BuiltOverlapPolicy = Field(
+    overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.ALLOW_ALL,
-        description="`allow_all` runs at once; `skip` does not run while another is live.",
+        description="What happens while another execution of the job is live.",
     )
 
 
@@ -30,12 +32,70 @@ class ExecutionQuery(PageQuery):
     status: tuple[ExecutionStatus, ...] = Field(
         default=(), max_length=len(ExecutionStatus), description="Any of these; none given: all."
     )
+    kind: ExecutionKind | None = Field(default=None, description="Why it exists.")
     since: Instant | None = Field(
         default=None, alias="from", description="The first slot that is shown."
     )
     until: Instant | None = Field(
         default=None, alias="to", description="The first slot that is not shown any more."
     )
+
+
+class AllExecutionsQuery(ExecutionQuery):
+    """Which executions a listing across jobs shows."""
+
+    job_id: Annotated[Text, Field(max_length=64)] | None = Field(
+        default=None, description="Of this job only."
+    )
+
+
+class RetryIn(InputModel):
+    """How another run of an ended execution differs from it."""
+
+    parameters: JsonObject | None = Field(
+        default=None, description="In place of the execution's; left out: the same."
+    )
+    overlap_policy: OverlapPolicy = Field(
+        default=OverlapPolicy.ALLOW_ALL,
+        description="What happens while another execution of the job is live.",
+    )
+
+
+class BackfillIn(InputModel):
+    """The slots of a past range [start, end)."""
+
+    start: Instant = Field(description="The first instant of the range.")
+    end: Instant = Field(description="The end of the range, not part of it; not in the future.")
+    dry_run: Flag = Field(default=False, description="Only say which slots there are.")
+    overlap_policy: Literal[OverlapPolicy.ALLOW_ALL] = Field(
+        default=OverlapPolicy.ALLOW_ALL, description="In this release: `allow_all`."
+    )
+    schedule_id: Annotated[Text, Field(max_length=64)] | None = Field(
+        default=None, description="Of this schedule only; left out: of all the job's schedules."
+    )
+
+    @model_validator(mode="after")
+    def _is_range(self) -> Self:
+        if self.start >= self.end:
+            refuse("the end must be after the start", "end")
+        if self.end - self.start > _LONGEST_BACKFILL:
+            refuse("a range has at most 366 days", "end")
+        return self
+
+
+class BackfillSlot(BaseModel):
+    """A slot in the range."""
+
+    schedule_id: str
+    scheduled_for: Moment
+
+
+class BackfillOut(BaseModel):
+    """What a backfill runs, or would run."""
+
+    backfill_id: str | None = Field(description="Of the executions; null after a dry run.")
+    count: int
+    slots: list[BackfillSlot] = Field(description="In order; at most 1,000.")
 
 
 class ExecutionOut(BaseModel):

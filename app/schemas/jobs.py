@@ -17,7 +17,6 @@ from pydantic import (
 from app.models.execution import ExecutionStatus
 from app.models.job import Job
 from app.models.policy import (
-    BUILT_OVERLAP_POLICIES,
     CatchUp,
     CatchUpPolicy,
     OverlapPolicy,
@@ -46,13 +45,6 @@ MAX_SCHEDULES = 20
 _RETRY_WORDS = frozenset({"timeout", "connection_error", "4xx", "5xx"})
 
 
-def _is_built(policy: OverlapPolicy) -> OverlapPolicy:
-    if policy not in BUILT_OVERLAP_POLICIES:
-        built = ", ".join(sorted(BUILT_OVERLAP_POLICIES))
-        refuse(f"this overlap policy is not built yet; these are: {built}")
-    return policy
-
-
 def _is_retry_reason(value: Any) -> Any:
     is_status = type(value) is int and 100 <= value <= 599
     if not is_status and not (isinstance(value, str) and value in _RETRY_WORDS):
@@ -64,7 +56,6 @@ def _without_repetition(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
-BuiltOverlapPolicy = Annotated[OverlapPolicy, AfterValidator(_is_built)]
 _Tag = Annotated[Text, Field(min_length=1, max_length=50)]
 _RetryReason = Annotated[
     RetryReason | Annotated[int, Field(ge=100, le=599)], BeforeValidator(_is_retry_reason)
@@ -108,10 +99,9 @@ class _JobFields(ShortFormIn):
     timeout_seconds: Annotated[Number, Field(ge=0.1, le=86_400)] = Field(
         default=60, description="Bounds one attempt."
     )
-    overlap_policy: BuiltOverlapPolicy = Field(
+    overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.SKIP,
-        description="What happens to a slot while an execution of this job is still live. "
-        "In this release: `skip` or `allow_all`.",
+        description="What happens to a slot while an execution of this job is still live.",
     )
     catch_up: CatchUpIn = CatchUpIn()
 

@@ -7,6 +7,7 @@ whose things to show, so a forged one shows nothing new.
 import base64
 import binascii
 import hashlib
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -21,6 +22,7 @@ DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 _MAX_CURSOR_LENGTH = 6_000  # a cursor by name holds the name
 
+_DIGITS = re.compile(r"[0-9]{1,15}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -63,16 +65,16 @@ def read_bound_cursor(query: str, cursor: str) -> list[str]:
     raise cursor_refusal()
 
 
-def execution_cursor(scheduled_for: datetime, execution_id: str) -> str:
-    """The cursor of the page after the execution."""
-    return _encode([(scheduled_for - _EPOCH) // _MILLISECOND, execution_id])
+def execution_cursor(query: str, scheduled_for: datetime, execution_id: str) -> str:
+    """The cursor of the page after the execution, good only for `query`."""
+    return bound_cursor(query, [str((scheduled_for - _EPOCH) // _MILLISECOND), execution_id])
 
 
-def read_execution_cursor(cursor: str) -> tuple[datetime, str]:
+def read_execution_cursor(query: str, cursor: str) -> tuple[datetime, str]:
     """The execution's slot and id. Raises InvalidInputError."""
-    match _decode(cursor):
-        case [int(milliseconds), str(execution_id)] if is_id(execution_id):
-            return _instant(milliseconds), execution_id
+    match read_bound_cursor(query, cursor):
+        case [slot, execution_id] if _DIGITS.fullmatch(slot) and is_id(execution_id):
+            return _instant(int(slot)), execution_id
     raise cursor_refusal()
 
 

@@ -1,23 +1,26 @@
-"""Executions as their users ask for them: run a job now, read its history."""
+"""Executions as their users ask for them: run a job now, again or not any more; its history."""
 
 from datetime import datetime
 from typing import Any
 
-from app.errors import NotFoundError
-from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.errors import ConflictError, NotFoundError
+from app.models.execution import FINAL_STATUSES, Execution, ExecutionKind, ExecutionStatus
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor
 from app.repositories.executions import ExecutionFilter, ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
-from app.schemas.executions import ExecutionQuery
+from app.schemas.executions import AllExecutionsQuery, ExecutionQuery
 from app.schemas.pages import execution_cursor, read_execution_cursor
+from app.services.admission import Admission
 from app.services.listing import Listing, cut
 from app.wake import Wake
 
-OVERLAP = "overlap"
-"""The reason of an execution that did not run because another of its job was live."""
+CANCELLED_BY_USER = "cancelled_by_user"
+"""The reason of an execution that somebody ended."""
+
+_MOST_TRIES = 5  # each lost to a claim or an end of the same execution
 
 
 class ExecutionService:
@@ -31,11 +34,13 @@ class ExecutionService:
         *,
         executions: ExecutionRepository,
         jobs: JobRepository,
+        admission: Admission,
         wake: Wake,
         new_id: NewId,
     ) -> None:
         self._executions = executions
         self._jobs = jobs
+        self._admission = admission
         self._wake = wake
         self._new_id = new_id
 
@@ -48,11 +53,7 @@ class ExecutionService:
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
         reserved: Reserved | None = None,
     ) -> Execution:
-        """Queue a manual execution, of a paused job too.
-
-        Under `skip`, while another one is live, it is recorded as skipped. One that has the
-        reserved id already was stored by an earlier try: it is given as it stands.
-        """
+        """Queue a manual execution, of a paused job too, as the overlap policy lets it."""
         job_id = _checked(job_id, "job")
         job = await self._jobs.get(job_id, owner_id=actor.sees_only)
         now = await self._jobs.now()
@@ -69,15 +70,84 @@ class ExecutionService:
             overlap_policy=overlap_policy,
             created_at=now,
         )
+        return await self._admit(execution, overlap_policy, now)
+
+    async def retry(
+        self,
+        actor: Actor,
+        execution_id: str,
+        *,
+        parameters: dict[str, Any] | None = None,
+        overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
+        reserved: Reserved | None = None,
+    ) -> Execution:
+        """Queue a new execution of a final one's slot, with its parameters unless others are given.
+
+        Raises ConflictError if it is not final, if it counts several missed slots, or if its job
+        is gone.
+        """
+        final = await self.get(actor, execution_id)
+        if final.status not in FINAL_STATUSES:
+            raise ConflictError("This execution has not ended yet; cancel it, or wait for its end.")
+        if (final.missed_count or 1) > 1:
+            raise ConflictError("This record counts several missed slots; use a backfill for them.")
+        if final.job_id not in await self._jobs.find_many([final.job_id]):
+            raise ConflictError("The job of this execution was deleted; there is nothing to run.")
+        now = await self._jobs.now()
+        execution = Execution(
+            id=reserved.result_id if reserved else self._new_id(),
+            job_id=final.job_id,
+            owner_id=final.owner_id,
+            schedule_id=final.schedule_id,
+            kind=ExecutionKind.RETRY,
+            scheduled_for=final.scheduled_for,
+            run_at=now,
+            status=ExecutionStatus.QUEUED,
+            live_for=None if overlap_policy is OverlapPolicy.ALLOW_ALL else final.job_id,
+            parameters=final.parameters if parameters is None else parameters,
+            overlap_policy=overlap_policy,
+            retry_of=final.id,
+            created_at=now,
+        )
+        return await self._admit(execution, overlap_policy, now)
+
+    async def cancel(self, actor: Actor, execution_id: str) -> Execution:
+        """End an execution: at once while it waits, within about two seconds while it runs.
+
+        One that was cancelled already is given as it is. Raises ConflictError for any other end.
+        """
+        for _ in range(_MOST_TRIES):
+            execution = await self.get(actor, execution_id)
+            if execution.status is ExecutionStatus.CANCELLED:
+                return execution
+            if execution.status in FINAL_STATUSES:
+                raise ConflictError(f"This execution has ended: it is {execution.status}.")
+            if await self._cancelled(execution):
+                return await self.get(actor, execution_id)
+        raise ConflictError("The execution changes too often to be cancelled just now; try again.")
+
+    async def _cancelled(self, execution: Execution) -> bool:
+        """Whether it is cancelled, or will be; False if it moved on meanwhile."""
+        if execution.status is ExecutionStatus.RUNNING:
+            if execution.cancel_requested_at is not None:
+                return True
+            return await self._executions.request_cancel(execution.id, reason=CANCELLED_BY_USER)
+        if not await self._executions.cancel_queued(execution.id, reason=CANCELLED_BY_USER):
+            return False
+        if execution.live_for is not None and await self._admission.promote(execution.job_id):
+            self._wake.executions_queued()
+        return True
+
+    async def _admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> Execution:
+        """Record a new execution as its policy says. One that has the same id already was stored
+        by an earlier try of the same request: it is given as it stands."""
         result = await self._executions.insert(execution)
         if result is InsertResult.OVERLAP:
-            execution = _skipped(execution, now)
-            result = await self._executions.insert(execution)
-        else:
-            self._wake.executions_queued()
-        if result is InsertResult.RECORDED:
-            return await self._executions.get(execution.id, owner_id=job.owner_id)
-        return execution
+            await self._admission.settle_overlap(execution, policy, now)
+        self._wake.executions_queued()
+        if result is InsertResult.INSERTED:
+            return execution
+        return await self._executions.get(execution.id, owner_id=execution.owner_id)
 
     async def get(self, actor: Actor, execution_id: str) -> Execution:
         """One execution, of a deleted job too."""
@@ -92,18 +162,23 @@ class ExecutionService:
         The history of a deleted job stays readable as long as there is any. Raises
         InvalidInputError for a cursor that is none.
         """
-        wanted = ExecutionFilter(
-            owner_id=actor.sees_only,
-            job_id=_checked(job_id, "job"),
-            statuses=frozenset(query.status) or None,
-            since=query.since,
-            until=query.until,
-        )
-        before = None if query.cursor is None else read_execution_cursor(query.cursor)
-        found = await self._executions.list_executions(wanted, limit=query.limit + 1, before=before)
-        if not found:
+        listing = await self._list(_filter(actor, query, _checked(job_id, "job")), query)
+        if not listing.items:
             await self._require_job_or_history(actor, job_id)
-        return cut(found, query.limit, lambda e: execution_cursor(e.scheduled_for, e.id))
+        return listing
+
+    async def list_all(self, actor: Actor, query: AllExecutionsQuery) -> Listing[Execution]:
+        """Executions across jobs, the newest slot first. Raises InvalidInputError for a cursor
+        that is none."""
+        return await self._list(_filter(actor, query, query.job_id), query)
+
+    async def _list(self, wanted: ExecutionFilter, query: ExecutionQuery) -> Listing[Execution]:
+        bound_to = query.model_dump_json(exclude={"cursor", "limit"})
+        before = None
+        if query.cursor is not None:
+            before = read_execution_cursor(bound_to, query.cursor)
+        found = await self._executions.list_executions(wanted, limit=query.limit + 1, before=before)
+        return cut(found, query.limit, lambda e: execution_cursor(bound_to, e.scheduled_for, e.id))
 
     async def _require_job_or_history(self, actor: Actor, job_id: str) -> None:
         history = ExecutionFilter(owner_id=actor.sees_only, job_id=job_id)
@@ -111,19 +186,19 @@ class ExecutionService:
             await self._jobs.get(job_id, owner_id=actor.sees_only)
 
 
+def _filter(actor: Actor, query: ExecutionQuery, job_id: str | None) -> ExecutionFilter:
+    return ExecutionFilter(
+        owner_id=actor.sees_only,
+        job_id=job_id,
+        kind=query.kind,
+        statuses=frozenset(query.status) or None,
+        since=query.since,
+        until=query.until,
+    )
+
+
 def _checked(text: str, kind: str) -> str:
     """`text`, if it has the form of an id; else it is answered like an unknown one."""
     if not is_id(text):
         raise NotFoundError(f"There is no such {kind}.")
     return text
-
-
-def _skipped(execution: Execution, now: datetime) -> Execution:
-    return execution.model_copy(
-        update={
-            "status": ExecutionStatus.SKIPPED,
-            "reason": OVERLAP,
-            "live_for": None,
-            "finished_at": now,
-        }
-    )

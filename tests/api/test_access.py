@@ -11,6 +11,8 @@ from tests.support.clock import START
 
 NOT_IDS = ["1", "x" * 32, "0" * 32, "A" * 32, "0" * 5_000, "%00", "..", "%F0%9F%92%A3", "$where"]
 
+PAST_RANGE = {"start": "2026-11-01T00:00:00Z", "end": "2026-11-02T00:00:00Z"}
+
 ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", "/jobs/{job}", {}),
     ("PUT", "/jobs/{job}", {"json": {"name": "stolen"}}),
@@ -20,7 +22,10 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/jobs/{job}/deactivate", {}),
     ("POST", "/jobs/{job}/execute", {}),
     ("GET", "/jobs/{job}/executions", {}),
+    ("POST", "/jobs/{job}/backfill", {"json": PAST_RANGE}),
     ("GET", "/executions/{execution}", {}),
+    ("POST", "/executions/{execution}/cancel", {}),
+    ("POST", "/executions/{execution}/retry", {}),
 ]
 """Every route that takes an id."""
 

@@ -66,7 +66,7 @@ async def test_under_skip_a_second_run_is_recorded_as_skipped(alice: httpx2.Asyn
 @pytest.mark.parametrize(
     ("body", "pointer"),
     [
-        ({"overlap_policy": "buffer_all"}, "/overlap_policy"),
+        ({"overlap_policy": "buffer_some"}, "/overlap_policy"),
         ({"parameters": [1]}, "/parameters"),
         ({"parameters": {"a": 2**70}}, "/parameters/a"),
         ({"run_at": "2027-01-01T00:00:00Z"}, "/run_at"),

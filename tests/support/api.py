@@ -30,6 +30,7 @@ from app.runtime import Runtime
 from app.security import TokenKey, hash_password, issue_token
 from app.services.admission import Admission
 from app.services.auth import AuthService
+from app.services.backfills import BackfillService
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
 from app.services.health import HealthService, LoopProbe
@@ -181,7 +182,10 @@ def _compose(
         ),
         jobs=job_service,
         job_views=JobViews(jobs=job_service, cache=cache),
-        executions=ExecutionService(executions=executions, jobs=jobs, wake=wake, new_id=mint),
+        executions=ExecutionService(
+            executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=mint
+        ),
+        backfills=BackfillService(jobs=jobs, executions=executions, wake=wake, new_id=mint),
         idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=mint),
         health=HealthService(database=database, cache=cache, loops=loops),
         first_admin=None,

@@ -28,7 +28,7 @@ BOUNDS: list[tuple[str, Any, Any]] = [
     ("retry", {"retry_on": [100, 599]}, {"retry_on": [600]}),
     ("retry", {"retry_on": ["4xx"] * 50}, {"retry_on": ["4xx"] * 51}),
     ("catch_up", {"window_seconds": 31_536_000}, {"window_seconds": 31_536_001}),
-    ("overlap_policy", "allow_all", "buffer_all"),
+    ("overlap_policy", "buffer_all", "buffer_some"),
 ]
 SCHEDULE_BOUNDS: list[tuple[str, Any, Any]] = [
     ("interval_seconds", 1, 0),

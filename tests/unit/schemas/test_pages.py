@@ -35,10 +35,17 @@ def read_any_bound_cursor(cursor: str) -> object:
     return read_bound_cursor("name", cursor)
 
 
+def read_any_execution_cursor(cursor: str) -> object:
+    return read_execution_cursor("query", cursor)
+
+
 @given(st.integers(0, 100 * 365 * 86_400_000))
 def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) -> None:
     slot = EPOCH + timedelta(milliseconds=milliseconds)
-    assert read_execution_cursor(execution_cursor(slot, ID)) == (slot, ID)
+    cursor = execution_cursor("query", slot, ID)
+    assert read_execution_cursor("query", cursor) == (slot, ID)
+    with pytest.raises(InvalidInputError):
+        read_execution_cursor("another query", cursor)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +72,7 @@ def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) 
     ],
 )
 def test_what_is_no_cursor_is_refused(cursor: str) -> None:
-    for read in (read_any_bound_cursor, read_execution_cursor):
+    for read in (read_any_bound_cursor, read_any_execution_cursor):
         with pytest.raises(InvalidInputError) as refused:
             read(cursor)
         assert refused.value.errors[0].pointer == "/query/cursor"
@@ -73,7 +80,7 @@ def test_what_is_no_cursor_is_refused(cursor: str) -> None:
 
 @given(st.text(max_size=100))
 def test_no_text_at_all_breaks_the_reader(cursor: str) -> None:
-    for read in (read_any_bound_cursor, read_execution_cursor):
+    for read in (read_any_bound_cursor, read_any_execution_cursor):
         try:
             read(cursor)
         except InvalidInputError:
