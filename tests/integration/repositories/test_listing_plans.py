@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import AsyncIterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -10,6 +11,7 @@ from app.models.execution import ExecutionStatus
 from app.repositories.jobs import JobFilter, JobOrder, listing_of
 from tests.support.engine import World, open_world
 
+DATABASE = f"test_{uuid4().hex}"  # of this worker
 STORED = 2_000
 OWNERS = 4
 LIMIT = 50
@@ -30,7 +32,7 @@ ORDERS = [
 
 @pytest.fixture(scope="module")
 async def world(mongo_uri: str, mongo_client: Any) -> AsyncIterator[World]:
-    world = await open_world(mongo_uri, "test_listing_plans")
+    world = await open_world(mongo_uri, DATABASE)
     documents: list[dict[str, Any]] = [
         {
             "_id": f"{i:032x}",
@@ -47,7 +49,7 @@ async def world(mongo_uri: str, mongo_client: Any) -> AsyncIterator[World]:
     await world.database.collection("jobs").insert_many(documents)
     yield world
     await world.close()
-    mongo_client.drop_database("test_listing_plans")
+    mongo_client.drop_database(DATABASE)
 
 
 async def explained(world: World, find: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
