@@ -17,7 +17,7 @@ from app.middleware.body_limit import BodyLimit
 from app.middleware.paths import Paths
 from app.middleware.request_id import RequestId
 from app.middleware.security_headers import SecurityHeaders
-from app.routers import docs, executions, health, jobs, token
+from app.routers import docs, executions, health, jobs, schedules, token
 from app.routers.problems import install_handlers
 from app.runtime import Runtime, open_runtime
 from app.settings import load_settings
@@ -33,6 +33,7 @@ in seconds. Errors are problem details (RFC 9457) and name the field that is wro
 _TAGS = [
     {"name": "Signing in", "description": "Tokens."},
     {"name": "Jobs", "description": "What runs, and when."},
+    {"name": "Schedules", "description": "A job's schedules one by one, and what is to come."},
     {"name": "Executions", "description": "What became of each slot and each request."},
     {"name": "Health", "description": "Whether the service can work."},
 ]
@@ -60,7 +61,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
         ],
     )
     install_handlers(app)
-    for module in (token, jobs, executions, health, docs):
+    for module in (token, jobs, schedules, executions, health, docs):
         app.include_router(module.router)
     app.mount(docs.STATIC, StaticFiles(directory=_STATIC_FOLDER, check_dir=False))
     app.openapi = functools.partial(docs.document, app)  # type: ignore[method-assign]

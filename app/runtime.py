@@ -41,6 +41,7 @@ from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
 from app.services.job_views import JobViews
 from app.services.jobs import JobService
+from app.services.schedules import ScheduleService
 from app.settings import Settings
 from app.targets.egress import open_session
 from app.targets.http import HttpTarget
@@ -60,6 +61,7 @@ class Runtime:
     auth: AuthService
     jobs: JobService
     job_views: JobViews
+    schedules: ScheduleService
     executions: ExecutionService
     backfills: BackfillService
     idempotency: IdempotencyService
@@ -138,6 +140,9 @@ async def _compose(
         auth=auth,
         jobs=job_service,
         job_views=JobViews(jobs=job_service, cache=cache),
+        schedules=ScheduleService(
+            jobs=job_service, stored_jobs=jobs, executions=executions, new_id=new_id
+        ),
         executions=ExecutionService(
             executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=new_id
         ),

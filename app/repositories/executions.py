@@ -112,6 +112,18 @@ class ExecutionRepository:
         ]
 
     @database_call
+    async def find_newest_slot(self, schedule_id: str, at: datetime) -> Execution | None:
+        """The record of the schedule's newest recorded slot at or before `at`: the only one that
+        can be of that instant, or count it among missed ones."""
+        query = {
+            "kind": "scheduled",
+            "schedule_id": schedule_id,
+            "scheduled_for": {"$lte": at},
+        }
+        document = await self._executions.find_one(query, sort=[("scheduled_for", DESCENDING)])
+        return None if document is None else from_document(Execution, document)
+
+    @database_call
     async def get(self, execution_id: str, *, owner_id: str | None) -> Execution:
         """One execution; `owner_id` None means anybody's. Raises NotFoundError."""
         query: Document = {"_id": execution_id}

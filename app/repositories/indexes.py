@@ -6,6 +6,7 @@ from app.repositories.mongo import Database, database_call
 
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
+        IndexModel([("schedules.id", ASCENDING)], name="by_schedule"),
         # The poll. With `$exists` instead of `$type` a null cursor would count as due.
         IndexModel(
             [("next_run", ASCENDING)],

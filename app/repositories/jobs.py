@@ -101,6 +101,15 @@ class JobRepository:
         return from_document(Job, document)
 
     @database_call
+    async def get_by_schedule(self, schedule_id: str, *, owner_id: str | None) -> Job:
+        """The job that has this schedule. Raises NotFoundError."""
+        query: Document = {"schedules.id": schedule_id} | _owned_by(owner_id)
+        document = await self._jobs.find_one(query)
+        if document is None:
+            raise NotFoundError("There is no such schedule.")
+        return from_document(Job, document)
+
+    @database_call
     async def find_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
         """The jobs that still exist, by id."""
         documents = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)

@@ -96,3 +96,23 @@ BACKFILL: dict[str, Example] = {
         },
     },
 }
+
+NEW_SCHEDULE: dict[str, Example] = {
+    "cron": {
+        "summary": "Weekdays at nine in Berlin",
+        "value": {
+            "type": "cron",
+            "cron_expression": "0 9 * * MON-FRI",
+            "timezone": "Europe/Berlin",
+        },
+    },
+    "interval": {
+        "summary": "Every ten minutes",
+        "value": {"type": "interval", "interval_seconds": 600},
+    },
+}
+
+EDIT_SCHEDULE: dict[str, Example] = {
+    "pause": {"summary": "Pause this schedule alone", "value": {"active": False}},
+    "bounds": {"summary": "Spread its starts", "value": {"jitter_seconds": 30}},
+}

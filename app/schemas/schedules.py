@@ -1,12 +1,24 @@
-"""Schedules as requests describe them."""
+"""Schedules as requests describe them and answers show them."""
 
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
-from app.errors import InvalidInputError
+from app.errors import FieldError, InvalidInputError
+from app.models.execution import ExecutionStatus
+from app.models.record import Moment
+from app.models.schedule import Schedule
 from app.schemas.json_types import (
     Flag,
     InputModel,
@@ -101,3 +113,118 @@ def check_cron(expression: str, known: dict[str, Any]) -> str:
     except InvalidInputError as error:
         refuse_as(error)
     return expression
+
+
+class ScheduleChange(InputModel):
+    """What is named is changed, what is left out stays. Another `type` needs its own fields."""
+
+    type: Literal["cron", "interval", "one_time"] | None = None
+    timezone: TimeZone = "UTC"
+    start_at: Instant | None = None
+    end_at: Instant | None = None
+    active: Flag = True
+    max_runs: Annotated[Integer, Field(ge=1, le=1_000_000_000)] | None = None
+    jitter_seconds: Annotated[Integer, Field(ge=0, le=86_400)] = 0
+    cron_expression: Text = ""
+    seconds: Flag = False
+    dst: Dst = Dst.DEBIAN
+    interval_seconds: IntervalSeconds = 1
+    run_at: Instant | None = None
+
+    def applied_to(self, schedule: Schedule) -> ScheduleIn:
+        """The whole schedule after the change. Raises InvalidInputError, with pointers."""
+        given = self.model_dump(include=self.model_fields_set)
+        kind = given.get("type") or schedule.type
+        own = _COMMON if kind != schedule.type else _COMMON | _OWN[kind]
+        fields = schedule.model_dump(include=own) | given | {"type": kind, "id": schedule.id}
+        try:
+            whole: ScheduleIn = _ANY_SCHEDULE.validate_python(fields)
+        except ValidationError as error:
+            raise _refusal(error) from None
+        return whole
+
+
+class ScheduleOut(BaseModel):
+    """A schedule, and the job it belongs to."""
+
+    job_id: str
+    schedule: Schedule
+
+    @model_serializer
+    def _flat(self) -> dict[str, Any]:
+        return {"job_id": self.job_id, **self.schedule.model_dump(mode="json")}
+
+
+class SchedulesOut(BaseModel):
+    """All schedules of a job."""
+
+    items: list[ScheduleOut]
+
+
+class ComingSlot(BaseModel):
+    """A slot to come."""
+
+    schedule_id: str | None = Field(default=None, description="Null for what is not saved yet.")
+    utc: Moment
+    local: str = Field(description="The wall clock in the schedule's time zone, with its offset.")
+    offset: str = Field(description="From UTC, such as +01:00.")
+    notes: list[str] = Field(description="What a clock change does to it.")
+
+
+class Preview(BaseModel):
+    """When a schedule fires, in words and in instants."""
+
+    description: str
+    warnings: list[str] = Field(description="What may surprise; not an error.")
+    next_runs: list[ComingSlot]
+
+
+class Verdict(StrEnum):
+    """What became of an instant."""
+
+    RECORDED = "recorded"
+    """It is a slot with an execution, whose status says the rest."""
+    MISSED = "missed"
+    """It is one of the slots that a missed record counts."""
+    PENDING = "pending"
+    """It is a slot to come."""
+    NEVER_DUE = "never_due"
+    """It is no slot of this schedule."""
+    NOT_RECORDED = "not_recorded"
+    """It is a slot by today's rule, but then the schedule was paused, other or not there yet."""
+
+
+class WhyAnswer(BaseModel):
+    """What one schedule says of an instant."""
+
+    schedule_id: str
+    verdict: Verdict
+    explanation: str
+    execution_id: str | None = None
+    status: ExecutionStatus | None = None
+    slot_before: Moment | None = None
+    slot_after: Moment | None = None
+
+
+class Why(BaseModel):
+    """What became of an instant, schedule by schedule."""
+
+    at: Moment
+    answers: list[WhyAnswer]
+
+
+_COMMON = {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
+_OWN = {
+    "cron": {"cron_expression", "seconds", "dst"},
+    "interval": {"interval_seconds"},
+    "one_time": {"run_at"},
+}
+_ANY_SCHEDULE: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
+
+
+def _refusal(error: ValidationError) -> InvalidInputError:
+    fields = [
+        FieldError(f"/{detail['loc'][-1]}", detail["msg"])
+        for detail in error.errors(include_url=False, include_input=False)
+    ]
+    return InvalidInputError("; ".join(f"{f.pointer}: {f.detail}" for f in fields), fields)

@@ -44,7 +44,7 @@ def new_job(actor: Actor, body: JobCreate, *, now: datetime, new_id: NewId) -> J
         updated_at=now,
         **body.model_dump(include=set(_PLAIN_FIELDS)),
     )
-    return _with_schedules(job, schedules, now)
+    return with_schedules(job, schedules, now)
 
 
 def edited(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
@@ -60,7 +60,7 @@ def edited(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
     if "target" in given:
         changes["target"] = _changed_target(job.target, body.target)
     changed = job.model_copy(update=changes)
-    changed = _with_schedules(changed, _described(job, body, now, new_id), now)
+    changed = with_schedules(changed, _described(job, body, now, new_id), now)
     if "active" not in given:
         return changed
     return resumed(changed, now) if body.active else paused(changed, now)
@@ -71,14 +71,14 @@ def resumed(job: Job, now: datetime) -> Job:
     if job.active:
         return job
     schedules = place_cursors(job.schedules, active=True, now=now)
-    return _with_schedules(job.model_copy(update={"active": True}), schedules, now)
+    return with_schedules(job.model_copy(update={"active": True}), schedules, now)
 
 
 def paused(job: Job, now: datetime) -> Job:
     """The job inactive, without cursors."""
     if not job.active:
         return job
-    return _with_schedules(job.model_copy(update={"active": False}), job.schedules, now)
+    return with_schedules(job.model_copy(update={"active": False}), job.schedules, now)
 
 
 def _described(job: Job, body: JobUpdate, now: datetime, new_id: NewId) -> tuple[Schedule, ...]:
@@ -92,7 +92,7 @@ def _described(job: Job, body: JobUpdate, now: datetime, new_id: NewId) -> tuple
     return build_schedules(wanted, job.schedules, now=now, new_id=new_id)
 
 
-def _with_schedules(job: Job, schedules: tuple[Schedule, ...], now: datetime) -> Job:
+def with_schedules(job: Job, schedules: tuple[Schedule, ...], now: datetime) -> Job:
     """The job with these schedules; while it is inactive none has a cursor."""
     if not job.active:
         schedules = place_cursors(schedules, active=False, now=now)

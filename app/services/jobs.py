@@ -105,19 +105,19 @@ class JobService:
         def change(job: Job, now: datetime) -> Job:
             return edited(job, body, now=now, new_id=self._new_id)
 
-        return await self._rewrite(actor, job_id, change, accepted)
+        return await self.rewrite(actor, job_id, change, accepted)
 
     async def activate(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
     ) -> Job:
         """Resume: nothing that passed while the job was paused runs. Raises PreconditionError."""
-        return await self._rewrite(actor, job_id, resumed, accepted)
+        return await self.rewrite(actor, job_id, resumed, accepted)
 
     async def deactivate(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
     ) -> Job:
         """Pause: what is queued or running goes on. Raises PreconditionError."""
-        return await self._rewrite(actor, job_id, paused, accepted)
+        return await self.rewrite(actor, job_id, paused, accepted)
 
     async def delete(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
@@ -141,8 +141,12 @@ class JobService:
                 return
         raise _too_busy()
 
-    async def _rewrite(
-        self, actor: Actor, job_id: str, change: JobChange, accepted: Revisions
+    async def rewrite(
+        self,
+        actor: Actor,
+        job_id: str,
+        change: JobChange,
+        accepted: Revisions = ANY_REVISION,
     ) -> Job:
         """Read, check, change and compare-and-set, until no race is lost.
 

@@ -23,6 +23,14 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
     ("POST", "/jobs/{job}/execute", {}),
     ("GET", "/jobs/{job}/executions", {}),
     ("POST", "/jobs/{job}/backfill", {"json": PAST_RANGE}),
+    ("GET", "/jobs/{job}/next-runs", {}),
+    ("GET", "/jobs/{job}/why", {"params": {"at": "2026-11-23T08:00:00Z"}}),
+    ("GET", "/jobs/{job}/schedules", {}),
+    ("POST", "/jobs/{job}/schedules", {"json": {"type": "interval", "interval_seconds": 60}}),
+    ("GET", "/schedules/{schedule}", {}),
+    ("PUT", "/schedules/{schedule}", {"json": {"active": False}}),
+    ("PATCH", "/schedules/{schedule}", {"json": {"active": False}}),
+    ("DELETE", "/schedules/{schedule}", {}),
     ("GET", "/executions/{execution}", {}),
     ("POST", "/executions/{execution}/cancel", {}),
     ("POST", "/executions/{execution}/retry", {}),
@@ -33,9 +41,10 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
 @pytest.fixture
 async def of_alice(alice: httpx2.AsyncClient) -> dict[str, str]:
     """The ids of a job and of an execution."""
-    job = (await alice.post("/jobs", json={"name": "mine"})).json()
+    job = (await alice.post("/jobs", json={"name": "mine", "interval": 3600})).json()
     execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
-    return {"job": job["id"], "execution": execution["id"]}
+    schedule = job["schedules"][0]["id"]
+    return {"job": job["id"], "execution": execution["id"], "schedule": schedule}
 
 
 def test_the_table_has_every_route_with_an_id(api: Api) -> None:
@@ -47,7 +56,7 @@ def test_the_table_has_every_route_with_an_id(api: Api) -> None:
         if "{" in path
     }
     table = {
-        (method, path.format(job="{job_id}", execution="{execution_id}"))
+        (method, path.format(job="{job_id}", execution="{execution_id}", schedule="{schedule_id}"))
         for method, path, _ in ROUTES
     }
     assert paths == table
@@ -67,15 +76,15 @@ async def test_what_is_no_id_is_a_404_on_every_route(alice: httpx2.AsyncClient) 
         for text in NOT_IDS:
             if text == "..":
                 continue  # clients resolve it away
-            target = path.format(job=text, execution=text)
+            target = path.format(job=text, execution=text, schedule=text)
             assert_problem(await alice.request(method, target, **options), 404)
 
 
 async def test_an_admin_may_do_everything_to_everybodys(
     admin: httpx2.AsyncClient, of_alice: dict[str, str]
 ) -> None:
-    deletions_last = sorted(ROUTES, key=lambda route: route[0] == "DELETE")
-    for method, path, options in deletions_last:
+    job_last = sorted(ROUTES, key=lambda r: (r[0] == "DELETE", r[1] == "/jobs/{job}"))
+    for method, path, options in job_last:
         assert (await admin.request(method, path.format(**of_alice), **options)).is_success
 
 
@@ -97,7 +106,7 @@ async def test_a_viewer_reads_and_changes_nothing(api: Api, viewer: httpx2.Async
     assert_problem(await viewer.post("/jobs", json={"name": "x"}), 403)
     for method, path, options in ROUTES:
         if method != "GET":
-            target = path.format(job="0" * 32, execution="0" * 32)
+            target = path.format(job="0" * 32, execution="0" * 32, schedule="0" * 32)
             assert_problem(await viewer.request(method, target, **options), 403)
 
 

@@ -37,6 +37,7 @@ from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
 from app.services.job_views import JobViews
 from app.services.jobs import JobService
+from app.services.schedules import ScheduleService
 from app.settings import Settings
 from app.wake import Wake
 from tests.support.clock import ManualClock
@@ -182,6 +183,9 @@ def _compose(
         ),
         jobs=job_service,
         job_views=JobViews(jobs=job_service, cache=cache),
+        schedules=ScheduleService(
+            jobs=job_service, stored_jobs=jobs, executions=executions, new_id=mint
+        ),
         executions=ExecutionService(
             executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=mint
         ),

@@ -1,0 +1,184 @@
+"""Schedules: a job's, one by one; previews; what became of an instant."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Path, Query, Response
+from pydantic import BaseModel
+
+from app.models.job import Job
+from app.models.schedule import Schedule
+from app.routers.deps import Reader, RuntimeDep, Writer
+from app.routers.examples import EDIT_SCHEDULE, NEW_SCHEDULE
+from app.routers.idempotent import ReservedDep
+from app.routers.json_route import StrictJsonRoute
+from app.routers.problems import documented
+from app.schemas.json_types import Instant
+from app.schemas.schedules import (
+    Preview,
+    ScheduleChange,
+    ScheduleIn,
+    ScheduleOut,
+    SchedulesOut,
+    Why,
+)
+
+router = APIRouter(tags=["Schedules"], route_class=StrictJsonRoute)
+
+JobId = Annotated[str, Path(description="The job's id.")]
+ScheduleId = Annotated[str, Path(description="The schedule's id.")]
+Count = Annotated[int, Query(ge=1, le=100, description="How many slots.")]
+_EDIT: dict[str, Any] = {
+    "response_model": ScheduleOut,
+    "responses": documented(401, 403, 404, 409, 413, 415, 422, 503),
+}
+
+
+@router.post(
+    "/schedules/preview",
+    operation_id="preview_schedule",
+    summary="Preview a schedule",
+    response_model=Preview,
+    responses=documented(401, 403, 413, 415, 422, 503),
+)
+async def preview_schedule(
+    runtime: RuntimeDep,
+    actor: Writer,
+    body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
+    count: Count = 10,
+) -> Response:
+    """What a schedule would do, in words, warnings and its first slots; nothing is saved.
+
+    The slots begin at `start_at`, else now.
+    """
+    return _json(await runtime.schedules.preview(body, count))
+
+
+@router.get(
+    "/jobs/{job_id}/schedules",
+    operation_id="list_schedules",
+    summary="List a job's schedules",
+    response_model=SchedulesOut,
+    responses=documented(401, 404, 503),
+)
+async def list_schedules(runtime: RuntimeDep, actor: Reader, job_id: JobId) -> Response:
+    """All of them, at most 20."""
+    job = await runtime.schedules.list_of(actor, job_id)
+    items = [ScheduleOut(job_id=job.id, schedule=schedule) for schedule in job.schedules]
+    return _json(SchedulesOut(items=items))
+
+
+@router.post(
+    "/jobs/{job_id}/schedules",
+    operation_id="create_schedule",
+    summary="Add a schedule to a job",
+    status_code=201,
+    **_EDIT,
+)
+async def create_schedule(
+    runtime: RuntimeDep,
+    actor: Writer,
+    job_id: JobId,
+    reserved: ReservedDep,
+    body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
+) -> Response:
+    """Its first slot is the first after now and not before `start_at`."""
+    job, schedule = await runtime.schedules.add(actor, job_id, body, reserved=reserved)
+    return _shown(job, schedule, 201, {"Location": f"/schedules/{schedule.id}"})
+
+
+@router.get(
+    "/schedules/{schedule_id}",
+    operation_id="get_schedule",
+    summary="Read a schedule",
+    response_model=ScheduleOut,
+    responses=documented(401, 404, 503),
+)
+async def get_schedule(runtime: RuntimeDep, actor: Reader, schedule_id: ScheduleId) -> Response:
+    """One schedule and the id of its job."""
+    return _shown(*await runtime.schedules.get(actor, schedule_id))
+
+
+@router.put(
+    "/schedules/{schedule_id}", operation_id="update_schedule", summary="Edit a schedule", **_EDIT
+)
+async def update_schedule(
+    runtime: RuntimeDep,
+    actor: Writer,
+    schedule_id: ScheduleId,
+    body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
+) -> Response:
+    """What the body names is changed, what it leaves out stays; the same as PATCH.
+
+    What is due by the old rule is fired first; an edit that does not change when the schedule is
+    due leaves what is pending alone. Another `type` needs that type's fields.
+    """
+    return _shown(*await runtime.schedules.edit(actor, schedule_id, body))
+
+
+@router.patch(
+    "/schedules/{schedule_id}", operation_id="patch_schedule", summary="Edit a schedule", **_EDIT
+)
+async def patch_schedule(
+    runtime: RuntimeDep,
+    actor: Writer,
+    schedule_id: ScheduleId,
+    body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
+) -> Response:
+    """What the body names is changed, what it leaves out stays; the same as PUT, see there."""
+    return _shown(*await runtime.schedules.edit(actor, schedule_id, body))
+
+
+@router.delete(
+    "/schedules/{schedule_id}",
+    operation_id="delete_schedule",
+    summary="Delete a schedule",
+    status_code=204,
+    response_class=Response,
+    responses=documented(401, 403, 404, 409, 503),
+)
+async def delete_schedule(runtime: RuntimeDep, actor: Writer, schedule_id: ScheduleId) -> Response:
+    """Take the schedule from its job. What is queued or running of it goes on."""
+    await runtime.schedules.delete(actor, schedule_id)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/jobs/{job_id}/next-runs",
+    operation_id="list_next_runs",
+    summary="The coming slots of a job",
+    response_model=Preview,
+    responses=documented(401, 404, 422, 503),
+)
+async def list_next_runs(
+    runtime: RuntimeDep, actor: Reader, job_id: JobId, count: Count = 10
+) -> Response:
+    """Of all its active schedules, in order; a paused job has none."""
+    return _json(await runtime.schedules.next_runs(actor, job_id, count))
+
+
+@router.get(
+    "/jobs/{job_id}/why",
+    operation_id="explain_instant",
+    summary="What became of an instant",
+    response_model=Why,
+    responses=documented(401, 404, 422, 503),
+)
+async def explain_instant(
+    runtime: RuntimeDep,
+    actor: Reader,
+    job_id: JobId,
+    at: Annotated[Instant, Query(description="The instant, with an offset.")],
+) -> Response:
+    """For each schedule of the job: whether it had a slot at this instant, and what became of it,
+    from the records. Where it had none, the slots before and after are named."""
+    return _json(await runtime.schedules.why(actor, job_id, at))
+
+
+def _shown(
+    job: Job, schedule: Schedule, status: int = 200, headers: dict[str, str] | None = None
+) -> Response:
+    return _json(ScheduleOut(job_id=job.id, schedule=schedule), status, headers)
+
+
+def _json(body: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(body.model_dump_json(), status, headers, "application/json")
