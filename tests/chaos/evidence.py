@@ -54,6 +54,8 @@ class Fault:
 
     name: str
     at: datetime
+    pid: int | None = None
+    """The process it was done to; None: not to a process of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def read_journal(path: Path, evidence: Evidence) -> None:
     """Add the driver's calls and the faults."""
     for line in _lines(path):
         if line["type"] == "fault":
-            evidence.faults.append(Fault(line["name"], _instant(line["at"])))
+            evidence.faults.append(Fault(line["name"], _instant(line["at"]), line["pid"]))
         elif line["type"] == "call":
             evidence.calls.append(_call(line))
 

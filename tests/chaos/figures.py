@@ -1,6 +1,5 @@
 """What a run is measured by: redeliveries, lateness, takeovers."""
 
-import itertools
 from datetime import timedelta
 
 from tests.chaos.evidence import Evidence
@@ -18,7 +17,7 @@ def figures(evidence: Evidence) -> dict[str, str]:
         for id_, deliveries in case.deliveries.items()
         if case.by_id.get(id_, {}).get("kind") == "scheduled"
     )
-    takeovers = sorted(_takeovers(evidence))
+    takeovers = sorted(_takeovers(case))
     statuses = sorted({e["status"] for e in executions})
     return {
         "faults": str(len(evidence.faults)),
@@ -44,18 +43,13 @@ def _redeliveries(case: Case, execution_id: str) -> int:
     return max(0, len(requests) - 1 - refused)
 
 
-def _takeovers(evidence: Evidence) -> list[timedelta]:
-    """For each abandoned attempt: from the last fault within it to the next attempt's start."""
+def _takeovers(case: Case) -> list[timedelta]:
+    """For each abandoned attempt: from what was done to its process to the next one's start."""
     times: list[timedelta] = []
-    faults = sorted(fault.at for fault in evidence.faults)
-    for execution in evidence.executions:
-        attempts = execution["attempts"]
-        for one, following in itertools.pairwise(attempts):
-            if one.get("outcome") != "abandoned" or one.get("error") == "shutdown":
-                continue
-            within = [at for at in faults if one["started_at"] <= at <= one["finished_at"]]
-            if within:
-                times.append(following["started_at"] - within[0])
+    for execution, attempt, fault in case.abandoned():
+        following = execution["attempts"][attempt["number"] :]
+        if fault is not None and following:
+            times.append(following[0]["started_at"] - fault.at)
     return times
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tests.chaos.evidence import Change, Document, Evidence
+from tests.chaos.evidence import Change, Document
 
 MOVES = {
     ("queued", "running"),
@@ -28,6 +28,7 @@ class _Life:
     status: str
     token: int
     alone: bool
+    owner: str = ""
     attempt_tokens: list[int] = field(default_factory=list)
 
 
@@ -41,6 +42,8 @@ class Replay:
         self.cursors: list[str] = []
         self.executions = 0
         self.cursor_moves = 0
+        self.owners: dict[tuple[str, int], str] = {}
+        """Who made an attempt, by execution and number."""
         self._lives: dict[str, _Life] = {}
         self._running: dict[str, set[str]] = {}
         self._cursors: dict[str, tuple[int, datetime | None]] = {}
@@ -83,6 +86,7 @@ class Replay:
         if owner is not None and not claimed:
             self.tokens.append(f"{change.id} went to {owner} without a claim")
         life.token = token
+        life.owner = owner or life.owner
 
     def _attempts(self, life: _Life, change: Change) -> None:
         """A new attempt comes as `attempts.N`, or as the whole list where it was empty."""
@@ -90,6 +94,7 @@ class Replay:
             if life.token in life.attempt_tokens:
                 self.tokens.append(f"{change.id}: attempt {number} is the second of its token")
             life.attempt_tokens.append(life.token)
+            self.owners[change.id, number] = life.owner
 
     def _moved(self, life: _Life, change: Change, status: str) -> None:
         if (life.status, status) not in MOVES:
@@ -137,9 +142,14 @@ def _is_back(cursor: datetime | None, new: datetime | None) -> bool:
     return new is not None and new < cursor
 
 
-def judge_history(evidence: Evidence) -> list[tuple[str, int, list[str]]]:
+def pid_of(owner: str) -> int | None:
+    """A lease owner is named `machine-pid-random`."""
+    parts = owner.rsplit("-", 2)
+    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else None
+
+
+def judge_history(replay: Replay) -> list[tuple[str, int, list[str]]]:
     """Name, number examined and violations of each invariant."""
-    replay = Replay(evidence.changes)
     return [
         ("only legal moves", replay.executions, replay.moves),
         ("tokens grow, one attempt each", replay.executions, replay.tokens),

@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tests.chaos.evidence import Delivery, Document, Evidence, Result
-from tests.chaos.history import judge_history
+from tests.chaos.evidence import Delivery, Document, Evidence, Fault, Result
+from tests.chaos.history import Replay, judge_history, pid_of
 from tests.chaos.oracle import expected_slots
 
 _A_MOMENT = timedelta(milliseconds=5)
 """What separate readings of one clock may differ by."""
+
+_UNCERTAIN = timedelta(seconds=1)
+"""A process may go on for so long after a fault was noted."""
 
 LIVE = {"queued", "running"}
 NOT_RUN = {"skipped", "missed"}
@@ -46,7 +49,26 @@ class Case:
         ends = [call.answered_at for call in evidence.calls]
         ends += [d.received_at for d in evidence.deliveries]
         self.expected = expected_slots(evidence.calls, until=max(ends)) if ends else {}
+        self.replay = Replay(evidence.changes)
         self.periods = {c.job: c.period for c in evidence.calls if c.period is not None}
+
+    def abandoned(self) -> Iterator[tuple[Document, Document, Fault | None]]:
+        """Each abandoned attempt with its execution, and the fault that explains it: one that was
+        done to its process, or to the database, while it ran."""
+        for execution in self.evidence.executions:
+            for attempt in execution["attempts"]:
+                cut = attempt.get("error") == "shutdown"
+                if attempt.get("outcome") == "abandoned" and not cut:
+                    yield execution, attempt, self._cause(execution, attempt)
+
+    def _cause(self, execution: Document, attempt: Document) -> Fault | None:
+        pid = pid_of(self.replay.owners.get((execution["_id"], attempt["number"]), ""))
+        for fault in self.evidence.faults:
+            if fault.pid not in {None, pid} or fault.name == "term":
+                continue
+            if attempt["started_at"] - _UNCERTAIN <= fault.at <= attempt["finished_at"]:
+                return fault
+        return None
 
     def recorded(self) -> dict[str, Counter[datetime]]:
         """How often each slot of each job is recorded, those inside `missed` records included."""
@@ -72,7 +94,7 @@ def judge(evidence: Evidence) -> list[Finding]:
     for name, check in CHECKS.items():
         examined, violations = check(case)
         findings.append(Finding(name, examined, tuple(violations)))
-    for name, examined, violations in judge_history(evidence):
+    for name, examined, violations in judge_history(case.replay):
         findings.append(Finding(name, examined, tuple(violations)))
     return findings
 
@@ -199,6 +221,15 @@ def _wrong_back_offs(attempts: Sequence[Document], delay: timedelta) -> Iterator
             yield f"attempt {following['number']} began after {waited}"
 
 
+def _abandoned_for_a_reason(case: Case) -> tuple[int, Iterable[str]]:
+    abandoned = list(case.abandoned())
+    return len(abandoned), [
+        f"{execution['_id']}: attempt {attempt['number']} was abandoned without a fault"
+        for execution, attempt, fault in abandoned
+        if fault is None
+    ]
+
+
 def _cancelled_is_not_attempted(case: Case) -> tuple[int, Iterable[str]]:
     cancelled = [e for e in case.evidence.executions if e["status"] == "cancelled"]
     violations: list[str] = []
@@ -248,6 +279,7 @@ CHECKS: dict[str, Check] = {
     "no attempt sent twice": _no_attempt_twice,
     "nothing early": _never_early,
     "attempts in bounds": _attempts_in_bounds,
+    "abandoned only by a fault": _abandoned_for_a_reason,
     "no attempt after a cancel": _cancelled_is_not_attempted,
     "acknowledged writes kept": _writes_are_kept,
 }

@@ -277,15 +277,39 @@ def test_a_sound_history_passes() -> None:
     assert not violated(Evidence(changes=changes))
 
 
-def test_redeliveries_and_takeovers_are_counted() -> None:
+def abandoned() -> Evidence:
+    """The first attempt of the first execution was abandoned by process 77."""
     evidence = sound()
     one = evidence.executions[0]
     [last] = one["attempts"]
     first = last | {"outcome": "abandoned", "error": "abandoned"}
     second = last | {"number": 2, "started_at": last["started_at"] + 6 * SECOND}
-    one["attempts"] = [first, second]
-    evidence.faults = [Fault("kill", last["started_at"])]
+    one["attempts"] = [first, second | {"finished_at": second["started_at"]}]
+    one["lease_token"] = 2
+    claim = CLAIM | {"lease_owner": "a-b-77-c0ffee"}
+    evidence.changes = [birth("e1"), change("e1", **claim), change("e1", attempts=[{}])]
     evidence.deliveries.append(replace(evidence.deliveries[0], attempt=2))
+    return evidence
+
+
+def test_an_attempt_abandoned_without_a_fault_is_named() -> None:
+    evidence = abandoned()
+    other = Fault("kill", evidence.executions[0]["scheduled_for"], pid=78)
+    own_stop = replace(other, name="term", pid=77)
+    evidence.faults = [other, own_stop]
+    assert violated(evidence) == {"abandoned only by a fault"}
+
+
+@pytest.mark.parametrize("pid", [77, None], ids=["its process", "the database"])
+def test_an_attempt_abandoned_by_a_fault_is_in_order(pid: int | None) -> None:
+    evidence = abandoned()
+    evidence.faults = [Fault("a fault", evidence.executions[0]["scheduled_for"], pid)]
+    assert not violated(evidence)
+
+
+def test_redeliveries_and_takeovers_are_counted() -> None:
+    evidence = abandoned()
+    evidence.faults = [Fault("kill", evidence.executions[0]["scheduled_for"], 77)]
     told = figures(evidence)
     assert told["redeliveries"] == "1 (33.33 %)"
     assert told["takeovers, p50, p95, max"] == "1, 6.000 s, 6.000 s, 6.000 s"
