@@ -162,6 +162,30 @@ def primary_killed(times: int) -> FaultStep:
     return fault
 
 
+def lagging_majority(times: int) -> FaultStep:
+    """Nothing reaches the secondaries for 3 s, then the primary is killed: what only it had is
+    undone when it comes back."""
+
+    async def fault(run: Run) -> None:
+        members = run.members()
+        for _ in range(times):
+            port = await asyncio.to_thread(members.primary)
+            run.journal.fault("lagging majority")
+            await asyncio.to_thread(members.replicate, port, on=False)
+            await asyncio.sleep(3)
+            run.journal.fault("primary killed")
+            await asyncio.to_thread(members.kill_member, port)
+            await asyncio.to_thread(members.replicate, port, on=True)
+            began = time.monotonic()
+            await asyncio.to_thread(members.primary)
+            say(f"lagging majority: another primary after {time.monotonic() - began:.1f} s")
+            run.journal.fault("new primary")
+            members.start_member(port)
+            await asyncio.sleep(10)
+
+    return fault
+
+
 def nothing(times: int) -> FaultStep:
     """The load alone, for `times` seconds."""
 
@@ -183,8 +207,9 @@ FAULTS: dict[str, tuple[Callable[[int], FaultStep], int]] = {
     "rolling": (rolling, 10),
     "step-downs": (step_downs, 6),
     "primary-killed": (primary_killed, 1),
+    "lagging-majority": (lagging_majority, 1),
     "nothing": (nothing, 20),
 }
 """Each with how often the short tier does it."""
 
-ON_A_REPLICA_SET = {"step-downs", "primary-killed"}
+ON_A_REPLICA_SET = {"step-downs", "primary-killed", "lagging-majority"}

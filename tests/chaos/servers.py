@@ -97,14 +97,12 @@ class ReplicaSet:
         self.uri = f"mongodb://{hosts}/?replicaSet={_SET}"
 
     def start(self) -> None:
-        """Start all and wait for a primary."""
+        """Start all and wait for a primary and two secondaries."""
         for port in self.ports:
             self.start_member(port)
         members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
         self._initiate({"_id": _SET, "members": members})
-        client: MongoClient[Document]
-        with MongoClient(self.uri, serverSelectionTimeoutMS=_PATIENCE_SECONDS * 1000) as client:
-            client.admin.command("ping", readPreference={"mode": "primary"})
+        self._wait_for_secondaries()
 
     def _initiate(self, config: Document) -> None:
         ends_at = time.monotonic() + _PATIENCE_SECONDS
@@ -118,6 +116,16 @@ class ReplicaSet:
                 time.sleep(0.2)
             else:
                 return
+
+    def _wait_for_secondaries(self) -> None:
+        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < ends_at:
+            with self.member(self.primary()) as client:
+                members = client.admin.command("replSetGetStatus")["members"]
+            if sorted(m["stateStr"] for m in members) == ["PRIMARY", "SECONDARY", "SECONDARY"]:
+                return
+            time.sleep(0.2)
+        raise TimeoutError("The secondaries are not ready.")
 
     def start_member(self, port: int) -> None:
         folder = self._folder / f"mongod-{port}"
@@ -159,6 +167,14 @@ class ReplicaSet:
         """Let the primary give up its office; it cannot be elected again for 5 s."""
         with self.member(self.primary()) as client:
             client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=4)
+
+    def replicate(self, primary: int, *, on: bool) -> None:
+        """Let the others get the primary's writes, or not, by a fail point of theirs."""
+        mode = "off" if on else "alwaysOn"
+        for port in self.ports:
+            if port != primary:
+                with self.member(port) as client:
+                    client.admin.command("configureFailPoint", "stopReplProducer", mode=mode)
 
     def kill_member(self, port: int) -> None:
         self._processes[port].kill()

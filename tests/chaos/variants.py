@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from app.clock import SystemClock
+from app.clock import Clock, SystemClock
 from app.repositories import heartbeat, indexes, mongo
 from app.repositories.indexes import INDEXES
 from app.repositories.leases import Lease, LeaseRepository
@@ -57,10 +57,10 @@ def no_slot_index(patch: Patch) -> None:
     patch(indexes, "INDEXES", INDEXES | {"executions": others})
 
 
-def own_clock(patch: Patch) -> None:
+def own_clock(patch: Patch, clock: type[Clock] = SystemClock) -> None:
     """What is due is decided by the process's clock, which is an hour ahead."""
-    ahead = property(lambda self: self.now() + timedelta(hours=1))
-    patch(SystemClock, "now_expression", ahead)
+    ahead = property(lambda self: {"$literal": self.now() + timedelta(hours=1)})
+    patch(clock, "now_expression", ahead)
 
 
 VARIANTS: dict[str, Callable[[Patch], None]] = {
