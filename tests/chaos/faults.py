@@ -136,8 +136,8 @@ def step_downs(times: int) -> FaultStep:
                 await asyncio.to_thread(run.members().step_down)
             except PyMongoError as error:
                 say(f"step-down: {error}")
-            await asyncio.to_thread(run.members().primary)
-            say(f"step-down: a primary after {time.monotonic() - began:.1f} s")
+            port = await asyncio.to_thread(run.members().primary)
+            say(f"step-down: {port} is primary after {time.monotonic() - began:.1f} s")
             await asyncio.sleep(max(0.0, began + 10 - time.monotonic()))
 
     return fault

@@ -16,6 +16,8 @@ _A_MOMENT = timedelta(milliseconds=5)
 _UNCERTAIN = timedelta(seconds=1)
 """A process may go on for so long after a fault was noted."""
 
+_LONGEST_CALL = timedelta(seconds=10)
+
 LIVE = {"queued", "running"}
 NOT_RUN = {"skipped", "missed"}
 
@@ -269,6 +271,18 @@ def _wrong_ends(case: Case) -> Iterator[str]:
             yield f"{name}: {last.verb} was acknowledged, active is {job['active']}"
 
 
+def _calls_end(case: Case) -> tuple[int, Iterable[str]]:
+    """A process that is frozen cannot answer; every other one must."""
+    frozen = [fault.at for fault in case.evidence.faults if fault.name == "freeze"]
+    violations = [
+        f"{call.verb} of {call.job} took {call.answered_at - call.sent_at}"
+        for call in case.evidence.calls
+        if call.answered_at - call.sent_at > _LONGEST_CALL
+        and not any(at - _LONGEST_CALL < call.sent_at < at + _LONGEST_CALL for at in frozen)
+    ]
+    return len(case.evidence.calls), violations
+
+
 CHECKS: dict[str, Check] = {
     "no slot recorded twice": _no_duplicate,
     "no slot missing": _none_missing,
@@ -282,4 +296,5 @@ CHECKS: dict[str, Check] = {
     "abandoned only by a fault": _abandoned_for_a_reason,
     "no attempt after a cancel": _cancelled_is_not_attempted,
     "acknowledged writes kept": _writes_are_kept,
+    "calls answered within 10 s": _calls_end,
 }

@@ -192,6 +192,14 @@ def test_a_lost_creation_is_named() -> None:
     assert violated(evidence) == {"acknowledged writes kept", "no slot missing"}
 
 
+def test_a_call_that_hangs_is_named_unless_its_process_was_frozen() -> None:
+    evidence = sound()
+    evidence.calls[0] = replace(creation(), sent_at=NOON - 10 * SECOND)
+    assert violated(evidence) == {"calls answered within 10 s"}
+    evidence.faults = [Fault("freeze", NOON - 9 * SECOND, 77)]
+    assert not violated(evidence)
+
+
 def test_unknown_calls_leave_slots_open() -> None:
     calls = [creation(), call("pause", 2.5, Result.UNKNOWN), call("pause", 4.5)]
     expected = expected_slots(calls, until=NOON + 9 * SECOND)["job"]
