@@ -186,6 +186,59 @@ def lagging_majority(times: int) -> FaultStep:
     return fault
 
 
+def primary_frozen(times: int) -> FaultStep:
+    """SIGSTOP the primary until there is another, and 5 s longer."""
+
+    async def fault(run: Run) -> None:
+        members = run.members()
+        for _ in range(times):
+            port = await asyncio.to_thread(members.primary)
+            began = time.monotonic()
+            run.journal.fault("primary frozen")
+            members.send(port, signal.SIGSTOP)
+            try:
+                other = await asyncio.to_thread(members.primary, besides=port)
+                say(f"primary frozen: {other} instead after {time.monotonic() - began:.1f} s")
+                run.journal.fault("new primary")
+                await asyncio.sleep(5)
+            finally:
+                members.send(port, signal.SIGCONT)
+            await asyncio.sleep(10)
+
+    return fault
+
+
+def bad_answers(times: int) -> FaultStep:
+    """One in ten commands of the service goes wrong in each of the ways, for 5 s each."""
+
+    async def fault(run: Run) -> None:
+        for name, data in [*_BAD_ANSWERS.items()] * times:
+            say(name)
+            run.journal.fault(name)
+            await asyncio.to_thread(run.fail_commands, data, probability=0.1)
+            await asyncio.sleep(5)
+            await asyncio.to_thread(run.fail_commands, data, probability=0)
+
+    return fault
+
+
+_WRITES = ["insert", "update", "findAndModify", "delete"]
+_BAD_ANSWERS: dict[str, dict[str, object]] = {
+    "broken connections": {"failCommands": [*_WRITES, "find"], "closeConnection": True},
+    "errors": {"failCommands": [*_WRITES, "find"], "errorCode": 11602},
+    "done, but with an error": {
+        "failCommands": _WRITES,
+        "writeConcernError": {"code": 91, "errmsg": "shutting down"},
+    },
+    "slow answers": {
+        "failCommands": [*_WRITES, "find"],
+        "blockConnection": True,
+        "blockTimeMS": 1_000,
+    },
+}
+"""Of the fail point `failCommand`."""
+
+
 def nothing(times: int) -> FaultStep:
     """The load alone, for `times` seconds."""
 
@@ -207,9 +260,11 @@ FAULTS: dict[str, tuple[Callable[[int], FaultStep], int]] = {
     "rolling": (rolling, 10),
     "step-downs": (step_downs, 6),
     "primary-killed": (primary_killed, 1),
+    "primary-frozen": (primary_frozen, 1),
+    "bad-answers": (bad_answers, 1),
     "lagging-majority": (lagging_majority, 1),
     "nothing": (nothing, 20),
 }
 """Each with how often the short tier does it."""
 
-ON_A_REPLICA_SET = {"step-downs", "primary-killed", "lagging-majority"}
+ON_A_REPLICA_SET = {"step-downs", "primary-killed", "primary-frozen", "lagging-majority"}

@@ -16,6 +16,9 @@ _A_MOMENT = timedelta(milliseconds=5)
 _UNCERTAIN = timedelta(seconds=1)
 """A process may go on for so long after a fault was noted."""
 
+_GRACE = timedelta(seconds=30)
+"""Of a process that is stopped, for what it runs."""
+
 _LONGEST_CALL = timedelta(seconds=10)
 
 LIVE = {"queued", "running"}
@@ -225,11 +228,21 @@ def _wrong_back_offs(attempts: Sequence[Document], delay: timedelta) -> Iterator
 
 def _abandoned_for_a_reason(case: Case) -> tuple[int, Iterable[str]]:
     abandoned = list(case.abandoned())
-    return len(abandoned), [
+    violations = [
         f"{execution['_id']}: attempt {attempt['number']} was abandoned without a fault"
         for execution, attempt, fault in abandoned
         if fault is None
     ]
+    for execution in case.evidence.executions:
+        for attempt in execution["attempts"]:
+            if attempt.get("error") == "shutdown" and _length(attempt) < _GRACE:
+                violations.append(f"{execution['_id']}: cut by a stop after {_length(attempt)}")
+    return len(abandoned), violations
+
+
+def _length(attempt: Document) -> timedelta:
+    length: timedelta = attempt["finished_at"] - attempt["started_at"]
+    return length
 
 
 def _cancelled_is_not_attempted(case: Case) -> tuple[int, Iterable[str]]:

@@ -16,14 +16,21 @@ from pathlib import Path
 from aiohttp import web
 
 _ANSWER_AFTER_SECONDS = 0.02
+_SLOW_ANSWER_AFTER_SECONDS = 1.0
 _ONE_IN = 20
-"""So many executions are refused at their first attempt: there is always something to retry."""
+"""So many executions are refused at their first attempt, and as many others are slow: there is
+always something to retry, and something under way."""
 
 
 def status_for(execution_id: str, attempt: int) -> int:
     """By the id alone, so that a run's refusals do not depend on order."""
     refused = attempt == 1 and zlib.crc32(execution_id.encode()) % _ONE_IN == 0
     return 503 if refused else 200
+
+
+def seconds_for(execution_id: str) -> float:
+    slow = zlib.crc32(execution_id.encode()) % _ONE_IN == 1
+    return _SLOW_ANSWER_AFTER_SECONDS if slow else _ANSWER_AFTER_SECONDS
 
 
 async def serve(log: int) -> None:
@@ -43,7 +50,7 @@ async def serve(log: int) -> None:
             received_at=time.time(),
         )
         await request.read()
-        await asyncio.sleep(_ANSWER_AFTER_SECONDS)
+        await asyncio.sleep(seconds_for(execution_id))
         status = status_for(execution_id, attempt)
         write(request=number, status=status)
         return web.Response(status=status, text="ok")

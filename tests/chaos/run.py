@@ -50,6 +50,7 @@ class Run:
     journal: Journal
     random: random.Random
     replica_set: ReplicaSet | None
+    uri: str
 
     def pick(self) -> Node:
         return self.random.choice(self.nodes)
@@ -57,6 +58,15 @@ class Run:
     def members(self) -> ReplicaSet:
         assert self.replica_set is not None
         return self.replica_set
+
+    def fail_commands(self, data: Document, *, probability: float) -> None:
+        """Let the database answer the service's commands badly, so often."""
+        mode = {"activationProbability": probability} if probability else "off"
+        client: MongoClient[Document]
+        with MongoClient(self.uri, timeoutMS=10_000) as client:
+            client.admin.command(
+                "configureFailPoint", "failCommand", mode=mode, data=data | {"appName": "carillon"}
+            )
 
 
 FaultStep = Callable[[Run], Awaitable[None]]
@@ -92,6 +102,7 @@ async def run(options: Options, faults: list[FaultStep]) -> bool:
                     journal=journal,
                     random=random.Random(options.seed + 1),
                     replica_set=members,
+                    uri=uri,
                 ),
                 faults,
                 disturb=options.disturb,

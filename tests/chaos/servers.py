@@ -143,8 +143,10 @@ class ReplicaSet:
     def member(self, port: int) -> MongoClient[Document]:
         return MongoClient("127.0.0.1", port, directConnection=True, timeoutMS=10_000)
 
-    def find_primary(self) -> int | None:
+    def find_primary(self, *, besides: int | None = None) -> int | None:
         for port in self.ports:
+            if port == besides:
+                continue
             try:
                 with self.member(port) as client:
                     if client.admin.command("hello")["isWritablePrimary"]:
@@ -153,11 +155,11 @@ class ReplicaSet:
                 continue
         return None
 
-    def primary(self) -> int:
-        """The primary's port; waits for one."""
+    def primary(self, *, besides: int | None = None) -> int:
+        """The primary's port; waits for one (other than `besides`)."""
         ends_at = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < ends_at:
-            port = self.find_primary()
+            port = self.find_primary(besides=besides)
             if port is not None:
                 return port
             time.sleep(0.1)
@@ -175,6 +177,9 @@ class ReplicaSet:
             if port != primary:
                 with self.member(port) as client:
                     client.admin.command("configureFailPoint", "stopReplProducer", mode=mode)
+
+    def send(self, port: int, number: signal.Signals) -> None:
+        self._processes[port].send_signal(number)
 
     def kill_member(self, port: int) -> None:
         self._processes[port].kill()
