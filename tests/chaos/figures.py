@@ -1,5 +1,6 @@
 """What a run is measured by: redeliveries, lateness, takeovers."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 
 from tests.chaos.evidence import Evidence
@@ -31,6 +32,7 @@ def figures(evidence: Evidence) -> dict[str, str]:
         "lateness p50, p95, p99, max": ", ".join(
             _at(lateness, part) for part in (0.5, 0.95, 0.99, 1)
         ),
+        "first delivery after a new primary": ", ".join(_resumptions(evidence)) or "none",
         "takeovers, p50, p95, max": f"{len(takeovers)}, "
         + ", ".join(_at(takeovers, part) for part in (0.5, 0.95, 1)),
     }
@@ -41,6 +43,15 @@ def _redeliveries(case: Case, execution_id: str) -> int:
     requests = case.deliveries[execution_id]
     refused = sum(d.status is not None and d.status >= 400 for d in requests)
     return max(0, len(requests) - 1 - refused)
+
+
+def _resumptions(evidence: Evidence) -> Iterator[str]:
+    """After each election that was waited for."""
+    received = sorted(delivery.received_at for delivery in evidence.deliveries)
+    for fault in evidence.faults:
+        later = [at for at in received if at > fault.at]
+        if fault.name == "new primary" and later:
+            yield f"{(later[0] - fault.at).total_seconds():.3f} s"
 
 
 def _takeovers(case: Case) -> list[timedelta]:

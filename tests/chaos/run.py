@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import shutil
 import signal
 import sys
 import tempfile
@@ -73,42 +74,60 @@ FaultStep = Callable[[Run], Awaitable[None]]
 
 
 async def run(options: Options, faults: list[FaultStep]) -> bool:
-    """Whether every invariant holds."""
-    with tempfile.TemporaryDirectory(prefix="carillon-chaos-") as name:
-        folder = Path(name)
-        async with contextlib.AsyncExitStack() as stack:
-            uri, redis, members = await _start_stores(folder, options, stack)
-            port = stack.enter_context(running_receiver(folder / "receiver.jsonl"))
-            began = Timestamp(int(time.time()), 1)
-            settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis}
-            if options.broken is not None:
-                settings["BROKEN"] = options.broken
-            nodes = [Node(folder, n, settings) for n in range(options.processes)]
-            stack.push_async_callback(_end, nodes)
-            journal = Journal(folder / "journal.jsonl")
-            stack.callback(journal.close)
-            driver = Driver(
-                urls=[node.url for node in nodes],
-                receiver_url=f"http://127.0.0.1:{port}",
-                journal=journal,
-                random=random.Random(options.seed),
-                load=options.load,
-            )
-            await stack.enter_async_context(driver)
-            await _go(
-                Run(
-                    nodes=nodes,
-                    driver=driver,
-                    journal=journal,
-                    random=random.Random(options.seed + 1),
-                    replica_set=members,
-                    uri=uri,
-                ),
-                faults,
-                disturb=options.disturb,
-            )
-            evidence = await asyncio.to_thread(_gather, folder, uri, began)
-        return report(evidence)
+    """Whether every invariant holds. The logs of a run in which one does not are kept."""
+    task = asyncio.current_task()
+    assert task is not None
+    # Also when it is told to stop, nothing may be left running.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    folder = Path(tempfile.mkdtemp(prefix="carillon-chaos-"))
+    kept = False
+    try:
+        kept = report(await _make(options, faults, folder))
+    finally:
+        _tidy(folder, kept=kept)
+    return kept
+
+
+def _tidy(folder: Path, *, kept: bool) -> None:
+    for data in (path for path in folder.iterdir() if path.is_dir()):
+        shutil.rmtree(data, ignore_errors=True)
+    if kept:
+        shutil.rmtree(folder)
+    else:
+        say(f"the logs are in {folder}")
+
+
+async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evidence:
+    """What the run left."""
+    async with contextlib.AsyncExitStack() as stack:
+        uri, redis, members = await _start_stores(folder, options, stack)
+        port = stack.enter_context(running_receiver(folder / "receiver.jsonl"))
+        began = Timestamp(int(time.time()), 1)
+        settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis}
+        if options.broken is not None:
+            settings["BROKEN"] = options.broken
+        nodes = [Node(folder, n, settings) for n in range(options.processes)]
+        stack.push_async_callback(_end, nodes)
+        journal = Journal(folder / "journal.jsonl")
+        stack.callback(journal.close)
+        driver = Driver(
+            urls=[node.url for node in nodes],
+            receiver_url=f"http://127.0.0.1:{port}",
+            journal=journal,
+            random=random.Random(options.seed),
+            load=options.load,
+        )
+        await stack.enter_async_context(driver)
+        made = Run(
+            nodes=nodes,
+            driver=driver,
+            journal=journal,
+            random=random.Random(options.seed + 1),
+            replica_set=members,
+            uri=uri,
+        )
+        await _go(made, faults, disturb=options.disturb)
+        return await asyncio.to_thread(_gather, folder, uri, began)
 
 
 async def _start_stores(
