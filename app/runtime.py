@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import app
 from app.cache import Cache
 from app.clock import Clock, SystemClock
-from app.engine.engine import WATCH, Engine
+from app.engine.engine import GUARD, WATCH, Engine
 from app.engine.executor import Executor
 from app.engine.janitor import Janitor
 from app.engine.lease import LeaseKeeper
@@ -207,6 +207,7 @@ async def _compose_engine(
         )
         engine.loops.append(Loop("worker", worker.tick, clock=clock, wake=wake.executions))
         engine.loops.append(Loop(WATCH, worker.watch, clock=clock))
+        engine.loops.append(Loop(GUARD, worker.guard, clock=clock))
     if settings.role != "api":
         reaper = Reaper(
             jobs=jobs,

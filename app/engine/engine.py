@@ -10,7 +10,9 @@ from app.engine.worker import Worker
 from app.wake import Wake
 
 WATCH = "watch"
-"""The name of the loop that goes on until the last run has ended."""
+GUARD = "guard"
+_TO_THE_END = {WATCH, GUARD}
+"""The names of the loops that go on until the last run has ended."""
 
 
 @dataclass(kw_only=True)
@@ -31,8 +33,8 @@ class Engine:
 
     async def stop(self, grace: timedelta) -> None:
         """Claims stop first; leases are renewed, and cancels watched, until the last run ends."""
-        claiming = [loop for loop in self.loops if loop.name != WATCH]
-        watching = [loop for loop in self.loops if loop.name == WATCH]
+        claiming = [loop for loop in self.loops if loop.name not in _TO_THE_END]
+        watching = [loop for loop in self.loops if loop.name in _TO_THE_END]
         await asyncio.gather(*(loop.stop() for loop in claiming))
         if self.worker is not None:
             await self.worker.drain(grace)

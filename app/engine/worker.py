@@ -53,6 +53,8 @@ class Worker:
         self._runs: dict[str, Run] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._claims_in_doubt_since: float | None = None
+        self._given_up: set[Lease] = set()
+        """Leases under which an attempt was made here and not recorded: left to the reaper."""
 
     async def tick(self) -> timedelta:
         """One round: claim what is due, as far as there is room, and start it."""
@@ -74,11 +76,18 @@ class Worker:
         return AT_ONCE
 
     async def watch(self) -> timedelta:
-        """One round of care for what runs: lost leases, requested cancels, hints on jobs."""
-        self._cut(self._keeper.expiring(within=_WATCH_INTERVAL), Cut.LEASE_LOST)
+        """One round of care for what runs: requested cancels, hints on jobs."""
         if self._runs:
             self._cut(await self._leases.list_cancel_requested(list(self._runs)), Cut.CANCEL)
         await self._recorder.write_hints()
+        return _WATCH_INTERVAL
+
+    async def guard(self) -> timedelta:
+        """One round of cutting what could not be renewed in time.
+
+        It never asks the database: an outage, which would make it wait, is what it is for.
+        """
+        self._cut(self._keeper.expiring(within=_WATCH_INTERVAL), Cut.LEASE_LOST)
         return _WATCH_INTERVAL
 
     def lose(self, execution_ids: set[str]) -> None:
@@ -102,15 +111,16 @@ class Worker:
     async def _begin_in_doubt(self, since: float) -> None:
         """Start what an earlier round claimed without learning of it, or without getting on."""
         owned = await self._leases.list_owned()
-        await self._begin([e for e in owned if e.id not in self._runs], since=since)
+        self._given_up &= {_lease_of(execution) for execution in owned}
+        begun = self._given_up | {run.lease for run in self._runs.values()}
+        await self._begin([e for e in owned if _lease_of(e) not in begun], since=since)
         self._claims_in_doubt_since = None
 
     async def _begin(self, claimed: Sequence[Execution], *, since: float) -> None:
         """Record that the attempts begin, and run them."""
+        claimed = self._hold(claimed, since=since)
         if not claimed:
             return
-        for execution in claimed:
-            self._keeper.hold(_lease_of(execution), since=since)
         jobs = await self._jobs.find_many([execution.job_id for execution in claimed])
         runs = [
             Run(execution, jobs[execution.job_id], _attempt_number(execution))
@@ -124,6 +134,17 @@ class Worker:
                 self._spawn(run)
         await self._settle_unrun(orphans, reason="job_deleted")
         await self._settle_unrun([e for e in claimed if e.id in refused], reason=None)
+
+    def _hold(self, claimed: Sequence[Execution], *, since: float) -> list[Execution]:
+        """Have the leases renewed. Those that have nearly run out are left to the reaper: the
+        answer to a claim may have taken longer than a lease lasts."""
+        for execution in claimed:
+            self._keeper.hold(_lease_of(execution), since=since)
+        late = self._keeper.expiring(within=_WATCH_INTERVAL)
+        for execution in claimed:
+            if execution.id in late:
+                self._keeper.release(_lease_of(execution))
+        return [execution for execution in claimed if execution.id not in late]
 
     async def _start(self, runs: Sequence[Run]) -> set[str]:
         """Write the attempts' beginning; returns the executions that may not run any more."""
@@ -151,9 +172,12 @@ class Worker:
         task.add_done_callback(self._ended)
 
     async def _run(self, run: Run) -> None:
+        status = None
         try:
             await self._executor.run(run)
         finally:
+            if status is None:
+                self._given_up.add(run.lease)
             self._keeper.release(run.lease)
             if len(self._runs) == self._concurrency:
                 self._wake.executions.set()  # there is room again

@@ -207,7 +207,7 @@ async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
     monkeypatch.setattr(process.heartbeat, "renew", refuse)
     world.clock.advance(LEASE - timedelta(seconds=1))
     process.keeper.renew()
-    await process.worker.watch()
+    await process.worker.guard()
     await process.settle()
 
     assert cut.is_set()

@@ -7,12 +7,12 @@ import pytest
 
 from app.engine.loop import AT_ONCE
 from app.errors import UnavailableError
-from app.models.execution import AttemptOutcome, ExecutionStatus, Response
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Response
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
 from app.repositories.leases import Lease, LeaseRepository, Settlement
 from app.targets.target import Delivery
-from tests.support.engine import SUCCEEDED, World
+from tests.support.engine import LEASE, SUCCEEDED, World
 
 REFUSED = Outcome(AttemptOutcome.FAILED, Failure.CONNECTION_ERROR, "could not connect")
 MINUTE = timedelta(minutes=1)
@@ -332,6 +332,66 @@ async def test_a_start_whose_answer_was_lost_adds_no_second_attempt(
     done = await world.read(queued)
     assert done.status is ExecutionStatus.SUCCEEDED
     assert [a.number for a in done.attempts] == [1]
+
+
+async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_lease(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job()
+    given_up = await world.queue(job)
+    began = asyncio.Event()
+
+    async def hang() -> None:
+        began.set()
+        await asyncio.sleep(60)
+
+    world.targets.answer = lambda _: hang()
+    await process.worker.tick()
+    await began.wait()
+    process.worker.lose({given_up.id})
+    await process.settle()
+    # As after an outage: what this process has claimed is read back.
+    await world.queue(job)
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseRepository, "claim", _refuse)
+        with pytest.raises(UnavailableError):
+            await process.worker.tick()
+    world.targets.answer = lambda _: SUCCEEDED
+    await process.work()
+
+    assert (await world.read(given_up)).status is ExecutionStatus.RUNNING  # the reaper's now
+    assert [d.execution_id for d in world.targets.deliveries].count(given_up.id) == 1
+
+
+async def test_a_claim_that_was_answered_too_late_is_left_to_the_reaper(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    claim = LeaseRepository.claim
+
+    async def slow(self: LeaseRepository, *, limit: int) -> list[Execution]:
+        claimed = await claim(self, limit=limit)
+        world.clock.advance(LEASE)
+        return claimed
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseRepository, "claim", slow)
+        await process.worker.tick()
+    await process.settle()
+    assert not world.targets.deliveries
+    await process.reaper.tick()
+    await process.work()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.SUCCEEDED
+    assert [attempt.number for attempt in done.attempts] == [1]
+
+
+async def _refuse(*_: object, **__: object) -> None:
+    raise UnavailableError("no primary")
 
 
 async def test_a_result_is_recorded_through_a_short_outage(

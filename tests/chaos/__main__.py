@@ -1,0 +1,92 @@
+"""Faults under load: `python -m tests.chaos NAME --seed N [--times T]`; the checker judges."""
+
+import argparse
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+
+from tests.chaos.driver import Load
+from tests.chaos.faults import (
+    FAULTS,
+    ON_A_REPLICA_SET,
+    crash_points,
+    freeze,
+    kills,
+    nothing,
+    rolling,
+    step_downs,
+)
+from tests.chaos.run import FaultStep, Options, run, say
+from tests.chaos.variants import VARIANTS
+
+_PERIOD_SECONDS = 2
+_HERD_AFTER_SECONDS = 60
+_HERD = 1_000
+
+
+def main() -> None:
+    names = [*FAULTS, "contention", "smoke", "short"]
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("name", choices=names)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--times", type=int, help="how often; for contention: how many jobs")
+    parser.add_argument("--rate", type=int, default=50, help="slots due a second")
+    parser.add_argument("--processes", type=int, default=3)
+    parser.add_argument("--broken", choices=sorted(VARIANTS), help="with a rule given up")
+    options = parser.parse_args()
+    began = time.monotonic()
+    kept = asyncio.run(_tier(options))
+    say(f"{options.name} --seed {options.seed}: {time.monotonic() - began:.0f} s")
+    sys.exit(0 if kept else 1)
+
+
+async def _tier(options: argparse.Namespace) -> bool:
+    match options.name:
+        case "smoke":
+            one = [crash_points(1), kills(20), freeze(1), rolling(2)]
+            kept = await _judge(options, one)
+            return await _judge(options, [step_downs(2)], replica_set=True) and kept
+        case "short":
+            kept = True
+            for name, (fault, times) in FAULTS.items():
+                say(f"== {name}")
+                on_set = name in ON_A_REPLICA_SET
+                kept = await _judge(options, [fault(times)], replica_set=on_set) and kept
+            return await _contend(options, _HERD) and kept
+        case "contention":
+            return await _contend(options, options.times or _HERD)
+        case name:
+            fault, times = FAULTS[name]
+            faults = [fault(options.times or times)]
+            return await _judge(options, faults, replica_set=name in ON_A_REPLICA_SET)
+
+
+async def _judge(
+    options: argparse.Namespace, faults: list[FaultStep], *, replica_set: bool = False
+) -> bool:
+    load = Load(jobs=options.rate * _PERIOD_SECONDS, period=_PERIOD_SECONDS)
+    made = Options(
+        seed=options.seed,
+        processes=options.processes,
+        load=load,
+        replica_set=replica_set,
+        broken=options.broken,
+    )
+    return await run(made, faults)
+
+
+async def _contend(options: argparse.Namespace, jobs: int) -> bool:
+    """Four processes, and a slot of every job at one instant."""
+    all_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=_HERD_AFTER_SECONDS)
+    made = Options(
+        seed=options.seed, processes=4, load=Load(jobs=jobs, all_at=all_at), disturb=False
+    )
+
+    async def until_due(_: object) -> None:
+        await asyncio.sleep(max(0.0, (all_at - datetime.now(UTC)).total_seconds()))
+
+    return await run(made, [until_due, nothing(10)])
+
+
+main()

@@ -1,0 +1,75 @@
+"""The checker: `python -m tests.chaos.check --uri URI --journal FILE --receiver FILE`.
+
+Prints a table of invariants with what was examined and what was violated, and the figures of the
+run. Exits with 1 where anything was violated.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from bson import Timestamp
+from pymongo import MongoClient
+
+from tests.chaos.evidence import (
+    Document,
+    Evidence,
+    read_database,
+    read_deliveries,
+    read_journal,
+)
+from tests.chaos.figures import figures
+from tests.chaos.invariants import Finding, judge
+
+_MOST_SHOWN = 5
+
+
+def report(evidence: Evidence) -> bool:
+    """Print the table; returns whether every invariant holds."""
+    findings = judge(evidence)
+    _write(f"{'invariant':34} {'examined':>9} {'violated':>9}")
+    for finding in findings:
+        _write(f"{finding.name:34} {finding.examined:9} {len(finding.violations):9}")
+    for finding in findings:
+        _show(finding)
+    for name, value in figures(evidence).items():
+        _write(f"{name:34} {value}")
+    kept = not any(finding.violations for finding in findings)
+    _write("every invariant holds" if kept else "VIOLATED")
+    return kept
+
+
+def _show(finding: Finding) -> None:
+    for violation in finding.violations[:_MOST_SHOWN]:
+        _write(f"! {finding.name}: {violation}")
+    if len(finding.violations) > _MOST_SHOWN:
+        _write(f"! {finding.name}: and {len(finding.violations) - _MOST_SHOWN} more")
+
+
+def _write(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos.check", description=__doc__)
+    parser.add_argument("--uri", required=True, help="of the MongoDB replica set")
+    parser.add_argument("--database", default="carillon")
+    parser.add_argument("--journal", type=Path, required=True, help="the driver's, JSON lines")
+    parser.add_argument("--receiver", type=Path, required=True, help="its log, JSON lines")
+    parser.add_argument(
+        "--since", type=int, help="seconds since 1970: read all changes from then on, too"
+    )
+    options = parser.parse_args()
+    evidence = Evidence()
+    read_journal(options.journal, evidence)
+    read_deliveries(options.receiver, evidence)
+    since = None if options.since is None else Timestamp(options.since, 1)
+    client: MongoClient[Document]
+    with MongoClient(options.uri, tz_aware=True, timeoutMS=60_000) as client:
+        read_database(client, options.database, evidence, since=since)
+    sys.exit(0 if report(evidence) else 1)
+
+
+if __name__ == "__main__":
+    main()

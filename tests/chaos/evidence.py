@@ -1,0 +1,181 @@
+"""What a run leaves behind, read into memory: the database, its history, the logs.
+
+The journal and the receiver's log are JSON lines; instants in them are seconds since 1970. All
+programs of a run are on one machine, so its clock is also the database's.
+"""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from bson import Timestamp
+from pymongo import MongoClient
+
+Document = dict[str, Any]
+
+_MOST_CHANGES = 2_000_000
+
+
+class Result(StrEnum):
+    """What the driver knows of a call."""
+
+    OK = "ok"
+    FAILED = "failed"
+    """Refused, or never sent."""
+    UNKNOWN = "unknown"
+    """No answer, or a 5xx: it may have been done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One write that the driver asked the API for."""
+
+    verb: str
+    """`create`, `pause`, `resume`, `delete` or `run`."""
+    job: str
+    """The job's name, which no other creation used."""
+    result: Result
+    sent_at: datetime
+    answered_at: datetime
+    start_at: datetime | None = None
+    """Of a creation: the anchor of its interval."""
+    period: timedelta | None = None
+    execution_id: str | None = None
+    """Of a run that was acknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Something that was done to the service."""
+
+    name: str
+    at: datetime
+    pid: int | None = None
+    """The process it was done to; None: not to a process of the service."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One request that reached the receiver."""
+
+    execution_id: str
+    attempt: int
+    scheduled_for: datetime
+    received_at: datetime
+    status: int | None
+    """What it was answered; None where the sender did not wait for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write on one document, in the order in which a majority got them."""
+
+    collection: str
+    id: str
+    at: datetime
+    operation: str
+    """`insert`, `update`, `replace` or `delete`."""
+    fields: Document
+    """The fields set; of an insert the whole document."""
+    removed: tuple[str, ...] = ()
+
+
+@dataclass(kw_only=True)
+class Evidence:
+    """Everything that the checker looks at."""
+
+    jobs: list[Document] = field(default_factory=list)
+    executions: list[Document] = field(default_factory=list)
+    changes: list[Change] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def read_journal(path: Path, evidence: Evidence) -> None:
+    """Add the driver's calls and the faults."""
+    for line in _lines(path):
+        if line["type"] == "fault":
+            evidence.faults.append(Fault(line["name"], _instant(line["at"]), line["pid"]))
+        elif line["type"] == "call":
+            evidence.calls.append(_call(line))
+
+
+def read_deliveries(path: Path, evidence: Evidence) -> None:
+    """Add what the receiver got; a request and its answer are two lines with one number."""
+    requests: dict[int, Document] = {}
+    for line in _lines(path):
+        requests.setdefault(line["request"], {}).update(line)
+    evidence.deliveries += [
+        Delivery(
+            execution_id=line["execution_id"],
+            attempt=line["attempt"],
+            scheduled_for=datetime.fromisoformat(line["scheduled_for"]),
+            received_at=_instant(line["received_at"]),
+            status=line.get("status"),
+        )
+        for line in requests.values()
+    ]
+
+
+def read_database(
+    client: MongoClient[Document], name: str, evidence: Evidence, *, since: Timestamp | None
+) -> None:
+    """Add what is stored, and with `since` every change from that operation time on."""
+    database = client.get_database(name)
+    evidence.jobs = list(database["jobs"].find())
+    evidence.executions = list(database["executions"].find().sort("_id"))
+    if since is None:
+        return
+    watched = [{"$match": {"ns.coll": {"$in": ["jobs", "executions"]}}}]
+    with database.watch(
+        watched, start_at_operation_time=since, max_await_time_ms=500, batch_size=5_000
+    ) as stream:
+        for _ in range(_MOST_CHANGES):
+            event = stream.try_next()
+            if event is None:
+                return
+            evidence.changes.append(_change(event))
+
+
+def _change(event: Any) -> Change:
+    update = event.get("updateDescription", {})
+    return Change(
+        collection=event["ns"]["coll"],
+        id=event["documentKey"]["_id"],
+        at=event["wallTime"],
+        operation=event["operationType"],
+        fields=update.get("updatedFields") or event.get("fullDocument") or {},
+        removed=tuple(update.get("removedFields", ())),
+    )
+
+
+def _call(line: Document) -> Call:
+    period, start_at = line.get("period"), line.get("start_at")
+    return Call(
+        verb=line["verb"],
+        job=line["job"],
+        result=Result(line["result"]),
+        sent_at=_instant(line["sent_at"]),
+        answered_at=_instant(line["answered_at"]),
+        start_at=None if start_at is None else datetime.fromisoformat(start_at),
+        period=None if period is None else timedelta(seconds=period),
+        execution_id=line.get("execution_id"),
+    )
+
+
+def _lines(path: Path) -> Iterator[Document]:
+    """A last line may be cut: its writer was killed."""
+    for line in path.read_bytes().split(b"\n"):
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _instant(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,81 @@
+"""Which slots must have a record and which may: worked out from the driver's calls alone.
+
+A slot of an interval is `start_at + n * period`. It must be recorded if it lies between the
+answer to a creation (or a resume) and the next pause or deletion that was sent; it may be, if it
+lies between the sending of the one and the answer to the other. Nothing of the service's own code
+is used here.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tests.chaos.evidence import Call, Result
+
+Span = tuple[datetime, datetime]
+
+_BEGIN = {"create", "resume"}
+_END = {"pause", "delete"}
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """The slots of one job."""
+
+    must: frozenset[datetime]
+    may: frozenset[datetime]
+
+
+def expected_slots(calls: Sequence[Call], *, until: datetime) -> dict[str, Expected]:
+    """By job's name. `until` is when the run ended: a job that was never paused goes on to it."""
+    by_job: dict[str, list[Call]] = {}
+    for call in calls:
+        by_job.setdefault(call.job, []).append(call)
+    return {job: _expected(history, until) for job, history in by_job.items()}
+
+
+def _expected(calls: Sequence[Call], until: datetime) -> Expected:
+    created = next((c for c in calls if c.verb == "create"), None)
+    if created is None or created.start_at is None or created.period is None:
+        return Expected(frozenset(), frozenset())
+    ordered = sorted(calls, key=lambda call: call.sent_at)
+    return Expected(
+        frozenset(_slots(created.start_at, created.period, _certain(ordered, until))),
+        frozenset(_slots(created.start_at, created.period, _possible(ordered, until))),
+    )
+
+
+def _certain(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
+    """Spans in which the schedule is active whatever became of the unknown calls."""
+    since: datetime | None = None
+    for call in calls:
+        if call.verb in _BEGIN and call.result is Result.OK:
+            since = call.answered_at if since is None else since
+        elif call.verb in _END and call.result is not Result.FAILED:
+            if since is not None:
+                yield since, call.sent_at
+            since = None
+    if since is not None:
+        yield since, until
+
+
+def _possible(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
+    """Spans in which the schedule may be active."""
+    since: datetime | None = None
+    for call in calls:
+        if call.verb in _BEGIN and call.result is not Result.FAILED:
+            since = call.sent_at if since is None else since
+        elif call.verb in _END and call.result is Result.OK:
+            if since is not None:
+                yield since, call.answered_at
+            since = None
+    if since is not None:
+        yield since, until
+
+
+def _slots(anchor: datetime, period: timedelta, spans: Iterator[Span]) -> Iterator[datetime]:
+    for after, before in spans:
+        n = max(0, (after - anchor) // period + 1)
+        while anchor + n * period <= before:
+            yield anchor + n * period
+            n += 1

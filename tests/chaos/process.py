@@ -1,0 +1,78 @@
+"""One process of the service as it is, but for where it dies: `python -m tests.chaos.process`.
+
+`CRASH_AT=after_claim` ends it by SIGKILL at the `CRASH_PASSAGE`-th passage of that step. The steps
+lie before and after single writes, and those are single methods; so they are wrapped from outside,
+and what runs in production has no hook that could be set by accident.
+
+`BROKEN=no_fence` runs one of the broken variants (`variants.py`), which the checker must catch.
+"""
+
+import functools
+import os
+import signal
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from app.cli import main
+from app.repositories.executions import ExecutionRepository
+from app.repositories.jobs import JobRepository
+from app.repositories.leases import LeaseRepository
+from app.targets.http import HttpTarget
+from tests.chaos.variants import VARIANTS
+
+Method = Callable[..., Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Where a process may be made to die."""
+
+    owner: type
+    method: str
+    after: bool
+
+
+STEPS = {
+    "before_insert": Step(ExecutionRepository, "insert_many", after=False),
+    "after_insert": Step(ExecutionRepository, "insert_many", after=True),
+    "after_advance": Step(JobRepository, "advance", after=True),
+    "after_claim": Step(LeaseRepository, "claim", after=True),
+    "after_start": Step(LeaseRepository, "start", after=True),
+    "before_send": Step(HttpTarget, "deliver", after=False),
+    "after_send": Step(HttpTarget, "deliver", after=True),
+    "before_finish": Step(LeaseRepository, "settle", after=False),
+    "after_finish": Step(LeaseRepository, "settle", after=True),
+    "after_reap": Step(LeaseRepository, "settle_expired", after=True),
+}
+
+
+def die_at(step: Step, passage: int) -> None:
+    """Let the process die at a step. Passages that do nothing do not count."""
+    method: Method = getattr(step.owner, step.method)
+    passages = 0
+
+    def pass_by(something: object) -> None:
+        nonlocal passages
+        passages += bool(something)
+        if passages == passage:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @functools.wraps(method)
+    async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if not step.after:
+            pass_by(args[0])
+        result = await method(self, *args, **kwargs)
+        if step.after:
+            pass_by(result)
+        return result
+
+    setattr(step.owner, step.method, wrapped)
+
+
+if __name__ == "__main__":
+    if "CRASH_AT" in os.environ:
+        die_at(STEPS[os.environ["CRASH_AT"]], int(os.environ.get("CRASH_PASSAGE", "1")))
+    if "BROKEN" in os.environ:
+        VARIANTS[os.environ["BROKEN"]](setattr)
+    main()

@@ -1,0 +1,205 @@
+"""One run: everything is started, a load is put on it, faults are done, the checker judges."""
+
+import asyncio
+import contextlib
+import random
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bson import Timestamp
+from pymongo import MongoClient
+from pymongo.collection import Collection
+
+from app.local import start_mongod, start_redis
+from tests.chaos.check import report
+from tests.chaos.driver import Driver, Load
+from tests.chaos.evidence import Document, Evidence, read_database, read_deliveries, read_journal
+from tests.chaos.journal import Journal
+from tests.chaos.servers import Node, ReplicaSet, running_receiver
+
+_QUIET_SECONDS = 60
+_TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")
+_DATABASE = "carillon"
+
+
+@dataclass(kw_only=True)
+class Options:
+    """How a run is made; the same seed does the same faults to the same processes."""
+
+    seed: int = 1
+    processes: int = 3
+    load: Load
+    replica_set: bool = False
+    """Three mongods instead of one."""
+    broken: str | None = None
+    """A broken variant, which the checker must catch."""
+    disturb: bool = True
+
+
+@dataclass(kw_only=True)
+class Run:
+    """What faults may lay their hands on."""
+
+    nodes: list[Node]
+    driver: Driver
+    journal: Journal
+    random: random.Random
+    replica_set: ReplicaSet | None
+    uri: str
+
+    def pick(self) -> Node:
+        return self.random.choice(self.nodes)
+
+    def members(self) -> ReplicaSet:
+        assert self.replica_set is not None
+        return self.replica_set
+
+    def fail_commands(self, data: Document, *, probability: float) -> None:
+        """Let the database answer the service's commands badly, so often."""
+        mode = {"activationProbability": probability} if probability else "off"
+        client: MongoClient[Document]
+        with MongoClient(self.uri, timeoutMS=10_000) as client:
+            client.admin.command(
+                "configureFailPoint", "failCommand", mode=mode, data=data | {"appName": "carillon"}
+            )
+
+
+FaultStep = Callable[[Run], Awaitable[None]]
+
+
+async def run(options: Options, faults: list[FaultStep]) -> bool:
+    """Whether every invariant holds. The logs of a run in which one does not are kept."""
+    task = asyncio.current_task()
+    assert task is not None
+    # Also when it is told to stop, nothing may be left running.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    folder = Path(tempfile.mkdtemp(prefix="carillon-chaos-"))
+    kept = False
+    try:
+        kept = report(await _make(options, faults, folder))
+    finally:
+        _tidy(folder, kept=kept)
+    return kept
+
+
+def _tidy(folder: Path, *, kept: bool) -> None:
+    for data in (path for path in folder.iterdir() if path.is_dir()):
+        shutil.rmtree(data, ignore_errors=True)
+    if kept:
+        shutil.rmtree(folder)
+    else:
+        say(f"the logs are in {folder}")
+
+
+async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evidence:
+    """What the run left."""
+    async with contextlib.AsyncExitStack() as stack:
+        uri, redis, members = await _start_stores(folder, options, stack)
+        port = stack.enter_context(running_receiver(folder / "receiver.jsonl"))
+        began = Timestamp(int(time.time()), 1)
+        settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis}
+        if options.broken is not None:
+            settings["BROKEN"] = options.broken
+        nodes = [Node(folder, n, settings) for n in range(options.processes)]
+        stack.push_async_callback(_end, nodes)
+        journal = Journal(folder / "journal.jsonl")
+        stack.callback(journal.close)
+        driver = Driver(
+            urls=[node.url for node in nodes],
+            receiver_url=f"http://127.0.0.1:{port}",
+            journal=journal,
+            random=random.Random(options.seed),
+            load=options.load,
+        )
+        await stack.enter_async_context(driver)
+        made = Run(
+            nodes=nodes,
+            driver=driver,
+            journal=journal,
+            random=random.Random(options.seed + 1),
+            replica_set=members,
+            uri=uri,
+        )
+        await _go(made, faults, disturb=options.disturb)
+        return await asyncio.to_thread(_gather, folder, uri, began)
+
+
+async def _start_stores(
+    folder: Path, options: Options, stack: contextlib.AsyncExitStack
+) -> tuple[str, str, ReplicaSet | None]:
+    redis = stack.enter_context(await asyncio.to_thread(start_redis, folder / "stores"))
+    if not options.replica_set:
+        start = asyncio.to_thread(start_mongod, folder / "stores", extra_args=_TEST_COMMANDS)
+        return stack.enter_context(await start).uri, redis.uri, None
+    members = ReplicaSet(folder)
+    stack.callback(members.stop)
+    await asyncio.to_thread(members.start)
+    return members.uri, redis.uri, members
+
+
+async def _go(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
+    """The load, the faults one after the other, then quiet."""
+    say("starting")
+    for node in run.nodes:
+        node.start()
+    await asyncio.gather(*(run.driver.wait_until_ready(node.url) for node in run.nodes))
+    await run.driver.sign_in()
+    await run.driver.create_jobs()
+    async with _disturbing(run.driver, on=disturb):
+        for fault in faults:
+            await fault(run)
+    say("pausing")
+    for node in run.nodes:
+        if not node.lives():
+            node.start()
+    await asyncio.gather(*(run.driver.wait_until_ready(node.url) for node in run.nodes))
+    await run.driver.pause_all()
+
+
+@contextlib.asynccontextmanager
+async def _disturbing(driver: Driver, *, on: bool) -> AsyncIterator[None]:
+    task = asyncio.create_task(driver.disturb()) if on else None
+    try:
+        yield
+    finally:
+        if task is not None:
+            task.cancel()
+            [ended] = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(ended, Exception):
+                raise ended
+
+
+def _gather(folder: Path, uri: str, began: Timestamp) -> Evidence:
+    """Wait for quiet, then read everything."""
+    evidence = Evidence()
+    client: MongoClient[Document]
+    with MongoClient(uri, tz_aware=True, timeoutMS=60_000) as client:
+        executions: Collection[Document] = client[_DATABASE]["executions"]
+        ends_at = time.monotonic() + _QUIET_SECONDS
+        while time.monotonic() < ends_at:
+            if not executions.count_documents({"status": {"$in": ["queued", "running"]}}):
+                break
+            time.sleep(0.5)
+        read_database(client, _DATABASE, evidence, since=began)
+    read_journal(folder / "journal.jsonl", evidence)
+    read_deliveries(folder / "receiver.jsonl", evidence)
+    return evidence
+
+
+async def _end(nodes: list[Node]) -> None:
+    """All of them, frozen ones too."""
+    for node in nodes:
+        if node.lives():
+            node.send(signal.SIGKILL)
+            await node.wait()
+
+
+def say(line: str) -> None:
+    sys.stdout.write(f"[{time.strftime('%X')}] {line}\n")
+    sys.stdout.flush()

@@ -1,0 +1,211 @@
+"""The programs of a run: the databases, the receiver and the service's processes."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from app.local import find_mongod
+from tests.chaos.evidence import Document
+from tests.support.service import PASSWORD, ROOT, USERNAME, free_port
+
+_SET = "chaos"
+_PATIENCE_SECONDS = 60
+_MONGOD_OPTIONS = (
+    "--bind_ip 127.0.0.1 --nounixsocket --wiredTigerCacheSizeGB 0.25 --oplogSize 256 --quiet"
+    f" --replSet {_SET} --setParameter enableTestCommands=1"
+    " --setParameter diagnosticDataCollectionEnabled=false"
+).split()
+
+
+class Node:
+    """One process of the service. It may be dead."""
+
+    def __init__(self, folder: Path, number: int, settings: Mapping[str, str]) -> None:
+        self.number = number
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._log = folder / f"service-{number}.log"
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": os.environ.get("HOME", "/"),
+            "PORT": str(self.port),
+            "DATA_DIR": str(folder / "data"),
+            "SECRET_KEY": "0123456789abcdef" * 4,
+            "ADMIN_USERNAME": USERNAME,
+            "ADMIN_PASSWORD": PASSWORD,
+            "HTTP_ALLOW_PRIVATE_HOSTS": "true",
+            "LOG_FORMAT": "json",
+            "LEASE_SECONDS": "5",
+            **settings,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Of the last process there was."""
+        assert self._process is not None
+        return self._process.pid
+
+    def start(self, **settings: str) -> None:
+        """Start it, and do not wait until it works."""
+        assert not self.lives()
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "tests.chaos.process", "all"],
+                cwd=ROOT,
+                env=self._environment | settings,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def lives(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def wait(self, seconds: float = _PATIENCE_SECONDS) -> int:
+        """Its exit code, once it has ended. Raises subprocess.TimeoutExpired."""
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.wait, seconds)
+
+    async def kill(self) -> None:
+        if self.lives():
+            self.send(signal.SIGKILL)
+            await self.wait()
+
+
+class ReplicaSet:
+    """Three mongods on 127.0.0.1."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.ports = [free_port() for _ in range(3)]
+        self._processes: dict[int, subprocess.Popen[bytes]] = {}
+        hosts = ",".join(f"127.0.0.1:{port}" for port in self.ports)
+        self.uri = f"mongodb://{hosts}/?replicaSet={_SET}"
+
+    def start(self) -> None:
+        """Start all and wait for a primary and two secondaries."""
+        for port in self.ports:
+            self.start_member(port)
+        members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
+        self._initiate({"_id": _SET, "members": members})
+        self._wait_for_secondaries()
+
+    def _initiate(self, config: Document) -> None:
+        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                with self.member(self.ports[0]) as client:
+                    client.admin.command("replSetInitiate", config)
+            except PyMongoError:
+                if time.monotonic() > ends_at:
+                    raise
+                time.sleep(0.2)
+            else:
+                return
+
+    def _wait_for_secondaries(self) -> None:
+        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < ends_at:
+            with self.member(self.primary()) as client:
+                members = client.admin.command("replSetGetStatus")["members"]
+            if sorted(m["stateStr"] for m in members) == ["PRIMARY", "SECONDARY", "SECONDARY"]:
+                return
+            time.sleep(0.2)
+        raise TimeoutError("The secondaries are not ready.")
+
+    def start_member(self, port: int) -> None:
+        folder = self._folder / f"mongod-{port}"
+        folder.mkdir(parents=True, exist_ok=True)
+        executable = find_mongod()
+        assert executable is not None, "There is no mongod: see `make run`."
+        with (self._folder / f"mongod-{port}.log").open("ab") as log:
+            self._processes[port] = subprocess.Popen(
+                [str(executable), "--dbpath", str(folder), "--port", str(port), *_MONGOD_OPTIONS],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def member(self, port: int) -> MongoClient[Document]:
+        return MongoClient("127.0.0.1", port, directConnection=True, timeoutMS=10_000)
+
+    def find_primary(self, *, besides: int | None = None) -> int | None:
+        for port in self.ports:
+            if port == besides:
+                continue
+            try:
+                with self.member(port) as client:
+                    if client.admin.command("hello")["isWritablePrimary"]:
+                        return port
+            except PyMongoError:
+                continue
+        return None
+
+    def primary(self, *, besides: int | None = None) -> int:
+        """The primary's port; waits for one (other than `besides`)."""
+        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        while time.monotonic() < ends_at:
+            port = self.find_primary(besides=besides)
+            if port is not None:
+                return port
+            time.sleep(0.1)
+        raise TimeoutError("The replica set has no primary.")
+
+    def step_down(self) -> None:
+        """Let the primary give up its office; it cannot be elected again for 5 s."""
+        with self.member(self.primary()) as client:
+            client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=4)
+
+    def replicate(self, primary: int, *, on: bool) -> None:
+        """Let the others get the primary's writes, or not, by a fail point of theirs."""
+        mode = "off" if on else "alwaysOn"
+        for port in self.ports:
+            if port != primary:
+                with self.member(port) as client:
+                    client.admin.command("configureFailPoint", "stopReplProducer", mode=mode)
+
+    def send(self, port: int, number: signal.Signals) -> None:
+        self._processes[port].send_signal(number)
+
+    def kill_member(self, port: int) -> None:
+        self._processes[port].kill()
+        self._processes[port].wait(_PATIENCE_SECONDS)
+
+    def stop(self) -> None:
+        for process in self._processes.values():
+            process.kill()
+        for process in self._processes.values():
+            process.wait(_PATIENCE_SECONDS)
+
+
+@contextmanager
+def running_receiver(log: Path) -> Iterator[int]:
+    """A receiver's port."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.chaos.receiver", str(log)],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        yield int(process.stdout.readline())
+    finally:
+        process.kill()
+        process.wait(_PATIENCE_SECONDS)
+        assert process.stdout is not None
+        process.stdout.close()
