@@ -66,15 +66,16 @@ class Executor:
         self._targets = targets
         self._random = randomness
 
-    async def run(self, run: Run) -> None:
-        """Deliver, decide, record; record nothing if the lease was lost."""
+    async def run(self, run: Run) -> bool:
+        """Deliver, decide, record. False if the lease was lost: then nothing is recorded."""
         outcome = await self._deliver(run)
         earlier = run.execution.attempts[: run.attempt - 1]
         decision = decide(outcome, run.job.retry, earlier=earlier, chance=self._random.random())
         if not await self._settle(run, outcome, decision):
             _log.warning("result_dropped", **_ids(run), outcome=outcome.outcome)
-            return
+            return False
         _log.info("attempt_finished", **_ids(run), **_facts(outcome), status=decision.status)
+        return True
 
     async def _deliver(self, run: Run) -> Outcome:
         """The target's outcome, or the one that a cut, a deadline or a bug comes to."""

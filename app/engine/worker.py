@@ -172,11 +172,11 @@ class Worker:
         task.add_done_callback(self._ended)
 
     async def _run(self, run: Run) -> None:
-        status = None
+        recorded = False
         try:
-            await self._executor.run(run)
+            recorded = await self._executor.run(run)
         finally:
-            if status is None:
+            if not recorded:
                 self._given_up.add(run.lease)
             self._keeper.release(run.lease)
             if len(self._runs) == self._concurrency:
