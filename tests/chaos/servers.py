@@ -140,15 +140,16 @@ class ReplicaSet:
                 stderr=log,
             )
 
-    def member(self, port: int) -> MongoClient[Document]:
-        return MongoClient("127.0.0.1", port, directConnection=True, timeoutMS=10_000)
+    def member(self, port: int, *, seconds: float = 10) -> MongoClient[Document]:
+        limit = int(seconds * 1000)
+        return MongoClient("127.0.0.1", port, directConnection=True, timeoutMS=limit)
 
     def find_primary(self, *, besides: int | None = None) -> int | None:
         for port in self.ports:
             if port == besides:
                 continue
             try:
-                with self.member(port) as client:
+                with self.member(port, seconds=0.5) as client:  # it may be dead or frozen
                     if client.admin.command("hello")["isWritablePrimary"]:
                         return port
             except PyMongoError:
