@@ -160,9 +160,11 @@ class JobSort(StrEnum):
 class JobQuery(PageQuery):
     """Which jobs a listing shows."""
 
-    active: bool | None = None
-    tag: _Tag | None = None
-    target_type: Literal["http", "log"] | None = None
+    active: bool | None = Field(default=None, description="False: paused ones.")
+    tag: _Tag | None = Field(default=None, description="Jobs that carry this tag.")
+    target_type: Literal["http", "log"] | None = Field(
+        default=None, description="Jobs with this type of target."
+    )
     status: ExecutionStatus | None = Field(
         default=None, description="Of the newest execution that has finished."
     )

@@ -1,0 +1,61 @@
+"""The document that clients are generated from says everything they need."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from app.main import create_app
+from tests.api.update_openapi import SNAPSHOT, present_document
+
+METHODS = {"get", "put", "post", "patch", "delete"}
+CANNOT_FAIL = {"ping", "live"}
+
+
+def operations() -> Iterator[tuple[str, dict[str, Any]]]:
+    document = create_app().openapi()
+    for path, item in document["paths"].items():
+        for method in METHODS & set(item):
+            yield f"{method.upper()} {path}", item[method]
+
+
+def test_every_operation_has_a_name_of_its_own_and_words() -> None:
+    names = [operation["operationId"] for _, operation in operations()]
+    assert len(set(names)) == len(names)
+    for where, operation in operations():
+        assert re.fullmatch(r"[a-z]+(_[a-z]+)*", operation["operationId"]), where
+        assert operation["summary"], where
+        assert operation["description"], where
+        assert operation["tags"], where
+
+
+def test_every_error_is_documented_as_a_problem() -> None:
+    for where, operation in operations():
+        errors = {code: r for code, r in operation["responses"].items() if code >= "400"}
+        assert errors or operation["operationId"] in CANNOT_FAIL, where
+        for code, response in errors.items():
+            assert set(response["content"]) == {"application/problem+json"}, f"{where} {code}"
+
+
+def test_every_operation_that_needs_a_token_documents_its_absence() -> None:
+    for where, operation in operations():
+        if operation.get("security"):
+            assert {"401", "503"} <= set(operation["responses"]), where
+
+
+def test_every_json_body_has_a_real_example() -> None:
+    for where, operation in operations():
+        content = operation.get("requestBody", {}).get("content", {})
+        if "application/json" in content:
+            assert content["application/json"]["examples"], where
+
+
+def test_every_parameter_is_described() -> None:
+    for where, operation in operations():
+        for parameter in operation.get("parameters", []):
+            described = parameter.get("description") or parameter["schema"].get("description")
+            assert described, f"{where} {parameter['name']}"
+
+
+def test_the_document_changes_only_on_purpose() -> None:
+    """If it was: `python -m tests.api.update_openapi`, and say it in the changelog."""
+    assert SNAPSHOT.read_text() == present_document()

@@ -1,0 +1,17 @@
+"""`python -m tests.api.update_openapi`: take the present document as the one that is meant."""
+
+import json
+from pathlib import Path
+
+from app.main import create_app
+
+SNAPSHOT = Path(__file__).with_name("openapi.json")
+
+
+def present_document() -> str:
+    """The OpenAPI document, as the snapshot stores it."""
+    return json.dumps(create_app().openapi(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SNAPSHOT.write_text(present_document())
