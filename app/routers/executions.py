@@ -17,7 +17,7 @@ from app.schemas.executions import (
     ExecuteIn,
     ExecutionOut,
     ExecutionQuery,
-    RetryIn,
+    RetryExecutionIn,
 )
 from app.schemas.pages import Page
 from app.services.listing import Listing
@@ -150,11 +150,11 @@ async def retry_execution(
     actor: Writer,
     execution_id: ExecutionId,
     reserved: ReservedDep,
-    body: Annotated[RetryIn | None, Body(openapi_examples=RETRY)] = None,
+    body: Annotated[RetryExecutionIn | None, Body(openapi_examples=RETRY)] = None,
 ) -> Response:
     """Queue a new execution for the slot of one that has ended, whatever its end; `retry_of` names
     it. The body is optional."""
-    wish = body or RetryIn()
+    wish = body or RetryExecutionIn()
     execution = await runtime.executions.retry(
         actor,
         execution_id,

@@ -49,7 +49,7 @@ class AllExecutionsQuery(ExecutionQuery):
     )
 
 
-class RetryIn(InputModel):
+class RetryExecutionIn(InputModel):
     """How another run of an ended execution differs from it."""
 
     parameters: JsonObject | None = Field(
