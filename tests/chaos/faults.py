@@ -9,6 +9,7 @@ from pymongo.errors import PyMongoError
 
 from tests.chaos.process import STEPS
 from tests.chaos.run import FaultStep, Run, say
+from tests.chaos.servers import Node
 
 _LEASE_SECONDS = 5
 _CRASH_SECONDS = 20
@@ -27,7 +28,7 @@ def kills(times: int) -> FaultStep:
             await node.kill()
             node.start()
             await asyncio.sleep(1)
-        await _all_ready(run)
+        await run.all_ready()
 
     return fault
 
@@ -38,7 +39,7 @@ def crash_points(times: int) -> FaultStep:
     async def fault(run: Run) -> None:
         for step in [step for step in STEPS for _ in range(times)]:
             await _crash(run, step)
-        await _all_ready(run)
+        await run.all_ready()
 
     return fault
 
@@ -52,7 +53,7 @@ async def _crash(run: Run, step: str) -> None:
     node.start(CRASH_AT=step, CRASH_PASSAGE=str(passage))
     began = time.monotonic()
     if step == "after_reap":
-        await _leave_something_to_reap(run, node.number)
+        await _leave_something_to_reap(run, node)
     code = await node.wait(_CRASH_SECONDS)
     run.journal.fault(f"crash {step}", node.pid)
     say(f"crash {step} at passage {passage} after {time.monotonic() - began:.1f} s")
@@ -60,10 +61,12 @@ async def _crash(run: Run, step: str) -> None:
     node.start()
 
 
-async def _leave_something_to_reap(run: Run, reaper: int) -> None:
-    """The others die with work in their hands, so that it is left to this one."""
-    others = [node for node in run.nodes if node.number != reaper]
-    await run.driver.wait_until_ready(run.nodes[reaper].url)
+async def _leave_something_to_reap(run: Run, reaper: Node) -> None:
+    """The others die with work in their hands, so that it is left to this one. It may find
+    something of an earlier crash before that, even before it is ready."""
+    if not await run.is_ready(reaper):
+        return
+    others = [node for node in run.nodes if node is not reaper]
     for node in others:
         run.journal.fault("kill", node.pid)
         await node.kill()
@@ -84,7 +87,7 @@ def kill_all(times: int) -> FaultStep:
             await asyncio.sleep(3)
             for node in run.nodes:
                 node.start()
-            await _all_ready(run)
+            await run.all_ready()
             await asyncio.sleep(_LEASE_SECONDS)
 
     return fault
@@ -119,7 +122,7 @@ def rolling(times: int) -> FaultStep:
             say(f"SIGTERM: exit code {code}")
             assert code == 0, f"process {node.number} ended with {code}: see its log"
             node.start()
-            await run.driver.wait_until_ready(node.url)
+            await run.all_ready()
             await asyncio.sleep(1)
 
     return fault
@@ -246,10 +249,6 @@ def nothing(times: int) -> FaultStep:
         await asyncio.sleep(times)
 
     return fault
-
-
-async def _all_ready(run: Run) -> None:
-    await asyncio.gather(*(run.driver.wait_until_ready(node.url) for node in run.nodes))
 
 
 FAULTS: dict[str, tuple[Callable[[int], FaultStep], int]] = {

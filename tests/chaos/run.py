@@ -24,6 +24,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.servers import Node, ReplicaSet, running_receiver
 
 _QUIET_SECONDS = 60
+_READY_SECONDS = 60
 _TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")
 _DATABASE = "carillon"
 
@@ -55,6 +56,22 @@ class Run:
 
     def pick(self) -> Node:
         return self.random.choice(self.nodes)
+
+    async def is_ready(self, node: Node) -> bool:
+        """Whether it came to be ready; False: it ended before. Raises TimeoutError."""
+        async with asyncio.timeout(_READY_SECONDS):
+            while not await self.driver.finds_ready(node.url):
+                if not node.lives():
+                    return False
+                await asyncio.sleep(0.1)
+        return True
+
+    async def all_ready(self) -> None:
+        ready = await asyncio.gather(*map(self.is_ready, self.nodes))
+        ended = [
+            node.number for node, is_ready in zip(self.nodes, ready, strict=True) if not is_ready
+        ]
+        assert not ended, f"these processes ended, see their logs: {ended}"
 
     def members(self) -> ReplicaSet:
         assert self.replica_set is not None
@@ -148,7 +165,7 @@ async def _go(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
     say("starting")
     for node in run.nodes:
         node.start()
-    await asyncio.gather(*(run.driver.wait_until_ready(node.url) for node in run.nodes))
+    await run.all_ready()
     await run.driver.sign_in()
     await run.driver.create_jobs()
     async with _disturbing(run.driver, on=disturb):
@@ -158,7 +175,7 @@ async def _go(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
     for node in run.nodes:
         if not node.lives():
             node.start()
-    await asyncio.gather(*(run.driver.wait_until_ready(node.url) for node in run.nodes))
+    await run.all_ready()
     await run.driver.pause_all()
 
 
