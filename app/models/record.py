@@ -5,12 +5,17 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 
+DOCUMENTED = ConfigDict(
+    json_schema_serialization_defaults_required=True, use_attribute_docstrings=True
+)
+"""For the document: an answer has every field, and docstrings of fields describe them."""
+
 
 class Record(BaseModel):
     """A frozen value. Unknown fields of a stored document are ignored, so that a document written
     by a newer release does not stop an older process during a rolling restart."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", **DOCUMENTED)
 
 
 def written(instant: datetime) -> str:

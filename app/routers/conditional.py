@@ -4,14 +4,25 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 
-from app.schemas.etags import Revisions, is_unchanged, read_if_match
-from app.services.job_views import JobView
+from app.routers.deps import LOCATION
+from app.schemas.etags import Revisions, View, is_unchanged, read_if_match
 
 _JSON = "application/json"
 _NOT_MODIFIED = 304
-NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    _NOT_MODIFIED: {"description": "The client has this answer already."}
+_TAG: dict[str, Any] = {
+    "ETag": {
+        "description": '`"<revision>-<hash>"` of one thing, `"<hash>"` of a page.',
+        "required": True,
+        "schema": {"type": "string"},
+    }
 }
+Responses = dict[int | str, dict[str, Any]]
+WRITTEN: Responses = {200: {"headers": _TAG}}
+READ: Responses = {
+    **WRITTEN,
+    _NOT_MODIFIED: {"description": "The client has this answer already.", "headers": _TAG},
+}
+CREATED: Responses = {201: {"headers": _TAG | LOCATION}}
 # A browser may keep it, for this user alone, and asks each time whether it has changed.
 _CACHE_CONTROL = "private, no-cache"
 
@@ -52,7 +63,7 @@ IfNoneMatch = Annotated[str | None, Depends(known_tags)]
 
 
 def answer(
-    view: JobView,
+    view: View,
     status: int = 200,
     *,
     headers: dict[str, str] | None = None,

@@ -55,5 +55,19 @@ async def writing_actor(actor: Annotated[Actor, Depends(current_actor)]) -> Acto
     return actor
 
 
+def location(request: Request, path: str) -> dict[str, str]:
+    """The header that says where the thing is that the request has made."""
+    return {"Location": f"{request.scope.get('root_path', '')}{path}"}
+
+
+LOCATION = {
+    "Location": {
+        "description": "The path of what was made.",
+        "required": True,
+        "schema": {"type": "string"},
+    }
+}
+"""The same, for the document."""
+
 Reader = Annotated[Actor, Depends(current_actor)]
 Writer = Annotated[Actor, Depends(writing_actor)]

@@ -2,10 +2,10 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.models.execution import Execution, ExecutionStatus
-from app.routers.deps import Reader, RuntimeDep, Writer
+from app.routers.deps import LOCATION, Reader, RuntimeDep, Writer, location
 from app.routers.examples import BACKFILL, EXECUTE, RETRY
 from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
@@ -36,13 +36,17 @@ _JSON = "application/json"
     summary="Run a job now",
     status_code=202,
     response_model=ExecutionOut,
-    responses=documented(401, 403, 404, 409, 413, 415, 422, 503),
+    responses={
+        202: {"headers": LOCATION},
+        **documented(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    },
 )
 async def execute_job(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
     reserved: ReservedDep,
+    request: Request,
     body: Annotated[ExecuteIn | None, Body(openapi_examples=EXECUTE)] = None,
 ) -> Response:
     """Queue one execution, of a paused job too. Schedules are not touched.
@@ -58,7 +62,7 @@ async def execute_job(
         overlap_policy=wish.overlap_policy,
         reserved=reserved,
     )
-    return _answer(execution, 202, {"Location": f"/executions/{execution.id}"})
+    return _answer(execution, 202, location(request, f"/executions/{execution.id}"))
 
 
 @router.get(
@@ -99,7 +103,7 @@ async def list_executions(
     summary="Run the slots of a past range",
     status_code=202,
     response_model=BackfillOut,
-    responses=documented(401, 403, 404, 409, 413, 415, 422, 503)
+    responses=documented(401, 403, 404, 408, 409, 413, 415, 422, 503)
     | {200: {"model": BackfillOut, "description": "A dry run, or no slot in the range"}},
 )
 async def backfill_job(
@@ -123,7 +127,7 @@ async def backfill_job(
     operation_id="cancel_execution",
     summary="Cancel an execution",
     response_model=ExecutionOut,
-    responses=documented(401, 403, 404, 409, 503)
+    responses=documented(401, 403, 404, 408, 409, 413, 422, 503)
     | {202: {"model": ExecutionOut, "description": "It runs, and is being stopped"}},
 )
 async def cancel_execution(
@@ -143,13 +147,17 @@ async def cancel_execution(
     summary="Run an execution again",
     status_code=202,
     response_model=ExecutionOut,
-    responses=documented(401, 403, 404, 409, 413, 415, 422, 503),
+    responses={
+        202: {"headers": LOCATION},
+        **documented(401, 403, 404, 408, 409, 413, 415, 422, 503),
+    },
 )
 async def retry_execution(
     runtime: RuntimeDep,
     actor: Writer,
     execution_id: ExecutionId,
     reserved: ReservedDep,
+    request: Request,
     body: Annotated[RetryExecutionIn | None, Body(openapi_examples=RETRY)] = None,
 ) -> Response:
     """Queue a new execution for the slot of one that has ended, whatever its end; `retry_of` names
@@ -162,7 +170,7 @@ async def retry_execution(
         overlap_policy=wish.overlap_policy,
         reserved=reserved,
     )
-    return _answer(execution, 202, {"Location": f"/executions/{execution.id}"})
+    return _answer(execution, 202, location(request, f"/executions/{execution.id}"))
 
 
 @router.get(

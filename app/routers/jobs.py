@@ -4,8 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
-from app.routers.conditional import NOT_MODIFIED, IfMatch, IfNoneMatch, answer
-from app.routers.deps import Reader, RuntimeDep, Writer
+from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, answer
+from app.routers.deps import Reader, RuntimeDep, Writer, location
 from app.routers.examples import EDIT_JOB, NEW_JOB
 from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
@@ -20,7 +20,7 @@ JobId = Annotated[str, Path(description="The job's id.")]
 
 _EDIT: dict[str, Any] = {
     "response_model": JobOut,
-    "responses": documented(401, 403, 404, 409, 412, 413, 415, 422, 503),
+    "responses": {**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 415, 422, 503)},
 }
 
 
@@ -30,7 +30,7 @@ _EDIT: dict[str, Any] = {
     summary="Create a job",
     status_code=201,
     response_model=JobOut,
-    responses=documented(401, 403, 409, 413, 415, 422, 503),
+    responses={**CREATED, **documented(401, 403, 408, 409, 413, 415, 422, 503)},
 )
 async def create_job(
     runtime: RuntimeDep,
@@ -45,8 +45,7 @@ async def create_job(
     examples. A job without any runs only when asked to.
     """
     job = await runtime.jobs.create(actor, body, reserved=reserved)
-    location = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-    return answer(view_of(job), 201, headers={"Location": location})
+    return answer(view_of(job), 201, headers=location(request, f"/jobs/{job.id}"))
 
 
 @router.get(
@@ -54,7 +53,7 @@ async def create_job(
     operation_id="list_jobs",
     summary="List jobs",
     response_model=Page[JobOut],
-    responses={**NOT_MODIFIED, **documented(401, 422, 503)},
+    responses={**READ, **documented(401, 422, 503)},
 )
 async def list_jobs(
     runtime: RuntimeDep,
@@ -76,7 +75,7 @@ async def list_jobs(
     operation_id="get_job",
     summary="Read a job",
     response_model=JobOut,
-    responses={**NOT_MODIFIED, **documented(401, 404, 503)},
+    responses={**READ, **documented(401, 404, 503)},
 )
 async def get_job(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
@@ -137,7 +136,7 @@ async def delete_job(
     operation_id="activate_job",
     summary="Resume a job",
     response_model=JobOut,
-    responses=documented(401, 403, 404, 409, 412, 422, 503),
+    responses={**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 422, 503)},
 )
 async def activate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
@@ -151,7 +150,7 @@ async def activate_job(
     operation_id="deactivate_job",
     summary="Pause a job",
     response_model=JobOut,
-    responses=documented(401, 403, 404, 409, 412, 422, 503),
+    responses={**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 422, 503)},
 )
 async def deactivate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch

@@ -2,16 +2,18 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Response
+from fastapi import APIRouter, Body, Path, Query, Request, Response
 from pydantic import BaseModel
 
 from app.models.job import Job
 from app.models.schedule import Schedule
-from app.routers.deps import Reader, RuntimeDep, Writer
+from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, answer
+from app.routers.deps import Reader, RuntimeDep, Writer, location
 from app.routers.examples import EDIT_SCHEDULE, NEW_SCHEDULE
 from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import documented
+from app.schemas.etags import View
 from app.schemas.json_types import Instant
 from app.schemas.schedules import (
     Preview,
@@ -20,6 +22,7 @@ from app.schemas.schedules import (
     ScheduleOut,
     SchedulesOut,
     Why,
+    shown_schedule,
 )
 
 router = APIRouter(tags=["Schedules"], route_class=StrictJsonRoute)
@@ -29,7 +32,7 @@ ScheduleId = Annotated[str, Path(description="The schedule's id.")]
 Count = Annotated[int, Query(ge=1, le=100, description="How many slots.")]
 _EDIT: dict[str, Any] = {
     "response_model": ScheduleOut,
-    "responses": documented(401, 403, 404, 409, 413, 415, 422, 503),
+    "responses": {**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 415, 422, 503)},
 }
 
 
@@ -38,7 +41,7 @@ _EDIT: dict[str, Any] = {
     operation_id="preview_schedule",
     summary="Preview a schedule",
     response_model=Preview,
-    responses=documented(401, 403, 413, 415, 422, 503),
+    responses=documented(401, 403, 408, 409, 413, 415, 422, 503),
 )
 async def preview_schedule(
     runtime: RuntimeDep,
@@ -58,13 +61,16 @@ async def preview_schedule(
     operation_id="list_schedules",
     summary="List a job's schedules",
     response_model=SchedulesOut,
-    responses=documented(401, 404, 503),
+    responses={**READ, **documented(401, 404, 503)},
 )
-async def list_schedules(runtime: RuntimeDep, actor: Reader, job_id: JobId) -> Response:
-    """All of them, at most 20."""
+async def list_schedules(
+    runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
+) -> Response:
+    """All of them, at most 20. The `ETag` carries the job's revision."""
     job = await runtime.schedules.list_of(actor, job_id)
-    items = [ScheduleOut(job_id=job.id, schedule=schedule) for schedule in job.schedules]
-    return _json(SchedulesOut(items=items))
+    items = [shown_schedule(job.id, schedule) for schedule in job.schedules]
+    shown = View.of(SchedulesOut(items=items), job.revision)
+    return answer(shown, if_none_match=if_none_match)
 
 
 @router.post(
@@ -72,18 +78,24 @@ async def list_schedules(runtime: RuntimeDep, actor: Reader, job_id: JobId) -> R
     operation_id="create_schedule",
     summary="Add a schedule to a job",
     status_code=201,
-    **_EDIT,
+    response_model=ScheduleOut,
+    responses={**CREATED, **documented(401, 403, 404, 408, 409, 412, 413, 415, 422, 503)},
 )
 async def create_schedule(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
+    accepted: IfMatch,
     reserved: ReservedDep,
     body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
+    request: Request,
 ) -> Response:
     """Its first slot is the first after now and not before `start_at`."""
-    job, schedule = await runtime.schedules.add(actor, job_id, body, reserved=reserved)
-    return _shown(job, schedule, 201, {"Location": f"/schedules/{schedule.id}"})
+    job, schedule = await runtime.schedules.add(
+        actor, job_id, body, accepted=accepted, reserved=reserved
+    )
+    there = location(request, f"/schedules/{schedule.id}")
+    return answer(_view_of(job, schedule), 201, headers=there)
 
 
 @router.get(
@@ -91,11 +103,14 @@ async def create_schedule(
     operation_id="get_schedule",
     summary="Read a schedule",
     response_model=ScheduleOut,
-    responses=documented(401, 404, 503),
+    responses={**READ, **documented(401, 404, 503)},
 )
-async def get_schedule(runtime: RuntimeDep, actor: Reader, schedule_id: ScheduleId) -> Response:
-    """One schedule and the id of its job."""
-    return _shown(*await runtime.schedules.get(actor, schedule_id))
+async def get_schedule(
+    runtime: RuntimeDep, actor: Reader, schedule_id: ScheduleId, if_none_match: IfNoneMatch
+) -> Response:
+    """One schedule and the id of its job, whose revision is the schedule's."""
+    shown = _view_of(*await runtime.schedules.get(actor, schedule_id))
+    return answer(shown, if_none_match=if_none_match)
 
 
 @router.put(
@@ -105,6 +120,7 @@ async def update_schedule(
     runtime: RuntimeDep,
     actor: Writer,
     schedule_id: ScheduleId,
+    accepted: IfMatch,
     body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
 ) -> Response:
     """What the body names is changed, what it leaves out stays; the same as PATCH.
@@ -112,7 +128,8 @@ async def update_schedule(
     What is due by the old rule is fired first; an edit that does not change when the schedule is
     due leaves what is pending alone. Another `type` needs that type's fields.
     """
-    return _shown(*await runtime.schedules.edit(actor, schedule_id, body))
+    edited = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
+    return answer(_view_of(*edited))
 
 
 @router.patch(
@@ -122,10 +139,12 @@ async def patch_schedule(
     runtime: RuntimeDep,
     actor: Writer,
     schedule_id: ScheduleId,
+    accepted: IfMatch,
     body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
 ) -> Response:
     """What the body names is changed, what it leaves out stays; the same as PUT, see there."""
-    return _shown(*await runtime.schedules.edit(actor, schedule_id, body))
+    edited = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
+    return answer(_view_of(*edited))
 
 
 @router.delete(
@@ -134,11 +153,13 @@ async def patch_schedule(
     summary="Delete a schedule",
     status_code=204,
     response_class=Response,
-    responses=documented(401, 403, 404, 409, 503),
+    responses=documented(401, 403, 404, 409, 412, 422, 503),
 )
-async def delete_schedule(runtime: RuntimeDep, actor: Writer, schedule_id: ScheduleId) -> Response:
+async def delete_schedule(
+    runtime: RuntimeDep, actor: Writer, schedule_id: ScheduleId, accepted: IfMatch
+) -> Response:
     """Take the schedule from its job. What is queued or running of it goes on."""
-    await runtime.schedules.delete(actor, schedule_id)
+    await runtime.schedules.delete(actor, schedule_id, accepted=accepted)
     return Response(status_code=204)
 
 
@@ -174,11 +195,9 @@ async def explain_instant(
     return _json(await runtime.schedules.why(actor, job_id, at))
 
 
-def _shown(
-    job: Job, schedule: Schedule, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    return _json(ScheduleOut(job_id=job.id, schedule=schedule), status, headers)
+def _view_of(job: Job, schedule: Schedule) -> View:
+    return View.of(shown_schedule(job.id, schedule), job.revision)
 
 
-def _json(body: BaseModel, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(body.model_dump_json(), status, headers, "application/json")
+def _json(body: BaseModel) -> Response:
+    return Response(body.model_dump_json(), media_type="application/json")

@@ -11,12 +11,17 @@ from app.schemas.tokens import TokenOut
 
 router = APIRouter(tags=["Signing in"])
 
+_EXAMPLE = {"grant_type": "password", "username": "admin", "password": "the password of admin"}
+
 
 @router.post(
     "/token",
     operation_id="sign_in",
     summary="Sign in",
-    responses=documented(400, 401, 413, 422, 503),
+    responses=documented(400, 401, 408, 413, 422, 503),
+    openapi_extra={
+        "requestBody": {"content": {"application/x-www-form-urlencoded": {"example": _EXAMPLE}}}
+    },
 )
 async def sign_in(
     runtime: RuntimeDep,

@@ -3,6 +3,9 @@
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import Self
+
+from pydantic import BaseModel
 
 from app.errors import InvalidInputError, PreconditionError
 
@@ -17,6 +20,20 @@ def etag_of(body: bytes, revision: int | None = None) -> str:
     """The strong tag of an answer; with a revision, the tag of one thing."""
     digest = hashlib.sha256(body).hexdigest()[:_HASH_DIGITS]
     return f'"{digest}"' if revision is None else f'"{revision}-{digest}"'
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What an answer shows: JSON, and its entity tag."""
+
+    body: bytes
+    etag: str
+
+    @classmethod
+    def of(cls, shown: BaseModel, revision: int | None = None) -> Self:
+        """`shown` as JSON; `revision` where it is one thing, that of the job it belongs to."""
+        body = shown.model_dump_json().encode()
+        return cls(body, etag_of(body, revision))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,12 +3,12 @@
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus
 from app.models.policy import OverlapPolicy
 from app.models.record import Moment
-from app.schemas.json_types import Flag, InputModel, Instant, JsonObject, Text, refuse
+from app.schemas.json_types import Flag, InputModel, Instant, JsonObject, OutputModel, Text, refuse
 from app.schemas.pages import PageQuery
 
 _LONGEST_BACKFILL = timedelta(days=366)
@@ -83,14 +83,14 @@ class BackfillIn(InputModel):
         return self
 
 
-class BackfillSlot(BaseModel):
+class BackfillSlot(OutputModel):
     """A slot in the range."""
 
     schedule_id: str
     scheduled_for: Moment
 
 
-class BackfillOut(BaseModel):
+class BackfillOut(OutputModel):
     """What a backfill runs, or would run."""
 
     backfill_id: str | None = Field(description="Of the executions; null after a dry run.")
@@ -98,10 +98,8 @@ class BackfillOut(BaseModel):
     slots: list[BackfillSlot] = Field(description="In order; at most 1,000.")
 
 
-class ExecutionOut(BaseModel):
+class ExecutionOut(OutputModel):
     """The record of one slot or manual request."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: str
     job_id: str

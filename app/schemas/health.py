@@ -2,22 +2,24 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from app.schemas.json_types import OutputModel
 
 
-class Pong(BaseModel):
+class Pong(OutputModel):
     """The answer to a ping."""
 
     message: Literal["pong"] = "pong"
 
 
-class Live(BaseModel):
+class Live(OutputModel):
     """The process answers."""
 
     status: Literal["live"] = "live"
 
 
-class Ready(BaseModel):
+class Ready(OutputModel):
     """Every part works."""
 
     status: Literal["ready"] = "ready"

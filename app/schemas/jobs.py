@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -32,9 +31,11 @@ from app.schemas.json_types import (
     Integer,
     JsonObject,
     Number,
+    OutputModel,
     Seconds,
     Text,
     refuse,
+    without_defaults,
 )
 from app.schemas.pages import PageQuery
 from app.schemas.schedules import ScheduleIn
@@ -133,16 +134,10 @@ class JobCreate(_JobFields):
         return self
 
 
-def _without_defaults(schema: dict[str, Any]) -> None:
-    """In an edit a field that is left out has no default: it stays as it is."""
-    for field in schema["properties"].values():
-        field.pop("default", None)
-
-
 class JobUpdate(_JobFields):
     """What is named is changed, what is left out stays."""
 
-    model_config = ConfigDict(json_schema_extra=_without_defaults)
+    model_config = ConfigDict(json_schema_extra=without_defaults)
 
     name: Text = Field(default="", min_length=1, max_length=200)
     target: TargetChange = TargetChange()
@@ -203,10 +198,8 @@ class RetryOut(RetryPolicy):
     max_delay_seconds: Seconds
 
 
-class JobOut(BaseModel):
+class JobOut(OutputModel):
     """A job."""
-
-    model_config = ConfigDict(from_attributes=True)
 
     id: str
     owner_id: str

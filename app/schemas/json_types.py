@@ -26,6 +26,7 @@ from pydantic_core import PydanticCustomError
 
 from app.clock import to_millisecond
 from app.errors import InvalidInputError
+from app.models.record import DOCUMENTED
 
 MAX_JSON_DEPTH = 32
 MAX_JSON_BYTES = 65_536
@@ -47,6 +48,18 @@ class InputModel(BaseModel):
     """A body, or a part of one. Unknown fields are refused; nothing is converted silently."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class OutputModel(BaseModel):
+    """An answer, or a part of one. It always has all its fields."""
+
+    model_config = ConfigDict(from_attributes=True, **DOCUMENTED)
+
+
+def without_defaults(schema: dict[str, Any]) -> None:
+    """For the document: in an edit a field that is left out stays as it is."""
+    for field in schema["properties"].values():
+        field.pop("default", None)
 
 
 def refuse(detail: str, *below: str | int) -> NoReturn:

@@ -12,11 +12,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Generic, TypeVar
 
 import orjson
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from app.errors import InvalidInputError
 from app.models.ids import is_id
-from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, Text
+from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, OutputModel, Text
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -38,7 +38,7 @@ class PageQuery(InputModel):
     )
 
 
-class Page(BaseModel, Generic[Item]):
+class Page(OutputModel, Generic[Item]):
     """A part of a listing."""
 
     items: list[Item]

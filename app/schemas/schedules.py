@@ -1,38 +1,40 @@
 """Schedules as requests describe them and answers show them."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
-    BaseModel,
+    ConfigDict,
     Field,
     TypeAdapter,
     ValidationError,
     ValidationInfo,
     field_validator,
-    model_serializer,
 )
 
 from app.errors import FieldError, InvalidInputError
 from app.models.execution import ExecutionStatus
 from app.models.record import Moment
-from app.models.schedule import Schedule
+from app.models.schedule import CronSchedule, IntervalSchedule, OneTimeSchedule, Schedule
 from app.schemas.json_types import (
     Flag,
     InputModel,
     Instant,
     Integer,
+    OutputModel,
     Text,
     TimeZone,
     refuse,
     refuse_as,
+    without_defaults,
 )
 from app.triggers import CronTrigger
 from app.triggers.cron import Dst
 
 MAX_INTERVAL_SECONDS = 31_536_000
+_LEFT_OUT = datetime.min.replace(tzinfo=UTC)
 
 IntervalSeconds = Annotated[Integer, Field(ge=1, le=MAX_INTERVAL_SECONDS)]
 
@@ -118,7 +120,11 @@ def check_cron(expression: str, known: dict[str, Any]) -> str:
 class ScheduleChange(InputModel):
     """What is named is changed, what is left out stays. Another `type` needs its own fields."""
 
-    type: Literal["cron", "interval", "one_time"] | None = None
+    model_config = ConfigDict(json_schema_extra=without_defaults)
+
+    type: Literal["cron", "interval", "one_time"] = Field(
+        default="cron", description="Left out: as it is."
+    )
     timezone: TimeZone = "UTC"
     start_at: Instant | None = None
     end_at: Instant | None = None
@@ -129,7 +135,7 @@ class ScheduleChange(InputModel):
     seconds: Flag = False
     dst: Dst = Dst.DEBIAN
     interval_seconds: IntervalSeconds = 1
-    run_at: Instant | None = None
+    run_at: Instant = _LEFT_OUT
 
     def applied_to(self, schedule: Schedule) -> ScheduleIn:
         """The whole schedule after the change. Raises InvalidInputError, with pointers."""
@@ -144,24 +150,43 @@ class ScheduleChange(InputModel):
         return whole
 
 
-class ScheduleOut(BaseModel):
-    """A schedule, and the job it belongs to."""
+class _OfJob(OutputModel):
+    """What belongs to a job."""
 
     job_id: str
-    schedule: Schedule
-
-    @model_serializer
-    def _flat(self) -> dict[str, Any]:
-        return {"job_id": self.job_id, **self.schedule.model_dump(mode="json")}
 
 
-class SchedulesOut(BaseModel):
+class CronScheduleOut(CronSchedule, _OfJob):
+    """A cron schedule, and the job it belongs to."""
+
+
+class IntervalScheduleOut(IntervalSchedule, _OfJob):
+    """An interval schedule, and the job it belongs to."""
+
+
+class OneTimeScheduleOut(OneTimeSchedule, _OfJob):
+    """A one-time schedule, and the job it belongs to."""
+
+
+ScheduleOut = Annotated[
+    CronScheduleOut | IntervalScheduleOut | OneTimeScheduleOut, Field(discriminator="type")
+]
+
+
+def shown_schedule(job_id: str, schedule: Schedule) -> ScheduleOut:
+    """The schedule as every route answers it."""
+    fields = schedule.model_dump() | {"job_id": job_id}
+    shown: ScheduleOut = _ANY_SCHEDULE_OUT.validate_python(fields)
+    return shown
+
+
+class SchedulesOut(OutputModel):
     """All schedules of a job."""
 
     items: list[ScheduleOut]
 
 
-class ComingSlot(BaseModel):
+class ComingSlot(OutputModel):
     """A slot to come."""
 
     schedule_id: str | None = Field(default=None, description="Null for what is not saved yet.")
@@ -171,7 +196,7 @@ class ComingSlot(BaseModel):
     notes: list[str] = Field(description="What a clock change does to it.")
 
 
-class Preview(BaseModel):
+class Preview(OutputModel):
     """When a schedule fires, in words and in instants."""
 
     description: str
@@ -194,7 +219,7 @@ class Verdict(StrEnum):
     """It is a slot by today's rule, but then the schedule was paused, other or not there yet."""
 
 
-class WhyAnswer(BaseModel):
+class WhyAnswer(OutputModel):
     """What one schedule says of an instant."""
 
     schedule_id: str
@@ -206,7 +231,7 @@ class WhyAnswer(BaseModel):
     slot_after: Moment | None = None
 
 
-class Why(BaseModel):
+class Why(OutputModel):
     """What became of an instant, schedule by schedule."""
 
     at: Moment
@@ -220,6 +245,7 @@ _OWN = {
     "one_time": {"run_at"},
 }
 _ANY_SCHEDULE: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
+_ANY_SCHEDULE_OUT: TypeAdapter[ScheduleOut] = TypeAdapter(ScheduleOut)
 
 
 def _refusal(error: ValidationError) -> InvalidInputError:

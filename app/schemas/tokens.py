@@ -2,10 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
+
+from app.schemas.json_types import OutputModel
 
 
-class TokenOut(BaseModel):
+class TokenOut(OutputModel):
     """An access token, sent as `Authorization: Bearer …`."""
 
     access_token: str

@@ -1,12 +1,11 @@
 """Jobs as the API answers them: JSON bytes, kept in Redis for a while."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 
 from app.cache import Cache
 from app.models.job import Job
 from app.models.user import Actor
-from app.schemas.etags import etag_of
+from app.schemas.etags import View
 from app.schemas.jobs import JobOut, JobQuery
 from app.schemas.pages import Page
 from app.services.jobs import JobService
@@ -14,18 +13,9 @@ from app.services.jobs import JobService
 EVERYBODY = "*"
 
 
-@dataclass(frozen=True, slots=True)
-class JobView:
-    """JSON, and its entity tag."""
-
-    body: bytes
-    etag: str
-
-
-def view_of(job: Job) -> JobView:
+def view_of(job: Job) -> View:
     """A job as every route answers it."""
-    body = JobOut.of(job).model_dump_json().encode()
-    return JobView(body, etag_of(body, job.revision))
+    return View.of(JobOut.of(job), job.revision)
 
 
 class JobViews:
@@ -36,34 +26,31 @@ class JobViews:
         self._jobs = jobs
         self._cache = cache
 
-    async def job(self, actor: Actor, job_id: str) -> JobView:
+    async def job(self, actor: Actor, job_id: str) -> View:
         """One job. Raises NotFoundError."""
 
-        async def read() -> JobView:
+        async def read() -> View:
             return view_of(await self._jobs.get(actor, job_id))
 
         return await self._cached(actor, f"job:{job_id}", read)
 
-    async def page(self, actor: Actor, query: JobQuery) -> JobView:
+    async def page(self, actor: Actor, query: JobQuery) -> View:
         """A page of jobs. Raises InvalidInputError for a cursor that is none."""
 
-        async def read() -> JobView:
+        async def read() -> View:
             listing = await self._jobs.list_jobs(actor, query)
             page = Page[JobOut](
                 items=[JobOut.of(job) for job in listing.items], next_cursor=listing.next_cursor
             )
-            body = page.model_dump_json().encode()
-            return JobView(body, etag_of(body))
+            return View.of(page)
 
         return await self._cached(actor, f"jobs:{query.model_dump_json()}", read)
 
-    async def _cached(
-        self, actor: Actor, key: str, read: Callable[[], Awaitable[JobView]]
-    ) -> JobView:
+    async def _cached(self, actor: Actor, key: str, read: Callable[[], Awaitable[View]]) -> View:
         found, fill = await self._cache.get(actor.sees_only or EVERYBODY, key)
         if found is not None:
             etag, _, body = found.partition(b"\n")
-            return JobView(body, etag.decode())
+            return View(body, etag.decode())
         answer = await read()
         await self._cache.put(fill, answer.etag.encode() + b"\n" + answer.body)
         return answer

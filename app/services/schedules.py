@@ -15,6 +15,7 @@ from app.models.schedule import Schedule, begins_at, next_slot, runs_left, trigg
 from app.models.user import Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
+from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.jobs import MAX_SCHEDULES, WantedSchedule
 from app.schemas.schedules import (
     ComingSlot,
@@ -64,10 +65,16 @@ class ScheduleService:
         return job, _of(job, schedule_id)
 
     async def add(
-        self, actor: Actor, job_id: str, body: ScheduleIn, *, reserved: Reserved | None = None
+        self,
+        actor: Actor,
+        job_id: str,
+        body: ScheduleIn,
+        *,
+        accepted: Revisions = ANY_REVISION,
+        reserved: Reserved | None = None,
     ) -> tuple[Job, Schedule]:
-        """Give the job one schedule more. Raises InvalidInputError, and ConflictError when it has
-        as many as it may."""
+        """Give the job one schedule more. Raises InvalidInputError, PreconditionError, and
+        ConflictError when it has as many as it may."""
         new = body.model_copy(update={"id": None})
         schedule_id = reserved.result_id if reserved else self._new_id()
 
@@ -80,13 +87,19 @@ class ScheduleService:
             (built,) = build_schedules(wanted, (), now=now, new_id=lambda: schedule_id)
             return with_schedules(job, (*job.schedules, built), now)
 
-        job = await self._jobs.rewrite(actor, job_id, change)
+        job = await self._jobs.rewrite(actor, job_id, change, accepted)
         return job, _of(job, schedule_id)
 
     async def edit(
-        self, actor: Actor, schedule_id: str, body: ScheduleChange
+        self,
+        actor: Actor,
+        schedule_id: str,
+        body: ScheduleChange,
+        *,
+        accepted: Revisions = ANY_REVISION,
     ) -> tuple[Job, Schedule]:
-        """Change what the body names; no slot is lost or added. Raises InvalidInputError."""
+        """Change what the body names; no slot is lost or added. Raises InvalidInputError and
+        PreconditionError."""
 
         def change(job: Job, now: datetime) -> Job:
             present = _of(job, schedule_id)
@@ -95,18 +108,21 @@ class ScheduleService:
             schedules = tuple(built if s.id == schedule_id else s for s in job.schedules)
             return with_schedules(job, schedules, now)
 
-        job = await self._rewrite(actor, schedule_id, change)
+        job = await self._rewrite(actor, schedule_id, change, accepted)
         return job, _of(job, schedule_id)
 
-    async def delete(self, actor: Actor, schedule_id: str) -> None:
-        """Take the schedule away; what is queued or running of it goes on."""
+    async def delete(
+        self, actor: Actor, schedule_id: str, *, accepted: Revisions = ANY_REVISION
+    ) -> None:
+        """Take the schedule away; what is queued or running of it goes on. Raises
+        PreconditionError."""
 
         def change(job: Job, now: datetime) -> Job:
             _of(job, schedule_id)
             left = tuple(s for s in job.schedules if s.id != schedule_id)
             return with_schedules(job, left, now)
 
-        await self._rewrite(actor, schedule_id, change)
+        await self._rewrite(actor, schedule_id, change, accepted)
 
     async def preview(self, body: ScheduleIn, count: int) -> Preview:
         """What a schedule would do that is not saved. Raises InvalidInputError."""
@@ -153,9 +169,11 @@ class ScheduleService:
             answers.append(_why(schedule, newest, at, now))
         return Why(at=at, answers=answers)
 
-    async def _rewrite(self, actor: Actor, schedule_id: str, change: JobChange) -> Job:
+    async def _rewrite(
+        self, actor: Actor, schedule_id: str, change: JobChange, accepted: Revisions
+    ) -> Job:
         job, _ = await self.get(actor, schedule_id)
-        return await self._jobs.rewrite(actor, job.id, change)
+        return await self._jobs.rewrite(actor, job.id, change, accepted)
 
 
 def _of(job: Job, schedule_id: str) -> Schedule:
