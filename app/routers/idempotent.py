@@ -28,6 +28,7 @@ async def key_header(
             alias=HEADER,
             description="For a safe retry: the same key and body give the same answer for 24 h. "
             "1 to 255 visible ASCII characters.",
+            json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         ),
     ] = None,
 ) -> None:

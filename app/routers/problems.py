@@ -146,11 +146,14 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Of all routes at the path; the framework names those of one."""
+    """Of all routes at the path; the framework names those of one. A path that stands in the
+    document as it is, such as /schedules/preview, is not meant as one with an id."""
+    named = request.app.openapi()["paths"].get(request.scope["path"])
     return [
         method
         for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
-        if any(
+        if (named is None or method.lower() in named)
+        and any(
             route.matches({**request.scope, "method": method})[0] is Match.FULL
             for route in request.app.routes
         )

@@ -10,6 +10,7 @@ import pytest
 
 from tests.support.api import Api, JsonBody, assert_names, assert_problem
 
+HOURLY = {"type": "interval", "interval_seconds": 3600}
 SECONDLY = {"type": "interval", "interval_seconds": 1}
 WRITES: list[tuple[str, str, JsonBody | None]] = [
     ("PUT", "", {"name": "other"}),
@@ -153,3 +154,39 @@ async def test_the_revision_is_checked_again_after_a_lost_race(
     headers = {"If-Match": created.headers["etag"]}
     assert_problem(await alice.patch(path_of(created), json={"name": "x"}, headers=headers), 412)
     assert (await api.stored(created.json())).description == "rival"
+
+
+async def test_a_schedule_has_the_revision_of_its_job(
+    alice: httpx2.AsyncClient, created: httpx2.Response
+) -> None:
+    path = f"{path_of(created)}/schedules"
+    added = await alice.post(path, json=HOURLY, headers={"If-Match": created.headers["etag"]})
+    there = added.headers["location"]
+    etag = added.headers["etag"]
+    assert etag.startswith('"2-')
+    assert (await alice.get(there)).headers["etag"] == etag
+    assert (await alice.get(there, headers={"If-None-Match": etag})).status_code == 304
+    listed = (await alice.get(path)).headers["etag"]
+    assert listed.startswith('"2-')
+    assert (await alice.get(path, headers={"If-None-Match": listed})).status_code == 304
+
+    await alice.patch(path_of(created), json={"description": "newer"})
+    before = (await alice.get(path_of(created))).json()
+    for method, where, body in (
+        ("POST", path, HOURLY),
+        ("PUT", there, {"active": False}),
+        ("PATCH", there, {"active": False}),
+        ("DELETE", there, None),
+    ):
+        for old in (etag, f"W/{etag}", '"x"'):
+            answer = await alice.request(method, where, json=body, headers={"If-Match": old})
+            assert_problem(answer, 412)
+        answer = await alice.request(method, where, json=body, headers={"If-Match": "garbage"})
+        assert_names(answer, "/header/If-Match")
+    assert (await alice.get(path_of(created))).json() == before
+
+    now = (await alice.get(there)).headers["etag"]
+    edited = await alice.patch(there, json={"active": False}, headers={"If-Match": now})
+    assert edited.headers["etag"].startswith('"4-')
+    headers = {"If-Match": edited.headers["etag"]}
+    assert (await alice.delete(there, headers=headers)).status_code == 204

@@ -23,6 +23,12 @@ async def test_404_and_405_are_problems(alice: httpx2.AsyncClient) -> None:
     assert set(answer.headers["allow"].split(", ")) == {"GET", "POST"}
 
 
+async def test_a_path_of_its_own_allows_what_it_has(alice: httpx2.AsyncClient) -> None:
+    answer = await alice.request("OPTIONS", "/schedules/preview")
+    assert assert_problem(answer, 405)
+    assert answer.headers["allow"] == "POST"
+
+
 async def test_a_bug_is_a_500_that_says_nothing_of_it(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from openapi_spec_validator import validate
+
 from app.main import create_app
 from tests.api.update_openapi import SNAPSHOT, present_document
 
@@ -42,11 +44,30 @@ def test_every_operation_that_needs_a_token_documents_its_absence() -> None:
             assert {"401", "503"} <= set(operation["responses"]), where
 
 
-def test_every_json_body_has_a_real_example() -> None:
+def test_the_document_is_a_valid_one() -> None:
+    validate(create_app().openapi())
+
+
+def test_every_post_documents_what_a_key_and_a_body_may_bring() -> None:
+    for where, operation in operations():
+        if where.startswith("POST") and operation.get("security"):
+            assert {"408", "409", "413", "422"} <= set(operation["responses"]), where
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            assert {"408", "413", "415", "422"} <= set(operation["responses"]), where
+
+
+def test_what_is_made_or_written_documents_its_headers() -> None:
+    for where, operation in operations():
+        for code, header in (("201", "Location"), ("201", "ETag"), ("304", "ETag")):
+            if code in operation["responses"]:
+                assert header in operation["responses"][code]["headers"], where
+
+
+def test_every_body_has_a_real_example() -> None:
     for where, operation in operations():
         content = operation.get("requestBody", {}).get("content", {})
-        if "application/json" in content:
-            assert content["application/json"]["examples"], where
+        for kind in content.values():
+            assert kind.get("examples") or kind.get("example"), where
 
 
 def test_every_parameter_is_described() -> None:

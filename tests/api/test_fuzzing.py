@@ -1,0 +1,124 @@
+"""The API by requests that a fuzzer makes from its document: right ones, wrong ones, chains."""
+
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import httpx2
+import pytest
+import uvicorn
+
+from tests.support.api import Api, JsonBody
+from tests.support.service import ROOT, free_port
+
+SECONDS = 100
+TARGET = {"type": "http", "url": "https://example.com/hook"}
+# What is refused by more than the form of the request (a cron that never fires) cannot be said in
+# the document, so that a refusal of what fits it is no failure.
+NOT_HELD = "positive_data_acceptance"
+
+
+@pytest.fixture
+async def url(api: Api) -> AsyncIterator[str]:
+    """The API on a port. Its engine does not run: nothing is ever delivered."""
+    config = uvicorn.Config(api.app, port=free_port(), lifespan="off", log_config=None)
+    server = uvicorn.Server(config)
+    with contextlib.suppress(asyncio.CancelledError):
+        task = asyncio.create_task(server.serve())
+        while not server.started:
+            await asyncio.sleep(0.01)
+        yield f"http://127.0.0.1:{config.port}"
+        server.should_exit = True
+        await task
+
+
+async def fill(client: httpx2.AsyncClient) -> dict[str, list[str]]:
+    """Give a user a bit of everything. Returns the ids by the names that paths have for them."""
+    ids: dict[str, list[str]] = {"job_id": [], "schedule_id": [], "execution_id": []}
+    for n in range(3):
+        job = {"name": f"job {n}", "interval": 3600, "target": TARGET}
+        created = (await client.post("/jobs", json=job)).json()
+        execution = (await client.post(f"/jobs/{created['id']}/execute")).json()
+        ids["job_id"].append(created["id"])
+        ids["schedule_id"].append(created["schedules"][0]["id"])
+        ids["execution_id"].append(execution["id"])
+    return ids
+
+
+async def everything_of(client: httpx2.AsyncClient) -> list[JsonBody]:
+    return [(await client.get(path)).json() for path in ("/jobs", "/executions")]
+
+
+async def fuzz(url: str, folder: Path, given: JsonBody, phases: str, *, seed: int) -> None:
+    """Raises AssertionError with what the fuzzer found."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
+        *("--phases", phases, "--exclude-checks", NOT_HELD, "--max-examples", "15"),
+        *("--seed", str(seed), "--generation-database", "none"),
+        *("--warnings", "off", "--no-color"),
+        cwd=folder,
+        env=os.environ
+        | {
+            "SCHEMATHESIS_HOOKS": "tests.api.fuzzing_hooks",
+            "PYTHONPATH": str(ROOT),
+            "FUZZING": json.dumps(given),
+        },
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    said = output.decode()
+    sys.stdout.write(said)
+    if process.returncode != 0:
+        pytest.fail("the fuzzer found something, see its output", pytrace=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "phases"),
+    [("alice", "bob", "examples,coverage,fuzzing,stateful"), ("bob", "alice", "fuzzing,stateful")],
+)
+async def test_a_user_is_answered_as_documented_and_never_with_anothers_data(
+    api: Api, url: str, tmp_path: Path, name: str, other: str, phases: str
+) -> None:
+    async with api.client(name) as own_client, api.client(other) as other_client:
+        own = await fill(own_client)
+        foreign = await fill(other_client)
+        before = await everything_of(other_client)
+        users = [
+            {
+                "name": user,
+                "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {api.token(user)}"}],
+            }
+            for user in (name, other)
+        ]
+        (tmp_path / "auth.json").write_text(json.dumps({"auth": users}))
+        (tmp_path / "schemathesis.toml").write_text(
+            f'[auth.wfc]\npath = "auth.json"\nuser = "{name}"\npeers = ["{name}", "{other}"]\n'
+        )
+        given = {
+            "ids": {kind: own[kind] + foreign[kind] for kind in own},
+            "foreign": [api.ids[other], *itertools.chain(*foreign.values())],
+            "status": None,
+        }
+        await fuzz(url, tmp_path, given, phases, seed=1 if name == "alice" else 2)
+        assert await everything_of(other_client) == before
+
+
+async def test_nobody_is_answered_nothing(api: Api, url: str, tmp_path: Path) -> None:
+    async with api.client("alice") as alice:
+        ids = await fill(alice)
+        before = await everything_of(alice)
+        given = {"ids": ids, "foreign": [*itertools.chain(*ids.values())], "status": 401}
+        await fuzz(url, tmp_path, given, "coverage,fuzzing", seed=3)
+        assert await everything_of(alice) == before
