@@ -146,7 +146,9 @@ async def _compose(
         executions=ExecutionService(
             executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=new_id
         ),
-        backfills=BackfillService(jobs=jobs, executions=executions, wake=wake, new_id=new_id),
+        backfills=BackfillService(
+            jobs=jobs, executions=executions, admission=admission, wake=wake, new_id=new_id
+        ),
         idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=new_id),
         health=HealthService(
             database=database, cache=cache, loops=[_probe(loop) for loop in engine.loops]

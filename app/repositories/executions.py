@@ -19,6 +19,7 @@ from app.repositories.mongo import Database, Document, database_call
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
+_ONE_A_SLOT = {ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL}
 _DUPLICATE_KEY = 11000
 _LISTING_MS = 2_000  # a filter without an index of its own must not read for long
 
@@ -77,25 +78,19 @@ class ExecutionRepository:
         in_the_way = (InsertResult.OVERLAP, InsertResult.FULL)
         refused = [i for i, result in enumerate(results) if result in in_the_way]
         if refused:
-            recorded = await self._recorded_slots([executions[i] for i in refused])
+            recorded = await self._recorded([executions[i] for i in refused])
             for i in refused:
-                if (executions[i].schedule_id, executions[i].scheduled_for) in recorded:
+                if _slot_of(executions[i]) in recorded:
                     results[i] = InsertResult.RECORDED
         return results
 
-    async def _recorded_slots(
-        self, executions: Sequence[Execution]
-    ) -> set[tuple[str | None, datetime]]:
-        slots = [
-            {"kind": "scheduled", "schedule_id": e.schedule_id, "scheduled_for": e.scheduled_for}
-            for e in executions
-            if e.kind is ExecutionKind.SCHEDULED
-        ]
+    async def _recorded(self, executions: Sequence[Execution]) -> list[Document]:
+        """Which of their slots have a record."""
+        slots = [_slot_of(e) for e in executions if e.kind in _ONE_A_SLOT]
         if not slots:
-            return set()
-        fields = {"schedule_id": True, "scheduled_for": True}
-        found = await self._executions.find({"$or": slots}, fields).to_list(None)
-        return {(document["schedule_id"], document["scheduled_for"]) for document in found}
+            return []
+        fields = {"_id": False, **dict.fromkeys((*slots[0], "backfill_id"), True)}
+        return await self._executions.find({"$or": slots}, fields).to_list(None)
 
     @database_call
     async def find_slots(
@@ -194,6 +189,16 @@ def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
     ):
         raise error
     return write_errors
+
+
+def _slot_of(execution: Execution) -> Document:
+    """What no two executions of its kind may share."""
+    slot: Document = {
+        "kind": str(execution.kind),
+        "schedule_id": execution.schedule_id,
+        "scheduled_for": execution.scheduled_for,
+    }
+    return slot if execution.backfill_id is None else slot | {"backfill_id": execution.backfill_id}
 
 
 def _conflict(failed: dict[str, Any]) -> InsertResult:

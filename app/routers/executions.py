@@ -113,7 +113,8 @@ async def backfill_job(
     reserved: ReservedDep,
     body: Annotated[BackfillIn, Body(openapi_examples=BACKFILL)],
 ) -> Response:
-    """Queue an execution for each slot of [start, end), ten a second, at most 1,000.
+    """Record an execution for each slot of [start, end), one running after the other unless
+    `overlap_policy` says otherwise.
 
     The slots are those of the job's schedules as they are now. With `dry_run` nothing is written.
     """

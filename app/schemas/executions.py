@@ -1,7 +1,7 @@
 """Executions as requests ask for them and answers show them."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
@@ -67,8 +67,10 @@ class BackfillIn(InputModel):
     start: Instant = Field(description="The first instant of the range.")
     end: Instant = Field(description="The end of the range, not part of it; not in the future.")
     dry_run: Flag = Field(default=False, description="Only say which slots there are.")
-    overlap_policy: Literal[OverlapPolicy.ALLOW_ALL] = Field(
-        default=OverlapPolicy.ALLOW_ALL, description="In this release: `allow_all`."
+    overlap_policy: OverlapPolicy = Field(
+        default=OverlapPolicy.BUFFER_ALL,
+        description="`buffer_all`: one after the other, in order, at most 101 slots. `allow_all`: "
+        "side by side, ten started a second. Others as for the job's slots. At most 1,000 slots.",
     )
     schedule_id: Annotated[Text, Field(max_length=64)] | None = Field(
         default=None, description="Of this schedule only; left out: of all the job's schedules."
@@ -94,7 +96,10 @@ class BackfillOut(OutputModel):
     """What a backfill runs, or would run."""
 
     backfill_id: str | None = Field(description="Of the executions; null after a dry run.")
-    count: int
+    count: int = Field(
+        description="How many slots there are. Each gets an execution, which is `skipped` where "
+        "the overlap policy does not let it run."
+    )
     slots: list[BackfillSlot] = Field(description="In order; at most 1,000.")
 
 

@@ -15,27 +15,32 @@ from app.policies.catch_up import SPREAD
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import BackfillIn, BackfillOut, BackfillSlot
+from app.services.admission import MOST_HELD, Admission
 from app.wake import Wake
 
 MOST_SLOTS = 1_000
 """How many slots one backfill runs."""
+MOST_IN_TURN = MOST_HELD + 1
+"""How many under `buffer_all`: one runs, the others wait."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 class BackfillService:
-    """Finds the slots of a range and queues an execution for each, ten a second."""
+    """Finds the slots of a range and records an execution for each."""
 
     def __init__(
         self,
         *,
         jobs: JobRepository,
         executions: ExecutionRepository,
+        admission: Admission,
         wake: Wake,
         new_id: NewId,
     ) -> None:
         self._jobs = jobs
         self._executions = executions
+        self._admission = admission
         self._wake = wake
         self._new_id = new_id
 
@@ -59,12 +64,21 @@ class BackfillService:
         if wanted.dry_run or not slots:
             return BackfillOut(backfill_id=None, count=len(slots), slots=shown)
         backfill_id = reserved.result_id if reserved else self._new_id()
-        await self._executions.insert_many(
-            [
-                self._execution(job, schedule, slot, backfill_id, now, now + n * SPREAD)
-                for n, (slot, schedule) in enumerate(slots)
-            ]
-        )
+        policy = wanted.overlap_policy
+        executions = [
+            self._execution(job, schedule, slot, backfill_id, policy, now)
+            for slot, schedule in slots
+        ]
+        if policy is OverlapPolicy.ALLOW_ALL:
+            await self._executions.insert_many(
+                [
+                    e.model_copy(update={"run_at": now + n * SPREAD})
+                    for n, e in enumerate(executions)
+                ]
+            )
+        else:
+            for execution in executions:
+                await self._admission.admit(execution, policy, now)
         self._wake.executions_queued()
         return BackfillOut(backfill_id=backfill_id, count=len(slots), slots=shown)
 
@@ -74,8 +88,8 @@ class BackfillService:
         schedule: Schedule,
         slot: datetime,
         backfill_id: str,
+        policy: OverlapPolicy,
         now: datetime,
-        run_at: datetime,
     ) -> Execution:
         return Execution(
             id=self._new_id(),
@@ -84,9 +98,10 @@ class BackfillService:
             schedule_id=schedule.id,
             kind=ExecutionKind.BACKFILL,
             scheduled_for=slot,
-            run_at=run_at,
+            run_at=now,
             status=ExecutionStatus.QUEUED,
-            overlap_policy=OverlapPolicy.ALLOW_ALL,
+            live_for=None if policy is OverlapPolicy.ALLOW_ALL else job.id,
+            overlap_policy=policy,
             backfill_id=backfill_id,
             created_at=now,
         )
@@ -104,9 +119,11 @@ def _chosen(job: Job, wanted: BackfillIn) -> list[Schedule]:
 def _slots(schedules: list[Schedule], wanted: BackfillIn) -> list[tuple[datetime, Schedule]]:
     """In order of time. They are counted before any is named."""
     count = sum(_count(schedule, wanted) for schedule in schedules)
-    if count > MOST_SLOTS:
+    policy = wanted.overlap_policy
+    most = MOST_IN_TURN if policy is OverlapPolicy.BUFFER_ALL else MOST_SLOTS
+    if count > most:
         raise InvalidInputError.at(
-            "/end", f"the range has {count} slots; a backfill runs at most {MOST_SLOTS}"
+            "/end", f"the range has {count} slots; under {policy} a backfill runs at most {most}"
         )
     found = [(slot, s) for s in schedules for slot in _slots_of(s, wanted)]
     return sorted(found, key=lambda pair: (pair[0], pair[1].id))

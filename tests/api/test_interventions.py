@@ -7,7 +7,11 @@ import httpx2
 import pytest
 
 from app.models.execution import ExecutionStatus
+from app.models.idempotency import Reserved
+from app.models.policy import OverlapPolicy
+from app.models.user import Actor, Role
 from app.repositories.leases import LeaseRepository
+from app.schemas.executions import BackfillIn
 from tests.support.api import Api, JsonBody, assert_problem
 from tests.support.clock import START
 
@@ -149,7 +153,8 @@ async def test_a_backfill_queues_each_slot_once_ten_a_second(
     api.clock.advance(10 * MINUTE)
     key = {"Idempotency-Key": "once"}
     for _ in range(2):
-        answer = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10), headers=key)
+        wanted = past(api, 10, overlap_policy="allow_all")
+        answer = await alice.post(f"/jobs/{job['id']}/backfill", json=wanted, headers=key)
         assert answer.status_code == 202
     history = await api.history(job)
     assert [e.scheduled_for for e in history] == [START + n * MINUTE for n in range(1, 10)]
@@ -158,6 +163,44 @@ async def test_a_backfill_queues_each_slot_once_ten_a_second(
     assert [e.run_at - api.clock.now() for e in history] == [
         n * timedelta(milliseconds=100) for n in range(9)
     ]
+
+
+async def test_a_backfill_runs_its_slots_in_turn_unless_told_otherwise(
+    api: Api, alice: httpx2.AsyncClient, job: JsonBody
+) -> None:
+    api.clock.advance(10 * MINUTE)
+    answer = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10))
+    assert answer.json()["count"] == 9
+    for n in range(1, 10):
+        live, *waiting = [e for e in await api.history(job) if e.status is ExecutionStatus.QUEUED]
+        assert (live.scheduled_for, live.held) == (START + n * MINUTE, False)
+        assert [e.held for e in waiting] == [True] * (9 - n)
+        await cancel(alice, {"id": live.id})
+
+
+@pytest.mark.parametrize(
+    ("policy", "left"),
+    [
+        (OverlapPolicy.SKIP, [1]),
+        (OverlapPolicy.BUFFER_ONE, [1, 2]),
+        (OverlapPolicy.CANCEL_OTHER, [3]),
+        (OverlapPolicy.TERMINATE_OTHER, [3]),
+    ],
+)
+async def test_a_backfill_takes_every_policy_also_a_second_time(
+    api: Api, alice: httpx2.AsyncClient, job: JsonBody, policy: OverlapPolicy, left: list[int]
+) -> None:
+    """As after a crash between the records and the answer: the same id is tried again."""
+    api.clock.advance(4 * MINUTE)
+    actor = Actor(user_id=api.ids["alice"], username="alice", role=Role.EDITOR)
+    wanted = BackfillIn.model_validate(past(api, 4, overlap_policy=policy))
+    reserved = Reserved(result_id=api.new_id(), again=True)
+    for _ in range(2):
+        await api.runtime.backfills.backfill(actor, job["id"], wanted, reserved=reserved)
+        history = await api.history(job)
+        assert [e.scheduled_for for e in history] == [START + n * MINUTE for n in (1, 2, 3)]
+        queued = [e for e in history if e.status is ExecutionStatus.QUEUED]
+        assert [e.scheduled_for for e in queued] == [START + n * MINUTE for n in left]
 
 
 async def test_a_range_without_slots_is_no_backfill(
@@ -173,7 +216,7 @@ async def test_a_range_without_slots_is_no_backfill(
         ({"end": "2026-11-23T09:00:00Z"}, "/end"),  # the future
         ({"start": "2026-11-23T08:00:00Z", "end": "2026-11-23T08:00:00Z"}, "/end"),
         ({"start": "2025-01-01T00:00:00Z"}, "/end"),  # longer than 366 days
-        ({"overlap_policy": "buffer_all"}, "/overlap_policy"),
+        ({"overlap_policy": "whatever"}, "/overlap_policy"),
         ({"schedule_id": "0" * 32}, "/schedule_id"),
         ({"start": "2026-11-01"}, "/start"),
         ({"until": "2026-11-01T00:00:00Z"}, "/until"),
@@ -191,8 +234,15 @@ async def test_a_bad_range_names_the_field(
 async def test_too_many_slots_are_counted_and_refused(api: Api, alice: httpx2.AsyncClient) -> None:
     fast = (await alice.post("/jobs", json={"name": "fast", "interval": 1})).json()
     api.clock.advance(20 * MINUTE)
-    answer = await alice.post(f"/jobs/{fast['id']}/backfill", json=past(api, 20))
-    assert "1199 slots" in assert_problem(answer, 422)["errors"][0]["detail"]
+    path = f"/jobs/{fast['id']}/backfill"
+    for minutes, policy, slots in (
+        (20, "allow_all", 1199),
+        (20, "skip", 1199),
+        (2, "buffer_all", 120),
+    ):
+        answer = await alice.post(path, json=past(api, minutes, overlap_policy=policy))
+        assert f"{slots} slots" in assert_problem(answer, 422)["errors"][0]["detail"]
+    assert await api.history(fast) == []
 
 
 async def test_executions_are_listed_across_jobs(

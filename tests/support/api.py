@@ -189,7 +189,9 @@ def _compose(
         executions=ExecutionService(
             executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=mint
         ),
-        backfills=BackfillService(jobs=jobs, executions=executions, wake=wake, new_id=mint),
+        backfills=BackfillService(
+            jobs=jobs, executions=executions, admission=admission, wake=wake, new_id=mint
+        ),
         idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=mint),
         health=HealthService(database=database, cache=cache, loops=loops),
         first_admin=None,
