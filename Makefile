@@ -16,7 +16,7 @@ help: ## show this list
 run: $(VENV)/run.stamp ## run the service on http://127.0.0.1:8000 with databases of its own
 	@exec $(BIN)/python -m app all
 
-test: lint ## everything that must pass: format, lint, types, tests
+test: lint $(VENV)/client.stamp ## everything that must pass: format, lint, types, tests
 	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/dev.stamp ## format, lint and types, changing nothing
@@ -52,6 +52,11 @@ $(VENV)/run.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
 
 $(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(PIP) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/client.stamp: tests/acceptance/requirements-client.txt | $(BIN)/python
+	$(BIN)/python -m venv $(VENV)/client
+	$(VENV)/client/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
 $(BIN)/python:

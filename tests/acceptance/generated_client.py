@@ -1,0 +1,64 @@
+"""A stranger's program: it knows the service only by the client generated from its document.
+
+`generated_client.py URL USERNAME PASSWORD` prints the statuses of the executions that it read.
+It runs in the generator's own environment, with the generated package `carillon_client` beside it.
+"""
+
+import datetime
+import sys
+import time
+
+from carillon_client import AuthenticatedClient, Client
+from carillon_client.api.executions import execute_job, list_job_executions
+from carillon_client.api.jobs import create_job, get_job
+from carillon_client.api.schedules import list_schedules
+from carillon_client.api.signing_in import sign_in
+from carillon_client.models import (
+    BodySignIn,
+    CronScheduleIn,
+    CronScheduleOut,
+    ExecuteIn,
+    ExecutionStatus,
+    IntervalScheduleIn,
+    JobCreate,
+    LogTargetIn,
+)
+
+PATIENCE_SECONDS = 20
+
+
+def main(url: str, username: str, password: str) -> None:
+    token = sign_in.sync(client=Client(url), body=BodySignIn(username, password))
+    client = AuthenticatedClient(url, token=token.access_token)
+    job = create_job.sync(
+        client=client,
+        body=JobCreate(
+            name="by a generated client",
+            target=LogTargetIn(type_="log"),
+            schedules=[
+                CronScheduleIn(
+                    type_="cron", cron_expression="0 9 * * MON", timezone="Europe/Berlin"
+                ),
+                IntervalScheduleIn(type_="interval", interval_seconds=3600),
+            ],
+        ),
+        idempotency_key="once",
+    )
+    assert get_job.sync(job.id, client=client).name == "by a generated client"
+    cron, interval = list_schedules.sync(job.id, client=client).items
+    assert isinstance(cron, CronScheduleOut)
+    assert interval.next_run > datetime.datetime.now(datetime.UTC)
+
+    execute_job.sync(job.id, client=client, body=ExecuteIn())
+    ends_at = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < ends_at:
+        executions = list_job_executions.sync(job.id, client=client).items
+        if executions[0].status is ExecutionStatus.SUCCEEDED:
+            break
+        time.sleep(0.1)
+    (attempt,) = executions[0].attempts
+    assert attempt.finished_at >= attempt.started_at
+    print(*(execution.status for execution in executions))
+
+
+main(*sys.argv[1:])
