@@ -59,7 +59,7 @@ $(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
 	@touch $@
 
 $(NPM_STAMP): postman/package.json postman/package-lock.json
-	@command -v npm >/dev/null || { \
+	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || { \
 	  echo 'The Postman collection needs Node.js 18 or later with npm. On Debian and Ubuntu: apt-get install nodejs npm' >&2; exit 1; }
 	npm ci --prefix postman --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@

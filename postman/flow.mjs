@@ -1,28 +1,42 @@
-// The requests of the collection, in the order in which a whole run sends them. Each is an operation
-// of the OpenAPI document, in the folder of its tag; an operation may come several times.
+// The requests of the collection, in the order in which a whole run sends them. Each is an
+// operation of the OpenAPI document, in the folder of its tag; one may come several times.
 //
-//   name      if not the operation's summary        status   if not any success of the document
-//   path, query, headers, form                      what is sent; a path takes the variable of its name
-//   example, change                                 the body: an example of the document, and what to alter
-//   before, after                                   scripts: the lines in the braces run in Postman, where
-//                                                   `answer` is the body; checks come from the document
+//   name                           if it is not the operation's summary
+//   status                         if it is not just any success of the document
+//   path, query, headers, form     what is sent; a path takes the variable of its parameter's name
+//   example, change                the body: an example of the document, and what to alter in it
+//   before, after                  scripts; what is between the braces runs in Postman, where
+//                                  `answer` is the body. Checks of what the document promises of
+//                                  an answer are added to each.
 //
 // What runs has the target `log`. The job that would call a URL is paused, and nothing runs it.
 
 /* global pm, answer */
 
-export const DESCRIPTION = `Fill in \`password\` in the environment, send **Sign in**, then any request; or run the whole
-collection from top to bottom, which deletes at the end what it made.
+export const DESCRIPTION = `Fill in \`password\` in the environment, send **Sign in**, then what you like; or run
+the whole collection from top to bottom, which deletes at the end what it made.
 
 Made from the OpenAPI document by \`make postman\`; edits made here are lost.`
 
-export const LAST_FOLDER = { name: 'Cleaning up', description: 'Delete what the requests above made.' }
+export const LAST_FOLDER = {
+  name: 'Cleaning up',
+  description: 'Delete what the requests above made.',
+}
 const folder = LAST_FOLDER.name
 
 // What one request keeps for the ones after it.
 export const VARIABLES = [
-  'access_token', 'idempotency_key', 'job_id', 'job_etag', 'paused_job_id', 'schedule_id', 'slot',
-  'execution_id', 'waiting_execution_id', 'range_start', 'range_end',
+  'access_token',
+  'idempotency_key',
+  'job_id',
+  'job_etag',
+  'paused_job_id',
+  'schedule_id',
+  'slot',
+  'execution_id',
+  'waiting_execution_id',
+  'range_start',
+  'range_end',
 ]
 
 const PAST = { schedule_id: '{{schedule_id}}', start: '{{range_start}}', end: '{{range_end}}' }
@@ -33,10 +47,13 @@ export const STEPS = [
     form: { grant_type: 'password', username: '{{username}}', password: '{{password}}' },
     before: () => {
       if (!pm.variables.get('password')) {
-        throw new Error('The environment has no password yet; the first start of the service shows it.')
+        throw new Error(
+          'The environment has no password yet; the first start of the service shows it.',
+        )
       }
     },
     after: () => {
+      if (!answer.access_token) pm.execution.setNextRequest(null)
       pm.collectionVariables.set('access_token', answer.access_token)
       pm.test('a bearer token', () => pm.expect(answer.token_type).to.equal('bearer'))
     },
@@ -56,7 +73,9 @@ export const STEPS = [
       pm.test('its place', () => {
         pm.expect(pm.response.headers.get('Location')).to.match(new RegExp(`/jobs/${answer.id}$`))
       })
-      pm.test('the short form became a schedule', () => pm.expect(answer.schedules[0].type).to.equal('cron'))
+      pm.test('the short form became a schedule', () =>
+        pm.expect(answer.schedules[0].type).to.equal('cron'),
+      )
     },
   },
   {
@@ -123,7 +142,9 @@ export const STEPS = [
     example: 'fields',
     headers: { 'If-Match': '{{job_etag}}' },
     after: () => {
-      pm.test('its kind', () => pm.expect(answer.type).to.equal('urn:carillon:problem:precondition_failed'))
+      pm.test('its kind', () =>
+        pm.expect(answer.type).to.equal('urn:carillon:problem:precondition_failed'),
+      )
     },
   },
   {
@@ -165,7 +186,9 @@ export const STEPS = [
     example: 'cron',
     after: () => {
       pm.collectionVariables.set('schedule_id', answer.id)
-      pm.test('of this job', () => pm.expect(answer.job_id).to.equal(pm.collectionVariables.get('job_id')))
+      pm.test('of this job', () =>
+        pm.expect(answer.job_id).to.equal(pm.collectionVariables.get('job_id')),
+      )
     },
   },
   {
@@ -229,7 +252,8 @@ export const STEPS = [
     operation: 'get_execution',
     name: 'Read an execution until it has ended',
     after: () => {
-      if (['queued', 'running'].includes(answer.status)) {
+      const waited = Date.now() - Date.parse(answer.created_at)
+      if (['queued', 'running'].includes(answer.status) && waited < 30000) {
         pm.execution.setNextRequest(pm.info.requestId)
         setTimeout(() => {}, 200)
       } else {
@@ -309,7 +333,12 @@ export const STEPS = [
 
   { operation: 'delete_schedule', folder },
   { operation: 'get_schedule', folder, name: 'Read a schedule: it is gone', status: 404 },
-  { operation: 'delete_job', folder, name: 'Delete the paused job', path: { job_id: '{{paused_job_id}}' } },
+  {
+    operation: 'delete_job',
+    folder,
+    name: 'Delete the paused job',
+    path: { job_id: '{{paused_job_id}}' },
+  },
   {
     operation: 'get_job',
     folder,

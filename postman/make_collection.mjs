@@ -28,14 +28,21 @@ function operationsOf({ paths }) {
   const found = new Map()
   for (const [path, item] of Object.entries(paths))
     for (const method of methods.filter((name) => name in item))
-      found.set(item[method].operationId, { ...item[method], place: `${method.toUpperCase()} ${path}` })
+      found.set(item[method].operationId, {
+        ...item[method],
+        place: `${method.toUpperCase()} ${path}`,
+      })
   return found
 }
 
 // The requests that the package makes, by method and path.
 async function templatesOf(data) {
   const convert = promisify(converter.convertV2)
-  const options = { folderStrategy: 'Tags', alwaysInheritAuthentication: true, enableOptionalParameters: false }
+  const options = {
+    folderStrategy: 'Tags',
+    alwaysInheritAuthentication: true,
+    enableOptionalParameters: false,
+  }
   const { result, reason, output } = await convert({ type: 'string', data }, options)
   if (!result) throw new Error(reason)
   const requests = output[0].data.item.flatMap((folder) => folder.item).map((item) => item.request)
@@ -52,11 +59,17 @@ function unplaced() {
 }
 
 function collection() {
-  const folders = new Map(api.tags.map((tag) => [tag.name, { name: tag.name, description: tag.description, item: [] }]))
+  const described = new Map(api.tags.map((tag) => [tag.name, tag.description]))
+  const tags = [...operations.values()].map((operation) => operation.tags[0])
+  const names = new Set([...described.keys(), ...tags])
+  const folders = new Map(
+    [...names].map((name) => [name, { name, description: described.get(name), item: [] }]),
+  )
   folders.set(LAST_FOLDER.name, { ...LAST_FOLDER, item: [] })
   for (const step of steps) {
     const operation = operations.get(step.operation)
-    if (!operation) throw new Error(`flow.mjs has a step for ${step.operation}, which is no operation.`)
+    if (!operation)
+      throw new Error(`flow.mjs has a step for ${step.operation}, which is no operation.`)
     folders.get(step.folder ?? operation.tags[0]).item.push(item(step, operation))
   }
   return {
@@ -75,48 +88,60 @@ function collection() {
 function item(step, operation) {
   const event = [script('test', [...checks(step, operation), ...linesOf(step.after)])]
   if (step.before) event.unshift(script('prerequest', linesOf(step.before)))
-  return { name: step.name ?? operation.summary, event, request: request(step, operation), response: [] }
+  return {
+    name: step.name ?? operation.summary,
+    event,
+    request: request(step, operation),
+    response: [],
+  }
 }
 
 function request(step, operation) {
-  const made = plain(structuredClone(templates.get(operation.place)))
-  made.url.host = ['{{base_url}}']
-  for (const variable of made.url.variable) variable.value = step.path?.[variable.key] ?? `{{${variable.key}}}`
-  fill(made.url.query, step.query, (key) => initial(operation, key))
-  fill(made.header, step.headers, () => '')
-  if (made.body?.mode === 'urlencoded') fill(made.body.urlencoded, step.form, () => '')
-  if (made.body?.mode === 'raw') made.body.raw = JSON.stringify(body(step, operation), null, 2)
-  if (!operation.security) made.auth = { type: 'noauth' }
-  made.description = [operation.description, ...otherBodies(operation)].join('\n\n')
-  return made
+  const { url, header, method, body } = plain(structuredClone(templates.get(operation.place)))
+  url.host = ['{{base_url}}']
+  for (const variable of url.variable)
+    variable.value = step.path?.[variable.key] ?? `{{${variable.key}}}`
+  fill(url.query, step.query, defaultsOf(operation))
+  fill(header, step.headers)
+  if (body?.mode === 'urlencoded') fill(body.urlencoded, step.form)
+  if (body?.mode === 'raw') body.raw = JSON.stringify(bodyOf(step, operation), null, 2)
+  return {
+    description: [operation.description, ...examplesAsText(operation)].join('\n\n'),
+    method,
+    url,
+    header,
+    ...(body?.mode && { body }),
+    ...(!operation.security && { auth: { type: 'noauth' } }),
+  }
 }
 
-// Sends what the step gives and nothing else; the rest stays there to be ticked in Postman.
-function fill(fields, given = {}, otherwise) {
+// Sends what the step gives and what is required; the rest is there to be ticked in Postman.
+function fill(fields, given = {}, defaults = {}) {
   for (const field of fields) {
-    if (['Accept', 'Content-Type'].includes(field.key)) continue
-    field.disabled = !(field.key in given)
-    field.value = given[field.key] ?? otherwise(field.key)
+    const { key } = field
+    if (['Accept', 'Content-Type'].includes(key)) continue
+    field.disabled &&= !(key in given)
+    field.value = given[key] ?? (field.disabled ? String(defaults[key] ?? '') : `{{${key}}}`)
   }
   const unknown = Object.keys(given).filter((key) => !fields.some((field) => field.key === key))
   if (unknown.length) throw new Error(`The document has no parameter ${unknown}.`)
 }
 
-function initial(operation, key) {
-  const { schema } = operation.parameters.find((parameter) => parameter.name === key)
-  return String(schema.default ?? '')
+function defaultsOf({ parameters = [] }) {
+  return Object.fromEntries(parameters.map(({ name, schema }) => [name, schema.default]))
 }
 
-function body({ example, change }, operation) {
+function bodyOf({ example, change }, operation) {
   const examples = examplesOf(operation)
   const name = example ?? Object.keys(examples)[0]
-  if (name && !(name in examples)) throw new Error(`${operation.operationId} has no example ${name}.`)
+  if (name && !(name in examples))
+    throw new Error(`${operation.operationId} has no example ${name}.`)
   return { ...examples[name]?.value, ...change }
 }
 
-function otherBodies(operation) {
+function examplesAsText(operation) {
   return Object.values(examplesOf(operation)).map(
-    ({ summary, value }) => `${summary}:\n\`\`\`json\n${JSON.stringify(value, null, 2)}\n\`\`\``,
+    ({ summary, value }) => `**${summary}**\n\`\`\`json\n${JSON.stringify(value, null, 2)}\n\`\`\``,
   )
 }
 
@@ -124,28 +149,46 @@ function examplesOf(operation) {
   return operation.requestBody?.content['application/json']?.examples ?? {}
 }
 
-// What the document promises of the answer: status, type, headers and the fields that are always there.
+// What the document promises of the answer: status, headers, type, the fields that are always there.
 function checks(step, operation) {
   const succeeds = Object.keys(operation.responses).filter((code) => code < '300')
   const codes = [step.status ?? succeeds].flat().map(Number)
   const { content = {}, headers = {} } = operation.responses[codes[0]]
   const [type] = Object.keys(content)
-  const lines = [`pm.test('${codes.join(' or ')}', () => pm.expect(pm.response.code, pm.response.text()).to.be.oneOf(${JSON.stringify(codes)}))`]
-  for (const name of Object.keys(headers).filter((key) => headers[key].required))
-    lines.push(`pm.test('${name}', () => pm.response.to.have.header('${name}'))`)
-  if (!type) return [...lines, `pm.test('no body', () => pm.expect(pm.response.text()).to.equal(''))`]
-  const required = [...requiredOf(content[type].schema)]
-  return [
-    ...lines,
-    `pm.test('${type}', () => pm.expect(pm.response.headers.get('Content-Type')).to.include('${type}'))`,
-    `const answer = pm.response.json()`,
-    `pm.test('its fields', () => pm.expect(answer).to.include.all.keys(${JSON.stringify(required)}))`,
+  const lines = [
+    test(
+      codes.join(' or '),
+      `pm.expect(${JSON.stringify(codes)}, pm.response.text()).to.include(pm.response.code)`,
+    ),
+    ...Object.keys(headers)
+      .filter((name) => headers[name].required)
+      .map((name) => test(name, `pm.response.to.have.header('${name}')`)),
   ]
+  if (!type) return [...lines, test('no body', `pm.expect(pm.response.text()).to.equal('')`)]
+  lines.push(test(type, `pm.expect(pm.response.headers.get('Content-Type')).to.include('${type}')`))
+  if (!type.endsWith('json')) return lines
+  lines.push('const answer = pm.response.json()')
+  const fields = requiredOf(content[type].schema)
+  if (fields.length)
+    lines.push(
+      test('its fields', `pm.expect(answer).to.include.all.keys(${JSON.stringify(fields)})`),
+    )
+  return lines
+}
+
+function test(name, code) {
+  return `pm.test('${name}', () => ${code})`
 }
 
 // Of several schemas, what all of them require.
 function requiredOf(schema) {
-  if (schema.$ref) return requiredOf(schema.$ref.split('/').slice(1).reduce((node, key) => node[key], api))
+  if (schema.$ref)
+    return requiredOf(
+      schema.$ref
+        .split('/')
+        .slice(1)
+        .reduce((node, key) => node[key], api),
+    )
   const [first, ...others] = (schema.oneOf ?? []).map(requiredOf)
   if (!first) return schema.required ?? []
   return first.filter((key) => others.every((keys) => keys.includes(key)))
@@ -155,6 +198,7 @@ function requiredOf(schema) {
 function linesOf(code) {
   if (!code) return []
   const lines = code.toString().split('\n').slice(1, -1)
+  if (!lines.length) throw new Error(`Break the line after the brace: ${code}`)
   const indent = Math.min(...lines.filter((line) => line.trim()).map((line) => line.search(/\S/)))
   return lines.map((line) => line.slice(indent))
 }

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,6 +90,13 @@ async def test_the_whole_collection_runs(tmp_path: Path) -> None:
     assert not [check for check in checks if check.get("skipped")]
     hosts = {tuple(execution["request"]["url"]["host"]) for execution in run["executions"]}
     assert hosts == {("127", "0", "0", "1")}
+
+
+def test_every_variable_is_declared() -> None:
+    collection = COLLECTION.read_text()
+    declared = [v["key"] for v in json.loads(collection)["variable"]]
+    declared += [v["key"] for v in json.loads(ENVIRONMENT.read_text())["values"]]
+    assert set(re.findall(r"{{(\w+)}}", collection)) == set(declared)
 
 
 def test_no_password_and_no_token_is_kept() -> None:
