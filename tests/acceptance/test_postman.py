@@ -1,0 +1,125 @@
+"""The Postman collection: made from the document, and green from top to bottom."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.api.update_openapi import SNAPSHOT
+from tests.support.service import PASSWORD, ROOT, USERNAME, Service
+
+FOLDER = ROOT / "postman"
+COLLECTION = FOLDER / "carillon.postman_collection.json"
+ENVIRONMENT = FOLDER / "carillon.postman_environment.json"
+SECONDS = 90
+
+
+def requests_of(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for item in folder["item"]:
+        if "item" in item:
+            yield from requests_of(item)
+        else:
+            yield item
+
+
+async def node(script: Path, *arguments: str | Path) -> tuple[int | None, str]:
+    """Runs a script by Node.js; its exit code and all that it printed."""
+    assert shutil.which("node"), "Node.js is missing: `apt-get install nodejs npm`, or nodejs.org"
+    assert (FOLDER / "node_modules").is_dir(), "newman is missing: `npm ci --prefix postman`"
+    process = await asyncio.create_subprocess_exec(
+        *("node", script, *arguments),
+        env={"PATH": os.environ["PATH"], "NO_COLOR": "1"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    try:
+        async with asyncio.timeout(SECONDS):
+            output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+    return process.returncode, output.decode()
+
+
+async def test_the_collection_is_that_of_the_document(tmp_path: Path) -> None:
+    """If not: `make postman`. An operation without a step gets one in postman/flow.mjs."""
+    made = tmp_path / "collection.json"
+    code, output = await node(FOLDER / "make_collection.mjs", SNAPSHOT, made)
+    assert (code, output) == (0, "")
+    assert made.read_text() == COLLECTION.read_text()
+
+
+async def test_a_new_operation_comes_last_in_its_folder_and_is_named(tmp_path: Path) -> None:
+    document = json.loads(SNAPSHOT.read_text())
+    ping = document["paths"]["/ping"]["get"]
+    document["paths"]["/jobs/{job_id}/pong"] = {
+        "get": ping | {"operationId": "pong", "summary": "Pong", "tags": ["Jobs"]}
+    }
+    (tmp_path / "openapi.json").write_text(json.dumps(document))
+    made = tmp_path / "collection.json"
+    code, output = await node(FOLDER / "make_collection.mjs", tmp_path / "openapi.json", made)
+    assert (code, output) == (0, "flow.mjs has no step for the operation pong.\n")
+    folders = {folder["name"]: folder for folder in json.loads(made.read_text())["item"]}
+    assert folders["Jobs"]["item"][-1]["name"] == "Pong"
+
+
+async def test_the_whole_collection_runs(tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    async with Service(tmp_path / "data") as service:
+        code, output = await node(
+            FOLDER / "node_modules/newman/bin/newman.js",
+            *("run", COLLECTION, "--environment", ENVIRONMENT),
+            *("--env-var", f"base_url={service.url}", "--env-var", f"username={USERNAME}"),
+            *("--env-var", f"password={PASSWORD}"),
+            *("--reporters", "cli,json", "--reporter-json-export", report),
+        )
+        assert code == 0, output
+        assert (await service.call("GET", "/jobs"))["items"] == []
+    run = json.loads(report.read_text())["run"]
+    names = [item["name"] for item in requests_of(json.loads(COLLECTION.read_text()))]
+    sent = [execution["item"]["name"] for execution in run["executions"]]
+    assert list(dict.fromkeys(sent)) == names
+    assert not run["failures"]
+    checks = [check for execution in run["executions"] for check in execution["assertions"]]
+    assert not [check for check in checks if check.get("skipped")]
+    hosts = {tuple(execution["request"]["url"]["host"]) for execution in run["executions"]}
+    assert hosts == {("127", "0", "0", "1")}
+
+
+def test_every_variable_is_declared() -> None:
+    collection = COLLECTION.read_text()
+    declared = [v["key"] for v in json.loads(collection)["variable"]]
+    declared += [v["key"] for v in json.loads(ENVIRONMENT.read_text())["values"]]
+    assert set(re.findall(r"{{(\w+)}}", collection)) == set(declared)
+
+
+def test_no_password_and_no_token_is_kept() -> None:
+    values = {v["key"]: v["value"] for v in json.loads(ENVIRONMENT.read_text())["values"]}
+    assert values == {"base_url": "http://127.0.0.1:8000", "username": "admin", "password": ""}
+    variables = json.loads(COLLECTION.read_text())["variable"]
+    assert {variable["value"] for variable in variables} == {""}
+
+
+def test_only_what_is_paused_has_a_target_elsewhere() -> None:
+    for item in requests_of(json.loads(COLLECTION.read_text())):
+        body = json.loads(item["request"].get("body", {}).get("raw", "{}"))
+        if body.get("target", {}).get("type") == "http":
+            assert body["active"] is False, item["name"]
+
+
+@pytest.mark.parametrize("name", ["newman", "openapi-to-postmanv2"])
+def test_the_tools_are_pinned(name: str) -> None:
+    wanted = json.loads((FOLDER / "package.json").read_text())["devDependencies"][name]
+    locked = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
+    assert locked[f"node_modules/{name}"]["version"] == wanted
+
+
+def test_the_lock_names_no_registry() -> None:
+    packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
+    assert not [name for name, package in packages.items() if "resolved" in package]
