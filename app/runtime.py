@@ -117,7 +117,10 @@ async def _compose(
         clock=clock,
         new_id=new_id,
     )
-    engine = await _compose_engine(settings, stores, database, firing, wake, stack)
+    job_service = JobService(
+        jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
+    )
+    engine = await _compose_engine(settings, stores, database, firing, job_service, wake, stack)
     auth = AuthService(
         users=UserRepository(database),
         clock=clock,
@@ -130,9 +133,6 @@ async def _compose(
     password = settings.admin_password
     first_admin = await auth.ensure_first_admin(
         settings.admin_username, password.get_secret_value() if password else None
-    )
-    job_service = JobService(
-        jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
     )
     return Runtime(
         settings=settings,
@@ -163,6 +163,7 @@ async def _compose_engine(
     stores: Stores,
     database: Database,
     firing: Firing,
+    job_service: JobService,
     wake: Wake,
     stack: AsyncExitStack,
 ) -> Engine:
@@ -199,7 +200,12 @@ async def _compose_engine(
         engine.worker = worker = Worker(
             jobs=jobs,
             leases=leases,
-            executor=Executor(recorder=recorder, targets=targets, randomness=random.SystemRandom()),
+            executor=Executor(
+                recorder=recorder,
+                targets=targets,
+                pause_gone=job_service.pause_gone,
+                randomness=random.SystemRandom(),
+            ),
             keeper=engine.keeper,
             recorder=recorder,
             wake=wake,

@@ -1,11 +1,11 @@
-"""`python -m bench lateness|growth`."""
+"""`python -m bench lateness|growth|listings`."""
 
 import argparse
 import asyncio
 
-from bench import growth, lateness
+from bench import growth, lateness, listings
 
-BENCHMARKS = {"lateness": lateness, "growth": growth}
+BENCHMARKS = {"lateness": lateness, "growth": growth, "listings": listings}
 
 
 def main() -> None:

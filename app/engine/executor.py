@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
 
 from app.engine.recorder import Recorder
-from app.errors import UnavailableError
+from app.errors import ConflictError, UnavailableError
 from app.models.execution import AttemptOutcome, Execution
 from app.models.job import Job
 from app.models.outcome import Failure, Outcome
@@ -59,11 +60,19 @@ class Run:
 
 
 class Executor:
-    """Runs attempts, any number at once."""
+    """Runs attempts, any number at once. `pause_gone` pauses a job whose receiver said 410."""
 
-    def __init__(self, *, recorder: Recorder, targets: Targets, randomness: random.Random) -> None:
+    def __init__(
+        self,
+        *,
+        recorder: Recorder,
+        targets: Targets,
+        pause_gone: Callable[[Job], Awaitable[bool]],
+        randomness: random.Random,
+    ) -> None:
         self._recorder = recorder
         self._targets = targets
+        self._pause_gone = pause_gone
         self._random = randomness
 
     async def run(self, run: Run) -> bool:
@@ -71,6 +80,8 @@ class Executor:
         outcome = await self._deliver(run)
         earlier = run.execution.attempts[: run.attempt - 1]
         decision = decide(outcome, run.job.retry, earlier=earlier, chance=self._random.random())
+        if outcome.gone:
+            await self._pause(run)
         if not await self._settle(run, outcome, decision):
             _log.warning("result_dropped", **_ids(run), outcome=outcome.outcome)
             return False
@@ -98,6 +109,16 @@ class Executor:
         except Exception:  # a bug in a target is that attempt's failure, not the service's
             _log.exception("target_failed", **_ids(run))
             return Outcome(AttemptOutcome.FAILED, Failure.BUG, "internal error in the target")
+
+    async def _pause(self, run: Run) -> None:
+        """Before the end is recorded, so that who reads it finds the job paused. Where the database
+        fails now, the next slot's 410 does it."""
+        try:
+            paused = await self._pause_gone(run.job)
+        except (UnavailableError, ConflictError) as error:
+            _log.warning("pause_failed", **_ids(run), error=error.detail)
+        else:
+            _log.warning("receiver_gone", **_ids(run), paused=paused)
 
     async def _settle(self, run: Run, outcome: Outcome, decision: Decision) -> bool:
         """Record the end; through an outage as long as the lease holds."""

@@ -2,6 +2,7 @@
 
 import unicodedata
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any
 
 from pydantic import Field, computed_field
@@ -13,6 +14,13 @@ from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 
 
+class PauseReason(StrEnum):
+    """Why the service itself has paused a job."""
+
+    GONE = "gone"
+    """Its receiver answered 410: there is nothing there any more, and there will not be."""
+
+
 class Job(Record):
     """One document: the job and its schedules, read and written together."""
 
@@ -21,6 +29,8 @@ class Job(Record):
     name: str
     description: str = ""
     active: bool = True
+    pause_reason: PauseReason | None = None
+    """None for an active job, and for one that a user has paused."""
     tags: tuple[str, ...] = ()
     target: TargetSpec
     parameters: dict[str, Any] = Field(default_factory=dict)

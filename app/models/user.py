@@ -42,3 +42,7 @@ class Actor(Record):
     def sees_only(self) -> str | None:
         """The owner whose things this actor may see; None means everybody's."""
         return None if self.role is Role.ADMIN else self.user_id
+
+
+THE_SERVICE = Actor(user_id="", username="", role=Role.ADMIN)
+"""What the service does of itself."""

@@ -14,7 +14,7 @@ from pydantic import (
 )
 
 from app.models.execution import ExecutionStatus
-from app.models.job import Job
+from app.models.job import Job, PauseReason
 from app.models.policy import (
     CatchUp,
     CatchUpPolicy,
@@ -206,6 +206,10 @@ class JobOut(OutputModel):
     name: str
     description: str
     active: bool
+    pause_reason: PauseReason | None = Field(
+        description="Why the service has paused the job: `gone` after a 410 of its receiver. Null "
+        "where a user has, and for an active job."
+    )
     tags: tuple[str, ...]
     target: TargetSpec
     parameters: dict[str, Any]

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.errors import InvalidInputError
 from app.models.ids import NewId
-from app.models.job import Job, earliest
+from app.models.job import Job, PauseReason, earliest
 from app.models.policy import CatchUp, RetryPolicy
 from app.models.schedule import Schedule
 from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
@@ -71,14 +71,16 @@ def resumed(job: Job, now: datetime) -> Job:
     if job.active:
         return job
     schedules = place_cursors(job.schedules, active=True, now=now)
-    return with_schedules(job.model_copy(update={"active": True}), schedules, now)
+    changes = {"active": True, "pause_reason": None}
+    return with_schedules(job.model_copy(update=changes), schedules, now)
 
 
-def paused(job: Job, now: datetime) -> Job:
+def paused(job: Job, now: datetime, reason: PauseReason | None = None) -> Job:
     """The job inactive, without cursors."""
     if not job.active:
         return job
-    return with_schedules(job.model_copy(update={"active": False}), job.schedules, now)
+    changes = {"active": False, "pause_reason": reason}
+    return with_schedules(job.model_copy(update=changes), job.schedules, now)
 
 
 def _described(job: Job, body: JobUpdate, now: datetime, new_id: NewId) -> tuple[Schedule, ...]:

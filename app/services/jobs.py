@@ -7,11 +7,11 @@ and then writes on the condition that nobody else changed the job meanwhile.
 from datetime import datetime
 
 from app.cache import Cache
-from app.errors import ConflictError, NotFoundError
+from app.errors import ConflictError, NotFoundError, PreconditionError
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
-from app.models.job import Job, folded
-from app.models.user import Actor
+from app.models.job import Job, PauseReason, folded
+from app.models.user import THE_SERVICE, Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobFilter, JobRepository
 from app.schemas.etags import ANY_REVISION, Revisions
@@ -118,6 +118,22 @@ class JobService:
     ) -> Job:
         """Pause: what is queued or running goes on. Raises PreconditionError."""
         return await self.rewrite(actor, job_id, paused, accepted)
+
+    async def pause_gone(self, job: Job) -> bool:
+        """Pause a job whose receiver said 410, as it was when the attempt began.
+
+        False where somebody has edited or deleted it since: what they made of it stands.
+        """
+        try:
+            await self.rewrite(
+                THE_SERVICE,
+                job.id,
+                lambda job, now: paused(job, now, PauseReason.GONE),
+                Revisions(frozenset({job.revision})),
+            )
+        except (NotFoundError, PreconditionError):
+            return False
+        return True
 
     async def delete(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION

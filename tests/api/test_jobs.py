@@ -331,6 +331,33 @@ async def test_an_edit_may_pause_and_resume_too(api: Api, alice: httpx2.AsyncCli
     assert resumed["next_run"] == "2026-11-23T08:12:00Z"
 
 
+async def test_a_job_whose_receiver_is_gone_is_paused_and_says_so(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    job = await create(alice, schedules=[EVERY_MINUTE])
+    path = f"/jobs/{job['id']}"
+    assert (await alice.get(path)).json()["pause_reason"] is None
+    assert await api.runtime.jobs.pause_gone(await api.stored(job))
+    paused = (await alice.get(path)).json()
+    assert (paused["active"], paused["pause_reason"]) == (False, "gone")
+    assert (paused["next_run"], paused["revision"]) == (None, 2)
+    resumed = (await alice.post(f"{path}/activate")).json()
+    assert (resumed["active"], resumed["pause_reason"]) == (True, None)
+    assert (await alice.post(f"{path}/deactivate")).json()["pause_reason"] is None
+
+
+async def test_what_a_user_made_of_a_job_since_stands_against_a_410(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    job = await create(alice, schedules=[EVERY_MINUTE])
+    before = await api.stored(job)
+    await alice.patch(f"/jobs/{job['id']}", json={"description": "another receiver"})
+    assert not await api.runtime.jobs.pause_gone(before)
+    assert (await alice.get(f"/jobs/{job['id']}")).json()["active"] is True
+    await alice.delete(f"/jobs/{job['id']}")
+    assert not await api.runtime.jobs.pause_gone(before)
+
+
 async def test_a_deleted_job_is_gone_and_its_history_stays(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:

@@ -92,6 +92,8 @@ class World:
     name: str
     targets: ScriptedTargets = field(default_factory=ScriptedTargets)
     processes: list[Process] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    """Jobs whose receiver said 410."""
 
     def __post_init__(self) -> None:
         self.jobs = JobRepository(self.database)
@@ -129,6 +131,7 @@ class World:
                 executor=Executor(
                     recorder=recorder,
                     targets=self.targets,  # type: ignore[arg-type]
+                    pause_gone=self.pause_gone,
                     randomness=random.Random(0),
                 ),
                 keeper=keeper,
@@ -204,6 +207,11 @@ class World:
 
     async def read(self, execution: Execution) -> Execution:
         return await self.executions.get(execution.id, owner_id=None)
+
+    async def pause_gone(self, job: Job) -> bool:
+        """What the service itself does after a 410; its tests are elsewhere."""
+        self.gone.append(job.id)
+        return True
 
     async def close(self) -> None:
         for process in self.processes:

@@ -165,6 +165,17 @@ async def test_an_execution_fails_when_its_attempts_run_out(world: World) -> Non
     assert done.attempts[-1].error == "could not connect"
 
 
+async def test_a_receiver_that_is_gone_is_not_tried_again_and_pauses_the_job(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(retry=RetryPolicy(max_attempts=5))
+    execution = await world.queue(job)
+    world.targets.answer = lambda _: Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
+    await process.work()
+    ended = await world.read(execution)
+    assert (ended.status, len(ended.attempts)) == (ExecutionStatus.FAILED, 1)
+    assert world.gone == [job.id]
+
+
 async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
     process = world.process()
     job = await world.add_job(
