@@ -13,7 +13,7 @@ from app.cache import Cache
 from app.clock import Clock, SystemClock
 from app.engine.engine import GUARD, WATCH, Engine
 from app.engine.executor import Executor
-from app.engine.janitor import Janitor
+from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import Loop
 from app.engine.reaper import Reaper
@@ -225,8 +225,11 @@ async def _compose_engine(
             lease=settings.lease,
         )
         engine.loops.append(Loop("reaper", reaper.tick, clock=clock))
-        janitor = Janitor(history=HistoryRepository(database), retention=settings.retention)
+        history = HistoryRepository(database)
+        janitor = Janitor(history=history, retention=settings.retention)
         engine.loops.append(Loop("janitor", janitor.tick, clock=clock))
+        trimmer = Trimmer(history=history, keep=settings.retention_count)
+        engine.loops.append(Loop("trimmer", trimmer.tick, clock=clock))
     return engine
 
 

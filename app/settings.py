@@ -152,6 +152,9 @@ class Settings(BaseSettings):
     retention_days: int = Field(
         30, ge=1, le=3650, description="Time after which finished executions are deleted, in days."
     )
+    retention_count: int = Field(
+        10_000, ge=1, le=1_000_000, description="Executions of one job that are kept, the newest."
+    )
     shutdown_grace_seconds: float = Field(
         30, ge=0, le=3600, description="Time that running executions get at a stop, in seconds."
     )

@@ -1,5 +1,7 @@
-"""The janitor: deletes old history, a page at a time, and keeps what a person would miss."""
+"""Old history is deleted by age (the janitor) and by count a job (the trimmer), a page at a time;
+what a person would miss is kept."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
@@ -13,6 +15,7 @@ _log = structlog.get_logger(__name__)
 _PAGE = 500
 _BETWEEN_PAGES = timedelta(milliseconds=200)  # at most 2,500 deletions a second a process
 _BETWEEN_PASSES = timedelta(minutes=10)
+_JOBS = 50
 
 
 class Janitor:
@@ -31,15 +34,51 @@ class Janitor:
         """One page."""
         before = await self._history.now() - self._retention
         page = await self._history.list_finished(before=before, after=self._reached, limit=_PAGE)
-        if page:
-            superseded = {
-                last.past.id: await self._history.has_newer(last.past, last.statuses)
-                for last in newest_lasting(page)
-            }
-            deleted = await self._history.delete(deletable(page, superseded))
-            _log.info("history_deleted", executions=deleted, looked_at=len(page))
+        await _delete(self._history, page)
         if len(page) < _PAGE:
             self._reached = None
             return _BETWEEN_PASSES
         self._reached = page[-1]
         return _BETWEEN_PAGES
+
+
+class Trimmer:
+    """Deletes what is more than the newest `keep` executions of a job. Any number may run at once.
+
+    A pass walks over the jobs, not over their history.
+    """
+
+    def __init__(self, *, history: HistoryRepository, keep: int) -> None:
+        self._history = history
+        self._keep = keep
+        self._reached: str | None = None
+
+    async def tick(self) -> timedelta:
+        """A few jobs, of each at most one page of history; a job with more is met again."""
+        before = await self._history.now() - YOUNGEST
+        job_ids = await self._history.list_job_ids(after=self._reached, limit=_JOBS)
+        for job_id in job_ids:
+            surplus = await self._history.list_surplus(
+                job_id, keep=self._keep, before=before, limit=_PAGE
+            )
+            if await _delete(self._history, surplus) and len(surplus) == _PAGE:
+                return _BETWEEN_PAGES
+            self._reached = job_id
+        if len(job_ids) < _JOBS:
+            self._reached = None
+            return _BETWEEN_PASSES
+        return _BETWEEN_PAGES
+
+
+async def _delete(history: HistoryRepository, page: Sequence[Past]) -> int:
+    """Delete what may go of a page; returns how many it were."""
+    if not page:
+        return 0
+    superseded = {
+        last.past.id: await history.has_newer(last.past, last.statuses)
+        for last in newest_lasting(page)
+    }
+    deleted = await history.delete(deletable(page, superseded))
+    if deleted:
+        _log.info("history_deleted", executions=deleted, looked_at=len(page))
+    return deleted

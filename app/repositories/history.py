@@ -8,7 +8,11 @@ from pymongo import ASCENDING
 
 from app.models.execution import ExecutionStatus
 from app.models.past import Past
+from app.repositories.executions import LISTING_ORDER
 from app.repositories.mongo import Database, Document, database_call
+
+_BY_JOB = "history_by_job"
+_FIELDS = dict.fromkeys(("job_id", "status", "scheduled_for", "finished_at"), True)
 
 
 class HistoryRepository:
@@ -17,6 +21,7 @@ class HistoryRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._executions = database.collection("executions")
+        self._jobs = database.collection("jobs")
 
     async def now(self) -> datetime:
         """The database's present instant."""
@@ -34,9 +39,35 @@ class HistoryRepository:
                 {"finished_at": {"$gt": after.finished_at}},
                 {"_id": {"$gt": after.id}},
             ]
-        fields = ("job_id", "status", "scheduled_for", "finished_at")
-        cursor = self._executions.find(query, dict.fromkeys(fields, True))
+        cursor = self._executions.find(query, _FIELDS)
         cursor = cursor.sort([("finished_at", ASCENDING), ("_id", ASCENDING)]).limit(limit)
+        return [_past(document) for document in await cursor.to_list(None)]
+
+    @database_call
+    async def list_job_ids(self, *, after: str | None, limit: int) -> list[str]:
+        """The ids of jobs behind `after`, in order."""
+        query: Document = {} if after is None else {"_id": {"$gt": after}}
+        cursor = self._jobs.find(query, {"_id": True}).sort("_id", ASCENDING).limit(limit)
+        return [document["_id"] for document in await cursor.to_list(None)]
+
+    @database_call
+    async def list_surplus(
+        self, job_id: str, *, keep: int, before: datetime, limit: int
+    ) -> list[Past]:
+        """What lies behind the newest `keep` slots of a job and finished before an instant, the
+        oldest slot first."""
+        newest = self._executions.find({"job_id": job_id}, {"_id": False, "scheduled_for": True})
+        newest = newest.sort(LISTING_ORDER).hint(_BY_JOB).skip(keep - 1).limit(1)
+        boundary = await newest.to_list(None)
+        if not boundary:
+            return []
+        query: Document = {
+            "job_id": job_id,
+            "scheduled_for": {"$lt": boundary[0]["scheduled_for"]},
+            "finished_at": {"$type": "date", "$lt": before},
+        }
+        oldest = [(name, ASCENDING) for name, _ in LISTING_ORDER]
+        cursor = self._executions.find(query, _FIELDS).sort(oldest).hint(_BY_JOB).limit(limit)
         return [_past(document) for document in await cursor.to_list(None)]
 
     @database_call

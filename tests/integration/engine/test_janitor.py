@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from app.engine import janitor as module
-from app.engine.janitor import Janitor
+from app.engine.janitor import Janitor, Trimmer
 from app.models.execution import Execution, ExecutionKind, ExecutionStatus
 from app.models.job import Job
 from app.repositories.history import HistoryRepository
@@ -36,7 +36,7 @@ async def finished(world: World, job: Job, age: timedelta, status: str) -> Execu
     return execution
 
 
-async def clean(janitor: Janitor) -> None:
+async def clean(janitor: Janitor | Trimmer) -> None:
     while await janitor.tick() < timedelta(seconds=1):
         pass
 
@@ -95,3 +95,47 @@ async def test_a_pass_goes_on_page_by_page_over_what_it_keeps(
     for _ in range(2):  # two whole passes give the same
         await clean(janitor)
         assert [len(await world.history(job)) for job in jobs] == [1] * 5
+
+
+def open_trimmer(world: World, *, keep: int) -> Trimmer:
+    return Trimmer(history=HistoryRepository(world.database), keep=keep)
+
+
+async def test_more_than_a_job_may_keep_goes_the_oldest_first(world: World) -> None:
+    jobs = [await world.add_job() for _ in range(3)]
+    kept = {}
+    for job, count in zip(jobs, (5, 3, 2), strict=True):
+        history = [await finished(world, job, (9 - n) * DAY, "skipped") for n in range(count)]
+        kept[job.id] = history[-3:]
+    await clean(open_trimmer(world, keep=3))
+    for job in jobs:
+        assert await world.history(job) == kept[job.id]
+
+
+async def test_a_trim_keeps_the_last_success_and_failure_what_lives_and_what_is_young(
+    world: World,
+) -> None:
+    job = await world.add_job()
+    live = await world.queue(job)
+    world.clock.advance(10 * DAY)
+    await finished(world, job, 9 * DAY, "succeeded")
+    success = await finished(world, job, 8 * DAY, "succeeded")
+    failure = await finished(world, job, 7 * DAY, "timed_out")
+    await finished(world, job, 6 * DAY, "skipped")
+    young = [await finished(world, job, DAY - n * timedelta(minutes=1), "skipped") for n in (2, 1)]
+    for _ in range(2):
+        await clean(open_trimmer(world, keep=1))
+        assert await world.history(job) == [live, success, failure, *reversed(young)]
+
+
+async def test_a_trim_goes_on_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_PAGE", 2)
+    monkeypatch.setattr(module, "_JOBS", 2)
+    jobs = [await world.add_job() for _ in range(5)]
+    for job in jobs:
+        for n in range(8):
+            await finished(world, job, (20 - n) * DAY, "succeeded" if n == 0 else "skipped")
+    trimmer = open_trimmer(world, keep=2)
+    for _ in range(2):
+        await clean(trimmer)
+        assert [len(await world.history(job)) for job in jobs] == [3] * 5
