@@ -74,6 +74,8 @@ class Executor:
         self._targets = targets
         self._pause_gone = pause_gone
         self._random = randomness
+        self.dropped = 0
+        """Results that were not recorded, since the start: their lease was lost."""
 
     async def run(self, run: Run) -> bool:
         """Deliver, decide, record. False if the lease was lost: then nothing is recorded."""
@@ -83,7 +85,10 @@ class Executor:
         if outcome.gone:
             await self._pause(run)
         if not await self._settle(run, outcome, decision):
-            _log.warning("result_dropped", **_ids(run), outcome=outcome.outcome)
+            self.dropped += 1
+            _log.warning(
+                "result_dropped", **_ids(run), outcome=outcome.outcome, dropped=self.dropped
+            )
             return False
         _log.info("attempt_finished", **_ids(run), **_facts(outcome), status=decision.status)
         return True
