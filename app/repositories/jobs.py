@@ -157,10 +157,11 @@ class JobRepository:
         return {"$expr": {"$or": [{"$eq": ["$next_run", None]}, is_later]}}
 
     @database_call
-    async def peek(self) -> Peek:
-        """What is due next, by one look at the first key of the poll index."""
+    async def peek(self, *, since: datetime | None = None) -> Peek:
+        """What is due next, by one look at the first key of the poll index, or at the first from
+        `since` on: so the database need not walk over entries that are dead and not yet gone."""
         document = await self._jobs.find_one(
-            {"next_run": _IS_SCHEDULED},
+            {"next_run": _from(since)},
             {"next_run": True, "now": self._database.clock.now_expression},
             sort=[("next_run", ASCENDING)],
         )
@@ -169,20 +170,22 @@ class JobRepository:
         return Peek(document["now"], document["next_run"])
 
     @database_call
-    async def list_due(self, now: datetime, *, limit: int) -> list[Job]:
+    async def list_due(
+        self, now: datetime, *, limit: int, since: datetime | None = None
+    ) -> list[Job]:
         """Jobs whose cursor is at or before the database's `now`, the most overdue first.
 
         They are read for firing: parameters, description, headers and body are left out.
         """
         fields = dict.fromkeys(_NOT_FOR_FIRING, False)
-        cursor = self._jobs.find(self.due_query(now), fields).sort("next_run", ASCENDING)
+        cursor = self._jobs.find(self.due_query(now, since), fields).sort("next_run", ASCENDING)
         cursor = cursor.limit(limit)
         return [from_document(Job, document) for document in await cursor.to_list(None)]
 
     @staticmethod
-    def due_query(now: datetime) -> Document:
+    def due_query(now: datetime, since: datetime | None = None) -> Document:
         """One indexed range: as many keys are examined as jobs are returned, and one more."""
-        return {"next_run": _IS_SCHEDULED | {"$lte": now}}
+        return {"next_run": _from(since) | {"$lte": now}}
 
     @database_call
     async def advance(self, moves: Sequence[tuple[Job, Job]]) -> int:
@@ -270,6 +273,10 @@ def _go_on_after(query: Document, order: JobOrder) -> None:
         {"folded_name": {beyond: order.after_name}},
         {"folded_name": order.after_name, "_id": {beyond: order.after_id}},
     ]
+
+
+def _from(since: datetime | None) -> Document:
+    return _IS_SCHEDULED if since is None else _IS_SCHEDULED | {"$gte": since}
 
 
 def _owned_by(owner_id: str | None) -> Document:

@@ -50,6 +50,40 @@ async def test_the_scheduler_rests_until_the_next_slot(world: World) -> None:
     assert await process.scheduler.tick() == timedelta(milliseconds=301)
 
 
+async def test_a_cursor_stored_behind_where_polls_begin_is_found_in_five_seconds(
+    world: World,
+) -> None:
+    process = world.process()
+    await process.scheduler.tick()
+    behind = world.clock.now() - 2 * SECOND
+    job = await world.add_job(OneTimeSchedule(id=world.new_id(), run_at=behind, next_run=behind))
+    world.clock.advance(timedelta(seconds=4.9))
+    await process.schedule()
+    assert await world.history(job) == []
+    world.clock.advance(timedelta(seconds=0.1))
+    await process.schedule()
+    assert slots(await world.history(job)) == [behind]
+
+
+async def test_after_an_error_a_poll_looks_at_the_whole(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    await process.scheduler.tick()
+    behind = world.clock.now() - 2 * SECOND
+    job = await world.add_job(OneTimeSchedule(id=world.new_id(), run_at=behind, next_run=behind))
+
+    async def fail(**_: object) -> None:
+        raise UnavailableError("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.jobs, "peek", fail)
+        with pytest.raises(UnavailableError):
+            await process.scheduler.tick()
+    await process.schedule()
+    assert slots(await world.history(job)) == [behind]
+
+
 async def test_a_one_time_schedule_fires_once_and_has_no_cursor_left(world: World) -> None:
     process = world.process()
     at = world.clock.now() + MINUTE

@@ -55,6 +55,15 @@ async def test_the_poll_examines_nothing_when_nothing_is_due(world: World) -> No
     assert stats["totalKeysExamined"] <= 1
 
 
+async def test_the_poll_from_an_instant_on_is_a_range_of_the_same_index(world: World) -> None:
+    now = world.clock.now()
+    since = now - timedelta(seconds=10)
+    stats = await explain(
+        world, "jobs", filter=world.jobs.due_query(now, since), sort={"next_run": 1}, limit=LIMIT
+    )
+    assert stats["totalKeysExamined"] <= stats["nReturned"] + 1 < 12
+
+
 async def test_the_peek_examines_one_key(world: World) -> None:
     stats = await explain(
         world, "jobs", filter={"next_run": {"$type": "date"}}, sort={"next_run": 1}, limit=1
