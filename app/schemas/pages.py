@@ -21,6 +21,8 @@ from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, OutputMode
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
 _MAX_CURSOR_LENGTH = 6_000  # a cursor by name holds the name
+# For the document; what is no cursor is refused in better words.
+_BASE64: Any = {"json_schema_extra": {"pattern": "^[A-Za-z0-9_-]*$"}}
 
 _DIGITS = re.compile(r"[0-9]{1,15}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -33,7 +35,7 @@ class PageQuery(InputModel):
     """Which part of a listing."""
 
     limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Size of the page.")
-    cursor: Annotated[Text, Field(max_length=_MAX_CURSOR_LENGTH)] | None = Field(
+    cursor: Annotated[Text, Field(max_length=_MAX_CURSOR_LENGTH, **_BASE64)] | None = Field(
         default=None, description="The `next_cursor` of the page before."
     )
 

@@ -13,6 +13,7 @@ from tests.chaos.faults import (
     crash_points,
     freeze,
     kills,
+    lagging_majority,
     nothing,
     rolling,
     step_downs,
@@ -46,7 +47,8 @@ async def _tier(options: argparse.Namespace) -> bool:
         case "smoke":
             one = [crash_points(1), kills(20), freeze(1), rolling(2)]
             kept = await _judge(options, one)
-            return await _judge(options, [step_downs(2)], replica_set=True) and kept
+            kept = await _judge(options, [step_downs(2)], replica_set=True) and kept
+            return await _catches_acknowledged_by_one(options) and kept
         case "short":
             kept = True
             for name, (fault, times) in FAULTS.items():
@@ -74,6 +76,16 @@ async def _judge(
         broken=options.broken,
     )
     return await run(made, faults)
+
+
+async def _catches_acknowledged_by_one(options: argparse.Namespace) -> bool:
+    """Whether the checker sees what is lost where one member's word is enough. The other broken
+    variants need no failover; `test_variants.py` has them."""
+    say("with acknowledged_by_one, which must be caught")
+    broken = argparse.Namespace(**vars(options) | {"broken": "acknowledged_by_one"})
+    caught = not await _judge(broken, [lagging_majority(1)], replica_set=True)
+    say("caught, as it must be" if caught else "NOT CAUGHT")
+    return caught
 
 
 async def _contend(options: argparse.Namespace, jobs: int) -> bool:

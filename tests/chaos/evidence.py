@@ -68,6 +68,7 @@ class Delivery:
     received_at: datetime
     status: int | None
     """What it was answered; None where the sender did not wait for it."""
+    answered_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +118,7 @@ def read_deliveries(path: Path, evidence: Evidence) -> None:
             scheduled_for=datetime.fromisoformat(line["scheduled_for"]),
             received_at=_instant(line["received_at"]),
             status=line.get("status"),
+            answered_at=_instant(line["answered_at"]) if "answered_at" in line else None,
         )
         for line in requests.values()
     ]

@@ -29,6 +29,7 @@ def figures(evidence: Evidence) -> dict[str, str]:
         "slots due a second": f"{_rate(case):.1f}",
         "executions delivered": str(delivered),
         "redeliveries": f"{redelivered} ({100 * redelivered / max(1, delivered):.2f} %)",
+        "of them answered before the fault": str(_answered_in_vain(case)),
         "lateness p50, p95, p99, max": ", ".join(
             _at(lateness, part) for part in (0.5, 0.95, 0.99, 1)
         ),
@@ -43,6 +44,17 @@ def _redeliveries(case: Case, execution_id: str) -> int:
     requests = case.deliveries[execution_id]
     refused = sum(d.status is not None and d.status >= 400 for d in requests)
     return max(0, len(requests) - 1 - refused)
+
+
+def _answered_in_vain(case: Case) -> int:
+    """Abandoned attempts whose answer had left the receiver before what was done to their process:
+    the others were under way, and no sender could have known how they end."""
+    return sum(
+        delivery.answered_at is not None and delivery.answered_at < fault.at
+        for execution, attempt, fault in case.abandoned()
+        for delivery in case.deliveries.get(execution["_id"], [])
+        if fault is not None and delivery.attempt == attempt["number"]
+    )
 
 
 def _resumptions(evidence: Evidence) -> Iterator[str]:

@@ -52,7 +52,7 @@ async def serve(log: int) -> None:
         await request.read()
         await asyncio.sleep(seconds_for(execution_id))
         status = status_for(execution_id, attempt)
-        write(request=number, status=status)
+        write(request=number, status=status, answered_at=time.time())
         return web.Response(status=status, text="ok")
 
     runner = web.ServerRunner(web.Server(answer, access_log=None))

@@ -1,7 +1,6 @@
 """Each broken variant of the engine is caught by the checker; the engine as it is passes.
 
-The fifth, `acknowledged_by_one`, needs a failover:
-`python -m tests.chaos lagging-majority --broken acknowledged_by_one`.
+The fifth, `acknowledged_by_one`, needs a failover: `make chaos-smoke` has it.
 """
 
 import asyncio
