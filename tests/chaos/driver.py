@@ -198,32 +198,36 @@ class Driver:
         body: dict[str, Any] | None = None,
         facts: dict[str, Any] | None = None,
     ) -> Any:
-        """The answer's JSON (or True), noted in the journal; None if it was not acknowledged."""
+        """The answer's JSON (or True), noted in the journal; None if it was not acknowledged.
+
+        A call that is cancelled is noted too: it may have been done.
+        """
         result, content = Result.UNKNOWN, None
+        facts = dict(facts or {})
         url = self.random.choice(self.urls)
         sent_at = time.time()
         try:
             answer = await self._client.request(method, f"{url}{path}", json=body)
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            result = Result.FAILED
-        except httpx2.TransportError as error:
-            facts = (facts or {}) | {"error": type(error).__name__}
-        else:
-            facts = (facts or {}) | {"status": answer.status_code}
+            facts["status"] = answer.status_code
             if answer.is_success:
                 result = Result.OK
                 content = answer.json() if answer.content else True
             elif answer.status_code < 500:
                 result = Result.FAILED
-        if verb == "run" and isinstance(content, dict):
-            facts = (facts or {}) | {"execution_id": content["id"]}
-        self.journal.write(
-            "call",
-            verb=verb,
-            job=name,
-            result=result,
-            sent_at=sent_at,
-            answered_at=time.time(),
-            **(facts or {}),
-        )
+        except (httpx2.ConnectError, httpx2.ConnectTimeout):
+            result = Result.FAILED
+        except httpx2.TransportError as error:
+            facts["error"] = type(error).__name__
+        finally:
+            if verb == "run" and isinstance(content, dict):
+                facts["execution_id"] = content["id"]
+            self.journal.write(
+                "call",
+                verb=verb,
+                job=name,
+                result=result,
+                sent_at=sent_at,
+                answered_at=time.time(),
+                **facts,
+            )
         return content
