@@ -83,13 +83,14 @@ class Recorder:
             return
         for (_, _, recorded), ok in zip(batch, won, strict=True):
             recorded.set_result(ok)
-        ended = [
-            (execution, settlement)
-            for (execution, settlement, _), ok in zip(batch, won, strict=True)
-            if ok and settlement.status in FINAL_STATUSES
+        settled = [(e, s) for (e, s, _), ok in zip(batch, won, strict=True) if ok]
+        self._finishes += [
+            Finish(e.job_id, e.scheduled_for, s.status)
+            for e, s in settled
+            if s.status in FINAL_STATUSES
         ]
-        self._finishes += [Finish(e.job_id, e.scheduled_for, s.status) for e, s in ended]
-        await self._make_way([e.job_id for e, _ in ended if e.live_for is not None])
+        # One that was to run again has ended too, if somebody had asked it to stop.
+        await self._make_way([e.job_id for e, _ in settled if e.live_for is not None])
 
     async def _make_way(self, job_ids: Sequence[str]) -> None:
         """Let the executions go on that waited for the end of these."""

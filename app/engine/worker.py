@@ -118,6 +118,8 @@ class Worker:
 
     async def _begin(self, claimed: Sequence[Execution], *, since: float) -> None:
         """Record that the attempts begin, and run them."""
+        # What still runs here under an older lease slept past its end.
+        self._cut([execution.id for execution in claimed], Cut.LEASE_LOST)
         claimed = self._hold(claimed, since=since)
         if not claimed:
             return
@@ -181,7 +183,8 @@ class Worker:
             self._keeper.release(run.lease)
             if len(self._runs) == self._concurrency:
                 self._wake.executions.set()  # there is room again
-            del self._runs[run.execution.id]
+            if self._runs.get(run.execution.id) is run:  # and not a newer one of the same execution
+                del self._runs[run.execution.id]
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)

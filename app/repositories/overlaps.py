@@ -11,7 +11,7 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
-from app.models.execution import Execution
+from app.models.execution import Execution, ExecutionKind
 from app.repositories.mongo import Database, Document, database_call
 
 _LEAVE_THE_QUEUE = {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}
@@ -125,11 +125,9 @@ def _live_besides(newcomer: Execution) -> Document:
     """The job's live execution, unless it is the record of the newcomer's own slot, which
     somebody else may have written meanwhile."""
     own_slot: Sequence[Document] = [{"_id": newcomer.id}]
-    if newcomer.schedule_id is not None:
-        own_slot = [
-            *own_slot,
-            {"schedule_id": newcomer.schedule_id, "scheduled_for": newcomer.scheduled_for},
-        ]
+    if newcomer.kind is ExecutionKind.SCHEDULED:  # a retry may have its slot in common with others
+        slot = {"schedule_id": newcomer.schedule_id, "scheduled_for": newcomer.scheduled_for}
+        own_slot = [*own_slot, {"kind": "scheduled"} | slot]
     return {"live_for": newcomer.job_id, "$nor": own_slot}
 
 

@@ -62,7 +62,9 @@ class Admission:
 
     async def _hold(self, execution: Execution, places: int, now: datetime) -> Execution:
         taken = await self._overlaps.list_places(execution.job_id)
-        for place in sorted(set(range(places)) - taken):
+        # Others may wait at higher places: under `buffer_all`, before an edit or on request.
+        free = set(range(places)) - taken if len(taken) < places else set()
+        for place in sorted(free):
             held = _held_at(execution, place)
             if await self._executions.insert(held) is not InsertResult.FULL:
                 await self._overlaps.promote(execution.job_id)  # the live one may have ended
@@ -71,13 +73,17 @@ class Admission:
 
     async def _cancel_other(self, execution: Execution, now: datetime) -> Execution:
         await self._overlaps.cancel_live(execution)
+        recorded = await self._take_first_place(execution, now)
+        await self._overlaps.promote(execution.job_id)  # what was live may have ended at once
+        return recorded
+
+    async def _take_first_place(self, execution: Execution, now: datetime) -> Execution:
         held = _held_at(execution, 0)
         for _ in range(_MOST_TRIES):
             if await self._executions.insert(held) is not InsertResult.FULL:
-                await self._overlaps.promote(execution.job_id)
                 return held
             await self._overlaps.give_up_place(execution, 0)
-        return await self._skip(execution, BUFFER_FULL, now)
+        return await self._skip(execution, BUFFER_FULL, now)  # a newer one waits there
 
     async def _terminate_other(self, execution: Execution, now: datetime) -> Execution:
         for _ in range(_MOST_TRIES):

@@ -3,8 +3,9 @@
 import asyncio
 from datetime import timedelta
 
-from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
+from app.models.execution import AttemptOutcome, Execution, ExecutionKind, ExecutionStatus
 from app.models.job import Job
+from app.models.outcome import Failure, Outcome
 from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy
 from app.models.schedule import IntervalSchedule
 from app.repositories.leases import Lease, Settlement
@@ -243,3 +244,94 @@ async def test_a_buffer_takes_the_late_slots_of_an_outage_in_order(world: World)
     assert [e.status for e in history[:10]] == ["succeeded"] * 10
     order = [delivery.execution_id for delivery in world.targets.deliveries]
     assert order == [e.id for e in history[:10]]
+
+
+async def test_a_cancelled_attempt_that_failed_makes_way_though_another_was_due(
+    world: World,
+) -> None:
+    process = world.process()
+    job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.CANCEL_OTHER)
+    may_fail = asyncio.Event()
+
+    async def fail() -> Outcome:
+        await may_fail.wait()
+        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "answered 500")
+
+    world.targets.answer = lambda _: fail()
+    await fire(world, process)
+    await process.worker.tick()
+    await fire(world, process)  # asks the first one to stop
+    may_fail.set()
+    await process.settle()
+
+    assert facts(await world.history(job)) == [
+        ("cancelled", "cancelled_by_overlap", False),
+        ("queued", None, False),
+    ]
+
+
+async def test_buffer_one_holds_none_where_others_wait_already(world: World) -> None:
+    """They wait since the policy was `buffer_all`, at places of which the first is free again."""
+    process = world.process()
+    job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
+    await fire(world, process, times=3)
+    await finish_live(world, process, job)
+    stored = await world.jobs.get(job.id, owner_id=None)
+    changes = {"overlap_policy": OverlapPolicy.BUFFER_ONE, "revision": stored.revision + 1}
+    assert await world.jobs.replace(stored.model_copy(update=changes), expected=stored)
+    await fire(world, process)
+
+    assert facts(await world.history(job))[-2:] == [
+        ("queued", None, True),
+        ("skipped", "buffer_full", False),
+    ]
+
+
+async def retry_of_a_live_retry(world: World, policy: OverlapPolicy) -> list[Execution]:
+    """A slot has run, is being run again, and is to be run once more. Returns the retries."""
+    process = world.process()
+    job = await world.add_job(world.every(60))
+    await fire(world, process)
+    await process.work()
+    (ended,) = await world.history(job)
+    retry = {"kind": ExecutionKind.RETRY, "schedule_id": ended.schedule_id, "live_for": job.id}
+    first = await world.queue(job, **retry, scheduled_for=ended.scheduled_for)
+    await process.leases.claim(limit=1)
+    second = first.model_copy(update={"id": world.new_id()})
+    await world.admission.admit(second, policy, world.clock.now())
+    return [await world.read(first), await world.read(second)]
+
+
+async def test_terminate_other_ends_another_run_of_the_same_slot(world: World) -> None:
+    retries = await retry_of_a_live_retry(world, OverlapPolicy.TERMINATE_OTHER)
+
+    assert facts(retries) == [
+        ("cancelled", "terminated_by_overlap", False),
+        ("queued", None, False),
+    ]
+
+
+async def test_cancel_other_stops_another_run_of_the_same_slot(world: World) -> None:
+    first, second = await retry_of_a_live_retry(world, OverlapPolicy.CANCEL_OTHER)
+
+    assert first.cancel_requested_at == world.clock.now()
+    assert (second.status, second.held) == ("queued", True)
+
+
+async def test_cancel_other_makes_way_for_the_newer_one_that_waits(world: World) -> None:
+    """An older slot ends what is live, and finds a newer one waiting: that is next."""
+    process = world.process()
+    job = await world.add_job(overlap_policy=OverlapPolicy.CANCEL_OTHER)
+    live = await world.queue(job, live_for=job.id)
+    newer = await world.queue(job, held=True, place=0)
+    older = live.model_copy(
+        update={"id": world.new_id(), "scheduled_for": newer.scheduled_for - MINUTE}
+    )
+    await world.admission.admit(older, OverlapPolicy.CANCEL_OTHER, world.clock.now())
+
+    assert facts([await world.read(e) for e in (live, older, newer)]) == [
+        ("cancelled", "cancelled_by_overlap", False),
+        ("skipped", "buffer_full", False),
+        ("queued", None, False),
+    ]
+    assert [e.id for e in await process.leases.claim(limit=10)] == [newer.id]

@@ -405,6 +405,39 @@ async def _refuse(*_: object, **__: object) -> None:
     raise UnavailableError("no primary")
 
 
+async def test_a_worker_that_gets_an_execution_back_gives_up_its_older_run(world: World) -> None:
+    """It slept past its lease; the attempt of then is cut, the one of now can still be."""
+    process = world.process()
+    job = await world.add_job()
+    queued = await world.queue(job)
+    cut: list[int] = []
+
+    async def hang(delivery: Delivery) -> Outcome:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cut.append(delivery.attempt)
+        return SUCCEEDED
+
+    world.targets.answer = hang
+    await process.worker.tick()
+    await asyncio.sleep(0)
+    world.clock.advance(LEASE)
+    await process.reaper.tick()
+    await process.worker.tick()
+    async with asyncio.timeout(5):
+        while cut != [1]:
+            await asyncio.sleep(0)
+    assert await world.executions.request_cancel(queued.id, reason="cancelled_by_user")
+    await process.worker.watch()
+    await process.settle()
+
+    assert cut == [1, 2]
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.CANCELLED
+    assert [a.outcome for a in done.attempts] == ["abandoned", "cancelled"]
+
+
 async def test_a_result_is_recorded_through_a_short_outage(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
