@@ -1,0 +1,266 @@
+"""The stage: a real database, processes of the service on it, and the model beside them."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, TypeVar
+
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant
+from pymongo import MongoClient
+from redis.asyncio import Redis
+
+from app.cache import Cache
+from app.models.ids import uuid7
+from app.models.job import Job as StoredJob
+from app.models.outcome import Outcome
+from app.repositories.indexes import create_indexes
+from app.repositories.mongo import Client, Database, open_client
+from app.services.executions import ExecutionService
+from app.services.jobs import JobService
+from app.targets.target import Delivery
+from tests.support.clock import ManualClock
+from tests.support.engine import World
+from tests.support.life.laws import (
+    Ledger,
+    broken_by_executions,
+    broken_by_jobs,
+    broken_by_overlap,
+)
+from tests.support.life.model import Life
+from tests.support.life.records import LIVE, Execution, Job, Key, Lease
+
+T = TypeVar("T")
+Document = dict[str, Any]
+
+picks = st.integers(0, 11)
+"""Which of several: the rest of a division."""
+
+
+class SteadyWorld(World):
+    """Mints the same ids in every run: jitter depends on them."""
+
+    minted = 0
+
+    def new_id(self) -> str:
+        self.minted += 1
+        milliseconds = int(self.clock.now().timestamp() * 1000)
+        return uuid7(milliseconds, self.minted.to_bytes(10, "big"))
+
+
+class Bench:
+    """What all examples share: a loop, a database and its clients."""
+
+    def __init__(self, uri: str, name: str) -> None:
+        self.uri, self.name = uri, name
+        self.loop = asyncio.new_event_loop()
+        self.client: Client = self.run(self._open())
+        self.mongo: MongoClient[Document] = MongoClient(uri, tz_aware=True, timeoutMS=10_000)
+        self.documents = self.mongo.get_database(name)
+
+    async def _open(self) -> Client:
+        client = open_client(self.uri, timeout=timedelta(seconds=8))
+        await create_indexes(Database(client, self.name, clock=ManualClock()))
+        return client
+
+    def run(self, work: Awaitable[T]) -> T:
+        return self.loop.run_until_complete(asyncio.wait_for(work, 20))
+
+    def world(self) -> World:
+        """A world in the database, which is emptied for it."""
+        for collection in ("jobs", "executions"):
+            self.documents[collection].delete_many({})
+        clock = ManualClock()
+        database = Database(self.client, self.name, clock=clock)
+        return SteadyWorld(database, clock, self.uri, self.name)
+
+    def close(self) -> None:
+        self.client.close()
+        self.mongo.close()
+        self.run(self.loop.shutdown_default_executor())
+        self.loop.close()
+
+
+@contextmanager
+def open_bench(uri: str, name: str) -> Iterator[Bench]:
+    bench = Bench(uri, name)
+    try:
+        yield bench
+    finally:
+        bench.close()
+
+
+@dataclass(slots=True)
+class Run:
+    """An attempt that a worker has in hand, whether or not its lease still holds."""
+
+    worker: int
+    execution_id: str
+    lease: Lease
+    until: datetime
+    """Until when the worker may believe that it holds the lease."""
+    answer: "asyncio.Future[Outcome]"
+    task: "asyncio.Task[None]"
+
+
+class Stage(RuleBasedStateMachine):
+    """What is on the stage, and what must hold of it after every step."""
+
+    def __init__(self, bench: Bench) -> None:
+        super().__init__()
+        self.bench = bench
+        self.world = bench.world()
+        self.processes = [self.world.process(), self.world.process()]
+        self.ghost = self.world.process()
+        """Of this process only the claims are ever seen."""
+        self.model = Life(self.world.clock.now(), self._promoted)
+        self.runs: list[Run] = []
+        self.answers: dict[tuple[str, int], asyncio.Future[Outcome]] = {}
+        self.read: tuple[list[StoredJob], list[Job], datetime] | None = None
+        self.world.targets.answer = self._answer
+        self.jobs = JobService(
+            jobs=self.world.jobs,
+            executions=self.world.executions,
+            firing=self.ghost.firing,
+            cache=Cache(Redis(), ttl=timedelta(0), clock=self.world.clock),
+            wake=self.ghost.wake,
+            new_id=self.world.new_id,
+        )
+        self.requests = ExecutionService(
+            executions=self.world.executions,
+            jobs=self.world.jobs,
+            admission=self.world.admission,
+            wake=self.ghost.wake,
+            new_id=self.world.new_id,
+        )
+        self.ledger = Ledger()
+        self.most_attempts: dict[str, int] = {}
+        self.before: tuple[dict[str, Document], dict[str, Document]] = ({}, {})
+
+    def _answer(self, delivery: Delivery) -> "asyncio.Future[Outcome]":
+        answer: asyncio.Future[Outcome] = self.bench.loop.create_future()
+        self.answers[delivery.execution_id, delivery.attempt] = answer
+        return answer
+
+    def teardown(self) -> None:
+        async def end_all() -> None:
+            tasks = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        try:
+            self.bench.loop.run_until_complete(end_all())
+        finally:
+            for process in self.world.processes:
+                process.heartbeat.close()
+
+    @invariant()
+    def all_is_well(self) -> None:
+        executions = {e["_id"]: e for e in self.bench.documents["executions"].find()}
+        jobs = {job["_id"]: job for job in self.bench.documents["jobs"].find()}
+        self._executions_are_as_foretold(executions.values())
+        self._jobs_are_as_foretold(jobs)
+        self._laws_are_kept(executions, jobs)
+        self.before = executions, jobs
+
+    def _executions_are_as_foretold(self, documents: Collection[Document]) -> None:
+        keys = Counter(_key(document) for document in documents)
+        doubled = [key for key, count in keys.items() if count > 1]
+        assert not doubled, f"more than one record of {doubled}"
+        unknown = keys.keys() ^ self.model.executions.keys()
+        assert not unknown, f"recorded or foretold, but not both: {unknown}"
+        for document in documents:
+            _compare(document, self._model_of(document))
+
+    def _jobs_are_as_foretold(self, stored: dict[str, Document]) -> None:
+        assert stored.keys() == self.model.jobs.keys()
+        for job in self.model.jobs.values():
+            document = stored[job.id]
+            facts = (document["active"], document["revision"], document["next_run"])
+            assert facts == (job.active, job.revision, job.next_run()), f"{job}: {facts}"
+            for found, schedule in zip(document["schedules"], job.schedules, strict=True):
+                cursor = (found["id"], found["next_run"])
+                assert cursor == (schedule.id, schedule.cursor), f"{job}: {cursor}"
+                # Without a limit a run that was found recorded need not be counted.
+                most = schedule.runs if schedule.max_runs is None else found["runs"]
+                assert found["runs"] <= schedule.runs <= most, f"{job}: {found['runs']} runs"
+
+    def _laws_are_kept(self, executions: dict[str, Document], jobs: dict[str, Document]) -> None:
+        executions_before, jobs_before = self.before
+        flagged = ((e, self._model_of(e).alone) for e in executions.values())
+        broken = [
+            *broken_by_executions(executions_before, executions),
+            *broken_by_overlap(flagged),
+            *broken_by_jobs(jobs_before, jobs),
+            *self.ledger.broken_by_slots(jobs.values(), executions.values()),
+        ]
+        for e in executions.values():
+            counted = sum(attempt.get("error") != "shutdown" for attempt in e["attempts"])
+            if counted > self.most_attempts[e["job_id"]]:
+                broken.append(f"{counted} attempts: {e}")
+        assert not broken, "\n".join(broken)
+
+    def _id(self, key: Key) -> str:
+        if isinstance(key, str):
+            return key
+        found: str = self._document(key)["_id"]
+        return found
+
+    def _document(self, key: Key) -> Document:
+        query: Document = {"_id": key}
+        if not isinstance(key, str):
+            query = {"kind": "scheduled", "schedule_id": key[0], "scheduled_for": key[1]}
+        document = self.bench.documents["executions"].find_one(query)
+        assert document is not None
+        return document
+
+    def _model_of(self, document: Document) -> Execution:
+        return self.model.executions[_key(document)]
+
+    def _promoted(self, equal: Sequence[Execution]) -> Execution:
+        chosen = [e for e in equal if not self._document(e.key)["held"]]
+        assert len(chosen) == 1, f"promoted: {chosen} of {equal}"
+        return chosen[0]
+
+
+def _key(document: Document) -> Key:
+    if document["kind"] == "scheduled":
+        return (document["schedule_id"], document["scheduled_for"])
+    id_: str = document.get("_id") or document["id"]
+    return id_
+
+
+def _compare(document: Document, expected: Execution) -> None:
+    attempts = document["attempts"]
+    actual = Execution(
+        key=_key(document),
+        job_id=document["job_id"],
+        slot=document["scheduled_for"],
+        run_at=document["run_at"],
+        run_by=document["run_at"],
+        alone=expected.alone,
+        status=document["status"],
+        reason=document.get("reason"),
+        held=document["held"] and document["status"] == "queued",
+        place=document.get("place"),
+        token=document["lease_token"],
+        owner=document.get("lease_owner"),
+        lease_until=document.get("lease_until"),
+        cancel_requested="cancel_requested_at" in document,
+        attempts=[attempt.get("outcome") for attempt in attempts],
+        uncounted=sum(attempt.get("error") == "shutdown" for attempt in attempts),
+        missed=expected.missed and (document["missed_until"], document["missed_count"]),
+    )
+    if expected.run_at <= actual.run_at <= expected.run_by:
+        expected.run_at = expected.run_by = actual.run_at
+    assert actual == expected, f"\nfound    {actual}\nforetold {expected}"
+    is_live = "live_for" in document
+    assert is_live == expected.is_live, f"live: {is_live}, foretold: {expected}"
+    ended = "finished_at" in document
+    assert ended == (expected.status not in LIVE), f"has an end: {ended}, foretold: {expected}"
+    numbers = [attempt["number"] for attempt in attempts]
+    assert numbers == list(range(1, len(attempts) + 1)), f"attempts {numbers}"

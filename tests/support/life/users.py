@@ -1,0 +1,230 @@
+"""What users do: create, change and delete jobs, ask for runs and cancel them."""
+
+from copy import deepcopy
+from datetime import datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+from hypothesis.stateful import initialize, precondition, rule
+
+from app.errors import ConflictError
+from app.models.policy import OverlapPolicy
+from app.models.user import Actor, Role
+from app.schemas.jobs import JobCreate, JobUpdate
+from tests.support.life.laws import Window
+from tests.support.life.records import LIVE, Execution, Job, Rule, Schedule
+from tests.support.life.stage import Document, Stage, picks
+
+MOST_JOBS = 2
+ACTOR = Actor(user_id="owner", username="owner", role=Role.EDITOR)
+DESCRIBED = {
+    "id",
+    "type",
+    "max_runs",
+    "jitter_seconds",
+    "interval_seconds",
+    "run_at",
+    "cron_expression",
+}
+
+policies = st.sampled_from([policy.value for policy in OverlapPolicy])
+manual_policies = st.sampled_from(["allow_all", *(policy.value for policy in OverlapPolicy)])
+
+
+def _rule(body: Document, now: datetime) -> Rule:
+    match body["type"]:
+        case "interval":
+            return Rule("interval", now, timedelta(seconds=body["interval_seconds"]))
+        case "cron":
+            minutes = int(body["cron_expression"].removeprefix("*/").split()[0])
+            return Rule("cron", now, timedelta(minutes=minutes))
+        case _:
+            return Rule("one_time", datetime.fromisoformat(body["run_at"]))
+
+
+def _jitter(body: Document) -> timedelta:
+    return timedelta(seconds=body.get("jitter_seconds", 0))
+
+
+_schedules = st.one_of(
+    st.fixed_dictionaries(
+        {"type": st.just("interval"), "interval_seconds": st.sampled_from([5, 20, 60])},
+        optional={"max_runs": st.integers(1, 3), "jitter_seconds": st.just(4)},
+    ),
+    st.builds(
+        lambda minutes: {"type": "cron", "cron_expression": f"*/{minutes} * * * *"},
+        st.sampled_from([1, 2]),
+    ),
+    st.builds(
+        lambda seconds: {"type": "one_time", "in_seconds": seconds},
+        st.sampled_from([1, 30]),
+    ),
+)
+
+job_bodies = st.fixed_dictionaries(
+    {
+        "schedules": st.lists(_schedules, min_size=1, max_size=2),
+        "overlap_policy": policies,
+        "catch_up": st.builds(
+            lambda policy, window: {"policy": policy, "window_seconds": window},
+            st.sampled_from(["one", "all", "none"]),
+            st.sampled_from([30, 120]),
+        ),
+        "retry": st.builds(
+            lambda most: {"max_attempts": most, "strategy": "fixed", "delay_seconds": 5},
+            st.integers(1, 3),
+        ),
+    }
+)
+
+
+class Users(Stage):
+    """They see two jobs at a time."""
+
+    @initialize(body=job_bodies)
+    def begin(self, body: dict[str, Any]) -> None:
+        self.create_job(**body)
+
+    @precondition(lambda self: len(self.model.jobs) < MOST_JOBS)
+    @rule(body=job_bodies)
+    def create(self, body: dict[str, Any]) -> None:
+        self.create_job(**body)
+
+    def create_job(self, schedules: list[Document], **fields: Any) -> None:
+        now = self.world.clock.now()
+        schedules = [dict(s) for s in schedules]
+        for s in schedules:
+            if s["type"] == "one_time":
+                s["run_at"] = (now + timedelta(seconds=s.pop("in_seconds"))).isoformat()
+        body = JobCreate.model_validate({"name": "a job", "schedules": schedules} | fields)
+        stored = self.bench.run(self.jobs.create(ACTOR, body))
+        job = Job(
+            stored.id,
+            policy=stored.overlap_policy.value,
+            catch_up=stored.catch_up.policy.value,
+            window=stored.catch_up.window,
+            max_attempts=stored.retry.max_attempts,
+            delay=stored.retry.delay,
+            schedules=[
+                Schedule(s.id, _rule(body, now), body.get("max_runs"), _jitter(body))
+                for s, body in zip(stored.schedules, schedules, strict=True)
+            ],
+        )
+        self.model.create(job)
+        self.most_attempts[job.id] = job.max_attempts
+        self._open(job)
+
+    def _open(self, job: Job) -> None:
+        """From now on the slots of the job's schedules are owed."""
+        for schedule in job.schedules:
+            self._open_one(job, schedule)
+
+    def _open_one(self, job: Job, schedule: Schedule) -> None:
+        if job.active:
+            rule, now = deepcopy(schedule.rule), self.world.clock.now()
+            self.ledger.opened(Window(schedule.id, rule, now, max_runs=schedule.max_runs))
+
+    def _close(self, job: Job) -> None:
+        for schedule in job.schedules:
+            self.ledger.closed(schedule.id, self.world.clock.now())
+
+    def _some_job(self, pick: int) -> Job:
+        jobs = list(self.model.jobs.values())
+        return jobs[pick % len(jobs)]
+
+    def _some_execution(self, pick: int, *, live: bool) -> Execution:
+        """The newest first; as a rule one that is `live`, or is not."""
+        executions = list(self.model.executions.values())
+        likely = [e for e in executions if (e.status in LIVE) is live]
+        executions = likely if likely and pick < 9 else executions
+        return executions[-1 - pick % len(executions)]
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(
+        change=st.sampled_from(["policy", "period", "pause", "resume", "delete"]),
+        pick=picks,
+        policy=policies,
+        seconds=st.sampled_from([5, 45]),
+    )
+    def change_job(self, change: str, pick: int, policy: str, seconds: int) -> None:
+        job = self._some_job(pick)
+        if not job.active:
+            change = "resume" if change == "pause" else change
+        match change:
+            case "policy":
+                body = JobUpdate.model_validate({"overlap_policy": policy})
+                self.bench.run(self.jobs.edit(ACTOR, job.id, body))
+                self.model.set_policy(job, policy)
+            case "period":
+                self._change_period(pick, seconds)
+            case "pause":
+                self.bench.run(self.jobs.deactivate(ACTOR, job.id))
+                self.model.pause(job)
+                self._close(job)
+            case "resume":
+                self.bench.run(self.jobs.activate(ACTOR, job.id))
+                if not job.active:
+                    self.model.resume(job)
+                    self._open(job)
+            case "delete":
+                self.bench.run(self.jobs.delete(ACTOR, job.id))
+                self.model.delete(job)
+                self._close(job)
+
+    def _change_period(self, pick: int, seconds: int) -> None:
+        """Of an interval schedule; the job's others are described as they are."""
+        places = [(job, i) for job in self.model.jobs.values() for i in range(len(job.schedules))]
+        places = [(job, i) for job, i in places if job.schedules[i].rule.type == "interval"]
+        if not places:
+            return
+        job, place = places[pick % len(places)]
+        stored = self.bench.run(self.jobs.get(ACTOR, job.id))
+        wanted = [s.model_dump(include=DESCRIBED, mode="json") for s in stored.schedules]
+        wanted[place]["interval_seconds"] = seconds
+        body = JobUpdate.model_validate({"schedules": wanted})
+        self.bench.run(self.jobs.edit(ACTOR, job.id, body))
+        changes = job.schedules[place].rule.period != timedelta(seconds=seconds)
+        self.model.set_period(job, place, timedelta(seconds=seconds))
+        if changes:
+            self.ledger.closed(job.schedules[place].id, self.world.clock.now())
+            self._open_one(job, job.schedules[place])
+
+    @precondition(lambda self: self.model.jobs)
+    @rule(pick=picks, policy=manual_policies)
+    def run_now(self, pick: int, policy: str) -> None:
+        job = self._some_job(pick)
+        call = self.requests.run_now(ACTOR, job.id, overlap_policy=OverlapPolicy(policy))
+        new = self.bench.run(call)
+        self.model.run(new.id, job, policy, self.model.now)
+
+    @precondition(lambda self: self.model.executions)
+    @rule(pick=picks, policy=manual_policies)
+    def retry(self, pick: int, policy: str) -> None:
+        execution = self._some_execution(pick, live=False)
+        job = self.model.jobs.get(execution.job_id)
+        several = execution.missed is not None and execution.missed[1] > 1
+        allowed = execution.status not in LIVE and not several and job is not None
+        call = self.requests.retry(
+            ACTOR, self._id(execution.key), overlap_policy=OverlapPolicy(policy)
+        )
+        try:
+            new = self.bench.run(call)
+        except ConflictError:
+            assert not allowed, f"a retry of {execution} was refused"
+            return
+        assert allowed, f"a retry of {execution} was not refused"
+        assert job is not None
+        self.model.run(new.id, job, policy, execution.slot)
+
+    @precondition(lambda self: self.model.executions)
+    @rule(pick=picks)
+    def cancel(self, pick: int) -> None:
+        execution = self._some_execution(pick, live=True)
+        allowed = execution.status in LIVE or execution.status == "cancelled"
+        try:
+            self.bench.run(self.requests.cancel(ACTOR, self._id(execution.key)))
+        except ConflictError:
+            assert not allowed, f"a cancel of {execution} was refused"
+            return
+        assert allowed, f"a cancel of {execution} was not refused"
+        self.model.cancel(execution)
