@@ -242,6 +242,39 @@ _BAD_ANSWERS: dict[str, dict[str, object]] = {
 """Of the fail point `failCommand`."""
 
 
+def redis(times: int) -> FaultStep:
+    """Redis is killed and comes back empty, is frozen, flushed over and over, and full."""
+
+    async def fault(run: Run) -> None:
+        server = run.redis
+        for _ in range(times):
+            say("Redis killed")
+            run.journal.fault("redis killed")
+            await asyncio.to_thread(server.kill)
+            await asyncio.sleep(5)
+            await asyncio.to_thread(server.start)
+            await asyncio.sleep(2)
+            say("Redis frozen")
+            run.journal.fault("redis frozen")
+            server.send(signal.SIGSTOP)
+            await asyncio.sleep(10)
+            server.send(signal.SIGCONT)
+            await asyncio.sleep(2)
+            say("Redis flushed")
+            run.journal.fault("redis flushed")
+            for _ in range(50):
+                await asyncio.to_thread(server.execute, "FLUSHALL")
+                await asyncio.sleep(0.1)
+            say("Redis full")
+            run.journal.fault("redis full")
+            await asyncio.to_thread(server.execute, "CONFIG", "SET", "maxmemory", "1")
+            await asyncio.sleep(5)
+            await asyncio.to_thread(server.execute, "CONFIG", "SET", "maxmemory", "0")
+            await asyncio.sleep(2)
+
+    return fault
+
+
 def nothing(times: int) -> FaultStep:
     """The load alone, for `times` seconds."""
 
@@ -262,6 +295,7 @@ FAULTS: dict[str, tuple[Callable[[int], FaultStep], int]] = {
     "primary-frozen": (primary_frozen, 1),
     "bad-answers": (bad_answers, 1),
     "lagging-majority": (lagging_majority, 1),
+    "redis": (redis, 1),
     "nothing": (nothing, 20),
 }
 """Each with how often the short tier does it."""

@@ -16,12 +16,12 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from app.local import start_mongod, start_redis
+from app.local import start_mongod
 from tests.chaos.check import report
 from tests.chaos.driver import Driver, Load
 from tests.chaos.evidence import Document, Evidence, read_database, read_deliveries, read_journal
 from tests.chaos.journal import Journal
-from tests.chaos.servers import Node, ReplicaSet, running_receiver
+from tests.chaos.servers import Node, RedisServer, ReplicaSet, running_receiver
 
 _QUIET_SECONDS = 60
 _READY_SECONDS = 60
@@ -52,6 +52,7 @@ class Run:
     journal: Journal
     random: random.Random
     replica_set: ReplicaSet | None
+    redis: RedisServer
     uri: str
 
     def pick(self) -> Node:
@@ -120,7 +121,7 @@ async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evid
         uri, redis, members = await _start_stores(folder, options, stack)
         port = stack.enter_context(running_receiver(folder / "receiver.jsonl"))
         began = Timestamp(int(time.time()), 1)
-        settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis}
+        settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis.uri}
         if options.broken is not None:
             settings["BROKEN"] = options.broken
         nodes = [Node(folder, n, settings) for n in range(options.processes)]
@@ -141,6 +142,7 @@ async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evid
             journal=journal,
             random=random.Random(options.seed + 1),
             replica_set=members,
+            redis=redis,
             uri=uri,
         )
         await _go(made, faults, disturb=options.disturb)
@@ -149,15 +151,17 @@ async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evid
 
 async def _start_stores(
     folder: Path, options: Options, stack: contextlib.AsyncExitStack
-) -> tuple[str, str, ReplicaSet | None]:
-    redis = stack.enter_context(await asyncio.to_thread(start_redis, folder / "stores"))
+) -> tuple[str, RedisServer, ReplicaSet | None]:
+    redis = RedisServer(folder)
+    await asyncio.to_thread(redis.start)
+    stack.callback(redis.kill)
     if not options.replica_set:
         start = asyncio.to_thread(start_mongod, folder / "stores", extra_args=_TEST_COMMANDS)
-        return stack.enter_context(await start).uri, redis.uri, None
+        return stack.enter_context(await start).uri, redis, None
     members = ReplicaSet(folder)
     stack.callback(members.stop)
     await asyncio.to_thread(members.start)
-    return members.uri, redis.uri, members
+    return members.uri, redis, members
 
 
 async def _go(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
