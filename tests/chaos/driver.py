@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -18,6 +18,7 @@ _CALL_SECONDS = 12
 """The service answers within 10 s, whatever fails."""
 _MOST_TRIES = 60
 _AT_ONCE = 8
+_FEW = 5
 _OPERATIONS = ("run",) * 6 + ("pause",) * 2 + ("delete",)
 
 
@@ -101,6 +102,28 @@ class Driver:
                     await self._call("delete", name, "DELETE", f"/jobs/{id_}")
                     await self._create(number)
                     number += 1
+
+    async def race(self, edits: int) -> None:
+        """Edit a few jobs, many at once, while others use them and their slots fire."""
+        numbers = iter(range(edits))
+        await asyncio.gather(*(self._edit(numbers) for _ in range(_AT_ONCE)))
+
+    async def _edit(self, numbers: Iterator[int]) -> None:
+        """Half of the edits are meant for one revision only."""
+        for number in numbers:
+            name = sorted(self.ids)[number % _FEW]
+            path = f"/jobs/{self.ids[name]}"
+            headers = {}
+            if number % 2:
+                try:
+                    read = await self._client.get(self.random.choice(self.urls) + path)
+                except httpx2.TransportError:
+                    continue
+                headers = {"If-Match": read.headers.get("ETag", "*")}
+            body: dict[str, Any] = {"description": f"edit {number}"}
+            if number % 5 == 0:
+                body |= {"schedule_config": {"seconds": self._period}}
+            await self._call("edit", name, "PATCH", path, body, headers=headers)
 
     async def pause_all(self) -> None:
         """Also those whose creation, resume or deletion had no answer."""
@@ -197,6 +220,7 @@ class Driver:
         path: str,
         body: dict[str, Any] | None = None,
         facts: dict[str, Any] | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Any:
         """The answer's JSON (or True), noted in the journal; None if it was not acknowledged.
 
@@ -207,7 +231,7 @@ class Driver:
         url = self.random.choice(self.urls)
         sent_at = time.time()
         try:
-            answer = await self._client.request(method, f"{url}{path}", json=body)
+            answer = await self._client.request(method, f"{url}{path}", json=body, headers=headers)
             facts["status"] = answer.status_code
             if answer.is_success:
                 result = Result.OK
@@ -221,6 +245,8 @@ class Driver:
         finally:
             if verb == "run" and isinstance(content, dict):
                 facts["execution_id"] = content["id"]
+            if verb == "edit" and isinstance(content, dict):
+                facts["revision"] = content["revision"]
             self.journal.write(
                 "call",
                 verb=verb,

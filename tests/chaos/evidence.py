@@ -35,7 +35,7 @@ class Call:
     """One write that the driver asked the API for."""
 
     verb: str
-    """`create`, `pause`, `resume`, `delete` or `run`."""
+    """`create`, `edit`, `pause`, `resume`, `delete` or `run`."""
     job: str
     """The job's name, which no other creation used."""
     result: Result
@@ -46,6 +46,8 @@ class Call:
     period: timedelta | None = None
     execution_id: str | None = None
     """Of a run that was acknowledged."""
+    revision: int | None = None
+    """Which an acknowledged edit made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +169,7 @@ def _call(line: Document) -> Call:
         start_at=None if start_at is None else datetime.fromisoformat(start_at),
         period=None if period is None else timedelta(seconds=period),
         execution_id=line.get("execution_id"),
+        revision=line.get("revision"),
     )
 
 

@@ -275,6 +275,16 @@ def redis(times: int) -> FaultStep:
     return fault
 
 
+def edits(times: int) -> FaultStep:
+    """Eight clients edit five jobs, so often in all, while slots fire."""
+
+    async def fault(run: Run) -> None:
+        say(f"{times} edits")
+        await run.driver.race(times)
+
+    return fault
+
+
 def nothing(times: int) -> FaultStep:
     """The load alone, for `times` seconds."""
 
@@ -296,6 +306,7 @@ FAULTS: dict[str, tuple[Callable[[int], FaultStep], int]] = {
     "bad-answers": (bad_answers, 1),
     "lagging-majority": (lagging_majority, 1),
     "redis": (redis, 1),
+    "edits": (edits, 500),
     "nothing": (nothing, 20),
 }
 """Each with how often the short tier does it."""

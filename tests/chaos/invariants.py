@@ -21,6 +21,9 @@ _GRACE = timedelta(seconds=30)
 
 _LONGEST_CALL = timedelta(seconds=10)
 
+_NOT_STANDING = {"run", "edit"}
+"""Calls that leave a job as active as it is."""
+
 LIVE = {"queued", "running"}
 NOT_RUN = {"skipped", "missed"}
 
@@ -278,7 +281,7 @@ def _writes_are_kept(case: Case) -> tuple[int, Iterable[str]]:
 def _wrong_ends(case: Case) -> Iterator[str]:
     """Jobs that do not stand as their last call left them."""
     for name in {call.job for call in case.evidence.calls}:
-        calls = [c for c in case.evidence.calls if c.job == name and c.verb != "run"]
+        calls = [c for c in case.evidence.calls if c.job == name and c.verb not in _NOT_STANDING]
         calls = [c for c in calls if c.result is not Result.FAILED]
         if not calls:
             continue
@@ -290,6 +293,18 @@ def _wrong_ends(case: Case) -> Iterator[str]:
             yield f"{name}: {last.verb} was acknowledged, but the job is there: {job is not None}"
         elif job is not None and job["active"] != (last.verb in {"create", "resume"}):
             yield f"{name}: {last.verb} was acknowledged, active is {job['active']}"
+
+
+def _no_edit_lost(case: Case) -> tuple[int, Iterable[str]]:
+    """Of edits of one revision one is acknowledged, and the job has come on from there."""
+    edits = Counter((c.job, c.revision) for c in case.evidence.calls if c.revision is not None)
+    violations = [f"{job}: revision {n} was made twice" for (job, n), k in edits.items() if k > 1]
+    violations += [
+        f"{name}: revision {n} was acknowledged, but it has {case.jobs[name]['revision']}"
+        for name, n in edits
+        if name in case.jobs and case.jobs[name]["revision"] < n
+    ]
+    return len(edits), violations
 
 
 def _calls_end(case: Case) -> tuple[int, Iterable[str]]:
@@ -317,5 +332,6 @@ CHECKS: dict[str, Check] = {
     "abandoned only by a fault": _abandoned_for_a_reason,
     "no attempt after a cancel": _cancelled_is_not_attempted,
     "acknowledged writes kept": _writes_are_kept,
+    "no edit lost": _no_edit_lost,
     "calls answered within 10 s": _calls_end,
 }

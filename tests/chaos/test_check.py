@@ -186,6 +186,16 @@ def test_an_acknowledged_write_that_is_not_there_is_named(lost: Call) -> None:
     assert "acknowledged writes kept" in violated(evidence)
 
 
+def test_a_lost_edit_is_named() -> None:
+    for lost in ([2, 2], [3]):
+        evidence = sound()
+        evidence.jobs[0]["revision"] = 2
+        evidence.calls += [call("edit", 2, revision=revision) for revision in lost]
+        assert violated(evidence) == {"no edit lost"}
+    evidence.jobs[0]["revision"] = 3
+    assert not violated(evidence)
+
+
 def test_a_lost_creation_is_named() -> None:
     evidence = sound()
     evidence.jobs, evidence.executions, evidence.deliveries = [], [], []
