@@ -4,30 +4,24 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from tests.chaos.driver import Load
-from tests.chaos.faults import (
-    FAULTS,
-    ON_A_REPLICA_SET,
-    crash_points,
-    freeze,
-    kills,
-    lagging_majority,
-    nothing,
-    rolling,
-    step_downs,
-)
+from tests.chaos.faults import crash_points, freeze, kills, rolling
+from tests.chaos.outages import lagging_majority, step_downs
 from tests.chaos.run import FaultStep, Options, run, say
+from tests.chaos.trials import TRIALS, Trial, nothing
 from tests.chaos.variants import VARIANTS
 
 _PERIOD_SECONDS = 2
-_HERD_AFTER_SECONDS = 60
+_START_SECONDS = 30
+_CREATIONS_A_SECOND = 50
 _HERD = 1_000
 
 
 def main() -> None:
-    names = [*FAULTS, "contention", "smoke", "short"]
+    names = [*TRIALS, "contention", "smoke", "short"]
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("name", choices=names)
     parser.add_argument("--seed", type=int, default=1)
@@ -51,27 +45,34 @@ async def _tier(options: argparse.Namespace) -> bool:
             return await _catches_acknowledged_by_one(options) and kept
         case "short":
             kept = True
-            for name, (fault, times) in FAULTS.items():
+            for name, trial in TRIALS.items():
                 say(f"== {name}")
-                on_set = name in ON_A_REPLICA_SET
-                kept = await _judge(options, [fault(times)], replica_set=on_set) and kept
+                kept = await _try(options, trial, trial.times) and kept
             return await _contend(options, _HERD) and kept
         case "contention":
             return await _contend(options, options.times or _HERD)
         case name:
-            fault, times = FAULTS[name]
-            faults = [fault(options.times or times)]
-            return await _judge(options, faults, replica_set=name in ON_A_REPLICA_SET)
+            trial = TRIALS[name]
+            return await _try(options, trial, options.times or trial.times)
+
+
+async def _try(options: argparse.Namespace, trial: Trial, times: int) -> bool:
+    faults = [trial.fault(times)]
+    return await _judge(options, faults, replica_set=trial.replica_set, paths=trial.paths)
 
 
 async def _judge(
-    options: argparse.Namespace, faults: list[FaultStep], *, replica_set: bool = False
+    options: argparse.Namespace,
+    faults: list[FaultStep],
+    *,
+    replica_set: bool = False,
+    paths: Sequence[str] = (),
 ) -> bool:
-    load = Load(jobs=options.rate * _PERIOD_SECONDS, period=_PERIOD_SECONDS)
+    jobs = options.rate * _PERIOD_SECONDS
     made = Options(
         seed=options.seed,
         processes=options.processes,
-        load=load,
+        load=Load(jobs=jobs, period=_PERIOD_SECONDS, paths=paths),
         replica_set=replica_set,
         broken=options.broken,
     )
@@ -90,7 +91,8 @@ async def _catches_acknowledged_by_one(options: argparse.Namespace) -> bool:
 
 async def _contend(options: argparse.Namespace, jobs: int) -> bool:
     """Four processes, and a slot of every job at one instant."""
-    all_at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=_HERD_AFTER_SECONDS)
+    begins_in = timedelta(seconds=_START_SECONDS + jobs / _CREATIONS_A_SECOND)
+    all_at = datetime.now(UTC).replace(microsecond=0) + begins_in
     made = Options(
         seed=options.seed, processes=4, load=Load(jobs=jobs, all_at=all_at), disturb=False
     )

@@ -31,13 +31,15 @@ class Load:
     """Seconds."""
     all_at: datetime | None = None
     """One slot of every job at this instant; None: the slots are spread over the period."""
+    paths: Sequence[str] = ()
+    """Of the receiver: jobs beside the others, two for each."""
 
 
 @dataclass
 class Driver:
     """Calls any of the service's processes, and tries another one if that does not answer."""
 
-    urls: Sequence[str]
+    urls: list[str]
     receiver_url: str
     journal: Journal
     random: random.Random
@@ -51,6 +53,13 @@ class Driver:
 
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
+
+    def leave(self, url: str) -> None:
+        """Call this process no more."""
+        self.urls.remove(url)
+
+    def come_back(self, url: str) -> None:
+        self.urls.append(url)
 
     async def sign_in(self) -> None:
         """Wait until somebody answers. All processes share the key that signs tokens."""
@@ -83,11 +92,12 @@ class Driver:
             async with gate:
                 await self._create(number)
 
-        await asyncio.gather(*(one(number) for number in range(self.load.jobs)))
+        count = self.load.jobs + 2 * len(self.load.paths)
+        await asyncio.gather(*(one(number) for number in range(count)))
 
     async def disturb(self) -> None:
         """Use the API, about two calls a second, until cancelled."""
-        number = self.load.jobs
+        number = self.load.jobs + 2 * len(self.load.paths)
         while True:
             await asyncio.sleep(0.5)
             name = self.random.choice(sorted(self.ids))
@@ -166,7 +176,7 @@ class Driver:
             start_at = self._start_at(number)
             facts = {"start_at": start_at.isoformat(), "period": self._period}
             job = await self._call(
-                "create", name, "POST", "/jobs", self._job(name, start_at), facts
+                "create", name, "POST", "/jobs", self._job(name, start_at, number), facts
             )
             if job is not None:
                 self.ids[name] = job["id"]
@@ -187,14 +197,16 @@ class Driver:
         offset = timedelta(milliseconds=int(1000 * self.load.period * part))
         return now - timedelta(hours=1) + offset
 
-    def _job(self, name: str, start_at: datetime) -> dict[str, Any]:
+    def _job(self, name: str, start_at: datetime, number: int) -> dict[str, Any]:
+        beside = number - self.load.jobs
+        path = self.load.paths[beside // 2] if 0 <= beside < 2 * len(self.load.paths) else ""
         return {
             "name": name,
-            "target": {"type": "http", "url": f"{self.receiver_url}/"},
+            "target": {"type": "http", "url": f"{self.receiver_url}/{path}"},
             "timeout_seconds": 5,
             "overlap_policy": "allow_all" if name.endswith(("3.0", "7.0")) else "skip",
             "catch_up": {"policy": "all", "window_seconds": 3600},
-            "retry": {"max_attempts": 10, "strategy": "fixed", "delay_seconds": 0.3},
+            "retry": {"max_attempts": 3 if path else 10, "strategy": "fixed", "delay_seconds": 0.3},
             "schedules": [
                 {
                     "type": "interval",

@@ -1,11 +1,10 @@
-"""The faults. Each is bounded in count and time and leaves every process running."""
+"""What is done to processes of the service. Each fault is bounded in count and time and leaves
+every process running."""
 
 import asyncio
 import signal
 import time
-from collections.abc import Callable
-
-from pymongo.errors import PyMongoError
+from pathlib import Path
 
 from tests.chaos.process import STEPS
 from tests.chaos.run import FaultStep, Run, say
@@ -128,187 +127,34 @@ def rolling(times: int) -> FaultStep:
     return fault
 
 
-def step_downs(times: int) -> FaultStep:
-    """The primary steps down, every 10 s."""
+def clocks(times: int) -> FaultStep:
+    """The wall clock of one process is an hour fast for 15 s, then an hour slow."""
 
     async def fault(run: Run) -> None:
-        for _ in range(times):
-            began = time.monotonic()
-            run.journal.fault("step-down")
-            try:
-                await asyncio.to_thread(run.members().step_down)
-            except PyMongoError as error:
-                say(f"step-down: {error}")
-            port = await asyncio.to_thread(run.members().primary)
-            say(f"step-down: {port} is primary after {time.monotonic() - began:.1f} s")
-            await asyncio.sleep(max(0.0, began + 10 - time.monotonic()))
+        node, wall_clock = run.nodes[0], _faketime()
+        run.driver.leave(node.url)  # it thinks that every token is of another time
+        for offset in ["+1h", "-1h"] * times:
+            say(f"clock {offset}")
+            run.journal.fault(f"clock {offset}", node.pid)
+            await _start_again(run, node, FAKETIME=offset, **wall_clock)
+            await asyncio.sleep(15)
+        await _start_again(run, node)
+        run.driver.come_back(node.url)
 
     return fault
 
 
-def primary_killed(times: int) -> FaultStep:
-    """kill -9 the primary; it is back when there is another."""
-
-    async def fault(run: Run) -> None:
-        members = run.members()
-        for _ in range(times):
-            port = await asyncio.to_thread(members.primary)
-            began = time.monotonic()
-            run.journal.fault("primary killed")
-            await asyncio.to_thread(members.kill_member, port)
-            await asyncio.to_thread(members.primary)
-            say(f"primary killed: another one after {time.monotonic() - began:.1f} s")
-            run.journal.fault("new primary")
-            members.start_member(port)
-            await asyncio.sleep(10)
-
-    return fault
+def _faketime() -> dict[str, str]:
+    """The settings under which a process reads another wall clock, and the same monotonic one."""
+    found = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
+    assert found is not None, "There is no libfaketime: apt-get install faketime."
+    return {"LD_PRELOAD": str(found), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
-def lagging_majority(times: int) -> FaultStep:
-    """Nothing reaches the secondaries for 3 s, then the primary is killed: what only it had is
-    undone when it comes back."""
-
-    async def fault(run: Run) -> None:
-        members = run.members()
-        for _ in range(times):
-            port = await asyncio.to_thread(members.primary)
-            run.journal.fault("lagging majority")
-            await asyncio.to_thread(members.replicate, port, on=False)
-            await asyncio.sleep(3)
-            run.journal.fault("primary killed")
-            await asyncio.to_thread(members.kill_member, port)
-            await asyncio.to_thread(members.replicate, port, on=True)
-            began = time.monotonic()
-            await asyncio.to_thread(members.primary)
-            say(f"lagging majority: another primary after {time.monotonic() - began:.1f} s")
-            run.journal.fault("new primary")
-            members.start_member(port)
-            await asyncio.sleep(10)
-
-    return fault
-
-
-def primary_frozen(times: int) -> FaultStep:
-    """SIGSTOP the primary until there is another, and 5 s longer."""
-
-    async def fault(run: Run) -> None:
-        members = run.members()
-        for _ in range(times):
-            port = await asyncio.to_thread(members.primary)
-            began = time.monotonic()
-            run.journal.fault("primary frozen")
-            members.send(port, signal.SIGSTOP)
-            try:
-                other = await asyncio.to_thread(members.primary, besides=port)
-                say(f"primary frozen: {other} instead after {time.monotonic() - began:.1f} s")
-                run.journal.fault("new primary")
-                await asyncio.sleep(5)
-            finally:
-                members.send(port, signal.SIGCONT)
-            await asyncio.sleep(10)
-
-    return fault
-
-
-def bad_answers(times: int) -> FaultStep:
-    """One in ten commands of the service goes wrong in each of the ways, for 5 s each."""
-
-    async def fault(run: Run) -> None:
-        for name, data in [*_BAD_ANSWERS.items()] * times:
-            say(name)
-            run.journal.fault(name)
-            await asyncio.to_thread(run.fail_commands, data, probability=0.1)
-            await asyncio.sleep(5)
-            await asyncio.to_thread(run.fail_commands, data, probability=0)
-
-    return fault
-
-
-_WRITES = ["insert", "update", "findAndModify", "delete"]
-_BAD_ANSWERS: dict[str, dict[str, object]] = {
-    "broken connections": {"failCommands": [*_WRITES, "find"], "closeConnection": True},
-    "errors": {"failCommands": [*_WRITES, "find"], "errorCode": 11602},
-    "done, but with an error": {
-        "failCommands": _WRITES,
-        "writeConcernError": {"code": 91, "errmsg": "shutting down"},
-    },
-    "slow answers": {
-        "failCommands": [*_WRITES, "find"],
-        "blockConnection": True,
-        "blockTimeMS": 1_000,
-    },
-}
-"""Of the fail point `failCommand`."""
-
-
-def redis(times: int) -> FaultStep:
-    """Redis is killed and comes back empty, is frozen, flushed over and over, and full."""
-
-    async def fault(run: Run) -> None:
-        server = run.redis
-        for _ in range(times):
-            say("Redis killed")
-            run.journal.fault("redis killed")
-            await asyncio.to_thread(server.kill)
-            await asyncio.sleep(5)
-            await asyncio.to_thread(server.start)
-            await asyncio.sleep(2)
-            say("Redis frozen")
-            run.journal.fault("redis frozen")
-            server.send(signal.SIGSTOP)
-            await asyncio.sleep(10)
-            server.send(signal.SIGCONT)
-            await asyncio.sleep(2)
-            say("Redis flushed")
-            run.journal.fault("redis flushed")
-            for _ in range(50):
-                await asyncio.to_thread(server.execute, "FLUSHALL")
-                await asyncio.sleep(0.1)
-            say("Redis full")
-            run.journal.fault("redis full")
-            await asyncio.to_thread(server.execute, "CONFIG", "SET", "maxmemory", "1")
-            await asyncio.sleep(5)
-            await asyncio.to_thread(server.execute, "CONFIG", "SET", "maxmemory", "0")
-            await asyncio.sleep(2)
-
-    return fault
-
-
-def edits(times: int) -> FaultStep:
-    """Eight clients edit five jobs, so often in all, while slots fire."""
-
-    async def fault(run: Run) -> None:
-        say(f"{times} edits")
-        await run.driver.race(times)
-
-    return fault
-
-
-def nothing(times: int) -> FaultStep:
-    """The load alone, for `times` seconds."""
-
-    async def fault(_: Run) -> None:
-        await asyncio.sleep(times)
-
-    return fault
-
-
-FAULTS: dict[str, tuple[Callable[[int], FaultStep], int]] = {
-    "kills": (kills, 60),
-    "crash-points": (crash_points, 5),
-    "kill-all": (kill_all, 3),
-    "freeze": (freeze, 5),
-    "rolling": (rolling, 10),
-    "step-downs": (step_downs, 6),
-    "primary-killed": (primary_killed, 1),
-    "primary-frozen": (primary_frozen, 1),
-    "bad-answers": (bad_answers, 1),
-    "lagging-majority": (lagging_majority, 1),
-    "redis": (redis, 1),
-    "edits": (edits, 500),
-    "nothing": (nothing, 20),
-}
-"""Each with how often the short tier does it."""
-
-ON_A_REPLICA_SET = {"step-downs", "primary-killed", "primary-frozen", "lagging-majority"}
+async def _start_again(run: Run, node: Node, **settings: str) -> None:
+    run.journal.fault("term", node.pid)
+    node.send(signal.SIGTERM)
+    code = await node.wait()
+    assert code == 0, f"process {node.number} ended with {code}: see its log"
+    node.start(**settings)
+    assert await run.is_ready(node), f"process {node.number} ended: see its log"

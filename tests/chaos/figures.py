@@ -12,7 +12,7 @@ def figures(evidence: Evidence) -> dict[str, str]:
     case = Case(evidence)
     executions = evidence.executions
     delivered = len(case.deliveries)
-    redelivered = sum(_redeliveries(case, id_) for id_ in case.deliveries)
+    redelivered = _redeliveries(case)
     lateness = sorted(
         min(d.received_at for d in deliveries) - deliveries[0].scheduled_for
         for id_, deliveries in case.deliveries.items()
@@ -39,11 +39,13 @@ def figures(evidence: Evidence) -> dict[str, str]:
     }
 
 
-def _redeliveries(case: Case, execution_id: str) -> int:
-    """Requests beyond the first, without those that the retry policy asked for."""
-    requests = case.deliveries[execution_id]
-    refused = sum(d.status is not None and d.status >= 400 for d in requests)
-    return max(0, len(requests) - 1 - refused)
+def _redeliveries(case: Case) -> int:
+    """Attempts that reached the receiver though the one before them had, and was abandoned."""
+    return sum(
+        {attempt["number"], attempt["number"] + 1}
+        <= {delivery.attempt for delivery in case.deliveries.get(execution["_id"], [])}
+        for execution, attempt, _ in case.abandoned()
+    )
 
 
 def _answered_in_vain(case: Case) -> int:

@@ -1,0 +1,60 @@
+"""Every trial: a fault, how often the short tier does it, and on what."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tests.chaos import faults, outages
+from tests.chaos.receiver import HOSTILE
+from tests.chaos.run import FaultStep, Run, say
+
+
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """A fault as `python -m tests.chaos NAME` does it."""
+
+    fault: Callable[[int], FaultStep]
+    times: int
+    replica_set: bool = False
+    """Three mongods instead of one."""
+    paths: Sequence[str] = ()
+    """Of the receiver, at which it behaves badly; two jobs call each."""
+
+
+def edits(times: int) -> FaultStep:
+    """Eight clients edit five jobs, so often in all, while slots fire."""
+
+    async def fault(run: Run) -> None:
+        say(f"{times} edits")
+        await run.driver.race(times)
+
+    return fault
+
+
+def nothing(times: int) -> FaultStep:
+    """The load alone, for `times` seconds."""
+
+    async def fault(_: Run) -> None:
+        await asyncio.sleep(times)
+
+    return fault
+
+
+TRIALS = {
+    "kills": Trial(faults.kills, 60),
+    "crash-points": Trial(faults.crash_points, 5),
+    "kill-all": Trial(faults.kill_all, 3),
+    "freeze": Trial(faults.freeze, 5),
+    "rolling": Trial(faults.rolling, 10),
+    "clocks": Trial(faults.clocks, 1),
+    "step-downs": Trial(outages.step_downs, 6, replica_set=True),
+    "primary-killed": Trial(outages.primary_killed, 1, replica_set=True),
+    "primary-frozen": Trial(outages.primary_frozen, 1, replica_set=True),
+    "lagging-majority": Trial(outages.lagging_majority, 1, replica_set=True),
+    "bad-answers": Trial(outages.bad_answers, 1),
+    "redis": Trial(outages.redis, 1),
+    "hostile": Trial(nothing, 30, paths=HOSTILE),
+    "neighbour": Trial(nothing, 30, paths=["hang"] * 50),
+    "edits": Trial(edits, 500),
+    "nothing": Trial(nothing, 20),
+}
