@@ -63,7 +63,8 @@ class HistoryRepository:
             return []
         query: Document = {
             "job_id": job_id,
-            "scheduled_for": {"$lt": boundary[0]["scheduled_for"]},
+            # What finished before an instant had its slot before it, too.
+            "scheduled_for": {"$lt": min(boundary[0]["scheduled_for"], before)},
             "finished_at": {"$type": "date", "$lt": before},
         }
         oldest = [(name, ASCENDING) for name, _ in LISTING_ORDER]
