@@ -162,9 +162,9 @@ class Stage(RuleBasedStateMachine):
     def all_is_well(self) -> None:
         executions = {e["_id"]: e for e in self.bench.documents["executions"].find()}
         jobs = {job["_id"]: job for job in self.bench.documents["jobs"].find()}
+        self._laws_are_kept(executions, jobs)
         self._executions_are_as_foretold(executions.values())
         self._jobs_are_as_foretold(jobs)
-        self._laws_are_kept(executions, jobs)
         self.before = executions, jobs
 
     def _executions_are_as_foretold(self, documents: Collection[Document]) -> None:
@@ -191,7 +191,7 @@ class Stage(RuleBasedStateMachine):
 
     def _laws_are_kept(self, executions: dict[str, Document], jobs: dict[str, Document]) -> None:
         executions_before, jobs_before = self.before
-        flagged = ((e, self._model_of(e).alone) for e in executions.values())
+        flagged = ((e, self._is_alone(e)) for e in executions.values())
         broken = [
             *broken_by_executions(executions_before, executions),
             *broken_by_overlap(flagged),
@@ -203,6 +203,10 @@ class Stage(RuleBasedStateMachine):
             if counted > self.most_attempts[e["job_id"]]:
                 broken.append(f"{counted} attempts: {e}")
         assert not broken, "\n".join(broken)
+
+    def _is_alone(self, document: Document) -> bool:
+        known = self.model.executions.get(_key(document))
+        return "live_for" in document if known is None else known.alone
 
     def _id(self, key: Key) -> str:
         if isinstance(key, str):
