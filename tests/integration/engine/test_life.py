@@ -35,7 +35,7 @@ from tests.support.life.stage import open_bench
 EXAMPLES = os.environ.get("LIFE_EXAMPLES")
 
 AS_IT_IS = settings(
-    max_examples=int(EXAMPLES or 40),
+    max_examples=int(EXAMPLES or 80),
     stateful_step_count=50,
     derandomize=EXAMPLES is None,
     database=None,
@@ -47,7 +47,7 @@ BROKEN = settings(AS_IT_IS, max_examples=40, derandomize=True, phases=[Phase.gen
 
 
 def live(uri: str, name: str, bounds: settings) -> None:
-    """Run the machine on a database of its own, which is there already if it is to be read."""
+    """Run the machine, for so long, on a database that nobody else uses."""
     with open_bench(uri, name) as bench:
 
         class OnThisBench(LifeMachine):
