@@ -100,6 +100,14 @@ class ConflictError(CarillonError):
     title = "Conflict"
 
 
+class BusyError(ConflictError):
+    """The thing was changed by others each time that it was about to be written."""
+
+    code = "busy"
+    title = "Busy"
+    retry_after_seconds = 1
+
+
 class StillRunningError(ConflictError):
     """The first request with the same Idempotency-Key has no answer yet."""
 

@@ -82,8 +82,6 @@ class Executor:
         outcome = await self._deliver(run)
         earlier = run.execution.attempts[: run.attempt - 1]
         decision = decide(outcome, run.job.retry, earlier=earlier, chance=self._random.random())
-        if outcome.gone:
-            await self._pause(run)
         if not await self._settle(run, outcome, decision):
             self.dropped += 1
             _log.warning(
@@ -91,6 +89,8 @@ class Executor:
             )
             return False
         _log.info("attempt_finished", **_ids(run), **_facts(outcome), status=decision.status)
+        if outcome.gone:
+            await self._pause(run)
         return True
 
     async def _deliver(self, run: Run) -> Outcome:
@@ -116,8 +116,8 @@ class Executor:
             return Outcome(AttemptOutcome.FAILED, Failure.BUG, "internal error in the target")
 
     async def _pause(self, run: Run) -> None:
-        """Before the end is recorded, so that who reads it finds the job paused. Where the database
-        fails now, the next slot's 410 does it."""
+        """After the end is recorded: who has lost the lease has no say. Where the process dies or
+        the database fails in between, the next slot's 410 does it."""
         try:
             paused = await self._pause_gone(run.job)
         except (UnavailableError, ConflictError) as error:

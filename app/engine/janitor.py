@@ -15,7 +15,7 @@ _log = structlog.get_logger(__name__)
 _PAGE = 500
 _BETWEEN_PAGES = timedelta(milliseconds=200)  # at most 2,500 deletions a second a process
 _BETWEEN_PASSES = timedelta(minutes=10)
-_JOBS = 50
+_JOBS = 20
 
 
 class Janitor:
@@ -45,7 +45,7 @@ class Janitor:
 class Trimmer:
     """Deletes what is more than the newest `keep` executions of a job. Any number may run at once.
 
-    A pass walks over the jobs, not over their history.
+    A pass walks over the jobs, and of each over as many keys of an index as it may keep.
     """
 
     def __init__(self, *, history: HistoryRepository, keep: int) -> None:

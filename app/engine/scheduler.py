@@ -13,14 +13,14 @@ _A_MOMENT = timedelta(milliseconds=1)  # timers may end a little early
 _MARGIN = timedelta(seconds=1)
 """A cursor is rarely stored later than this after the instant it is reckoned from."""
 _WHOLE_LOOK_SECONDS = 5.0
-"""One that is, is found this much later."""
+"""One that is, is found by the first poll after this time."""
 
 
 class Scheduler:
     """Fires what is due. Any number of schedulers may run at once; none leads.
 
     A poll begins where the last one found nothing before, because the database walks over entries
-    of the index that are dead and not yet gone. That only speeds it up: at the start, every five
+    of the index that are dead and not yet gone. That only speeds it up: at the start, once in five
     seconds, and after an error it looks at the whole.
     """
 

@@ -110,9 +110,11 @@ class Worker:
 
     async def _begin_in_doubt(self, since: float) -> None:
         """Start what an earlier round claimed without learning of it, or without getting on."""
+        # Read before the answer: what ends while it is on its way still stands in it as running.
+        running = {run.lease for run in self._runs.values()}
         owned = await self._leases.list_owned()
         self._given_up &= {_lease_of(execution) for execution in owned}
-        begun = self._given_up | {run.lease for run in self._runs.values()}
+        begun = self._given_up | running
         await self._begin([e for e in owned if _lease_of(e) not in begun], since=since)
         self._claims_in_doubt_since = None
 

@@ -19,7 +19,7 @@ from app.repositories.mongo import Database, Document, database_call
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
-_ONE_A_SLOT = {ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL}
+ONE_A_SLOT = {ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL}
 _DUPLICATE_KEY = 11000
 _LISTING_MS = 2_000  # a filter without an index of its own must not read for long
 
@@ -80,13 +80,13 @@ class ExecutionRepository:
         if refused:
             recorded = await self._recorded([executions[i] for i in refused])
             for i in refused:
-                if _slot_of(executions[i]) in recorded:
+                if slot_of(executions[i]) in recorded:
                     results[i] = InsertResult.RECORDED
         return results
 
     async def _recorded(self, executions: Sequence[Execution]) -> list[Document]:
         """Which of their slots have a record."""
-        slots = [_slot_of(e) for e in executions if e.kind in _ONE_A_SLOT]
+        slots = [slot_of(e) for e in executions if e.kind in ONE_A_SLOT]
         if not slots:
             return []
         fields = {"_id": False, **dict.fromkeys((*slots[0], "backfill_id"), True)}
@@ -191,7 +191,7 @@ def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
     return write_errors
 
 
-def _slot_of(execution: Execution) -> Document:
+def slot_of(execution: Execution) -> Document:
     """What no two executions of its kind may share."""
     slot: Document = {
         "kind": str(execution.kind),

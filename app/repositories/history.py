@@ -12,6 +12,7 @@ from app.repositories.executions import LISTING_ORDER
 from app.repositories.mongo import Database, Document, database_call
 
 _BY_JOB = "history_by_job"
+_MOST_LOOKED_AT = 1_000
 _FIELDS = dict.fromkeys(("job_id", "status", "scheduled_for", "finished_at"), True)
 
 
@@ -73,13 +74,17 @@ class HistoryRepository:
 
     @database_call
     async def has_newer(self, past: Past, statuses: Group[ExecutionStatus]) -> bool:
-        """Whether the job has an execution of a later slot that ended in one of `statuses`."""
-        query = {
-            "job_id": past.job_id,
-            "scheduled_for": {"$gt": past.scheduled_for},
-            "status": {"$in": sorted(statuses)},
-        }
-        return await self._executions.find_one(query, {"_id": True}) is not None
+        """Whether the job has an execution of a later slot that ended in one of `statuses`.
+
+        Only the newest of them are looked at: where none of these did, the answer is no.
+        """
+        later = {"job_id": past.job_id, "scheduled_for": {"$gt": past.scheduled_for}}
+        cursor = self._executions.find(later, {"_id": False, "status": True})
+        newest = cursor.sort(LISTING_ORDER).hint(_BY_JOB).limit(_MOST_LOOKED_AT)
+        async for document in newest:
+            if document["status"] in statuses:
+                return True
+        return False
 
     @database_call
     async def delete(self, execution_ids: Sequence[str]) -> int:

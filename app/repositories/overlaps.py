@@ -11,9 +11,11 @@ from typing import Any
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
-from app.models.execution import Execution, ExecutionKind
+from app.models.execution import Execution
+from app.repositories.executions import ONE_A_SLOT, slot_of
 from app.repositories.mongo import Database, Document, database_call
 
+_MOST_TRIES = 3  # each lost to an end that another attempt follows
 _LEAVE_THE_QUEUE = {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}
 
 
@@ -66,13 +68,16 @@ class OverlapRepository:
         """Ask the job's live execution to stop; one that is only queued ends at once."""
         reason = _literal("cancelled_by_overlap")
         live = _live_besides(newcomer)
-        await self._executions.update_one(
-            live | {"status": "queued"}, self._ended("cancelled", reason)
-        )
-        await self._executions.update_one(
-            live | {"status": "running", "cancel_requested_at": None},
-            [{"$set": {"cancel_requested_at": self._clock.now_expression, "reason": reason}}],
-        )
+        requested = {"cancel_requested_at": self._clock.now_expression, "reason": reason}
+        for _ in range(_MOST_TRIES):
+            queued = live | {"status": "queued"}
+            ended = await self._executions.update_one(queued, self._ended("cancelled", reason))
+            running = live | {"status": "running", "cancel_requested_at": None}
+            asked = await self._executions.update_one(running, [{"$set": requested}])
+            if ended.matched_count or asked.matched_count:
+                return
+            if await self._executions.find_one(queued, {"_id": True}) is None:
+                return  # else it ran at the first write, and waits since for its next attempt
 
     @database_call
     async def terminate_live(self, newcomer: Execution) -> None:
@@ -125,9 +130,8 @@ def _live_besides(newcomer: Execution) -> Document:
     """The job's live execution, unless it is the record of the newcomer's own slot, which
     somebody else may have written meanwhile."""
     own_slot: Sequence[Document] = [{"_id": newcomer.id}]
-    if newcomer.kind is ExecutionKind.SCHEDULED:  # a retry may have its slot in common with others
-        slot = {"schedule_id": newcomer.schedule_id, "scheduled_for": newcomer.scheduled_for}
-        own_slot = [*own_slot, {"kind": "scheduled"} | slot]
+    if newcomer.kind in ONE_A_SLOT:  # a retry may have its slot in common with others
+        own_slot = [*own_slot, slot_of(newcomer)]
     return {"live_for": newcomer.job_id, "$nor": own_slot}
 
 

@@ -69,8 +69,9 @@ class BackfillIn(InputModel):
     dry_run: Flag = Field(default=False, description="Only say which slots there are.")
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.BUFFER_ALL,
-        description="`buffer_all`: one after the other, in order, at most 101 slots. `allow_all`: "
-        "side by side, ten started a second. Others as for the job's slots. At most 1,000 slots.",
+        description="`buffer_all`: one after the other, in order. `allow_all`: side by side, ten "
+        "started a second, at most 1,000 slots. Others as if the slots were due now, all at once. "
+        "At most 101 slots but under `allow_all`.",
     )
     schedule_id: Annotated[Text, Field(max_length=64)] | None = Field(
         default=None, description="Of this schedule only; left out: of all the job's schedules."

@@ -25,15 +25,14 @@ class Admission:
         self._executions = executions
         self._overlaps = overlaps
 
-    async def admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> Execution:
-        """Record a new execution that may run at once; returns it as it was recorded.
+    async def admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> None:
+        """Record a new execution that may run at once.
 
         It must carry `live_for`, unless the policy is `allow_all`. Where its slot has a record
         already, nothing is changed.
         """
-        if await self._executions.insert(execution) is not InsertResult.OVERLAP:
-            return execution
-        return await self.settle_overlap(execution, policy, now)
+        if await self._executions.insert(execution) is InsertResult.OVERLAP:
+            await self.settle_overlap(execution, policy, now)
 
     async def settle_overlap(
         self, execution: Execution, policy: OverlapPolicy, now: datetime

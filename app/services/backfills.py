@@ -21,7 +21,7 @@ from app.wake import Wake
 MOST_SLOTS = 1_000
 """How many slots one backfill runs."""
 MOST_IN_TURN = MOST_HELD + 1
-"""How many under `buffer_all`: one runs, the others wait."""
+"""How many where they are admitted one by one: under `buffer_all` one runs, the others wait."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -120,7 +120,7 @@ def _slots(schedules: list[Schedule], wanted: BackfillIn) -> list[tuple[datetime
     """In order of time. They are counted before any is named."""
     count = sum(_count(schedule, wanted) for schedule in schedules)
     policy = wanted.overlap_policy
-    most = MOST_IN_TURN if policy is OverlapPolicy.BUFFER_ALL else MOST_SLOTS
+    most = MOST_SLOTS if policy is OverlapPolicy.ALLOW_ALL else MOST_IN_TURN
     if count > most:
         raise InvalidInputError.at(
             "/end", f"the range has {count} slots; under {policy} a backfill runs at most {most}"

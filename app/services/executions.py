@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from app.errors import ConflictError, NotFoundError
+from app.errors import BusyError, ConflictError, NotFoundError
 from app.models.execution import FINAL_STATUSES, Execution, ExecutionKind, ExecutionStatus
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
@@ -124,7 +124,7 @@ class ExecutionService:
                 raise ConflictError(f"This execution has ended: it is {execution.status}.")
             if await self._cancelled(execution):
                 return await self.get(actor, execution_id)
-        raise ConflictError("The execution changes too often to be cancelled just now; try again.")
+        raise BusyError("The execution changes too often to be cancelled just now; try again.")
 
     async def _cancelled(self, execution: Execution) -> bool:
         """Whether it is cancelled, or will be; False if it moved on meanwhile."""

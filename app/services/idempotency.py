@@ -30,7 +30,7 @@ HELD = timedelta(seconds=60)
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _MOST_TRIES = 5  # each lost to another request with the key
-_REFUSED_UNDONE = frozenset({400, 401, 403, 408, 413, 415, 422, 429})
+_REFUSED_UNDONE = frozenset({400, 401, 403, 408, 412, 413, 415, 422, 429})
 """Answers to what was refused before anything was done: the key may be used again."""
 _FIRST_SERVER_ERROR = 500
 
@@ -86,7 +86,7 @@ class IdempotencyService:
             if answer is None or answer.status >= _FIRST_SERVER_ERROR:
                 released = key.model_copy(update={"held_until": key.expires_at - KEPT})
                 await self._keys.replace(released, expected=key)
-            elif answer.status in _REFUSED_UNDONE:
+            elif answer.status in _REFUSED_UNDONE or "retry-after" in answer.headers:
                 await self._keys.delete(key)
             else:
                 await self._keys.answer(key, answer)

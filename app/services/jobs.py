@@ -7,7 +7,7 @@ and then writes on the condition that nobody else changed the job meanwhile.
 from datetime import datetime
 
 from app.cache import Cache
-from app.errors import ConflictError, NotFoundError, PreconditionError
+from app.errors import BusyError, NotFoundError, PreconditionError
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
 from app.models.job import Job, PauseReason, folded
@@ -122,10 +122,11 @@ class JobService:
     async def pause_gone(self, job: Job) -> bool:
         """Pause a job whose receiver said 410, as it was when the attempt began.
 
-        False where somebody has edited or deleted it since: what they made of it stands.
+        False where it was paused already, and where somebody has edited or deleted it since: what
+        they made of it stands.
         """
         try:
-            await self.rewrite(
+            written = await self.rewrite(
                 THE_SERVICE,
                 job.id,
                 lambda job, now: paused(job, now, PauseReason.GONE),
@@ -133,7 +134,7 @@ class JobService:
             )
         except (NotFoundError, PreconditionError):
             return False
-        return True
+        return written.pause_reason is PauseReason.GONE
 
     async def delete(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
@@ -203,5 +204,5 @@ def _slots_differ(before: Job, after: Job) -> bool:
     return before.active != after.active or before.schedules != after.schedules
 
 
-def _too_busy() -> ConflictError:
-    return ConflictError("The job changes too often to be written just now; try again.")
+def _too_busy() -> BusyError:
+    return BusyError("The job changes too often to be written just now; try again.")

@@ -77,10 +77,14 @@ class ScheduleService:
         ConflictError when it has as many as it may."""
         new = body.model_copy(update={"id": None})
         schedule_id = reserved.result_id if reserved else self._new_id()
+        if reserved is not None and reserved.again:
+            job = await self._jobs.get(actor, job_id)
+            if any(schedule.id == schedule_id for schedule in job.schedules):
+                return job, _of(job, schedule_id)  # an earlier try of the same request has added it
 
         def change(job: Job, now: datetime) -> Job:
             if any(schedule.id == schedule_id for schedule in job.schedules):
-                return job  # an earlier try of the same request has added it
+                return job  # so has one that is still under way
             if len(job.schedules) >= MAX_SCHEDULES:
                 raise ConflictError(f"A job has at most {MAX_SCHEDULES} schedules.")
             wanted = [WantedSchedule(new, "", {})]

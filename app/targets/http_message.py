@@ -18,7 +18,7 @@ from app.targets.target import Delivery
 MAX_BODY_BYTES = 65_536
 MAX_HEADERS = 50
 MAX_HEADER_VALUE_LENGTH = 1_024
-# An execution keeps up to 100 attempts in one document, which MongoDB bounds at 16 MB.
+# An execution keeps up to 50 attempts in one document, which MongoDB bounds at 16 MB.
 MAX_HEADERS_BYTES = 16_384
 
 # Names become field names in MongoDB, where "." and a leading "$" have a meaning.

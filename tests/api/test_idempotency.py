@@ -131,16 +131,58 @@ async def test_a_refused_request_leaves_the_key_free(
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
 
 
-async def test_a_404_a_409_and_a_412_are_answers_like_others(alice: httpx2.AsyncClient) -> None:
+async def test_a_404_and_a_409_are_answers_like_others(alice: httpx2.AsyncClient) -> None:
     path = f"/jobs/{'0' * 32}/execute"
     first = await alice.post(path, headers=KEY)
     assert_problem(first, 404)
     assert_replayed(await alice.post(path, headers=KEY), first)
     job = (await alice.post("/jobs", json=NEW)).json()
-    headers = {"Idempotency-Key": "another", "If-Match": '"7-0"'}
-    first = await alice.post(f"/jobs/{job['id']}/deactivate", headers=headers)
-    assert_problem(first, 412)
-    assert_replayed(await alice.post(f"/jobs/{job['id']}/deactivate", headers=headers), first)
+    execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
+    path = f"/executions/{execution['id']}/retry"
+    headers = {"Idempotency-Key": "another"}
+    first = await alice.post(path, headers=headers)
+    assert_problem(first, 409)
+    assert_replayed(await alice.post(path, headers=headers), first)
+
+
+async def test_after_a_412_and_where_all_was_too_busy_the_key_is_free(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = (await alice.post("/jobs", json=NEW)).json()
+    path = f"/jobs/{job['id']}/deactivate"
+    assert_problem(await alice.post(path, headers=KEY | {"If-Match": '"7-0"'}), 412)
+
+    async def lose(*_: Any, **__: Any) -> bool:
+        return False
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.jobs, "replace", lose)
+        busy = await alice.post(path, headers=KEY)
+        assert assert_problem(busy, 409)["type"] == "urn:carillon:problem:busy"
+        assert busy.headers["retry-after"] == "1"
+    assert (await alice.post(path, headers=KEY)).status_code == 200
+
+
+async def test_a_schedule_whose_answer_was_lost_is_found_again_whatever_if_match_says(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = await alice.post("/jobs", json=NEW)
+    path = f"/jobs/{created.json()['id']}/schedules"
+    headers = KEY | {"If-Match": created.headers["etag"]}
+    schedule = {"type": "interval", "interval_seconds": 60}
+    replace = api.jobs.replace
+
+    async def lose_answer(*args: Any, **named: Any) -> None:
+        await replace(*args, **named)
+        raise UnavailableError("the answer is lost")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(api.jobs, "replace", lose_answer)
+        assert_problem(await alice.post(path, json=schedule, headers=headers), 503)
+    again = await alice.post(path, json=schedule, headers=headers)
+    assert again.status_code == 201
+    stored = (await alice.get(path)).json()["items"]
+    assert [one["id"] for one in stored].count(again.json()["id"]) == 1
 
 
 @pytest.mark.parametrize("route", ["create", "execute"])

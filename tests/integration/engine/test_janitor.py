@@ -8,6 +8,7 @@ from app.engine import janitor as module
 from app.engine.janitor import Janitor, Trimmer
 from app.models.execution import Execution, ExecutionKind, ExecutionStatus
 from app.models.job import Job
+from app.repositories import history
 from app.repositories.history import HistoryRepository
 from tests.support.engine import World
 
@@ -95,6 +96,19 @@ async def test_a_pass_goes_on_page_by_page_over_what_it_keeps(
     for _ in range(2):  # two whole passes give the same
         await clean(janitor)
         assert [len(await world.history(job)) for job in jobs] == [1] * 5
+
+
+async def test_the_last_success_stays_though_many_later_ones_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only so many of the newest are looked at; what they do not say is not taken for a no."""
+    monkeypatch.setattr(history, "_MOST_LOOKED_AT", 3)
+    job = await world.add_job()
+    last = await finished(world, job, 90 * DAY, "succeeded")
+    beyond = await finished(world, job, 20 * DAY, "succeeded")
+    newest = [await finished(world, job, (10 - n) * DAY, "failed") for n in range(5)]
+    await clean(open_janitor(world))
+    assert await world.history(job) == [last, beyond, *newest]
 
 
 def open_trimmer(world: World, *, keep: int) -> Trimmer:

@@ -2,11 +2,14 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from app.models.execution import AttemptOutcome, Execution, ExecutionKind, ExecutionStatus
 from app.models.job import Job
 from app.models.outcome import Failure, Outcome
-from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy
+from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.schedule import IntervalSchedule
 from app.repositories.leases import Lease, Settlement
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
@@ -268,6 +271,44 @@ async def test_a_cancelled_attempt_that_failed_makes_way_though_another_was_due(
         ("cancelled", "cancelled_by_overlap", False),
         ("queued", None, False),
     ]
+
+
+async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job(retry=RetryPolicy(max_attempts=5, delay_seconds=300))
+    live = await world.queue(job, live_for=job.id)
+    may_fail = asyncio.Event()
+
+    async def fail() -> Outcome:
+        await may_fail.wait()
+        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "answered 500")
+
+    world.targets.answer = lambda _: fail()
+    await process.worker.tick()
+    collection = world.overlaps._executions
+
+    class Slow:
+        """The attempt ends between the first write and the second."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(collection, name)
+
+        async def update_one(self, *args: Any) -> Any:
+            result = await collection.update_one(*args)
+            may_fail.set()
+            await process.settle()
+            return result
+
+    monkeypatch.setattr(world.overlaps, "_executions", Slow())
+    newer = live.model_copy(
+        update={"id": world.new_id(), "scheduled_for": live.scheduled_for + MINUTE}
+    )
+    await world.admission.settle_overlap(newer, OverlapPolicy.CANCEL_OTHER, world.clock.now())
+
+    assert (await world.read(live)).status == "cancelled"
+    assert (await world.read(newer)).status == "queued"
 
 
 async def test_buffer_one_holds_none_where_others_wait_already(world: World) -> None:

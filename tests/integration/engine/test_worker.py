@@ -176,6 +176,23 @@ async def test_a_receiver_that_is_gone_is_not_tried_again_and_pauses_the_job(wor
     assert world.gone == [job.id]
 
 
+async def test_a_worker_that_lost_its_lease_pauses_nothing(world: World) -> None:
+    process = world.process()
+    job = await world.add_job()
+    execution = await world.queue(job)
+
+    async def answer() -> Outcome:
+        world.clock.advance(LEASE)
+        await world.process().reaper.tick()
+        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
+
+    world.targets.answer = lambda _: answer()
+    await process.worker.tick()
+    await process.settle()
+    assert (await world.read(execution)).attempts[0].outcome is AttemptOutcome.ABANDONED
+    assert world.gone == []
+
+
 async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
     process = world.process()
     job = await world.add_job(
@@ -319,6 +336,47 @@ async def test_a_claim_whose_answer_was_lost_is_found_again(
     done = await world.read(queued)
     assert done.status is ExecutionStatus.SUCCEEDED
     assert len(done.attempts) == 1
+
+
+async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database has answered which executions run, and one of them ends before this is read."""
+    process = world.process()
+    job = await world.add_job()
+    may_end = asyncio.Event()
+
+    async def answer() -> Outcome:
+        await may_end.wait()
+        return SUCCEEDED
+
+    world.targets.answer = lambda _: answer()
+    first = await world.queue(job)
+    await process.worker.tick()
+    await world.queue(job)
+    claim, list_owned = LeaseRepository.claim, LeaseRepository.list_owned
+
+    async def lose_answer(self: LeaseRepository, *, limit: int) -> None:
+        await claim(self, limit=limit)
+        raise UnavailableError("the answer is lost")
+
+    async def answer_late(self: LeaseRepository) -> list[Execution]:
+        found = await list_owned(self)
+        may_end.set()
+        async with asyncio.timeout(5):
+            while first.id in process.worker._runs:
+                await asyncio.sleep(0)
+        return found
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseRepository, "claim", lose_answer)
+        with pytest.raises(UnavailableError):
+            await process.worker.tick()
+    monkeypatch.setattr(LeaseRepository, "list_owned", answer_late)
+    await process.worker.tick()
+    await process.settle()
+
+    assert [d.execution_id for d in world.targets.deliveries].count(first.id) == 1
 
 
 async def test_a_start_whose_answer_was_lost_adds_no_second_attempt(
