@@ -1,9 +1,9 @@
 """Answers kept in Redis for a while, per owner, and dropped when the owner's things change.
 
-Each owner has a generation, a random token that is replaced after every write. An answer is
-stored together with the generation that was read before its query, and counts only as long as
-that is still the owner's: so a slow reader cannot store what a write has made old, and a
-generation that Redis evicted never comes back. `*` is the scope of those who see everything.
+Each owner has a generation, a random token that every write drops; the next reader makes another
+one. An answer is stored together with the generation that was read before its query, and counts
+only as long as that is still the owner's: so a slow reader cannot store what a write has made old,
+and a generation that Redis evicted never comes back. `*` is the scope of those who see everything.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _EVERYTHING = "*"
 _TIMEOUT_SECONDS = 0.25
 _GENERATION_BYTES = 16
 _GENERATION_SECONDS = 86_400
-"""How long a generation is kept after the last write: longer than any answer."""
+"""How long a generation is kept: longer than any answer."""
 _BYPASS_SECONDS = 60.0
 """After a failed drop: as long as an old answer may live."""
 _LOG_EVERY_SECONDS = 60.0
@@ -84,7 +84,7 @@ class Cache:
         if not self._ttl_ms:
             return
         try:
-            await self._bounded(lambda: self._replace_generations(owner_id))
+            await self._bounded(lambda: self._drop_generations(owner_id))
         except _FAILURES as error:
             self._bypassed_until = self._clock.monotonic() + _BYPASS_SECONDS
             self._note(error)
@@ -113,11 +113,9 @@ class Cache:
         present = None if won else cast("bytes | None", await self._redis.get(key))
         return fresh if present is None else present
 
-    async def _replace_generations(self, owner_id: str) -> None:
-        async with self._redis.pipeline(transaction=False) as pipeline:
-            for scope in (owner_id, _EVERYTHING):
-                pipeline.set(_generation_key(scope), _fresh_generation(), ex=_GENERATION_SECONDS)
-            await pipeline.execute()
+    async def _drop_generations(self, owner_id: str) -> None:
+        """By a deletion, which also a Redis without memory does."""
+        await self._redis.delete(_generation_key(owner_id), _generation_key(_EVERYTHING))
 
     async def _bounded(self, call: Callable[[], Awaitable[_T]]) -> _T:
         async with asyncio.timeout(_TIMEOUT_SECONDS):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -10,6 +11,7 @@ from structlog.testing import capture_logs
 
 from app.cache import Cache
 from app.errors import UnavailableError
+from tests.chaos.servers import RedisServer
 from tests.support.clock import ManualClock
 
 TTL = timedelta(seconds=60)
@@ -120,13 +122,31 @@ async def test_where_dropping_fails_the_cache_is_bypassed_for_a_minute(
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_replace_generations", fail)
+        patch.setattr(cache, "_drop_generations", fail)
         await cache.forget("alice")
     assert await cache.get("alice", "jobs") == (None, None)
     clock.advance(timedelta(seconds=59))
     assert await cache.get("alice", "jobs") == (None, None)
     clock.advance(timedelta(seconds=2))
     assert await found(cache, "alice", "jobs") == b"old"  # Redis's own clock stood still
+
+
+async def test_a_write_drops_answers_while_redis_has_no_memory_left(
+    tmp_path: Path, clock: ManualClock
+) -> None:
+    server = RedisServer(tmp_path)
+    server.start()
+    redis = Redis.from_url(server.uri)
+    try:
+        one, other = (Cache(redis, ttl=TTL, clock=clock) for _ in range(2))
+        await fill(one, "alice", "jobs", b"old")
+        await redis.config_set("maxmemory-policy", "noeviction")
+        await redis.config_set("maxmemory", "1")
+        await one.forget("alice")
+        assert await found(other, "alice", "jobs") is None
+    finally:
+        await redis.aclose()
+        server.kill()
 
 
 async def test_a_dead_redis_is_a_miss_and_one_log_line_a_minute(
