@@ -28,7 +28,7 @@ lint: $(VENV)/dev.stamp ## format, lint and types, changing nothing
 chaos-smoke: $(VENV)/dev.stamp ## faults under load, the least of them: 3 minutes
 	$(BIN)/python -m tests.chaos smoke
 
-chaos: $(VENV)/dev.stamp ## faults under load, the short tier: 18 minutes, with libfaketime
+chaos: $(VENV)/dev.stamp ## faults under load, the short tier: 15 minutes, with libfaketime
 	$(BIN)/python -m tests.chaos short
 
 format: $(VENV)/dev.stamp ## put the code in the usual form
