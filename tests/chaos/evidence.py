@@ -5,6 +5,7 @@ programs of a run are on one machine, so its clock is also the database's.
 """
 
 import json
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -17,7 +18,8 @@ from pymongo import MongoClient
 
 Document = dict[str, Any]
 
-_MOST_CHANGES = 2_000_000
+_MARKS = "marks_of_the_checker"
+_PATIENCE_SECONDS = 300
 
 
 class Result(StrEnum):
@@ -129,21 +131,32 @@ def read_deliveries(path: Path, evidence: Evidence) -> None:
 def read_database(
     client: MongoClient[Document], name: str, evidence: Evidence, *, since: Timestamp | None
 ) -> None:
-    """Add what is stored, and with `since` every change from that operation time on."""
+    """Add what is stored, and with `since` every change from that operation time on.
+
+    The changes are read up to a mark that is set here: a stream that says nothing for a while may
+    have more. Raises TimeoutError where the mark does not come, and pymongo's OperationFailure
+    where the oplog does not reach back to `since`.
+    """
     database = client.get_database(name)
     evidence.jobs = list(database["jobs"].find())
     evidence.executions = list(database["executions"].find().sort("_id"))
     if since is None:
         return
-    watched = [{"$match": {"ns.coll": {"$in": ["jobs", "executions"]}}}]
+    watched = [{"$match": {"ns.coll": {"$in": ["jobs", "executions", _MARKS]}}}]
+    mark = database[_MARKS].insert_one({}).inserted_id
+    ends_at = time.monotonic() + _PATIENCE_SECONDS
     with database.watch(
         watched, start_at_operation_time=since, max_await_time_ms=500, batch_size=5_000
     ) as stream:
-        for _ in range(_MOST_CHANGES):
+        while time.monotonic() < ends_at:
             event = stream.try_next()
             if event is None:
+                continue
+            if event["ns"]["coll"] != _MARKS:
+                evidence.changes.append(_change(event))
+            elif event["documentKey"]["_id"] == mark:
                 return
-            evidence.changes.append(_change(event))
+    raise TimeoutError("The history of the run could not be read to its end.")
 
 
 def _change(event: Any) -> Change:
