@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends, Path, Request
 from fastapi.security import OAuth2PasswordBearer
 
 from app.errors import ForbiddenError, NotAuthenticatedError
@@ -71,3 +71,5 @@ LOCATION = {
 
 Reader = Annotated[Actor, Depends(current_actor)]
 Writer = Annotated[Actor, Depends(writing_actor)]
+
+JobId = Annotated[str, Path(description="The job's id.")]

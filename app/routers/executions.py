@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.models.execution import Execution, ExecutionStatus
-from app.routers.deps import LOCATION, Reader, RuntimeDep, Writer, location
+from app.routers.deps import LOCATION, JobId, Reader, RuntimeDep, Writer, location
 from app.routers.examples import BACKFILL, EXECUTE, RETRY
 from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
@@ -24,7 +24,6 @@ from app.services.listing import Listing
 
 router = APIRouter(tags=["Executions"], route_class=StrictJsonRoute)
 
-JobId = Annotated[str, Path(description="The job's id.")]
 ExecutionId = Annotated[str, Path(description="The execution's id.")]
 
 _JSON = "application/json"

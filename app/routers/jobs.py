@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Query, Request, Response
 
 from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, answer
-from app.routers.deps import Reader, RuntimeDep, Writer, location
+from app.routers.deps import JobId, Reader, RuntimeDep, Writer, location
 from app.routers.examples import EDIT_JOB, NEW_JOB
 from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
@@ -16,7 +16,6 @@ from app.services.job_views import view_of
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
 
-JobId = Annotated[str, Path(description="The job's id.")]
 
 _EDIT: dict[str, Any] = {
     "response_model": JobOut,

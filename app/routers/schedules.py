@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from app.models.job import Job
 from app.models.schedule import Schedule
 from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, answer
-from app.routers.deps import Reader, RuntimeDep, Writer, location
+from app.routers.deps import JobId, Reader, RuntimeDep, Writer, location
 from app.routers.examples import EDIT_SCHEDULE, NEW_SCHEDULE
 from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
@@ -27,7 +27,6 @@ from app.schemas.schedules import (
 
 router = APIRouter(tags=["Schedules"], route_class=StrictJsonRoute)
 
-JobId = Annotated[str, Path(description="The job's id.")]
 ScheduleId = Annotated[str, Path(description="The schedule's id.")]
 Count = Annotated[int, Query(ge=1, le=100, description="How many slots.")]
 _EDIT: dict[str, Any] = {

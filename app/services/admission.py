@@ -25,14 +25,18 @@ class Admission:
         self._executions = executions
         self._overlaps = overlaps
 
-    async def admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> None:
-        """Record a new execution that may run at once.
+    async def admit(
+        self, execution: Execution, policy: OverlapPolicy, now: datetime
+    ) -> InsertResult:
+        """Record a new execution that may run at once; says what became of it as it is.
 
         It must carry `live_for`, unless the policy is `allow_all`. Where its slot has a record
         already, nothing is changed.
         """
-        if await self._executions.insert(execution) is InsertResult.OVERLAP:
+        result = await self._executions.insert(execution)
+        if result is InsertResult.OVERLAP:
             await self.settle_overlap(execution, policy, now)
+        return result
 
     async def settle_overlap(
         self, execution: Execution, policy: OverlapPolicy, now: datetime

@@ -141,9 +141,7 @@ class ExecutionService:
     async def _admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> Execution:
         """Record a new execution as its policy says. One that has the same id already was stored
         by an earlier try of the same request: it is given as it stands."""
-        result = await self._executions.insert(execution)
-        if result is InsertResult.OVERLAP:
-            await self._admission.settle_overlap(execution, policy, now)
+        result = await self._admission.admit(execution, policy, now)
         self._wake.executions_queued()
         if result is InsertResult.INSERTED:
             return execution

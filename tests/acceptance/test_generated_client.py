@@ -1,9 +1,9 @@
 """The service as somebody sees it who generates a client from its document."""
 
-import asyncio
 import sys
 from pathlib import Path
 
+from tests.support.programs import run_program
 from tests.support.service import PASSWORD, USERNAME, Service
 
 PROGRAM = Path(__file__).with_name("generated_client.py")
@@ -15,23 +15,15 @@ async def run(*arguments: object, folder: Path) -> str:
     """What the program prints, once it has ended well."""
     python = ENVIRONMENT / "bin" / "python"
     assert python.exists(), "the generator is not installed: run `make test`, which does it"
-    process = await asyncio.create_subprocess_exec(
+    code, said = await run_program(
         python,
         *map(str, arguments),
         cwd=folder,
         env={"PATH": f"{ENVIRONMENT / 'bin'}:/usr/bin:/bin", "PYTHONPATH": str(folder)},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        seconds=SECONDS,
     )
-    try:
-        async with asyncio.timeout(SECONDS):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    assert process.returncode == 0, output.decode()
-    return output.decode()
+    assert code == 0, said
+    return said
 
 
 async def test_a_generated_client_creates_a_job_and_reads_its_executions(tmp_path: Path) -> None:

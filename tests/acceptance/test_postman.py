@@ -1,6 +1,5 @@
 """The Postman collection: made from the document, and green from top to bottom."""
 
-import asyncio
 import json
 import os
 import re
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.api.update_openapi import SNAPSHOT
+from tests.support.programs import run_program
 from tests.support.service import PASSWORD, ROOT, USERNAME, Service
 
 FOLDER = ROOT / "postman"
@@ -32,19 +32,8 @@ async def node(script: Path, *arguments: str | Path) -> tuple[int | None, str]:
     """Runs a script by Node.js; its exit code and all that it printed."""
     assert shutil.which("node"), "Node.js is missing: `apt-get install nodejs npm`, or nodejs.org"
     assert (FOLDER / "node_modules").is_dir(), "newman is missing: `npm ci --prefix postman`"
-    process = await asyncio.create_subprocess_exec(
-        *("node", script, *arguments),
-        env={"PATH": os.environ["PATH"], "NO_COLOR": "1"},
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-    )
-    try:
-        async with asyncio.timeout(SECONDS):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-    return process.returncode, output.decode()
+    env = {"PATH": os.environ["PATH"], "NO_COLOR": "1"}
+    return await run_program("node", script, *arguments, env=env, seconds=SECONDS)
 
 
 async def test_the_collection_is_that_of_the_document(tmp_path: Path) -> None:

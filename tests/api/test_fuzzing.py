@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 
 from tests.support.api import Api, JsonBody
+from tests.support.programs import run_program
 from tests.support.service import ROOT, free_port
 
 SECONDS = 200
@@ -57,7 +58,7 @@ async def everything_of(client: httpx2.AsyncClient) -> list[JsonBody]:
 
 async def fuzz(url: str, folder: Path, given: JsonBody, phases: str, *, seed: int) -> None:
     """Raises AssertionError with what the fuzzer found."""
-    process = await asyncio.create_subprocess_exec(
+    code, said = await run_program(
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
         *("--phases", phases, "--exclude-checks", NOT_HELD, "--max-examples", "15"),
         *("--seed", str(seed), "--generation-database", "none"),
@@ -69,19 +70,10 @@ async def fuzz(url: str, folder: Path, given: JsonBody, phases: str, *, seed: in
             "PYTHONPATH": str(ROOT),
             "FUZZING": json.dumps(given),
         },
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        seconds=SECONDS,
     )
-    try:
-        async with asyncio.timeout(SECONDS):
-            output, _ = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    said = output.decode()
     sys.stdout.write(said)
-    if process.returncode != 0:
+    if code != 0:
         pytest.fail("the fuzzer found something, see its output", pytrace=False)
 
 

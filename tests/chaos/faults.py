@@ -115,12 +115,7 @@ def rolling(times: int) -> FaultStep:
     async def fault(run: Run) -> None:
         for n in range(times):
             node = run.nodes[n % len(run.nodes)]
-            run.journal.fault("term", node.pid)
-            node.send(signal.SIGTERM)
-            code = await node.wait()
-            say(f"SIGTERM: exit code {code}")
-            assert code == 0, f"process {node.number} ended with {code}: see its log"
-            node.start()
+            await _start_again(run, node)
             await run.all_ready()
             await asyncio.sleep(1)
 
@@ -155,6 +150,7 @@ async def _start_again(run: Run, node: Node, **settings: str) -> None:
     run.journal.fault("term", node.pid)
     node.send(signal.SIGTERM)
     code = await node.wait()
+    say(f"SIGTERM: exit code {code}")
     assert code == 0, f"process {node.number} ended with {code}: see its log"
     node.start(**settings)
     assert await run.is_ready(node), f"process {node.number} ended: see its log"

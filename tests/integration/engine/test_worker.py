@@ -1,7 +1,10 @@
 """Claims, attempts, retries and how a run ends."""
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -17,6 +20,21 @@ from tests.support.engine import LEASE, SUCCEEDED, World
 REFUSED = Outcome(AttemptOutcome.FAILED, Failure.CONNECTION_ERROR, "could not connect")
 MINUTE = timedelta(minutes=1)
 FIXED = RetryPolicy(max_attempts=3, strategy=RetryStrategy.FIXED, delay_seconds=5)
+
+
+@contextmanager
+def answer_lost(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
+    """Each call of a method on leases is done, but raises; what is within must raise it, too."""
+    call = getattr(LeaseRepository, method)
+
+    async def lose_answer(self: LeaseRepository, *args: Any, **named: Any) -> None:
+        await call(self, *args, **named)
+        raise UnavailableError("the answer is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseRepository, method, lose_answer)
+        with pytest.raises(UnavailableError):
+            yield
 
 
 async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> None:
@@ -320,16 +338,8 @@ async def test_a_claim_whose_answer_was_lost_is_found_again(
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    claim = LeaseRepository.claim
-
-    async def lose_answer(self: LeaseRepository, *, limit: int) -> None:
-        await claim(self, limit=limit)
-        raise UnavailableError("the answer is lost")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, "claim", lose_answer)
-        with pytest.raises(UnavailableError):
-            await process.worker.tick()
+    with answer_lost(monkeypatch, "claim"):
+        await process.worker.tick()
     await process.work()
     await process.settle()
 
@@ -354,11 +364,7 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
     first = await world.queue(job)
     await process.worker.tick()
     await world.queue(job)
-    claim, list_owned = LeaseRepository.claim, LeaseRepository.list_owned
-
-    async def lose_answer(self: LeaseRepository, *, limit: int) -> None:
-        await claim(self, limit=limit)
-        raise UnavailableError("the answer is lost")
+    list_owned = LeaseRepository.list_owned
 
     async def answer_late(self: LeaseRepository) -> list[Execution]:
         found = await list_owned(self)
@@ -368,10 +374,8 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
                 await asyncio.sleep(0)
         return found
 
-    with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, "claim", lose_answer)
-        with pytest.raises(UnavailableError):
-            await process.worker.tick()
+    with answer_lost(monkeypatch, "claim"):
+        await process.worker.tick()
     monkeypatch.setattr(LeaseRepository, "list_owned", answer_late)
     await process.worker.tick()
     await process.settle()
@@ -385,16 +389,8 @@ async def test_a_start_whose_answer_was_lost_adds_no_second_attempt(
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    start = LeaseRepository.start
-
-    async def lose_answer(self: LeaseRepository, starts: object) -> None:
-        await start(self, starts)  # type: ignore[arg-type]
-        raise UnavailableError("the answer is lost")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, "start", lose_answer)
-        with pytest.raises(UnavailableError):
-            await process.worker.tick()
+    with answer_lost(monkeypatch, "start"):
+        await process.worker.tick()
     await process.work()
     await process.settle()
 
