@@ -56,12 +56,12 @@ def work() -> None:
 
 @cli.command("init-db")
 def init_db() -> None:
-    """Create the indexes and the first admin, then exit."""
+    """Create the indexes, migrate the documents of earlier releases, add the first admin, exit."""
 
     async def report(runtime: Runtime) -> None:
         typer.echo("The database is ready.")
 
-    _once(report)
+    _once(report, migrate_again=True)
 
 
 @users.command("add")
@@ -148,13 +148,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _once(command: Callable[[Runtime], Awaitable[None]]) -> None:
+def _once(command: Callable[[Runtime], Awaitable[None]], *, migrate_again: bool = False) -> None:
     """Run one command on the stores, without any loop."""
     settings = load_settings(role="api")
     configure_logs("WARNING", settings.log_format)
 
     async def run() -> None:
-        async with open_runtime(settings) as runtime:
+        async with open_runtime(settings, migrate_again=migrate_again) as runtime:
             if runtime.first_admin is not None:
                 typer.echo(runtime.first_admin.announcement())
             await command(runtime)

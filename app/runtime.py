@@ -1,4 +1,4 @@
-"""The runtime: the one place where everything is opened, composed and closed."""
+"""The runtime: `compose()` builds every part; `open_runtime()` opens and closes the stores."""
 
 import os
 import random
@@ -6,35 +6,40 @@ import secrets
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+
+from redis.asyncio import Redis
 
 import app
 from app.cache import Cache
 from app.clock import Clock, SystemClock
-from app.engine.engine import GUARD, WATCH, Engine
+from app.engine.engine import Engine
 from app.engine.executor import Executor
 from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease import LeaseKeeper
-from app.engine.loop import Loop
 from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
-from app.local import Stores, open_stores, secret_key
+from app.local import open_stores, secret_key
 from app.models.ids import NewId, uuid7
+from app.models.target import TargetSpec
 from app.repositories.executions import ExecutionRepository
 from app.repositories.heartbeat import Heartbeat
 from app.repositories.history import HistoryRepository
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
-from app.repositories.indexes import create_indexes
+from app.repositories.indexes import create_indexes, drop_retired_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
+from app.repositories.meta import MetaRepository
+from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.users import UserRepository
 from app.services.admission import Admission
 from app.services.auth import AuthService, Credentials
 from app.services.backfills import BackfillService
+from app.services.completion import Completion
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
 from app.services.health import HealthService, LoopProbe
@@ -47,14 +52,45 @@ from app.targets.egress import open_session
 from app.targets.http import HttpTarget
 from app.targets.log import LogTarget
 from app.targets.registry import Targets
+from app.targets.target import Target
 from app.wake import Wake
 
 _NO_LIMIT = 0  # of connections: the worker's concurrency is the limit
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resources:
+    """What `compose()` does not build: open stores, the clock, randomness and identity."""
+
+    database: Database
+    redis: Redis = field(repr=False)
+    clock: Clock
+    new_id: NewId
+    lease_owner: str
+    secret_key: bytes = field(repr=False)
+    randomness: random.Random
+    heartbeat: Heartbeat | None = None
+    """For a role with a worker, as the targets."""
+    targets: Target[TargetSpec] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Repositories:
+    """Every repository of the process, each built once."""
+
+    jobs: JobRepository
+    executions: ExecutionRepository
+    overlaps: OverlapRepository
+    leases: LeaseRepository
+    history: HistoryRepository
+    users: UserRepository
+    idempotency_keys: IdempotencyKeyRepository
+    meta: MetaRepository
+
+
+@dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Every part that a request or a command may need, composed once."""
+    """Every part that a request or a command may need."""
 
     settings: Settings
     clock: Clock
@@ -66,118 +102,53 @@ class Runtime:
     backfills: BackfillService
     idempotency: IdempotencyService
     health: HealthService
-    first_admin: Credentials | None
-    """Name and password to show once; None if there was an admin already."""
+    admission: Admission
+    firing: Firing
     engine: Engine
+    repositories: Repositories
+    first_admin: Credentials | None = None
+    """Name and password to show once; None if there was a user already."""
 
     async def start(self) -> None:
         """Start the loops of this process's role."""
         self.engine.start()
 
     async def stop(self) -> None:
-        """Stop the loops: what runs gets the grace, the rest is given back."""
+        """Stop the loops. Running attempts get the grace, then they are given back."""
         await self.engine.stop(self.settings.shutdown_grace)
 
 
 @asynccontextmanager
-async def open_runtime(settings: Settings) -> AsyncIterator[Runtime]:
-    """Open the stores, compose every part and see to indexes and the first admin.
+async def open_runtime(
+    settings: Settings, *, migrate_again: bool = False
+) -> AsyncIterator[Runtime]:
+    """Open the stores, bring them up to date, compose every part, and add the first admin.
 
-    The loops are not running yet. Raises ConfigurationError, or UnavailableError if the database
-    does not answer.
+    The loops do not run yet. `migrate_again` looks at every document, as `init-db` does. Raises
+    ConfigurationError, and UnavailableError if the database does not respond.
     """
     async with AsyncExitStack() as stack:
-        stores = await stack.enter_async_context(open_stores(settings))
-        clock = SystemClock()
-        client = open_client(stores.mongodb_uri, timeout=settings.mongodb_timeout)
-        database = Database(client, settings.mongodb_name, clock=clock)
-        stack.push_async_callback(database.close)
-        await create_indexes(database)
-        yield await _compose(settings, stores, database, clock, stack)
-
-
-async def _compose(
-    settings: Settings,
-    stores: Stores,
-    database: Database,
-    clock: Clock,
-    stack: AsyncExitStack,
-) -> Runtime:
-    new_id = _id_source(clock)
-    cache = Cache(stores.redis, ttl=settings.cache_ttl, clock=clock)
-    wake = Wake(stores.redis)
-    jobs = JobRepository(database)
-    executions = ExecutionRepository(database)
-    admission = Admission(executions=executions, overlaps=OverlapRepository(database))
-    firing = Firing(
-        jobs=jobs,
-        executions=executions,
-        admission=admission,
-        wake=wake,
-        clock=clock,
-        new_id=new_id,
-    )
-    job_service = JobService(
-        jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
-    )
-    engine = await _compose_engine(settings, stores, database, firing, job_service, wake, stack)
-    auth = AuthService(
-        users=UserRepository(database),
-        clock=clock,
-        new_id=new_id,
-        secret_key=secret_key(settings).encode(),
-        algorithm=settings.algorithm,
-        token_lifetime=settings.access_token_lifetime,
-    )
-    stack.callback(auth.close)
-    password = settings.admin_password
-    first_admin = await auth.ensure_first_admin(
-        settings.admin_username, password.get_secret_value() if password else None
-    )
-    return Runtime(
-        settings=settings,
-        clock=clock,
-        auth=auth,
-        jobs=job_service,
-        job_views=JobViews(jobs=job_service, cache=cache),
-        schedules=ScheduleService(
-            jobs=job_service, stored_jobs=jobs, executions=executions, new_id=new_id
-        ),
-        executions=ExecutionService(
-            executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=new_id
-        ),
-        backfills=BackfillService(
-            jobs=jobs, executions=executions, admission=admission, wake=wake, new_id=new_id
-        ),
-        idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=new_id),
-        health=HealthService(
-            database=database, cache=cache, loops=[_probe(loop) for loop in engine.loops]
-        ),
-        first_admin=first_admin,
-        engine=engine,
-    )
-
-
-async def _compose_engine(
-    settings: Settings,
-    stores: Stores,
-    database: Database,
-    firing: Firing,
-    job_service: JobService,
-    wake: Wake,
-    stack: AsyncExitStack,
-) -> Engine:
-    engine = Engine(wake=wake)
-    clock, jobs = database.clock, JobRepository(database)
-    owner = _lease_owner()
-    leases = LeaseRepository(database, owner=owner, lease=settings.lease)
-    overlaps = OverlapRepository(database)
-    if settings.role in ("all", "scheduler"):
-        scheduler = Scheduler(
-            jobs=jobs, firing=firing, clock=clock, poll_interval=settings.poll_interval
+        resources = await _open_resources(settings, stack)
+        await create_indexes(resources.database)
+        await migrate(resources.database, again=migrate_again)
+        await drop_retired_indexes(resources.database)
+        runtime = compose(settings, resources)
+        stack.callback(runtime.auth.close)
+        password = settings.admin_password
+        first_admin = await runtime.auth.ensure_first_admin(
+            settings.admin_username, password.get_secret_value() if password else None
         )
-        engine.loops.append(Loop("scheduler", scheduler.tick, clock=clock, wake=wake.schedules))
-    if settings.role in ("all", "worker"):
+        yield replace(runtime, first_admin=first_admin)
+
+
+async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resources:
+    stores = await stack.enter_async_context(open_stores(settings))
+    clock = SystemClock()
+    client = open_client(stores.mongodb_uri, timeout=settings.mongodb_timeout)
+    database = Database(client, settings.mongodb_name, clock=clock)
+    stack.push_async_callback(database.close)
+    heartbeat, targets = None, None
+    if _runs_worker(settings):
         heartbeat = Heartbeat(
             stores.mongodb_uri, settings.mongodb_name, clock=clock, timeout=settings.lease / 4
         )
@@ -185,52 +156,170 @@ async def _compose_engine(
         session = await stack.enter_async_context(
             open_session(allow_private_hosts=settings.http_allow_private_hosts, limit=_NO_LIMIT)
         )
-        targets = Targets(
-            http=HttpTarget(session=session, clock=clock, version=app.__version__),
-            log=LogTarget(),
-        )
-        engine.keeper = LeaseKeeper(
-            heartbeat=heartbeat,
-            owner=owner,
-            lease=settings.lease,
+        http = HttpTarget(session=session, clock=clock, version=app.__version__)
+        targets = Targets(http=http, log=LogTarget())
+    return Resources(
+        database=database,
+        redis=stores.redis,
+        clock=clock,
+        new_id=_id_source(clock),
+        lease_owner=_lease_owner(),
+        secret_key=secret_key(settings).encode(),
+        randomness=random.SystemRandom(),
+        heartbeat=heartbeat,
+        targets=targets,
+    )
+
+
+def compose(settings: Settings, resources: Resources) -> Runtime:
+    """Build every repository, service and loop of the process, each once. No I/O."""
+    repositories = _compose_repositories(settings, resources)
+    jobs, executions = repositories.jobs, repositories.executions
+    clock, new_id = resources.clock, resources.new_id
+    cache = Cache(resources.redis, ttl=settings.cache_ttl, clock=clock)
+    wake = Wake(resources.redis)
+    admission = Admission(executions=executions, overlaps=repositories.overlaps, wake=wake)
+    completion = Completion(jobs=jobs, overlaps=repositories.overlaps, wake=wake)
+    firing = Firing(
+        jobs=jobs, executions=executions, admission=admission, wake=wake, clock=clock, new_id=new_id
+    )
+    job_service = JobService(
+        jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
+    )
+    engine = _compose_engine(
+        settings, resources, repositories, firing, job_service, completion, wake
+    )
+    return Runtime(
+        settings=settings,
+        clock=clock,
+        auth=AuthService(
+            users=repositories.users,
             clock=clock,
-            on_lost=lambda ids: worker.lose(ids),
-        )
-        recorder = Recorder(jobs=jobs, leases=leases, overlaps=overlaps, wake=wake)
-        engine.worker = worker = Worker(
+            new_id=new_id,
+            secret_key=resources.secret_key,
+            algorithm=settings.algorithm,
+            token_lifetime=settings.access_token_lifetime,
+        ),
+        jobs=job_service,
+        job_views=JobViews(jobs=job_service, cache=cache),
+        schedules=ScheduleService(
+            jobs=job_service, stored_jobs=jobs, executions=executions, new_id=new_id
+        ),
+        executions=ExecutionService(
+            executions=executions,
             jobs=jobs,
-            leases=leases,
-            executor=Executor(
-                recorder=recorder,
-                targets=targets,
-                pause_gone=job_service.pause_gone,
-                randomness=random.SystemRandom(),
-            ),
-            keeper=engine.keeper,
+            admission=admission,
+            completion=completion,
+            new_id=new_id,
+        ),
+        backfills=BackfillService(
+            jobs=jobs, executions=executions, admission=admission, wake=wake, new_id=new_id
+        ),
+        idempotency=IdempotencyService(keys=repositories.idempotency_keys, new_id=new_id),
+        health=HealthService(
+            database=resources.database,
+            cache=cache,
+            meta=repositories.meta,
+            loops=[LoopProbe(loop.name, loop.seconds_since_tick) for loop in engine.loops],
+        ),
+        admission=admission,
+        firing=firing,
+        engine=engine,
+        repositories=repositories,
+    )
+
+
+def _compose_repositories(settings: Settings, resources: Resources) -> Repositories:
+    database = resources.database
+    return Repositories(
+        jobs=JobRepository(database),
+        executions=ExecutionRepository(database),
+        overlaps=OverlapRepository(database),
+        leases=LeaseRepository(database, lease_owner=resources.lease_owner, term=settings.lease),
+        history=HistoryRepository(database),
+        users=UserRepository(database),
+        idempotency_keys=IdempotencyKeyRepository(database),
+        meta=MetaRepository(database),
+    )
+
+
+def _compose_engine(
+    settings: Settings,
+    resources: Resources,
+    repositories: Repositories,
+    firing: Firing,
+    jobs: JobService,
+    completion: Completion,
+    wake: Wake,
+) -> Engine:
+    """The parts of the engine that the role asks for."""
+    if settings.role == "api":
+        return Engine(wake=wake, clock=resources.clock)
+    scheduler = Scheduler(
+        jobs=repositories.jobs,
+        firing=firing,
+        clock=resources.clock,
+        poll_interval=settings.poll_interval,
+    )
+    keeper, worker = None, None
+    if _runs_worker(settings):
+        keeper, worker = _compose_worker(settings, resources, repositories, jobs, completion, wake)
+    return Engine(
+        wake=wake,
+        clock=resources.clock,
+        scheduler=scheduler if settings.role in ("all", "scheduler") else None,
+        keeper=keeper,
+        worker=worker,
+        reaper=Reaper(
+            jobs=repositories.jobs,
+            leases=repositories.leases,
+            completion=completion,
+            term=settings.lease,
+        ),
+        janitor=Janitor(history=repositories.history, retention=settings.retention),
+        trimmer=Trimmer(history=repositories.history, keep=settings.retention_count),
+    )
+
+
+def _compose_worker(
+    settings: Settings,
+    resources: Resources,
+    repositories: Repositories,
+    jobs: JobService,
+    completion: Completion,
+    wake: Wake,
+) -> tuple[LeaseKeeper, Worker]:
+    assert resources.heartbeat is not None  # noqa: S101  a role with a worker opens them
+    assert resources.targets is not None  # noqa: S101
+    keeper = LeaseKeeper(
+        heartbeat=resources.heartbeat,
+        lease_owner=resources.lease_owner,
+        term=settings.lease,
+        clock=resources.clock,
+        on_lost=lambda execution_ids: worker.lose(execution_ids),
+    )
+    recorder = Recorder(leases=repositories.leases, completion=completion)
+    worker = Worker(
+        jobs=repositories.jobs,
+        leases=repositories.leases,
+        executor=Executor(
             recorder=recorder,
-            wake=wake,
-            clock=clock,
-            concurrency=settings.worker_concurrency,
-            poll_interval=settings.poll_interval,
-        )
-        engine.loops.append(Loop("worker", worker.tick, clock=clock, wake=wake.executions))
-        engine.loops.append(Loop(WATCH, worker.watch, clock=clock))
-        engine.loops.append(Loop(GUARD, worker.guard, clock=clock))
-    if settings.role != "api":
-        reaper = Reaper(
-            jobs=jobs,
-            leases=leases,
-            overlaps=overlaps,
-            wake=wake,
-            lease=settings.lease,
-        )
-        engine.loops.append(Loop("reaper", reaper.tick, clock=clock))
-        history = HistoryRepository(database)
-        janitor = Janitor(history=history, retention=settings.retention)
-        engine.loops.append(Loop("janitor", janitor.tick, clock=clock))
-        trimmer = Trimmer(history=history, keep=settings.retention_count)
-        engine.loops.append(Loop("trimmer", trimmer.tick, clock=clock))
-    return engine
+            targets=resources.targets,
+            pause_gone=jobs.pause_gone,
+            randomness=resources.randomness,
+        ),
+        keeper=keeper,
+        recorder=recorder,
+        wake=wake,
+        clock=resources.clock,
+        concurrency=settings.worker_concurrency,
+        poll_interval=settings.poll_interval,
+    )
+    return keeper, worker
+
+
+def _runs_worker(settings: Settings) -> bool:
+    return settings.role in ("all", "worker")
 
 
 def _id_source(clock: Clock) -> NewId:
@@ -238,9 +327,5 @@ def _id_source(clock: Clock) -> NewId:
 
 
 def _lease_owner() -> str:
-    """A name no other process has, in which a person finds the machine and the process."""
+    """A name that no other process has and that shows the machine and the process."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
-def _probe(loop: Loop) -> LoopProbe:
-    return LoopProbe(loop.name, loop.seconds_since_tick)

@@ -4,25 +4,53 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from app.clock import Clock
+from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import Loop
+from app.engine.reaper import Reaper
+from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.wake import Wake
-
-WATCH = "watch"
-GUARD = "guard"
-_TO_THE_END = {WATCH, GUARD}
-"""The names of the loops that go on until the last run has ended."""
 
 
 @dataclass(kw_only=True)
 class Engine:
-    """The loops of one process, as its role asks for them."""
+    """The parts that the process's role asks for, and a loop for each of their rounds."""
 
     wake: Wake
-    loops: list[Loop] = field(default_factory=list)
+    clock: Clock
+    scheduler: Scheduler | None = None
     worker: Worker | None = None
     keeper: LeaseKeeper | None = None
+    reaper: Reaper | None = None
+    janitor: Janitor | None = None
+    trimmer: Trimmer | None = None
+    _claiming: list[Loop] = field(init=False, default_factory=list)
+    _watching: list[Loop] = field(init=False, default_factory=list)
+    """These go on until the last attempt has ended."""
+
+    def __post_init__(self) -> None:
+        clock, wake, claiming = self.clock, self.wake, self._claiming
+        if self.scheduler is not None:
+            loop = Loop("scheduler", self.scheduler.tick, clock=clock, wake=wake.schedules)
+            claiming.append(loop)
+        if self.worker is not None:
+            claiming.append(Loop("worker", self.worker.tick, clock=clock, wake=wake.executions))
+            self._watching += [
+                Loop("watch", self.worker.watch, clock=clock),
+                Loop("guard", self.worker.guard, clock=clock),
+            ]
+        if self.reaper is not None:
+            claiming.append(Loop("reaper", self.reaper.tick, clock=clock))
+        if self.janitor is not None:
+            claiming.append(Loop("janitor", self.janitor.tick, clock=clock))
+        if self.trimmer is not None:
+            claiming.append(Loop("trimmer", self.trimmer.tick, clock=clock))
+
+    @property
+    def loops(self) -> list[Loop]:
+        return [*self._claiming, *self._watching]
 
     def start(self) -> None:
         self.wake.start()
@@ -32,13 +60,12 @@ class Engine:
             loop.start()
 
     async def stop(self, grace: timedelta) -> None:
-        """Claims stop first; leases are renewed, and cancels watched, until the last run ends."""
-        claiming = [loop for loop in self.loops if loop.name not in _TO_THE_END]
-        watching = [loop for loop in self.loops if loop.name in _TO_THE_END]
-        await asyncio.gather(*(loop.stop() for loop in claiming))
+        """Stop claiming first. Leases are renewed and cancels watched until the last attempt
+        ends."""
+        await asyncio.gather(*(loop.stop() for loop in self._claiming))
         if self.worker is not None:
             await self.worker.drain(grace)
-        await asyncio.gather(*(loop.stop() for loop in watching))
+        await asyncio.gather(*(loop.stop() for loop in self._watching))
         if self.keeper is not None:
             await self.keeper.stop()
         await self.wake.close()

@@ -1,4 +1,4 @@
-"""The executor: takes one started attempt through delivery, decision and record."""
+"""The executor: delivers a started attempt, decides what follows, and records it."""
 
 import asyncio
 import random
@@ -13,10 +13,11 @@ from app.errors import ConflictError, UnavailableError
 from app.models.execution import AttemptOutcome, Execution
 from app.models.job import Job
 from app.models.outcome import Failure, Outcome
-from app.policies.retry import CUT_BY_SHUTDOWN, Decision, decide
-from app.repositories.leases import Lease, Settlement
-from app.targets.registry import Targets
-from app.targets.target import Delivery
+from app.models.target import TargetSpec
+from app.policies.retry import STOPPED_BY_SHUTDOWN, Decision, decide
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import Settlement
+from app.targets.target import Delivery, Target
 
 _log = structlog.get_logger(__name__)
 
@@ -26,47 +27,48 @@ _DEADLINE_GRACE_SECONDS = 0.5
 _SETTLE_RETRY_SECONDS = 0.25
 
 
-class Cut(StrEnum):
-    """Why a running attempt is cut."""
+class StopReason(StrEnum):
+    """Why a running attempt is stopped."""
 
     CANCEL = "cancel"
-    """Somebody asked for it."""
+    """A cancel was requested."""
     LEASE_LOST = "lease_lost"
-    """Another process may run it now: nothing more is written."""
+    """Another process may run the execution now: nothing more is written."""
     SHUTDOWN = "shutdown"
     """The process stops: the execution goes back to the queue."""
 
 
 @dataclass(slots=True, eq=False)
-class Run:
+class RunningAttempt:
     """One attempt while it runs in this process."""
 
     execution: Execution
     job: Job
-    attempt: int
-    cut_by: Cut | None = None
+    number: int
+    stop_reason: StopReason | None = None
     delivery: "asyncio.Task[Outcome] | None" = None
 
     @property
     def lease(self) -> Lease:
         return Lease(self.execution.id, self.execution.lease_token)
 
-    def cut(self, reason: Cut) -> None:
-        """Stop the delivery. A lost lease overrides other reasons; otherwise the first stands."""
-        if self.cut_by is None or reason is Cut.LEASE_LOST:
-            self.cut_by = reason
+    def stop(self, reason: StopReason) -> None:
+        """Stop the delivery. The first reason stands, but a lost lease overrides the others."""
+        if self.stop_reason is None or reason is StopReason.LEASE_LOST:
+            self.stop_reason = reason
         if self.delivery is not None:
             self.delivery.cancel()
 
 
 class Executor:
-    """Runs attempts, any number at once. `pause_gone` pauses a job whose receiver said 410."""
+    """Runs any number of attempts at once. `pause_gone` pauses a job whose receiver responded
+    410."""
 
     def __init__(
         self,
         *,
         recorder: Recorder,
-        targets: Targets,
+        targets: Target[TargetSpec],
         pause_gone: Callable[[Job], Awaitable[bool]],
         randomness: random.Random,
     ) -> None:
@@ -75,31 +77,32 @@ class Executor:
         self._pause_gone = pause_gone
         self._random = randomness
         self.dropped = 0
-        """Results that were not recorded, since the start: their lease was lost."""
+        """How many results were not recorded, because their lease was lost."""
 
-    async def run(self, run: Run) -> bool:
+    async def run(self, running: RunningAttempt) -> bool:
         """Deliver, decide, record. False if the lease was lost: then nothing is recorded."""
-        outcome = await self._deliver(run)
-        earlier = run.execution.attempts[: run.attempt - 1]
-        decision = decide(outcome, run.job.retry, earlier=earlier, chance=self._random.random())
-        if not await self._settle(run, outcome, decision):
+        outcome = await self._deliver(running)
+        job, earlier = running.job, running.execution.attempts[: running.number - 1]
+        decision = decide(outcome, job.retry, earlier=earlier, chance=self._random.random())
+        ids = _ids(running)
+        if not await self._settle(running, outcome, decision):
             self.dropped += 1
-            _log.warning(
-                "result_dropped", **_ids(run), outcome=outcome.outcome, dropped=self.dropped
-            )
+            _log.warning("result_dropped", **ids, outcome=outcome.outcome, dropped=self.dropped)
             return False
-        _log.info("attempt_finished", **_ids(run), **_facts(outcome), status=decision.status)
+        _log.info("attempt_finished", **ids, **_facts(outcome), status=decision.status)
         if outcome.gone:
-            await self._pause(run)
+            await self._pause_job(running)
         return True
 
-    async def _deliver(self, run: Run) -> Outcome:
-        """The target's outcome, or the one that a cut, a deadline or a bug comes to."""
-        if run.cut_by is not None:
-            return _outcome_of(run.cut_by)
-        delivery = asyncio.ensure_future(self._targets.deliver(run.job.target, _delivery(run)))
-        run.delivery = delivery
-        limit = run.job.timeout_seconds + _DEADLINE_GRACE_SECONDS
+    async def _deliver(self, running: RunningAttempt) -> Outcome:
+        """The target's outcome, or that of a stop, a missed deadline or a bug."""
+        if running.stop_reason is not None:
+            return _outcome_of(running.stop_reason)
+        delivery = asyncio.ensure_future(
+            self._targets.deliver(running.job.target, _delivery(running))
+        )
+        running.delivery = delivery
+        limit = running.job.timeout_seconds + _DEADLINE_GRACE_SECONDS
         done, _ = await asyncio.wait({delivery}, timeout=limit)
         if not done:
             delivery.cancel()
@@ -110,62 +113,69 @@ class Executor:
         try:
             return delivery.result()
         except asyncio.CancelledError:
-            return _outcome_of(run.cut_by or Cut.SHUTDOWN)
+            return _outcome_of(running.stop_reason or StopReason.SHUTDOWN)
         except Exception:  # a bug in a target is that attempt's failure, not the service's
-            _log.exception("target_failed", **_ids(run))
+            _log.exception("target_failed", **_ids(running))
             return Outcome(AttemptOutcome.FAILED, Failure.BUG, "internal error in the target")
 
-    async def _pause(self, run: Run) -> None:
-        """After the end is recorded: who has lost the lease has no say. Where the process dies or
-        the database fails in between, the next slot's 410 does it."""
-        try:
-            paused = await self._pause_gone(run.job)
-        except (UnavailableError, ConflictError) as error:
-            _log.warning("pause_failed", **_ids(run), error=error.detail)
-        else:
-            _log.warning("receiver_gone", **_ids(run), paused=paused)
+    async def _pause_job(self, running: RunningAttempt) -> None:
+        """Pause the job of a receiver that is gone.
 
-    async def _settle(self, run: Run, outcome: Outcome, decision: Decision) -> bool:
-        """Record the end; through an outage as long as the lease holds."""
+        A worker without the lease must not pause the job, so this runs after the recording. If it
+        fails, the next slot's 410 pauses the job.
+        """
+        try:
+            paused = await self._pause_gone(running.job)
+        except (UnavailableError, ConflictError) as error:
+            _log.warning("pause_failed", **_ids(running), error=error.detail)
+        else:
+            _log.warning("receiver_gone", **_ids(running), paused=paused)
+
+    async def _settle(self, running: RunningAttempt, outcome: Outcome, decision: Decision) -> bool:
+        """Record the end. During an outage it tries again as long as the lease holds."""
         settlement = Settlement(
-            lease=run.lease,
+            lease=running.lease,
             status=decision.status,
-            attempt=run.attempt,
+            attempt=running.number,
             outcome=outcome,
             delay=decision.delay,
         )
-        while run.cut_by is not Cut.LEASE_LOST:
+        while running.stop_reason is not StopReason.LEASE_LOST:
             try:
-                return await self._recorder.settle(run.execution, settlement)
+                return await self._recorder.settle(running.execution, settlement)
             except UnavailableError:
                 await asyncio.sleep(_SETTLE_RETRY_SECONDS)
         return False
 
 
-def _outcome_of(cut: Cut) -> Outcome:
-    match cut:
-        case Cut.CANCEL:
+def _outcome_of(reason: StopReason) -> Outcome:
+    match reason:
+        case StopReason.CANCEL:
             return Outcome(AttemptOutcome.CANCELLED, error="cancelled")
-        case Cut.LEASE_LOST | Cut.SHUTDOWN:
-            return CUT_BY_SHUTDOWN
+        case StopReason.LEASE_LOST | StopReason.SHUTDOWN:
+            return STOPPED_BY_SHUTDOWN
 
 
-def _delivery(run: Run) -> Delivery:
-    execution, job = run.execution, run.job
+def _delivery(running: RunningAttempt) -> Delivery:
+    execution, job = running.execution, running.job
     return Delivery(
         execution_id=execution.id,
         job_id=job.id,
         job_name=job.name,
         kind=execution.kind,
         scheduled_for=execution.scheduled_for,
-        attempt=run.attempt,
+        attempt=running.number,
         parameters=job.parameters if execution.parameters is None else execution.parameters,
         timeout=job.timeout,
     )
 
 
-def _ids(run: Run) -> dict[str, object]:
-    return {"execution_id": run.execution.id, "job_id": run.job.id, "attempt": run.attempt}
+def _ids(running: RunningAttempt) -> dict[str, object]:
+    return {
+        "execution_id": running.execution.id,
+        "job_id": running.job.id,
+        "attempt": running.number,
+    }
 
 
 def _facts(outcome: Outcome) -> dict[str, object]:

@@ -1,13 +1,15 @@
-"""Old history is deleted by age (the janitor) and by count a job (the trimmer), a page at a time;
-what a person would miss is kept."""
+"""Deletes old history page by page: the janitor by age, the trimmer by count per job.
+
+A job's last success and last failure are kept.
+"""
 
 from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
 
-from app.models.past import Past
-from app.policies.retention import YOUNGEST, deletable, newest_lasting
+from app.models.finished_execution import FinishedExecution
+from app.policies.retention import YOUNGEST, deletable, newest_of_groups
 from app.repositories.history import HistoryRepository
 
 _log = structlog.get_logger(__name__)
@@ -21,14 +23,13 @@ _JOBS = 20
 class Janitor:
     """Deletes executions that finished longer than `retention` ago. Any number may run at once.
 
-    A pass walks over everything that old, because what is kept for being a job's last success or
-    failure stays at its beginning.
+    A pass walks over all of them, because those that are kept stay at its start.
     """
 
     def __init__(self, *, history: HistoryRepository, retention: timedelta) -> None:
         self._history = history
         self._retention = max(retention, YOUNGEST)
-        self._reached: Past | None = None
+        self._reached: FinishedExecution | None = None
 
     async def tick(self) -> timedelta:
         """One page."""
@@ -43,9 +44,9 @@ class Janitor:
 
 
 class Trimmer:
-    """Deletes what is more than the newest `keep` executions of a job. Any number may run at once.
+    """Deletes all but the newest `keep` executions of each job. Any number may run at once.
 
-    A pass walks over the jobs, and of each over as many keys of an index as it may keep.
+    A pass walks over the jobs; for each it examines as many index keys as the job may keep.
     """
 
     def __init__(self, *, history: HistoryRepository, keep: int) -> None:
@@ -54,7 +55,7 @@ class Trimmer:
         self._reached: str | None = None
 
     async def tick(self) -> timedelta:
-        """A few jobs, of each at most one page of history; a job with more is met again."""
+        """A few jobs, at most one page of history each; a job with more comes again."""
         before = await self._history.now() - YOUNGEST
         job_ids = await self._history.list_job_ids(after=self._reached, limit=_JOBS)
         for job_id in job_ids:
@@ -70,15 +71,15 @@ class Trimmer:
         return _BETWEEN_PAGES
 
 
-async def _delete(history: HistoryRepository, page: Sequence[Past]) -> int:
-    """Delete what may go of a page; returns how many it were."""
+async def _delete(history: HistoryRepository, page: Sequence[FinishedExecution]) -> int:
+    """Delete the deletable executions of a page; returns how many."""
     if not page:
         return 0
     superseded = {
-        last.past.id: await history.has_newer(last.past, last.statuses)
-        for last in newest_lasting(page)
+        last.execution.id: await history.has_newer(last.execution, last.statuses)
+        for last in newest_of_groups(page)
     }
     deleted = await history.delete(deletable(page, superseded))
     if deleted:
-        _log.info("history_deleted", executions=deleted, looked_at=len(page))
+        _log.info("history_deleted", executions=deleted, examined=len(page))
     return deleted

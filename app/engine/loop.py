@@ -1,4 +1,4 @@
-"""Loop: what every loop of the engine shares. It alone knows waiting, backing off and stopping."""
+"""Loop: waiting, backing off and stopping, for every loop of the engine."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -12,17 +12,17 @@ from app.errors import UnavailableError
 _log = structlog.get_logger(__name__)
 
 AT_ONCE = timedelta(0)
-"""What a tick returns while more work waits."""
+"""What a tick returns while there is more to do."""
 
 _FIRST_BACKOFF = timedelta(milliseconds=100)
-_LONGEST_BACKOFF = timedelta(seconds=5)
+_MAX_BACKOFF = timedelta(seconds=5)
 
 
 class Loop:
-    """Calls `tick` again and again; a tick is one round and returns how long it may rest.
+    """Calls `tick` again and again. A tick is one round and returns the time until the next one.
 
-    `wake` ends a rest early. A failing tick never ends the loop: it is logged and tried again,
-    after 0.1 s at first and at most 5 s.
+    `wake` starts the next round early. A failing tick never ends the loop: it is logged and tried
+    again, after 0.1 s at first and at most 5 s.
     """
 
     def __init__(
@@ -47,15 +47,15 @@ class Loop:
         self._task = asyncio.create_task(self._run(), name=self.name)
 
     async def stop(self) -> None:
-        """Let the round under way end, then stop."""
+        """Let the present round end, then stop."""
         self._stopping = True
         self._wake.set()
         if self._task is not None:
             await self._task
 
     def seconds_since_tick(self) -> float | None:
-        """Seconds since a round last succeeded and the rest it asked for was over; None before
-        the first."""
+        """Seconds since the end of the wait that the last successful round asked for; None before
+        the first round."""
         if self._ticked_at is None:
             return None
         return max(0.0, self._clock.monotonic() - self._ticked_at - self._rest.total_seconds())
@@ -79,7 +79,7 @@ class Loop:
             self._rest = rest
             self._backoff = AT_ONCE
             return rest
-        self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF), _LONGEST_BACKOFF)
+        self._backoff = min(max(self._backoff * 2, _FIRST_BACKOFF), _MAX_BACKOFF)
         return self._backoff
 
     async def _wait(self, rest: timedelta) -> None:

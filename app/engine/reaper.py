@@ -1,4 +1,4 @@
-"""The reaper: finds executions whose lease ran out, and settles what their workers left."""
+"""The reaper: finds executions whose lease ran out, and settles them."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,19 +6,19 @@ from datetime import timedelta
 import structlog
 
 from app.engine.loop import AT_ONCE
-from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
+from app.models.execution import Execution, ExecutionStatus, Reason
 from app.models.job import Job
 from app.policies.retry import ABANDONED, decide
-from app.repositories.jobs import Finish, JobRepository
-from app.repositories.leases import Lease, LeaseRepository, Settlement
-from app.repositories.overlaps import OverlapRepository
-from app.wake import Wake
+from app.repositories.jobs import JobRepository
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import LeaseRepository, Settlement
+from app.services.completion import Completion, Ended
 
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
-_LONGEST_INTERVAL = timedelta(seconds=4)
-"""Takeover is promised within the lease and five seconds."""
+_MAX_INTERVAL = timedelta(seconds=4)
+"""The promise is a takeover within the lease and five seconds."""
 
 
 class Reaper:
@@ -29,56 +29,42 @@ class Reaper:
         *,
         jobs: JobRepository,
         leases: LeaseRepository,
-        overlaps: OverlapRepository,
-        wake: Wake,
-        lease: timedelta,
+        completion: Completion,
+        term: timedelta,
     ) -> None:
-        self._overlaps = overlaps
         self._jobs = jobs
         self._leases = leases
-        self._wake = wake
-        self._interval = min(lease / 4, _LONGEST_INTERVAL)
+        self._completion = completion
+        self._interval = min(term / 4, _MAX_INTERVAL)
 
     async def tick(self) -> timedelta:
-        """One round over at most 500 expired leases, and over all that waits for nobody."""
+        """One round over at most 500 expired leases, and over all waiting executions."""
         expired = await self._leases.list_expired(limit=_BATCH)
         if expired:
             await self._settle(expired)
-        for job_id in await self._overlaps.list_deserted():
-            if await self._overlaps.promote(job_id):
-                _log.info("execution_promoted", job_id=job_id)
-                self._wake.executions_queued()
+        await self._completion.promote_orphans()
+        await self._completion.write_last_runs()
         return AT_ONCE if len(expired) == _BATCH else self._interval
 
     async def _settle(self, expired: Sequence[Execution]) -> None:
-        jobs = await self._jobs.find_many([execution.job_id for execution in expired])
-        settlements = [_settlement(e, jobs.get(e.job_id)) for e in expired]
+        found = await self._jobs.find_many([execution.job_id for execution in expired])
+        judged = [execution for execution in expired if execution.job_id not in found.newer]
+        settlements = [_settlement(e, found.jobs.get(e.job_id)) for e in judged]
         won = await self._leases.settle_expired(settlements)
-        settled = [
-            (execution, settlement)
-            for execution, settlement, ok in zip(expired, settlements, won, strict=True)
+        ended = [
+            Ended(execution, settlement.status)
+            for execution, settlement, ok in zip(judged, settlements, won, strict=True)
             if ok
         ]
-        await self._tell(settled)
-
-    async def _tell(self, settled: Sequence[tuple[Execution, Settlement]]) -> None:
-        """Log what was settled, wake the workers and leave the hints on the jobs."""
-        for execution, settlement in settled:
+        for one in ended:
             _log.warning(
                 "lease_expired",
-                execution_id=execution.id,
-                job_id=execution.job_id,
-                lease_owner=execution.lease_owner,
-                status=settlement.status,
+                execution_id=one.execution.id,
+                job_id=one.execution.job_id,
+                lease_owner=one.execution.lease_owner,
+                status=one.status,
             )
-        self._wake.executions_queued()
-        finishes = [
-            Finish(execution.job_id, execution.scheduled_for, settlement.status)
-            for execution, settlement in settled
-            if settlement.status in FINAL_STATUSES
-        ]
-        if finishes:
-            await self._jobs.note_finished(finishes)
+        await self._completion.follow_up(ended)
 
 
 def _settlement(execution: Execution, job: Job | None) -> Settlement:
@@ -89,8 +75,8 @@ def _settlement(execution: Execution, job: Job | None) -> Settlement:
     outcome = None if unfinished is None else ABANDONED
     if job is None:
         cancelled = ExecutionStatus.CANCELLED
-        return Settlement(lease, cancelled, attempt, outcome, reason="job_deleted")
-    if outcome is None:  # claimed, but never begun
+        return Settlement(lease, cancelled, attempt, outcome, reason=Reason.JOB_DELETED)
+    if outcome is None:  # claimed, but no attempt was started
         return Settlement(lease, ExecutionStatus.QUEUED)
     decision = decide(outcome, job.retry, earlier=attempts[:-1], chance=0)
     return Settlement(lease, decision.status, attempt, outcome, delay=decision.delay)

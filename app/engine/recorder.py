@@ -1,104 +1,83 @@
-"""The recorder: writes the ends of runs, as many at once as have ended, and what follows from them.
+"""The recorder: settles leases of this process, in batches.
 
-While one batch is on its way to the database the next gathers, so a lone end is written at once
-and a herd of them in few writes.
+While one batch is being written the next one gathers. So single results are written immediately,
+and bursts in batches.
 """
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import structlog
 
-from app.errors import UnavailableError
-from app.models.execution import FINAL_STATUSES, Execution
-from app.repositories.jobs import Finish, JobRepository
+from app.models.execution import Execution
 from app.repositories.leases import LeaseRepository, Settlement
-from app.repositories.overlaps import OverlapRepository
-from app.wake import Wake
+from app.services.completion import Completion, Ended
 
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 
 
-class Recorder:
-    """Settles leases of this process for any number of runs at once."""
+@dataclass(frozen=True, slots=True)
+class _Request:
+    execution: Execution
+    settlement: Settlement
+    recorded: "asyncio.Future[bool]"
 
-    def __init__(
-        self,
-        *,
-        jobs: JobRepository,
-        leases: LeaseRepository,
-        overlaps: OverlapRepository,
-        wake: Wake,
-    ) -> None:
-        self._jobs = jobs
+
+class Recorder:
+    """Settles leases for any number of callers at once."""
+
+    def __init__(self, *, leases: LeaseRepository, completion: Completion) -> None:
         self._leases = leases
-        self._overlaps = overlaps
-        self._wake = wake
-        self._waiting: list[tuple[Execution, Settlement, asyncio.Future[bool]]] = []
+        self._completion = completion
+        self._requests: list[_Request] = []
         self._writing: asyncio.Task[None] | None = None
-        self._finishes: list[Finish] = []
 
     async def settle(self, execution: Execution, settlement: Settlement) -> bool:
-        """Record the end of a run; False if its lease was lost. Raises UnavailableError."""
+        """Record the end of a lease; False if the lease was lost. Raises UnavailableError."""
         recorded: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._waiting.append((execution, settlement, recorded))
+        self._requests.append(_Request(execution, settlement, recorded))
         if self._writing is None:
             self._writing = asyncio.create_task(self._write(), name="recorder")
         return await recorded
 
-    async def rest(self) -> None:
+    async def write_last_runs(self) -> None:
+        """Store the last run fields of the jobs of what was settled. Raises UnavailableError."""
+        await self._completion.write_last_runs()
+
+    async def finish(self) -> None:
         """Wait until nothing is being written."""
         if self._writing is not None:
             await asyncio.wait({self._writing})
 
-    async def write_hints(self) -> None:
-        """Store `last_run` and `last_status` of the jobs whose executions have ended."""
-        if not self._finishes:
-            return
-        finishes, self._finishes = self._finishes, []
-        try:
-            await self._jobs.note_finished(finishes)
-        except UnavailableError:
-            self._finishes = finishes + self._finishes
-            raise
-
     async def _write(self) -> None:
         try:
-            while self._waiting:
-                batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            while self._requests:
+                batch, self._requests = self._requests[:_BATCH], self._requests[_BATCH:]
                 await self._write_batch(batch)
         finally:
             self._writing = None
+            for request in self._requests:  # only if this task was cancelled
+                request.recorded.cancel()
 
-    async def _write_batch(
-        self, batch: Sequence[tuple[Execution, Settlement, "asyncio.Future[bool]"]]
-    ) -> None:
+    async def _write_batch(self, batch: Sequence[_Request]) -> None:
+        """Settle a batch, and tell each caller. No failure may end the writer: others wait."""
         try:
-            won = await self._leases.settle([settlement for _, settlement, _ in batch])
-        except Exception as error:  # a bug, too, is for whoever waits
-            for _, _, recorded in batch:
-                recorded.set_exception(error)
+            won = await self._leases.settle([request.settlement for request in batch])
+            results = list(zip(batch, won, strict=True))
+        except Exception as error:  # a bug too belongs to the callers
+            for request in batch:
+                if not request.recorded.done():
+                    request.recorded.set_exception(error)
             return
-        for (_, _, recorded), ok in zip(batch, won, strict=True):
-            recorded.set_result(ok)
-        settled = [(e, s) for (e, s, _), ok in zip(batch, won, strict=True) if ok]
-        self._finishes += [
-            Finish(e.job_id, e.scheduled_for, s.status)
-            for e, s in settled
-            if s.status in FINAL_STATUSES
-        ]
-        # One that was to run again has ended too, if somebody had asked it to stop.
-        await self._make_way([e.job_id for e, _ in settled if e.live_for is not None])
-
-    async def _make_way(self, job_ids: Sequence[str]) -> None:
-        """Let the executions go on that waited for the end of these."""
-        if not job_ids:
-            return
+        for request, ok in results:
+            if not request.recorded.done():  # its caller may have been cancelled
+                request.recorded.set_result(ok)
         try:
-            for job_id in await self._overlaps.list_waiting(job_ids):
-                if await self._overlaps.promote(job_id):
-                    self._wake.executions_queued()
-        except UnavailableError:
-            _log.warning("promotions_left_to_the_reaper", jobs=len(job_ids))
+            await self._completion.follow_up(
+                [Ended(r.execution, r.settlement.status) for r, ok in results if ok]
+            )
+        except Exception:  # the results are stored; the reaper promotes what still waits
+            _log.exception("follow_up_failed", executions=len(batch))

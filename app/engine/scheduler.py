@@ -8,20 +8,20 @@ from app.repositories.jobs import JobRepository, Peek
 from app.services.firing import Firing
 
 _BATCH = 500
-_A_MOMENT = timedelta(milliseconds=1)  # timers may end a little early
+_TIMER_SLACK = timedelta(milliseconds=1)  # timers may end a little early
 
 _MARGIN = timedelta(seconds=1)
-"""A cursor is rarely stored later than this after the instant it is reckoned from."""
-_WHOLE_LOOK_SECONDS = 5.0
-"""One that is, is found by the first poll after this time."""
+"""A `next_run` is rarely stored later than this after the instant from which it is computed."""
+_FULL_POLL_SECONDS = 5.0
+"""A `next_run` that is stored later is found by the next full poll, after this time."""
 
 
 class Scheduler:
     """Fires what is due. Any number of schedulers may run at once; none leads.
 
-    A poll begins where the last one found nothing before, because the database walks over entries
-    of the index that are dead and not yet gone. That only speeds it up: at the start, once in five
-    seconds, and after an error it looks at the whole.
+    A poll starts at the earliest key of the last poll, to skip dead index entries that the
+    database has not removed yet. This is only an optimisation: at the start, every five seconds
+    and after an error a poll reads the whole index.
     """
 
     def __init__(
@@ -32,16 +32,16 @@ class Scheduler:
         self._clock = clock
         self._poll_interval = poll_interval
         self._since: datetime | None = None
-        self._whole_at = clock.monotonic()
+        self._full_poll_at = clock.monotonic()
 
     async def tick(self) -> timedelta:
-        """One round. Rests until the earliest cursor, at most the poll interval."""
+        """One round. Returns the time until the earliest `next_run`, at most the poll interval."""
         read_at = self._clock.monotonic()
-        since, self._since = self._since, None  # and None it stays if this round fails
-        if read_at >= self._whole_at + _WHOLE_LOOK_SECONDS:
+        since, self._since = self._since, None  # stays None if this round fails
+        if read_at >= self._full_poll_at + _FULL_POLL_SECONDS:
             since = None
         if since is None:
-            self._whole_at = read_at
+            self._full_poll_at = read_at
         peek = await self._jobs.peek(since=since)
         earliest = min(peek.next_run or peek.now, peek.now)
         rest = self._rest(peek)
@@ -55,5 +55,5 @@ class Scheduler:
         if peek.next_run is None:
             return self._poll_interval
         if peek.next_run > peek.now:
-            return min(peek.next_run - peek.now + _A_MOMENT, self._poll_interval)
+            return min(peek.next_run - peek.now + _TIMER_SLACK, self._poll_interval)
         return AT_ONCE

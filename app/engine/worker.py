@@ -1,4 +1,4 @@
-"""The worker: claims what may run and keeps as many attempts running as it has room for."""
+"""The worker: claims executions that are due and runs their attempts, up to its concurrency."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,26 +7,28 @@ from datetime import timedelta
 import structlog
 
 from app.clock import Clock
-from app.engine.executor import Cut, Executor, Run
+from app.engine.executor import Executor, RunningAttempt, StopReason
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import AT_ONCE
 from app.engine.recorder import Recorder
 from app.errors import UnavailableError
-from app.models.execution import Execution, ExecutionStatus
+from app.models.execution import Execution, ExecutionStatus, Reason
 from app.repositories.jobs import JobRepository
-from app.repositories.leases import Lease, LeaseRepository, Settlement, Start
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import LeaseRepository, Settlement, Start
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
-_A_MOMENT = timedelta(milliseconds=1)
+_TIMER_SLACK = timedelta(milliseconds=1)  # timers may end a little early
 _WATCH_INTERVAL = timedelta(seconds=1)
-_LAST_WRITES_SECONDS = 5.0  # for the records of what was cut at a stop
+_LAST_WRITES_SECONDS = 5.0  # to record the attempts that a shutdown stopped
+_NEWER_JOB_DELAY = timedelta(seconds=5)  # leaves the execution to a process of the newer release
 
 
 class Worker:
-    """Claims executions for this process and runs them side by side."""
+    """Claims executions for this process and runs their attempts side by side."""
 
     def __init__(
         self,
@@ -50,154 +52,170 @@ class Worker:
         self._clock = clock
         self._concurrency = concurrency
         self._poll_interval = poll_interval
-        self._runs: dict[str, Run] = {}
+        self._running: dict[str, RunningAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._claims_in_doubt_since: float | None = None
         self._given_up: set[Lease] = set()
-        """Leases under which an attempt was made here and not recorded: left to the reaper."""
+        """Leases whose attempt ended here without a record. The reaper settles them."""
 
     async def tick(self) -> timedelta:
-        """One round: claim what is due, as far as there is room, and start it."""
+        """One round: claim what is due, up to the free concurrency, and start it."""
         if self._claims_in_doubt_since is not None:
-            await self._begin_in_doubt(self._claims_in_doubt_since)
-        room = self._concurrency - len(self._runs)
-        if room < 1:
-            return self._poll_interval  # woken when a run ends
+            await self._start_in_doubt(self._claims_in_doubt_since)
+        free = self._concurrency - len(self._running)
+        if free < 1:
+            return self._poll_interval  # woken when an attempt ends
         peek = await self._leases.peek()
         if peek.run_at is None:
             return self._poll_interval
         if peek.run_at > peek.now:
-            return min(peek.run_at - peek.now + _A_MOMENT, self._poll_interval)
-        # Until the claims are started, an error leaves them held here but not running.
+            return min(peek.run_at - peek.now + _TIMER_SLACK, self._poll_interval)
+        # Until the claims are started, an error leaves them claimed by this process, but not run.
         self._claims_in_doubt_since = asked_at = self._clock.monotonic()
-        claimed = await self._leases.claim(limit=min(room, _BATCH))
-        await self._begin(claimed, since=asked_at)
+        claimed = await self._leases.claim(limit=min(free, _BATCH))
+        await self._start_claimed(claimed, since=asked_at)
         self._claims_in_doubt_since = None
         return AT_ONCE
 
     async def watch(self) -> timedelta:
-        """One round of care for what runs: requested cancels, hints on jobs."""
-        if self._runs:
-            self._cut(await self._leases.list_cancel_requested(list(self._runs)), Cut.CANCEL)
-        await self._recorder.write_hints()
+        """One round: stop the attempts that a cancel was requested for; write last run fields."""
+        if self._running:
+            cancelled = await self._leases.list_cancel_requested(list(self._running))
+            self._stop(cancelled, StopReason.CANCEL)
+        await self._recorder.write_last_runs()
         return _WATCH_INTERVAL
 
     async def guard(self) -> timedelta:
-        """One round of cutting what could not be renewed in time.
+        """One round: stop the attempts whose lease could not be renewed in time.
 
-        It never asks the database: an outage, which would make it wait, is what it is for.
+        It never calls the database, because it must work during an outage.
         """
-        self._cut(self._keeper.expiring(within=_WATCH_INTERVAL), Cut.LEASE_LOST)
+        self._stop(self._keeper.expiring(within=_WATCH_INTERVAL), StopReason.LEASE_LOST)
         return _WATCH_INTERVAL
 
     def lose(self, execution_ids: set[str]) -> None:
-        """Somebody else has taken these leases: abort."""
-        self._cut(execution_ids, Cut.LEASE_LOST)
+        """Stop these attempts: another process has taken their leases."""
+        self._stop(execution_ids, StopReason.LEASE_LOST)
 
     async def drain(self, grace: timedelta) -> None:
-        """Wait for what runs; after `grace` cut the rest and give it back. Call it once the
-        loop has stopped."""
+        """Wait for the running attempts; after `grace` stop the others and give them back.
+
+        Call it when the worker loop has stopped.
+        """
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace.total_seconds())
-        self._cut(list(self._runs), Cut.SHUTDOWN)
+        self._stop(list(self._running), StopReason.SHUTDOWN)
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=_LAST_WRITES_SECONDS)
-        await self._recorder.rest()
+        await self._recorder.finish()
         try:
-            await self._recorder.write_hints()
+            await self._recorder.write_last_runs()
         except UnavailableError:
-            _log.warning("hints_lost")
+            _log.warning("last_runs_lost")
 
-    async def _begin_in_doubt(self, since: float) -> None:
-        """Start what an earlier round claimed without learning of it, or without getting on."""
-        # Read before the answer: what ends while it is on its way still stands in it as running.
-        running = {run.lease for run in self._runs.values()}
+    async def _start_in_doubt(self, since: float) -> None:
+        """Start what an earlier round claimed, but could not start, or did not learn of."""
+        # Read before the response: what ends meanwhile is still running in the response.
+        running = {attempt.lease for attempt in self._running.values()}
         owned = await self._leases.list_owned()
         self._given_up &= {_lease_of(execution) for execution in owned}
-        begun = self._given_up | running
-        await self._begin([e for e in owned if _lease_of(e) not in begun], since=since)
+        started = self._given_up | running
+        await self._start_claimed([e for e in owned if _lease_of(e) not in started], since=since)
         self._claims_in_doubt_since = None
 
-    async def _begin(self, claimed: Sequence[Execution], *, since: float) -> None:
-        """Record that the attempts begin, and run them."""
-        # What still runs here under an older lease slept past its end.
-        self._cut([execution.id for execution in claimed], Cut.LEASE_LOST)
+    async def _start_claimed(self, claimed: Sequence[Execution], *, since: float) -> None:
+        """Record the start of the attempts, and run them."""
+        # An attempt that still runs here under an older lease has outlived that lease.
+        self._stop([execution.id for execution in claimed], StopReason.LEASE_LOST)
         claimed = self._hold(claimed, since=since)
         if not claimed:
             return
-        jobs = await self._jobs.find_many([execution.job_id for execution in claimed])
-        runs = [
-            Run(execution, jobs[execution.job_id], _attempt_number(execution))
+        found = await self._jobs.find_many([execution.job_id for execution in claimed])
+        attempts = [
+            RunningAttempt(execution, found.jobs[execution.job_id], _attempt_number(execution))
             for execution in claimed
-            if execution.job_id in jobs
+            if execution.job_id in found.jobs
         ]
-        orphans = [execution for execution in claimed if execution.job_id not in jobs]
-        refused = await self._start([run for run in runs if not _is_started(run.execution)])
-        for run in runs:
-            if run.execution.id not in refused:
-                self._spawn(run)
-        await self._settle_unrun(orphans, reason="job_deleted")
-        await self._settle_unrun([e for e in claimed if e.id in refused], reason=None)
+        refused = await self._record_starts([a for a in attempts if not _is_started(a.execution)])
+        for attempt in attempts:
+            if attempt.execution.id not in refused:
+                self._spawn(attempt)
+        newer = [e for e in claimed if e.job_id in found.newer]
+        orphans = [e for e in claimed if e.job_id not in found.jobs and e not in newer]
+        await self._settle_unstarted(newer, ExecutionStatus.QUEUED, delay=_NEWER_JOB_DELAY)
+        await self._settle_unstarted(orphans, ExecutionStatus.CANCELLED, reason=Reason.JOB_DELETED)
+        await self._settle_unstarted(
+            [e for e in claimed if e.id in refused], ExecutionStatus.CANCELLED
+        )
 
     def _hold(self, claimed: Sequence[Execution], *, since: float) -> list[Execution]:
-        """Have the leases renewed. Those that have nearly run out are left to the reaper: the
-        answer to a claim may have taken longer than a lease lasts."""
+        """Have the leases renewed. Leaves those that have nearly run out to the reaper: the
+        response to a claim may take longer than a lease lasts."""
         for execution in claimed:
             self._keeper.hold(_lease_of(execution), since=since)
-        late = self._keeper.expiring(within=_WATCH_INTERVAL)
+        expiring = self._keeper.expiring(within=_WATCH_INTERVAL)
         for execution in claimed:
-            if execution.id in late:
+            if execution.id in expiring:
                 self._keeper.release(_lease_of(execution))
-        return [execution for execution in claimed if execution.id not in late]
+        return [execution for execution in claimed if execution.id not in expiring]
 
-    async def _start(self, runs: Sequence[Run]) -> set[str]:
-        """Write the attempts' beginning; returns the executions that may not run any more."""
-        if not runs:
+    async def _record_starts(self, attempts: Sequence[RunningAttempt]) -> set[str]:
+        """Record that these attempts start; returns the executions that must not run any more."""
+        if not attempts:
             return set()
-        starts = [Start(run.lease, run.attempt, run.job.revision) for run in runs]
+        starts = [Start(a.lease, a.number, a.job.revision) for a in attempts]
         started = await self._leases.start(starts)
-        return {run.execution.id for run, ok in zip(runs, started, strict=True) if not ok}
+        return {a.execution.id for a, ok in zip(attempts, started, strict=True) if not ok}
 
-    async def _settle_unrun(self, executions: Sequence[Execution], *, reason: str | None) -> None:
-        """End claims without an attempt: the job is gone, or a cancel came first."""
-        if not executions:
-            return
-        cancelled = ExecutionStatus.CANCELLED
+    async def _settle_unstarted(
+        self,
+        executions: Sequence[Execution],
+        status: ExecutionStatus,
+        *,
+        reason: Reason | None = None,
+        delay: timedelta = timedelta(0),
+    ) -> None:
+        """End claims without an attempt: the job is gone or unknown, or a cancel came first."""
         for execution in executions:
-            end = Settlement(_lease_of(execution), cancelled, reason=reason)
-            await self._recorder.settle(execution, end)
-            self._keeper.release(_lease_of(execution))
-            _log.info("claim_cancelled", execution_id=execution.id, job_id=execution.job_id)
+            lease = _lease_of(execution)
+            await self._recorder.settle(
+                execution, Settlement(lease, status, reason=reason, delay=delay)
+            )
+            self._keeper.release(lease)
+            _log.info(
+                "claim_ended", execution_id=execution.id, job_id=execution.job_id, status=status
+            )
 
-    def _spawn(self, run: Run) -> None:
-        self._runs[run.execution.id] = run
-        task = asyncio.create_task(self._run(run), name=f"run-{run.execution.id}")
+    def _spawn(self, attempt: RunningAttempt) -> None:
+        self._running[attempt.execution.id] = attempt
+        task = asyncio.create_task(self._run(attempt), name=f"attempt-{attempt.execution.id}")
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._note_end)
 
-    async def _run(self, run: Run) -> None:
+    async def _run(self, attempt: RunningAttempt) -> None:
         recorded = False
         try:
-            recorded = await self._executor.run(run)
+            recorded = await self._executor.run(attempt)
         finally:
             if not recorded:
-                self._given_up.add(run.lease)
-            self._keeper.release(run.lease)
-            if len(self._runs) == self._concurrency:
+                self._given_up.add(attempt.lease)
+            self._keeper.release(attempt.lease)
+            if len(self._running) == self._concurrency:
                 self._wake.executions.set()  # there is room again
-            if self._runs.get(run.execution.id) is run:  # and not a newer one of the same execution
-                del self._runs[run.execution.id]
+            # A newer attempt of the same execution may have taken the entry.
+            if self._running.get(attempt.execution.id) is attempt:
+                del self._running[attempt.execution.id]
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _note_end(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             # The execution stays leased; the reaper settles it.
-            _log.error("run_failed", task=task.get_name(), exc_info=error)
+            _log.error("attempt_failed", task=task.get_name(), exc_info=error)
 
-    def _cut(self, execution_ids: Sequence[str] | set[str], reason: Cut) -> None:
+    def _stop(self, execution_ids: Sequence[str] | set[str], reason: StopReason) -> None:
         for id_ in execution_ids:
-            if id_ in self._runs:
-                self._runs[id_].cut(reason)
+            if id_ in self._running:
+                self._running[id_].stop(reason)
 
 
 def _lease_of(execution: Execution) -> Lease:
@@ -205,7 +223,7 @@ def _lease_of(execution: Execution) -> Lease:
 
 
 def _is_started(execution: Execution) -> bool:
-    """Whether the last attempt was started under the present lease, by a write in doubt."""
+    """Whether a write in doubt has started the last attempt, under the present lease."""
     return bool(execution.attempts) and execution.attempts[-1].outcome is None
 
 

@@ -1,8 +1,9 @@
-"""Executions and attempts: what became of one slot or manual request."""
+"""Executions and attempts: the record of one slot or manual request."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self, TypedDict, Unpack
 
 from pydantic import Field
 
@@ -14,21 +15,21 @@ class ExecutionStatus(StrEnum):
     """Where an execution is."""
 
     QUEUED = "queued"
-    """Waits for its time, or for a worker."""
+    """It waits for its time, or for a worker."""
     RUNNING = "running"
-    """A worker holds the lease."""
+    """A worker holds its lease."""
     SUCCEEDED = "succeeded"
-    """The last attempt reached the target and the target accepted it."""
+    """The target accepted the last attempt."""
     FAILED = "failed"
     """The last attempt failed and no other is due."""
     TIMED_OUT = "timed_out"
-    """The last attempt ran out of time and no other is due."""
+    """The last attempt timed out and no other is due."""
     CANCELLED = "cancelled"
-    """Ended by a person, or because its job was deleted."""
+    """A user, the overlap policy or the deletion of its job ended it; `reason` says which."""
     SKIPPED = "skipped"
-    """Final from birth: the overlap policy let it not run."""
+    """Final from the start: the overlap policy did not allow it to run."""
     MISSED = "missed"
-    """Final from birth: slots that were not recorded in time and do not run."""
+    """Final from the start: it counts slots that were due during an outage and do not run."""
 
 
 LIVE_STATUSES = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.RUNNING})
@@ -47,7 +48,38 @@ MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
     ),
     **{status: frozenset() for status in FINAL_STATUSES},
 }
-"""Every legal move. A write names the status it expects and may only make one of these."""
+"""Every legal move. Repositories build their writes by `status_before`, which checks it."""
+
+
+def status_before(before: ExecutionStatus, after: ExecutionStatus) -> ExecutionStatus:
+    """`before`: the status that a write expects which moves an execution to `after`.
+
+    Raises ValueError for a move that is not legal.
+    """
+    if after not in MOVES[before]:
+        raise ValueError(f"an execution never moves from {before} to {after}")
+    return before
+
+
+class Reason(StrEnum):
+    """Why an execution is skipped, missed or cancelled: the public `reason` values."""
+
+    OVERLAP = "overlap"
+    """Skipped: another execution of the job was live."""
+    BUFFER_FULL = "buffer_full"
+    """Skipped: no position among the waiting executions was free."""
+    CATCH_UP = "catch_up"
+    """Missed: the slots were late and the catch-up policy does not run them."""
+    CANCELLED_BY_USER = "cancelled_by_user"
+    """A user cancelled it."""
+    CANCELLED_BY_OVERLAP = "cancelled_by_overlap"
+    """A newer execution cancelled it, under `cancel_other`."""
+    TERMINATED_BY_OVERLAP = "terminated_by_overlap"
+    """A newer execution ended it without asking its worker, under `terminate_other`."""
+    REPLACED_BY_NEWER = "replaced_by_newer"
+    """It waited, and a newer execution took its position, under `cancel_other`."""
+    JOB_DELETED = "job_deleted"
+    """Its job was deleted."""
 
 
 class ExecutionKind(StrEnum):
@@ -56,11 +88,11 @@ class ExecutionKind(StrEnum):
     SCHEDULED = "scheduled"
     """A slot of a schedule."""
     MANUAL = "manual"
-    """Somebody asked for a run now."""
+    """A user executed the job."""
     RETRY = "retry"
-    """Somebody asked for a final execution to be run again."""
+    """A user retried a final execution."""
     BACKFILL = "backfill"
-    """Somebody asked for the slots of a past range."""
+    """A user asked for the slots of a past range."""
 
 
 class AttemptOutcome(StrEnum):
@@ -73,13 +105,13 @@ class AttemptOutcome(StrEnum):
     TIMED_OUT = "timed_out"
     """It did not end within the job's timeout."""
     CANCELLED = "cancelled"
-    """It was cut because of a cancel."""
+    """A cancel stopped it."""
     ABANDONED = "abandoned"
     """Its worker died, stopped or lost the lease."""
 
 
 class Response(Record):
-    """What the target answered. The body is cut at 64 KB."""
+    """What the target returned. The body is truncated at 64 KB."""
 
     status: int | None = None
     headers: dict[str, str] = Field(default_factory=dict)
@@ -99,6 +131,16 @@ class Attempt(Record):
     response: Response | None = None
 
 
+class Origin(TypedDict, total=False):
+    """What only some kinds of executions have."""
+
+    schedule_id: str | None
+    parameters: dict[str, Any] | None
+    overlap_policy: OverlapPolicy
+    retry_of: str
+    backfill_id: str
+
+
 class Execution(Record):
     """The record of one slot or manual request."""
 
@@ -110,14 +152,16 @@ class Execution(Record):
     scheduled_for: Moment
     run_at: Moment
     status: ExecutionStatus
-    reason: str | None = None
+    reason: Reason | None = None
     lease_owner: str | None = None
     lease_until: Moment | None = None
     lease_token: int = 0
     live_for: str | None = None
-    """The job's id while this execution is live and was not born under `allow_all`."""
-    held: bool = False
+    """The job's id while this execution is live and does not run under `allow_all`."""
+    waiting: bool = False
+    """Whether it stands behind a live execution of its job."""
     place: int | None = None
+    """Its position among the waiting executions of its job."""
     cancel_requested_at: Moment | None = None
     retry_of: str | None = None
     backfill_id: str | None = None
@@ -130,3 +174,51 @@ class Execution(Record):
     attempts: tuple[Attempt, ...] = ()
     created_at: Moment
     finished_at: Moment | None = None
+
+    @classmethod
+    def queue(
+        cls,
+        execution_id: str,
+        *,
+        job_id: str,
+        owner_id: str,
+        kind: ExecutionKind,
+        scheduled_for: datetime,
+        run_at: datetime,
+        policy: OverlapPolicy,
+        now: datetime,
+        **origin: Unpack[Origin],
+    ) -> Self:
+        """A new execution that may start at `run_at`, subject to the overlap policy.
+
+        `now` is the database's; all kinds of executions are made here.
+        """
+        return cls(
+            id=execution_id,
+            job_id=job_id,
+            owner_id=owner_id,
+            kind=kind,
+            scheduled_for=scheduled_for,
+            run_at=run_at,
+            status=ExecutionStatus.QUEUED,
+            live_for=None if policy is OverlapPolicy.ALLOW_ALL else job_id,
+            created_at=now,
+            **origin,
+        )
+
+    def skip(self, reason: Reason, now: datetime) -> Self:
+        """The record of this slot if it does not run."""
+        return self._end_unrun(ExecutionStatus.SKIPPED, reason, now)
+
+    def miss(self, *, until: datetime, count: int, now: datetime) -> Self:
+        """The record that counts this slot and the following ones, to `until`, as missed."""
+        missed = self._end_unrun(ExecutionStatus.MISSED, Reason.CATCH_UP, now)
+        return missed.model_copy(update={"missed_until": until, "missed_count": count})
+
+    def wait_at(self, place: int) -> Self:
+        """This execution behind the live one, at a position among the waiting ones."""
+        return self.model_copy(update={"waiting": True, "place": place, "live_for": None})
+
+    def _end_unrun(self, status: ExecutionStatus, reason: Reason, now: datetime) -> Self:
+        changes = {"status": status, "reason": reason, "live_for": None, "finished_at": now}
+        return self.model_copy(update=changes)

@@ -18,7 +18,7 @@ class PauseReason(StrEnum):
     """Why the service itself has paused a job."""
 
     GONE = "gone"
-    """Its receiver answered 410: there is nothing there any more, and there will not be."""
+    """The receiver responded 410: it is gone for good."""
 
 
 class Job(Record):
@@ -30,7 +30,7 @@ class Job(Record):
     description: str = ""
     active: bool = True
     pause_reason: PauseReason | None = None
-    """None for an active job, and for one that a user has paused."""
+    """None for an active job and for a job that a user paused."""
     tags: tuple[str, ...] = ()
     target: TargetSpec
     parameters: dict[str, Any] = Field(default_factory=dict)
@@ -42,30 +42,31 @@ class Job(Record):
     next_run: datetime | None = None
     """The earliest `next_run` of its active schedules, while the job is active; else None."""
     last_run: datetime | None = None
-    """The newest slot that has finished: a hint, written after the finish."""
+    """The newest slot that has finished. Written after the execution's end, at the latest every
+    second; the history is the authority."""
     last_status: ExecutionStatus | None = None
     revision: int = 1
-    """Raised by every edit of a user; firing leaves it alone."""
+    """Every edit of a user raises it; firing does not."""
     created_at: datetime
     updated_at: datetime
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def folded_name(self) -> str:
-        """The name as listings sort and search it. Stored, because they do so on an index."""
-        return folded(self.name)
+        """The name as listings sort and search it. Stored, because they use an index on it."""
+        return fold(self.name)
 
     @property
     def timeout(self) -> timedelta:
         return timedelta(seconds=self.timeout_seconds)
 
 
-def folded(text: str) -> str:
-    """`text` without differences of case and of Unicode's ways to write the same."""
+def fold(text: str) -> str:
+    """`text` without differences of case and of Unicode's equivalent spellings."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def earliest(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:
-    """A job's `next_run`: the minimum over its active schedules, None for an inactive job."""
-    cursors = (s.next_run for s in schedules if s.active and s.next_run is not None)
-    return min(cursors, default=None) if active else None
+def earliest_next_run(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:
+    """A job's `next_run`: the minimum over its active schedules; None for a paused job."""
+    instants = (s.next_run for s in schedules if s.active and s.next_run is not None)
+    return min(instants, default=None) if active else None

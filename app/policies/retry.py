@@ -1,4 +1,4 @@
-"""Where an execution goes after an attempt, and after which delay."""
+"""Decides an execution's next status after an attempt, and the delay until the next attempt."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
 
 SHUTDOWN = "shutdown"
-"""The error of an attempt that was cut because its process stopped: it does not count."""
+"""The error of an attempt that was stopped with its process. It does not count."""
 
 ABANDONED = Outcome(AttemptOutcome.ABANDONED, error="abandoned")
 """The end of an attempt whose lease ran out."""
 
-CUT_BY_SHUTDOWN = Outcome(AttemptOutcome.ABANDONED, error=SHUTDOWN)
+STOPPED_BY_SHUTDOWN = Outcome(AttemptOutcome.ABANDONED, error=SHUTDOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Decision:
 def decide(
     outcome: Outcome, policy: RetryPolicy, *, earlier: Sequence[Attempt], chance: float
 ) -> Decision:
-    """What follows `outcome`, given the attempts before it. `chance` is random in [0, 1)."""
+    """The next status after `outcome`. `earlier`: the previous attempts; `chance`: in [0, 1)."""
     counted = 1 + sum(attempt.error != SHUTDOWN for attempt in earlier)
     match outcome.outcome:
         case AttemptOutcome.SUCCEEDED:
@@ -50,7 +50,7 @@ def decide(
 
 
 def is_retriable(outcome: Outcome, policy: RetryPolicy) -> bool:
-    """Whether another attempt may help, as far as `retry_on` says."""
+    """Whether `retry_on` allows another attempt after this outcome."""
     if outcome.gone or outcome.failure is Failure.REFUSED:
         return False
     if policy.retry_on is None:
@@ -67,8 +67,8 @@ def is_retriable(outcome: Outcome, policy: RetryPolicy) -> bool:
 def backoff(policy: RetryPolicy, *, failed: int, chance: float) -> timedelta:
     """The delay after the `failed`-th counted attempt.
 
-    Fixed: always `delay_seconds`. Exponential: full jitter, that is evenly spread between zero
-    and the doubled delay ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    Fixed: always `delay_seconds`. Exponential: full jitter, evenly distributed between zero and
+    the doubled delay ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
     """
     match policy.strategy:
         case RetryStrategy.FIXED:

@@ -1,6 +1,6 @@
-"""The `executions` collection as users see it: records are born, read and cancelled here.
+"""The `executions` collection as users see it: records are inserted, read and cancelled here.
 
-What workers do to a queued or running execution is in `leases.py`.
+The writes of workers are in `leases.py`, those of the overlap policies in `overlaps.py`.
 """
 
 from collections.abc import Sequence
@@ -13,15 +13,23 @@ from pymongo import DESCENDING
 from pymongo.errors import BulkWriteError
 
 from app.errors import NotFoundError
-from app.models.execution import Execution, ExecutionKind, ExecutionStatus
-from app.repositories.documents import from_document, to_document
+from app.models.execution import (
+    Execution,
+    ExecutionKind,
+    ExecutionStatus,
+    Reason,
+)
+from app.repositories import cancellation
+from app.repositories.documents import from_document, known, to_document
 from app.repositories.mongo import Database, Document, database_call
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
-ONE_A_SLOT = {ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL}
+ONE_PER_SLOT = frozenset({ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL})
+"""The kinds of which a slot has one record."""
+
 _DUPLICATE_KEY = 11000
-_LISTING_MS = 2_000  # a filter without an index of its own must not read for long
+_LISTING_MS = 2_000  # bounds filters without an index of their own
 
 
 class InsertResult(StrEnum):
@@ -30,16 +38,16 @@ class InsertResult(StrEnum):
     INSERTED = "inserted"
     """It is stored."""
     RECORDED = "recorded"
-    """Its slot has a record already; nothing was stored."""
+    """Its slot already has a record; nothing was stored."""
     OVERLAP = "overlap"
     """Another execution of the job is live; nothing was stored."""
     FULL = "full"
-    """Its place among the job's waiting executions is taken; nothing was stored."""
+    """Its position among the job's waiting executions is taken; nothing was stored."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExecutionFilter:
-    """Which executions a listing names. None means any; `until` is exclusive."""
+    """Which executions a listing shows. None means any; `until` is exclusive."""
 
     owner_id: str | None = None
     job_id: str | None = None
@@ -61,10 +69,10 @@ class ExecutionRepository:
 
     @database_call
     async def insert_many(self, executions: Sequence[Execution]) -> list[InsertResult]:
-        """Store new records, each if the indexes allow it. A second try changes nothing.
+        """Store new records, each if the indexes allow it. A second call changes nothing.
 
-        One insert can hit the slot's index and another one at once, and the server names only one
-        of them; so where it names the other, the slot's own record is looked for.
+        One insert can violate the slot's index and another one at once, and the server names only
+        one of them. If it names the other, this looks for the slot's own record.
         """
         if not executions:
             return []
@@ -75,18 +83,18 @@ class ExecutionRepository:
         except BulkWriteError as error:
             for failed in _write_errors(error):
                 results[failed["index"]] = _conflict(failed)
-        in_the_way = (InsertResult.OVERLAP, InsertResult.FULL)
-        refused = [i for i, result in enumerate(results) if result in in_the_way]
+        by_others = (InsertResult.OVERLAP, InsertResult.FULL)
+        refused = [i for i, result in enumerate(results) if result in by_others]
         if refused:
-            recorded = await self._recorded([executions[i] for i in refused])
+            recorded = await self._list_recorded_slots([executions[i] for i in refused])
             for i in refused:
                 if slot_of(executions[i]) in recorded:
                     results[i] = InsertResult.RECORDED
         return results
 
-    async def _recorded(self, executions: Sequence[Execution]) -> list[Document]:
+    async def _list_recorded_slots(self, executions: Sequence[Execution]) -> list[Document]:
         """Which of their slots have a record."""
-        slots = [slot_of(e) for e in executions if e.kind in ONE_A_SLOT]
+        slots = [slot_of(e) for e in executions if e.kind in ONE_PER_SLOT]
         if not slots:
             return []
         fields = {"_id": False, **dict.fromkeys((*slots[0], "backfill_id"), True)}
@@ -96,22 +104,21 @@ class ExecutionRepository:
     async def find_slots(
         self, schedule_id: str, scheduled_for: Sequence[datetime]
     ) -> list[Execution]:
-        """The records of these slots, as far as there are any."""
-        query = {
-            "kind": "scheduled",
+        """The records of these slots that exist."""
+        query = known(Execution) | {
+            "kind": ExecutionKind.SCHEDULED,
             "schedule_id": schedule_id,
             "scheduled_for": {"$in": list(scheduled_for)},
         }
-        return [
-            from_document(Execution, d) for d in await self._executions.find(query).to_list(None)
-        ]
+        documents = await self._executions.find(query).to_list(None)
+        return [from_document(Execution, document) for document in documents]
 
     @database_call
     async def find_newest_slot(self, schedule_id: str, at: datetime) -> Execution | None:
-        """The record of the schedule's newest recorded slot at or before `at`: the only one that
-        can be of that instant, or count it among missed ones."""
+        """The record of the schedule's newest recorded slot at or before `at`: only this one can
+        be the record of that instant, or count it as missed."""
         query = {
-            "kind": "scheduled",
+            "kind": ExecutionKind.SCHEDULED,
             "schedule_id": schedule_id,
             "scheduled_for": {"$lte": at},
         }
@@ -137,52 +144,45 @@ class ExecutionRepository:
         limit: int,
         before: tuple[datetime, str] | None = None,
     ) -> list[Execution]:
-        """The newest slots first, from just after `before` (slot, id) on. At most `limit`."""
-        cursor = self._executions.find(listing_query(wanted, before)).hint(listing_index(wanted))
-        cursor = cursor.sort(list(LISTING_ORDER)).limit(limit).max_time_ms(_LISTING_MS)
-        return [from_document(Execution, document) for document in await cursor.to_list(None)]
+        """The newest slots first, starting just after `before` (slot, id). At most `limit`."""
+        found = self._executions.find(listing_query(wanted, before)).hint(listing_index(wanted))
+        found = found.sort(list(LISTING_ORDER)).limit(limit).max_time_ms(_LISTING_MS)
+        return [from_document(Execution, document) for document in await found.to_list(None)]
 
     @database_call
-    async def cancel_queued(self, execution_id: str, *, reason: str) -> bool:
-        """End an execution that waits; False if it does not wait (any more)."""
-        ended = {"status": "cancelled", "reason": {"$literal": reason}}
-        ended["finished_at"] = self._database.clock.now_expression
+    async def cancel_queued(self, execution_id: str, *, reason: Reason) -> bool:
+        """End a queued execution; False if it is not queued (any more)."""
         result = await self._executions.update_one(
-            {"_id": execution_id, "status": "queued"},
-            [{"$set": ended}, {"$unset": ["live_for", "place"]}],
+            {"_id": execution_id} | cancellation.QUEUED, cancellation.end(reason, self._now)
         )
         return result.matched_count == 1
 
     @database_call
-    async def request_cancel(self, execution_id: str, *, reason: str) -> bool:
+    async def request_cancel(self, execution_id: str, *, reason: Reason) -> bool:
         """Ask a running execution to stop; False if it does not run, or was asked before."""
-        asked = {"cancel_requested_at": self._database.clock.now_expression}
         result = await self._executions.update_one(
-            {"_id": execution_id, "status": "running", "cancel_requested_at": None},
-            [{"$set": asked | {"reason": {"$literal": reason}}}],
+            {"_id": execution_id} | cancellation.RUNNING, cancellation.request(reason, self._now)
         )
         return result.matched_count == 1
 
     @database_call
     async def cancel_for_deleted_job(self, job_id: str) -> None:
-        """End what is queued and ask what runs to stop. A second try changes nothing."""
-        now = self._database.clock.now_expression
-        reason = {"$literal": "job_deleted"}
+        """End what is queued and ask what runs to stop. A second call changes nothing."""
+        of_job = known(Execution) | {"job_id": job_id}
         await self._executions.update_many(
-            {"job_id": job_id, "status": "queued"},
-            [
-                {"$set": {"status": "cancelled", "reason": reason, "finished_at": now}},
-                {"$unset": ["live_for", "place"]},
-            ],
+            of_job | cancellation.QUEUED, cancellation.end(Reason.JOB_DELETED, self._now)
         )
         await self._executions.update_many(
-            {"job_id": job_id, "status": "running", "cancel_requested_at": None},
-            [{"$set": {"cancel_requested_at": now, "reason": reason}}],
+            of_job | cancellation.RUNNING, cancellation.request(Reason.JOB_DELETED, self._now)
         )
+
+    @property
+    def _now(self) -> Any:
+        return self._database.clock.now_expression
 
 
 def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
-    """The duplicate keys of a failed batch; raises the error again if there was any other."""
+    """The duplicate keys of a failed batch. Raises the error again if it has any other cause."""
     write_errors: list[dict[str, Any]] = error.details["writeErrors"]
     if error.details["writeConcernErrors"] or any(
         failed["code"] != _DUPLICATE_KEY for failed in write_errors
@@ -210,7 +210,7 @@ def _conflict(failed: dict[str, Any]) -> InsertResult:
 
 
 def listing_index(wanted: ExecutionFilter) -> str:
-    """The index whose order is the listing's: named, since the planner at times sorts instead."""
+    """The index with the listing's order. It is named, because the planner may sort instead."""
     if wanted.job_id is not None:
         return "history_by_job"
     if wanted.owner_id is None:
@@ -219,7 +219,7 @@ def listing_index(wanted: ExecutionFilter) -> str:
 
 
 def listing_query(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Document:
-    query: Document = {}
+    query: Document = known(Execution)
     if wanted.owner_id is not None:
         query["owner_id"] = wanted.owner_id
     if wanted.job_id is not None:

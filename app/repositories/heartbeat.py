@@ -1,22 +1,23 @@
 """Renewal of leases with a client of its own, for the heartbeat's thread.
 
-It is synchronous on purpose: a busy event loop must not be able to starve it.
+It is synchronous on purpose: a busy event loop cannot delay it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import pymongo
 from pymongo.errors import PyMongoError
 
 from app.clock import Clock
 from app.errors import UnavailableError
-from app.repositories.mongo import Document, client_options, pick
+from app.repositories import lease_fence
+from app.repositories.lease_fence import Lease
+from app.repositories.mongo import Document, client_options
 
 
 class Heartbeat:
-    """Renews the leases of one owner. For one thread."""
+    """Renews the leases of one lease owner. For one thread."""
 
     def __init__(self, uri: str, name: str, *, clock: Clock, timeout: timedelta) -> None:
         self._client: pymongo.MongoClient[Document] = pymongo.MongoClient(
@@ -25,23 +26,17 @@ class Heartbeat:
         self._executions = self._client[name]["executions"]
         self._clock = clock
 
-    def renew(self, owner: str, tokens: Mapping[str, int], *, lease: timedelta) -> set[str]:
-        """Give the leases (execution id → token) a new term; returns the ids still held.
+    def renew(self, lease_owner: str, leases: Sequence[Lease], *, term: timedelta) -> set[str]:
+        """Extend the leases by `term` from now; returns the executions that are still held.
 
         Raises UnavailableError, or the driver's own error if the server refuses the request.
         """
-        ids = list(tokens)
-        held: dict[str, Any] = {
-            "_id": {"$in": ids},
-            "status": "running",
-            "lease_owner": owner,
-            "$expr": {"$eq": ["$lease_token", pick(ids, list(tokens.values()))]},
-        }
-        until = {"$add": [self._clock.now_expression, lease // timedelta(milliseconds=1)]}
+        held = lease_fence.held(leases) | {"lease_owner": lease_owner}
+        until = {"$add": [self._clock.now_expression, term // timedelta(milliseconds=1)]}
         try:
             result = self._executions.update_many(held, [{"$set": {"lease_until": until}}])
-            if result.matched_count == len(ids):
-                return set(ids)
+            if result.matched_count == len(leases):
+                return {lease.execution_id for lease in leases}
             return {document["_id"] for document in self._executions.find(held, {"_id": True})}
         except PyMongoError as error:
             raise UnavailableError("The leases could not be renewed.") from error

@@ -1,10 +1,10 @@
-"""The `idempotency_keys` collection. A TTL index deletes what has expired."""
+"""The `idempotency_keys` collection. A TTL index deletes expired keys."""
 
 from datetime import datetime
 
 from pymongo.errors import DuplicateKeyError
 
-from app.models.idempotency import IdempotencyKey, StoredAnswer
+from app.models.idempotency import IdempotencyKey, StoredResponse
 from app.repositories.documents import from_document, to_document
 from app.repositories.mongo import Database, Document, database_call
 
@@ -22,7 +22,7 @@ class IdempotencyKeyRepository:
 
     @database_call
     async def insert(self, key: IdempotencyKey) -> bool:
-        """Store a key that nobody has used; False when somebody has."""
+        """Store a key that nobody has used; False if somebody has."""
         try:
             await self._keys.insert_one(to_document(key))
         except DuplicateKeyError:
@@ -36,21 +36,24 @@ class IdempotencyKeyRepository:
 
     @database_call
     async def replace(self, key: IdempotencyKey, *, expected: IdempotencyKey) -> bool:
-        """Store `key` if it is held as in `expected` and has no answer that `expected` lacks."""
-        held: Document = {"_id": key.id, "holder": expected.holder}
-        if expected.answer is None:
-            held["answer"] = None
-        return (await self._keys.replace_one(held, to_document(key))).matched_count == 1
+        """Store `key` if its holder is that of `expected` and no response was stored since."""
+        unchanged = _held_as(expected)
+        if expected.response is None:
+            unchanged["response"] = None
+        return (await self._keys.replace_one(unchanged, to_document(key))).matched_count == 1
 
     @database_call
-    async def answer(self, key: IdempotencyKey, answer: StoredAnswer) -> bool:
-        """Store the answer, if the key is still held by the same request."""
-        held = {"_id": key.id, "holder": key.holder}
-        changes = {"answer": answer.model_dump()}
-        return (await self._keys.update_one(held, {"$set": changes})).matched_count == 1
+    async def store_response(self, key: IdempotencyKey, response: StoredResponse) -> bool:
+        """Store the response, if the same request still holds the key."""
+        changes = {"response": response.model_dump()}
+        result = await self._keys.update_one(_held_as(key), {"$set": changes})
+        return result.matched_count == 1
 
     @database_call
     async def delete(self, key: IdempotencyKey) -> bool:
-        """Forget the key, if it is still held by the same request."""
-        held = {"_id": key.id, "holder": key.holder}
-        return (await self._keys.delete_one(held)).deleted_count == 1
+        """Delete the key, if the same request still holds it."""
+        return (await self._keys.delete_one(_held_as(key))).deleted_count == 1
+
+
+def _held_as(key: IdempotencyKey) -> Document:
+    return {"_id": key.id, "holder": key.holder}

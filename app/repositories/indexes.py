@@ -1,21 +1,26 @@
 """Every index, and what it is for."""
 
 from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo.errors import OperationFailure
 
-from app.repositories.mongo import Database, database_call
+from app.models.execution import ExecutionKind, ExecutionStatus
+from app.repositories.mongo import Collection, Database, database_call
+
+_QUEUED, _RUNNING = ExecutionStatus.QUEUED.value, ExecutionStatus.RUNNING.value
+_INDEX_NOT_FOUND = 27
 
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
         IndexModel([("schedules.id", ASCENDING)], name="by_schedule"),
-        # The poll. With `$exists` instead of `$type` a null cursor would count as due.
+        # The poll. With `$exists` instead of `$type` a null `next_run` would count as due.
         IndexModel(
             [("next_run", ASCENDING)],
             name="poll",
             partialFilterExpression={"next_run": {"$type": "date"}},
         ),
-        # The listings. A listing names its index (see jobs.py), so each is one range in the
-        # listing's own order. Other filters look through that range, at most the owner's jobs:
-        # an index on what firings and finishes change would cost each of them a write.
+        # The listings. Each names its index (see jobs.py), so it is one range in the listing's own
+        # order. Other filters examine that range, at most the owner's jobs: an index on a field
+        # that every firing or end of an execution changes would cost each of them a write.
         IndexModel([("owner_id", ASCENDING), ("_id", DESCENDING)], name="by_owner"),
         IndexModel(
             [("owner_id", ASCENDING), ("tags", ASCENDING), ("_id", DESCENDING)],
@@ -25,17 +30,17 @@ INDEXES: dict[str, list[IndexModel]] = {
             [("owner_id", ASCENDING), ("folded_name", ASCENDING), ("_id", ASCENDING)],
             name="by_owner_and_name",
         ),
-        # Of an admin, who sees everybody's.
+        # The listings of an admin, across all owners.
         IndexModel([("tags", ASCENDING), ("_id", DESCENDING)], name="by_tag"),
         IndexModel([("folded_name", ASCENDING), ("_id", ASCENDING)], name="by_name"),
     ],
     "executions": [
-        # A slot is one record.
+        # A slot has one record.
         IndexModel(
             [("schedule_id", ASCENDING), ("scheduled_for", ASCENDING)],
             name="slot",
             unique=True,
-            partialFilterExpression={"kind": "scheduled"},
+            partialFilterExpression={"kind": ExecutionKind.SCHEDULED.value},
         ),
         IndexModel(
             [
@@ -45,9 +50,9 @@ INDEXES: dict[str, list[IndexModel]] = {
             ],
             name="backfill_slot",
             unique=True,
-            partialFilterExpression={"kind": "backfill"},
+            partialFilterExpression={"kind": ExecutionKind.BACKFILL.value},
         ),
-        # Of a job's executions not born under allow_all, one is live.
+        # Of a job's executions that do not run under allow_all, one is live.
         IndexModel(
             [("live_for", ASCENDING)],
             name="live",
@@ -61,19 +66,19 @@ INDEXES: dict[str, list[IndexModel]] = {
             partialFilterExpression={"place": {"$exists": True}},
         ),
         IndexModel(
-            [("status", ASCENDING), ("held", ASCENDING), ("run_at", ASCENDING)],
-            name="claim",
-            partialFilterExpression={"status": "queued"},
+            [("status", ASCENDING), ("waiting", ASCENDING), ("run_at", ASCENDING)],
+            name="claimable",
+            partialFilterExpression={"status": _QUEUED},
         ),
         IndexModel(
             [("status", ASCENDING), ("lease_until", ASCENDING)],
             name="expiry",
-            partialFilterExpression={"status": "running"},
+            partialFilterExpression={"status": _RUNNING},
         ),
         IndexModel(
             [("job_id", ASCENDING), ("status", ASCENDING)],
             name="live_by_job",
-            partialFilterExpression={"status": {"$in": ["queued", "running"]}},
+            partialFilterExpression={"status": {"$in": [_QUEUED, _RUNNING]}},
         ),
         # Retention.
         IndexModel(
@@ -89,13 +94,13 @@ INDEXES: dict[str, list[IndexModel]] = {
             [("owner_id", ASCENDING), ("scheduled_for", DESCENDING), ("_id", DESCENDING)],
             name="history_by_owner",
         ),
-        # An admin's.
+        # The listing of an admin.
         IndexModel(
             [("scheduled_for", DESCENDING), ("_id", DESCENDING)],
             name="history",
         ),
-        # What failed lately, among many that did not. A job's own history needs none: it is
-        # bounded by retention, and the index would be written at every change of status.
+        # A few failed executions among many others. The history of one job needs no such index: it
+        # is bounded by retention, and the index would be written at every change of status.
         IndexModel(
             [
                 ("owner_id", ASCENDING),
@@ -115,8 +120,29 @@ INDEXES: dict[str, list[IndexModel]] = {
 }
 
 
+RETIRED: dict[str, list[str]] = {"executions": ["claim"]}
+"""Indexes of earlier releases. An index that changes gets another name, because two indexes of one
+name and different keys exclude each other."""
+
+
 @database_call
 async def create_indexes(database: Database) -> None:
-    """Create what is missing. Several processes may do it at once."""
+    """Create the missing indexes. Several processes may do it at once."""
     for name, indexes in INDEXES.items():
         await database.collection(name).create_indexes(indexes)
+
+
+@database_call
+async def drop_retired_indexes(database: Database) -> None:
+    """Drop the indexes of earlier releases. Several processes may do it at once."""
+    for collection, names in RETIRED.items():
+        for name in names:
+            await _drop(database.collection(collection), name)
+
+
+async def _drop(collection: Collection, name: str) -> None:
+    try:
+        await collection.drop_index(name)
+    except OperationFailure as error:
+        if error.code != _INDEX_NOT_FOUND:
+            raise

@@ -1,6 +1,6 @@
 """The `jobs` collection: one document a job, its schedules embedded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -11,33 +11,32 @@ from pymongo.errors import DuplicateKeyError
 from app.errors import NotFoundError
 from app.models.execution import ExecutionStatus
 from app.models.job import Job
-from app.repositories.documents import from_document, to_document
+from app.repositories.documents import from_document, is_known, known, to_document
 from app.repositories.mongo import Database, Document, database_call, pick
 
 _IS_SCHEDULED: Document = {"$type": "date"}
 """The poll index's partial filter; a query that does not repeat it cannot use the index."""
 
 _NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
-"""Fields that may be large and that nobody needs to fire a job."""
+"""Fields that may be large and that firing does not need."""
 
 _LISTING_SECONDS = 2.0
 _AFTER_EVERY_TEXT = "\U0010ffff"
 
-_HINTS = ("last_run", "last_status")
-_NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", *_HINTS})
+_NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
 
 
 @dataclass(frozen=True, slots=True)
 class Peek:
-    """What the poll index begins with: the database's now, and the earliest cursor if any."""
+    """The database's now, and the earliest `next_run` if there is one."""
 
     now: datetime
     next_run: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
-class Finish:
-    """A hint for the job's listing: the slot that has finished, and how."""
+class LastRun:
+    """A job's `last_run` and `last_status`: the slot of an execution that ended, and how."""
 
     job_id: str
     scheduled_for: datetime
@@ -46,7 +45,7 @@ class Finish:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs a listing names. None means any."""
+    """Which jobs a listing shows. None means any."""
 
     owner_id: str | None = None
     active: bool | None = None
@@ -54,12 +53,12 @@ class JobFilter:
     target_type: str | None = None
     last_status: ExecutionStatus | None = None
     folded_prefix: str | None = None
-    """How the folded name begins."""
+    """The beginning of the folded name."""
 
 
 @dataclass(frozen=True, slots=True)
 class JobOrder:
-    """In which order a listing shows jobs, and after which place it goes on."""
+    """The order of a listing, and the job after which the page starts."""
 
     by_name: bool = False
     descending: bool = True
@@ -69,6 +68,15 @@ class JobOrder:
 
 
 _NEWEST_FIRST = JobOrder()
+
+
+@dataclass(frozen=True, slots=True)
+class FoundJobs:
+    """Jobs by id, and the ids of those that a newer release wrote: they exist, but this process
+    must not interpret them."""
+
+    jobs: Mapping[str, Job]
+    newer: frozenset[str] = frozenset()
 
 
 class JobRepository:
@@ -84,7 +92,7 @@ class JobRepository:
 
     @database_call
     async def insert(self, job: Job) -> bool:
-        """Store a new job; False when there is one with its id."""
+        """Store a new job; False if there is one with its id."""
         try:
             await self._jobs.insert_one(to_document(job))
         except DuplicateKeyError:
@@ -110,32 +118,33 @@ class JobRepository:
         return from_document(Job, document)
 
     @database_call
-    async def find_many(self, job_ids: Sequence[str]) -> dict[str, Job]:
-        """The jobs that still exist, by id."""
+    async def find_many(self, job_ids: Sequence[str]) -> FoundJobs:
+        """The jobs that still exist."""
         documents = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)
-        jobs = (from_document(Job, document) for document in documents)
-        return {job.id: job for job in jobs}
+        newer = frozenset(d["_id"] for d in documents if not is_known(Job, d))
+        jobs = [from_document(Job, d) for d in documents if d["_id"] not in newer]
+        return FoundJobs({job.id: job for job in jobs}, newer)
 
     @database_call
     async def list_jobs(
         self, wanted: JobFilter, *, limit: int, order: JobOrder = _NEWEST_FIRST
     ) -> list[Job]:
-        """The jobs in this order, from just after its place on. At most `limit`.
+        """The jobs in this order, starting just after its position. At most `limit`.
 
-        One that takes longer than two seconds is given up: UnavailableError.
+        Raises UnavailableError after two seconds.
         """
         find = listing_of(wanted, order)
         with timeout(_LISTING_SECONDS):
-            cursor = self._jobs.find(find["filter"]).sort(list(find["sort"].items()))
-            documents = await cursor.hint(find["hint"]).limit(limit).to_list(None)
+            found = self._jobs.find(find["filter"]).sort(list(find["sort"].items()))
+            documents = await found.hint(find["hint"]).limit(limit).to_list(None)
         return [from_document(Job, document) for document in documents]
 
     @database_call
     async def replace(self, job: Job, *, expected: Job) -> bool:
         """Store an edit, if neither a user nor a firing has changed the job since `expected`.
 
-        One that changes when the job is due is also refused while a slot is due: that slot came
-        before the edit and must be fired first.
+        An edit that changes when the job is due is also refused while a slot is due: that slot
+        precedes the edit and must be fired first.
         """
         document = to_document(job)
         changes = {key: document[key] for key in document.keys() - _NEVER_EDITED}
@@ -158,10 +167,12 @@ class JobRepository:
 
     @database_call
     async def peek(self, *, since: datetime | None = None) -> Peek:
-        """What is due next, by one look at the first key of the poll index, or at the first from
-        `since` on: so the database need not walk over entries that are dead and not yet gone."""
+        """What is due next: the first key of the poll index, at or after `since`.
+
+        `since` spares the database dead index entries that it has not removed yet.
+        """
         document = await self._jobs.find_one(
-            {"next_run": _from(since)},
+            known(Job) | {"next_run": _from(since)},
             {"next_run": True, "now": self._database.clock.now_expression},
             sort=[("next_run", ASCENDING)],
         )
@@ -173,26 +184,27 @@ class JobRepository:
     async def list_due(
         self, now: datetime, *, limit: int, since: datetime | None = None
     ) -> list[Job]:
-        """Jobs whose cursor is at or before the database's `now`, the most overdue first.
+        """Jobs whose `next_run` is at or before the database's `now`, the most overdue first.
 
-        They are read for firing: parameters, description, headers and body are left out.
+        They are read for firing: without parameters, description, headers and body.
         """
         fields = dict.fromkeys(_NOT_FOR_FIRING, False)
-        cursor = self._jobs.find(self.due_query(now, since), fields).sort("next_run", ASCENDING)
-        cursor = cursor.limit(limit)
-        return [from_document(Job, document) for document in await cursor.to_list(None)]
+        found = self._jobs.find(self.due_query(now, since), fields).sort("next_run", ASCENDING)
+        documents = await found.limit(limit).to_list(None)
+        return [from_document(Job, document) for document in documents]
 
     @staticmethod
     def due_query(now: datetime, since: datetime | None = None) -> Document:
-        """One indexed range: as many keys are examined as jobs are returned, and one more."""
-        return {"next_run": _from(since) | {"$lte": now}}
+        """One indexed range: it examines one key more than it returns jobs."""
+        return known(Job) | {"next_run": _from(since) | {"$lte": now}}
 
     @database_call
     async def advance(self, moves: Sequence[tuple[Job, Job]]) -> int:
-        """Move cursors: for each (seen, moved) store `moved`'s cursors if the job is as `seen`.
+        """For each (seen, moved) store the `next_run` and schedules of `moved`, if the job is
+        still as `seen`.
 
         Compare-and-set on `revision` and `next_run`, one write for the whole batch. Returns how
-        many were moved; losing one is normal: somebody else fired or edited that job.
+        many it stored. A lost race is normal: another process fired or edited that job.
         """
         if not moves:
             return 0
@@ -215,24 +227,26 @@ class JobRepository:
         return result.matched_count
 
     @database_call
-    async def note_finished(self, finishes: Sequence[Finish]) -> None:
-        """Store the hints `last_run` and `last_status`; the newest slot wins."""
-        newest = {f.job_id: f for f in sorted(finishes, key=lambda f: f.scheduled_for)}
+    async def note_last_runs(self, last_runs: Sequence[LastRun]) -> None:
+        """Store `last_run` and `last_status` of these jobs; the newest slot wins."""
+        newest = {
+            last.job_id: last for last in sorted(last_runs, key=lambda one: one.scheduled_for)
+        }
         ids = list(newest)
-        slots = pick(ids, [finish.scheduled_for for finish in newest.values()])
-        statuses = pick(ids, [finish.status for finish in newest.values()])
+        slots = pick(ids, [last.scheduled_for for last in newest.values()])
+        statuses = pick(ids, [last.status for last in newest.values()])
         await self._jobs.update_many(
-            {"_id": {"$in": ids}, "$expr": {"$lte": ["$last_run", slots]}},
+            known(Job) | {"_id": {"$in": ids}, "$expr": {"$lte": ["$last_run", slots]}},
             [{"$set": {"last_run": slots, "last_status": statuses}}],
         )
 
 
 def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
-    """The `filter`, `sort` and `hint` of a listing: one range of one index, in its order.
+    """The `filter`, `sort` and index `hint` of a listing: one range of one index, in its order.
 
-    The hint is there because the planner may prefer an index of the filter and sort in memory.
+    It names the index, because the planner may prefer another one and sort in memory.
     """
-    query = _owned_by(wanted.owner_id)
+    query = known(Job) | _owned_by(wanted.owner_id)
     optional: Document = {
         "active": wanted.active,
         "tags": wanted.tag,
@@ -243,7 +257,7 @@ def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
     prefix = wanted.folded_prefix
     if prefix is not None:
         query["folded_name"] = {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_TEXT}
-    _go_on_after(query, order)
+    _start_after(query, order)
     direction = DESCENDING if order.descending else ASCENDING
     owned = wanted.owner_id is not None
     if order.by_name:
@@ -256,8 +270,8 @@ def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
     return {"filter": query, "sort": {"_id": direction}, "hint": hint}
 
 
-def _go_on_after(query: Document, order: JobOrder) -> None:
-    """Narrow the query to what follows the order's place."""
+def _start_after(query: Document, order: JobOrder) -> None:
+    """Narrow the query to what follows the order's position."""
     if order.after_id is None:
         return
     beyond = "$lt" if order.descending else "$gt"

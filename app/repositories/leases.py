@@ -1,7 +1,7 @@
 """The `executions` collection as workers see it: claims, leases and attempts.
 
 A claim gives a lease: `lease_owner`, `lease_until` and a `lease_token` that only grows. Every
-later write names the token, so a worker that lost its lease changes nothing.
+later write carries the fence of the lease, so a worker that lost its lease changes nothing.
 """
 
 from collections.abc import Sequence
@@ -11,18 +11,14 @@ from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
 
-from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
+from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus, Reason, status_before
 from app.models.outcome import Outcome
-from app.repositories.documents import from_document
+from app.repositories import lease_fence
+from app.repositories.documents import from_document, known
+from app.repositories.lease_fence import Lease
 from app.repositories.mongo import Database, Document, database_call, pick
 
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """The right to run one execution."""
-
-    execution_id: str
-    token: int
+_RAISE_TOKEN = {"$add": ["$lease_token", 1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,48 +32,48 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """The end of a lease: what the attempt came to, and where the execution goes.
+    """The end of a lease: the attempt's outcome, and the execution's next status.
 
-    `attempt` is None where none was started. A move to `queued` runs again after `delay`.
-    A cancel that was requested meanwhile wins over every `status`.
+    `attempt` is None if none was started. `delay` is the time until a queued execution may start
+    again. A cancel that was requested meanwhile overrides `status`.
     """
 
     lease: Lease
     status: ExecutionStatus
     attempt: int | None = None
     outcome: Outcome | None = None
-    reason: str | None = None
+    reason: Reason | None = None
     delay: timedelta = timedelta(0)
+
+    def __post_init__(self) -> None:
+        status_before(ExecutionStatus.RUNNING, self.status)  # no other move ends a lease
 
 
 @dataclass(frozen=True, slots=True)
 class QueuePeek:
-    """What the claim index begins with: the database's now, and when the first may run."""
+    """The database's now, and when the first claimable execution may start."""
 
     now: datetime
     run_at: datetime | None
 
 
 class LeaseRepository:
-    """Conditional writes on live executions, for one owner whose leases last `lease`.
+    """Conditional writes on live executions, for one lease owner whose leases last `term`.
 
     Every method may raise UnavailableError.
     """
 
-    def __init__(self, database: Database, *, owner: str, lease: timedelta) -> None:
+    def __init__(self, database: Database, *, lease_owner: str, term: timedelta) -> None:
         self._database = database
-        self._owner = owner
-        self._lease = lease
-        self._now = database.clock
+        self._lease_owner = lease_owner
+        self._term = term
         self._executions = database.collection("executions")
 
     @database_call
     async def peek(self) -> QueuePeek:
-        """When the first claimable execution may run."""
+        """When the first claimable execution may start."""
         document = await self._executions.find_one(
-            {"status": "queued", "held": False},
-            {"run_at": True, "now": self._now.now_expression},
-            sort=[("run_at", ASCENDING)],
+            _QUEUE, {"run_at": True, "now": self._now}, sort=[("run_at", ASCENDING)]
         )
         if document is None:
             return QueuePeek(await self._database.now(), None)
@@ -85,15 +81,14 @@ class LeaseRepository:
 
     def claimable(self) -> Document:
         """What may be claimed now: a single range of the claim index."""
-        due = {"$lte": ["$run_at", self._now.now_expression]}
-        return {"status": "queued", "held": False, "$expr": due}
+        return _QUEUE | {"$expr": {"$lte": ["$run_at", self._now]}}
 
     @database_call
     async def claim(self, *, limit: int) -> list[Execution]:
-        """Take up to `limit` executions that are due, the longest waiting first.
+        """Take up to `limit` executions that are due, the longest queued first.
 
-        The first by `findOneAndUpdate`; where more wait, the same filter over a batch. Two
-        workers never get the same one.
+        The first by `findOneAndUpdate`; if more are due, the others by the same filter over a
+        batch. Two workers never get the same execution.
         """
         if limit < 1:
             return []
@@ -109,49 +104,52 @@ class LeaseRepository:
         return [from_document(Execution, document) for document in [first, *more]]
 
     async def _claim_batch(self, limit: int) -> list[Document]:
-        cursor = self._executions.find(self.claimable(), {"_id": True})
-        waiting = await cursor.sort("run_at", ASCENDING).limit(limit).to_list(None)
-        if not waiting:
+        found = self._executions.find(self.claimable(), {"_id": True})
+        due = await found.sort("run_at", ASCENDING).limit(limit).to_list(None)
+        if not due:
             return []
-        ids = {"$in": [document["_id"] for document in waiting]}
+        ids = {"$in": [document["_id"] for document in due]}
         await self._executions.update_many(self.claimable() | {"_id": ids}, self._claim())
-        # None of them was this owner's before, so those that are now were won by this write.
-        won = self._executions.find({"_id": ids, "status": "running", "lease_owner": self._owner})
+        # This lease owner held none of them before, so this write won those that it holds now.
+        won = self._executions.find({"_id": ids} | self._owned())
         return await won.sort("run_at", ASCENDING).to_list(None)
 
     def _claim(self) -> list[Document]:
         return [
             {
                 "$set": {
-                    "status": "running",
-                    "lease_owner": {"$literal": self._owner},
-                    "lease_until": self._after(self._lease),
-                    "lease_token": {"$add": ["$lease_token", 1]},
+                    "status": ExecutionStatus.RUNNING,
+                    "lease_owner": {"$literal": self._lease_owner},
+                    "lease_until": {"$add": [self._now, _milliseconds(self._term)]},
+                    "lease_token": _RAISE_TOKEN,
                 }
             }
         ]
 
     @database_call
     async def list_owned(self) -> list[Execution]:
-        """Everything this owner holds a lease on: to find claims whose answer was lost."""
-        cursor = self._executions.find({"status": "running", "lease_owner": self._owner})
-        return [from_document(Execution, document) for document in await cursor.to_list(None)]
+        """The executions on which this lease owner holds a lease, to find claims whose response
+        was lost."""
+        found = self._executions.find(known(Execution) | self._owned())
+        return [from_document(Execution, document) for document in await found.to_list(None)]
+
+    def _owned(self) -> Document:
+        return {"status": ExecutionStatus.RUNNING, "lease_owner": self._lease_owner}
 
     @database_call
     async def start(self, starts: Sequence[Start]) -> list[bool]:
-        """Record that attempts begin now. False: the lease is lost, or a cancel was requested."""
+        """Record that attempts start now. False: the lease is lost, or a cancel was requested."""
         leases = [start.lease for start in starts]
         ids = [lease.execution_id for lease in leases]
         numbers = pick(ids, [start.number for start in starts])
         attempt = {
             "number": numbers,
             "job_revision": pick(ids, [start.job_revision for start in starts]),
-            "started_at": self._now.now_expression,
+            "started_at": self._now,
         }
-        held = self._held(leases) | {"cancel_requested_at": None}
-        # Not recorded yet: a second try after a lost answer must not add a second attempt.
+        # A second call after a lost response must not add a second attempt.
         is_next = {"$eq": [{"$add": [{"$size": "$attempts"}, 1]}, numbers]}
-        held["$expr"] = {"$and": [held["$expr"], is_next]}
+        held = _held(leases, is_next) | {"cancel_requested_at": None}
         result = await self._executions.update_many(
             held,
             [{"$set": {"attempts": {"$concatArrays": ["$attempts", [attempt]]}}}],
@@ -169,14 +167,15 @@ class LeaseRepository:
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End leases that the caller holds. False: the lease was lost and nothing was changed.
 
-        A second try after an unknown outcome answers as the first would have.
+        A second call after an unknown outcome returns what the first would have returned.
         """
         leases = [settlement.lease for settlement in settlements]
-        if await self._update(settlements, self._held(leases), []) == len(settlements):
+        if await self._settle(settlements, lease_fence.held(leases), []) == len(settlements):
             return [True] * len(settlements)
         found = await self._read_back([lease.execution_id for lease in leases])
         return [
-            _has_token(found, lease) and found[lease.execution_id]["status"] != "running"
+            _has_token(found, lease)
+            and found[lease.execution_id]["status"] != ExecutionStatus.RUNNING
             for lease in leases
         ]
 
@@ -184,14 +183,12 @@ class LeaseRepository:
     async def settle_expired(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End leases of others that have run out. False: renewed or settled meanwhile.
 
-        The token is raised, so that the former owner's late writes match nothing.
+        It raises the token, so that late writes of the former lease owner match nothing.
         """
         leases = [settlement.lease for settlement in settlements]
-        expired = {"$lte": ["$lease_until", self._now.now_expression]}
-        held = self._held(leases)
-        held["$expr"] = {"$and": [held["$expr"], expired]}
-        raise_token = {"$set": {"lease_token": {"$add": ["$lease_token", 1]}}}
-        if await self._update(settlements, held, [raise_token]) == len(settlements):
+        held = _held(leases, self._is_expired())
+        raise_token = {"$set": {"lease_token": _RAISE_TOKEN}}
+        if await self._settle(settlements, held, [raise_token]) == len(settlements):
             return [True] * len(settlements)
         found = await self._read_back([lease.execution_id for lease in leases])
         return [
@@ -200,46 +197,51 @@ class LeaseRepository:
             for lease in leases
         ]
 
-    async def _update(
+    async def _settle(
         self, settlements: Sequence[Settlement], held: Document, stages: list[Document]
     ) -> int:
-        pipeline = [*stages, *_settlement_stages(settlements, self._now.now_expression)]
+        pipeline = [*stages, *_settlement_stages(settlements, self._now)]
         result = await self._executions.update_many(held, pipeline)
         return result.matched_count
 
     async def _read_back(self, ids: list[str]) -> dict[str, Document]:
         fields = {"lease_token": True, "status": True, "attempts.number": True}
-        cursor = self._executions.find({"_id": {"$in": ids}}, fields)
-        return {document["_id"]: document for document in await cursor.to_list(None)}
+        found = self._executions.find({"_id": {"$in": ids}}, fields)
+        return {document["_id"]: document for document in await found.to_list(None)}
 
     @database_call
     async def list_expired(self, *, limit: int) -> list[Execution]:
         """Running executions whose lease has run out, the longest expired first."""
-        expired = {"$lte": ["$lease_until", self._now.now_expression]}
-        cursor = self._executions.find({"status": "running", "$expr": expired})
-        cursor = cursor.sort("lease_until", ASCENDING).limit(limit)
-        return [from_document(Execution, document) for document in await cursor.to_list(None)]
+        expired = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
+        found = self._executions.find(known(Execution) | expired)
+        found = found.sort("lease_until", ASCENDING).limit(limit)
+        return [from_document(Execution, document) for document in await found.to_list(None)]
 
     @database_call
     async def list_cancel_requested(self, execution_ids: Sequence[str]) -> list[str]:
-        """Which of these running executions somebody has asked to stop."""
+        """Which of these running executions a cancel was requested for."""
         query = {"_id": {"$in": list(execution_ids)}, "cancel_requested_at": {"$ne": None}}
         documents = await self._executions.find(query, {"_id": True}).to_list(None)
         return [document["_id"] for document in documents]
 
-    @staticmethod
-    def _held(leases: Sequence[Lease]) -> Document:
-        """The fence: these executions, running, and each under the token of its lease."""
-        ids = [lease.execution_id for lease in leases]
-        tokens = pick(ids, [lease.token for lease in leases])
-        return {
-            "_id": {"$in": ids},
-            "status": "running",
-            "$expr": {"$eq": ["$lease_token", tokens]},
-        }
+    @property
+    def _now(self) -> Any:
+        return self._database.clock.now_expression
 
-    def _after(self, delay: timedelta) -> Document:
-        return {"$add": [self._now.now_expression, _milliseconds(delay)]}
+    def _is_expired(self) -> Document:
+        return {"$lte": ["$lease_until", self._now]}
+
+
+_QUEUE: Document = known(Execution) | {
+    "status": status_before(ExecutionStatus.QUEUED, ExecutionStatus.RUNNING),
+    "waiting": False,
+}
+
+
+def _held(leases: Sequence[Lease], condition: Document) -> Document:
+    """The fence of the leases, and a condition (an expression) on each document."""
+    held = lease_fence.held(leases)
+    return held | {"$expr": {"$and": [held["$expr"], condition]}}
 
 
 def _settlement_stages(settlements: Sequence[Settlement], now: Any) -> list[Document]:
@@ -254,7 +256,11 @@ def _settlement_stages(settlements: Sequence[Settlement], now: Any) -> list[Docu
         {
             "$set": {
                 "status": {
-                    "$cond": [cancelled, "cancelled", pick(ids, [s.status for s in settlements])]
+                    "$cond": [
+                        cancelled,
+                        ExecutionStatus.CANCELLED,
+                        pick(ids, [s.status for s in settlements]),
+                    ]
                 },
                 "reason": {"$ifNull": [pick(ids, [s.reason for s in settlements]), "$reason"]},
                 "attempts": {
@@ -278,7 +284,7 @@ def _settlement_stages(settlements: Sequence[Settlement], now: Any) -> list[Docu
 
 
 def _result(settlement: Settlement) -> Document:
-    """What is added to the attempt that ends."""
+    """The fields that the attempt gets at its end."""
     outcome = settlement.outcome
     if outcome is None:
         return {}

@@ -49,15 +49,15 @@ class Database:
     async def now(self) -> datetime:
         """The database's present instant. Raises UnavailableError."""
         documents = [{"now": self.clock.now_expression}]
-        answer = await database_call(self._database.command)(
+        response = await database_call(self._database.command)(
             {"aggregate": 1, "pipeline": [{"$documents": documents}], "cursor": {}},
             codec_options=self._database.codec_options,
         )
-        now: datetime = answer["cursor"]["firstBatch"][0]["now"]
+        now: datetime = response["cursor"]["firstBatch"][0]["now"]
         return now
 
     async def ping(self) -> None:
-        """Ask the primary for an answer. Raises UnavailableError."""
+        """Check that the primary responds. Raises UnavailableError."""
         await self.now()
 
     async def close(self) -> None:
@@ -70,8 +70,9 @@ class Database:
 def client_options(timeout: timedelta) -> dict[str, Any]:
     """The options of every client, the heartbeat's too.
 
-    A majority must have a write before it is acknowledged (with `w=1` every acknowledged write
-    of a failover's window is lost), and no call may hang: the driver has no socket timeout.
+    A write is acknowledged when a majority has it: with `w=1` a failover loses the writes that
+    were acknowledged just before it. `timeoutMS` bounds every call: the driver has no socket
+    timeout.
     """
     return {
         "appname": "carillon",
@@ -84,7 +85,7 @@ def client_options(timeout: timedelta) -> dict[str, Any]:
 
 
 def is_outage(error: PyMongoError) -> bool:
-    """Whether the database, and not the request, is to blame. The outcome may be unknown."""
+    """Whether the database failed, and not the request. The outcome may be unknown."""
     if isinstance(error, ConnectionFailure) or error.timeout:
         return True
     if isinstance(error, BulkWriteError):
@@ -93,7 +94,7 @@ def is_outage(error: PyMongoError) -> bool:
 
 
 def database_call(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
-    """Translate an outage into UnavailableError; a refused request stays what it is: a bug."""
+    """Turn an outage into UnavailableError. A refused request is a bug and stays as it is."""
 
     @wraps(method)
     async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -101,16 +102,16 @@ def database_call(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable
             return await method(*args, **kwargs)
         except PyMongoError as error:
             if is_outage(error):
-                raise UnavailableError("The database does not answer.") from error
+                raise UnavailableError("The database does not respond.") from error
             raise
 
     return call
 
 
 def pick(ids: list[str], values: list[Any]) -> Document:
-    """An expression that is, in the document with the id `ids[i]`, the value `values[i]`.
+    """An expression whose value in the document with the id `ids[i]` is `values[i]`.
 
-    With it one `update_many` changes each document of a batch in its own way, at a third of the
-    server's cost of a bulk of single updates. Values are literals: nothing in them is evaluated.
+    With it one `update_many` gives each document of a batch its own values, at a third of the
+    server's cost of single updates in bulk. Values are literals: the server evaluates nothing.
     """
     return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [ids, "$_id"]}]}

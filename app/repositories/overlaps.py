@@ -1,22 +1,22 @@
-"""The `executions` collection as the overlap policies see it: who is live, who is held.
+"""The `executions` collection as the overlap policies see it: live and waiting executions.
 
-Of a job's executions that do not run side by side one is live: it carries `live_for`. Others wait
-as `held`, each at a `place` of its own. Both are unique indexes, so the policies hold in the whole
-cluster whatever crashes.
+Of a job's executions that do not run under `allow_all` one is live: it carries `live_for`. The
+others are `waiting`, each at a `place` of its own. Unique indexes hold both rules in the whole
+cluster, whatever crashes.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from pymongo import ASCENDING
 from pymongo.errors import DuplicateKeyError
 
-from app.models.execution import Execution
-from app.repositories.executions import ONE_A_SLOT, slot_of
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
+from app.repositories import cancellation
+from app.repositories.documents import known
+from app.repositories.executions import ONE_PER_SLOT, slot_of
 from app.repositories.mongo import Database, Document, database_call
 
-_MOST_TRIES = 3  # each lost to an end that another attempt follows
-_LEAVE_THE_QUEUE = {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}
+_MOST_TRIES = 3  # each fails if an attempt ends meanwhile and another one follows
 
 
 class OverlapRepository:
@@ -28,24 +28,24 @@ class OverlapRepository:
 
     @database_call
     async def list_places(self, job_id: str) -> set[int]:
-        """The places that held executions of the job have taken."""
-        found = await self._executions.find(_held(job_id), {"place": True}).to_list(None)
+        """The places that the job's waiting executions have taken."""
+        found = await self._executions.find(_waiting(job_id), {"place": True}).to_list(None)
         return {document["place"] for document in found}
 
     @database_call
-    async def list_waiting(self, job_ids: Sequence[str]) -> list[str]:
-        """Which of these jobs have a held execution."""
-        query = _held({"$in": list(set(job_ids))})
+    async def list_jobs_with_waiting(self, job_ids: Sequence[str]) -> list[str]:
+        """Which of these jobs have a waiting execution."""
+        query = known(Execution) | _waiting({"$in": list(set(job_ids))})
         found = await self._executions.find(query, {"job_id": True}).to_list(None)
         return sorted({document["job_id"] for document in found})
 
     @database_call
     async def promote(self, job_id: str) -> bool:
-        """Let the held execution with the smallest slot be the live one, if none is."""
+        """Make the waiting execution with the earliest slot the live one, if the job has none."""
         try:
             found = await self._executions.find_one_and_update(
-                _held(job_id),
-                {"$set": {"held": False, "live_for": job_id}, "$unset": {"place": True}},
+                known(Execution) | _waiting(job_id),
+                {"$set": {"waiting": False, "live_for": job_id}, "$unset": {"place": True}},
                 {"_id": True},
                 sort=[("scheduled_for", ASCENDING)],
             )
@@ -54,9 +54,10 @@ class OverlapRepository:
         return found is not None
 
     @database_call
-    async def list_deserted(self) -> list[str]:
-        """Jobs with a held execution and no live one: their finisher died before it promoted."""
-        waiting = await self._executions.distinct("job_id", {"status": "queued", "held": True})
+    async def list_jobs_without_live(self) -> list[str]:
+        """Jobs with a waiting execution and no live one: a process died before it promoted."""
+        query = known(Execution) | {"status": ExecutionStatus.QUEUED, "waiting": True}
+        waiting = await self._executions.distinct("job_id", query)
         if not waiting:
             return []
         query = {"live_for": {"$in": waiting}}
@@ -66,74 +67,61 @@ class OverlapRepository:
     @database_call
     async def cancel_live(self, newcomer: Execution) -> None:
         """Ask the job's live execution to stop; one that is only queued ends at once."""
-        reason = _literal("cancelled_by_overlap")
-        live = _live_besides(newcomer)
-        requested = {"cancel_requested_at": self._clock.now_expression, "reason": reason}
+        reason, now = Reason.CANCELLED_BY_OVERLAP, self._clock.now_expression
+        queued = _live_besides(newcomer) | cancellation.QUEUED
+        running = _live_besides(newcomer) | cancellation.RUNNING
         for _ in range(_MOST_TRIES):
-            queued = live | {"status": "queued"}
-            ended = await self._executions.update_one(queued, self._ended("cancelled", reason))
-            running = live | {"status": "running", "cancel_requested_at": None}
-            asked = await self._executions.update_one(running, [{"$set": requested}])
+            ended = await self._executions.update_one(queued, cancellation.end(reason, now))
+            asked = await self._executions.update_one(running, cancellation.request(reason, now))
             if ended.matched_count or asked.matched_count:
                 return
             if await self._executions.find_one(queued, {"_id": True}) is None:
-                return  # else it ran at the first write, and waits since for its next attempt
+                return
+            # It was running at the first write and is queued again, for its next attempt.
 
     @database_call
     async def terminate_live(self, newcomer: Execution) -> None:
-        """End the job's live execution without asking: its worker's writes match nothing more."""
-        attempt_ended = {
-            "$cond": [
-                {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]},
-                {
-                    "$mergeObjects": [
-                        "$$attempt",
-                        {"finished_at": self._clock.now_expression},
-                        _literal({"outcome": "cancelled", "error": "terminated"}),
-                    ]
-                },
-                "$$attempt",
-            ]
-        }
-        attempts = {"$map": {"input": "$attempts", "as": "attempt", "in": attempt_ended}}
+        """End the job's live execution without asking: later writes of its worker match nothing."""
+        now = self._clock.now_expression
+        end = {"outcome": AttemptOutcome.CANCELLED, "error": "terminated"}
+        is_open = {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]}
+        ended = {"$mergeObjects": ["$$attempt", {"finished_at": now}, {"$literal": end}]}
+        attempt = {"$cond": [is_open, ended, "$$attempt"]}
+        attempts = {"$map": {"input": "$attempts", "as": "attempt", "in": attempt}}
         token = {"$add": ["$lease_token", 1]}
+        live = [cancellation.QUEUED["status"], cancellation.RUNNING["status"]]
         await self._executions.update_one(
-            _live_besides(newcomer) | {"status": {"$in": ["queued", "running"]}},
+            _live_besides(newcomer) | {"status": {"$in": live}},
             [
                 {"$set": {"attempts": attempts, "lease_token": token}},
-                *self._ended("cancelled", _literal("terminated_by_overlap")),
+                *cancellation.end(Reason.TERMINATED_BY_OVERLAP, now),
             ],
         )
 
     @database_call
-    async def give_up_place(self, newcomer: Execution, place: int) -> None:
-        """End the older execution that is held at this place: a newer one replaces it."""
-        query = _held(newcomer.job_id) | {
-            "place": place,
-            "scheduled_for": {"$lte": newcomer.scheduled_for},
-            "_id": {"$ne": newcomer.id},
-        }
-        await self._executions.update_one(
-            query, self._ended("cancelled", _literal("replaced_by_newer"))
+    async def replace_waiting(self, newcomer: Execution, place: int) -> None:
+        """End the older execution that waits at this place, so that the newcomer can take it."""
+        older = (
+            known(Execution)
+            | _waiting(newcomer.job_id)
+            | {
+                "place": place,
+                "scheduled_for": {"$lte": newcomer.scheduled_for},
+                "_id": {"$ne": newcomer.id},
+            }
         )
-
-    def _ended(self, status: str, reason: Document) -> list[Document]:
-        ended = {"status": status, "reason": reason, "finished_at": self._clock.now_expression}
-        return [{"$set": ended}, _LEAVE_THE_QUEUE]
+        now = self._clock.now_expression
+        await self._executions.update_one(older, cancellation.end(Reason.REPLACED_BY_NEWER, now))
 
 
-def _held(job_id: str | Document) -> Document:
-    return {"job_id": job_id, "status": "queued", "held": True}
+def _waiting(job_id: str | Document) -> Document:
+    return {"job_id": job_id, "status": ExecutionStatus.QUEUED, "waiting": True}
 
 
 def _live_besides(newcomer: Execution) -> Document:
-    """The job's live execution, unless it is the record of the newcomer's own slot, which
-    somebody else may have written meanwhile."""
+    """The job's live execution, but not the record of the newcomer's own slot, which another
+    process may have inserted meanwhile."""
     own_slot: Sequence[Document] = [{"_id": newcomer.id}]
-    if newcomer.kind in ONE_A_SLOT:  # a retry may have its slot in common with others
+    if newcomer.kind in ONE_PER_SLOT:  # a retry may share its slot with others
         own_slot = [*own_slot, slot_of(newcomer)]
-    return {"live_for": newcomer.job_id, "$nor": own_slot}
-
-
-def _literal(value: Any) -> Document:
-    return {"$literal": value}
+    return known(Execution) | {"live_for": newcomer.job_id, "$nor": own_slot}

@@ -15,7 +15,7 @@ class UserRepository:
 
     @database_call
     async def insert(self, user: User) -> bool:
-        """Store a new user; False when the name is taken."""
+        """Store a new user; False if the name is taken."""
         try:
             await self._users.insert_one(to_document(user))
         except DuplicateKeyError:
@@ -38,7 +38,7 @@ class UserRepository:
 
     @database_call
     async def set_password_hash(self, user_id: str, old_hash: str, new_hash: str) -> bool:
-        """Store a hash of the same password with newer parameters."""
+        """Store a hash of the same password with newer parameters; False if it has changed."""
         result = await self._users.update_one(
             {"_id": user_id, "password_hash": old_hash}, {"$set": {"password_hash": new_hash}}
         )

@@ -1,112 +1,92 @@
-"""Admission: what becomes of an execution whose job has a live one, by the overlap policy."""
+"""Admission: inserts executions, subject to the overlap policy."""
 
 from datetime import datetime
 
-from app.models.execution import Execution, ExecutionStatus
+from app.models.execution import Execution, Reason
 from app.models.policy import OverlapPolicy
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.overlaps import OverlapRepository
+from app.wake import Wake
 
-OVERLAP = "overlap"
-"""The reason of a slot that was skipped because another execution was live."""
-BUFFER_FULL = "buffer_full"
-"""The reason of a slot that was skipped because no place to wait was free."""
+MAX_WAITING = 100
+"""The most executions of a job that wait under `buffer_all`."""
 
-MOST_HELD = 100
-"""How many executions of a job wait under `buffer_all`."""
-
-_MOST_TRIES = 5  # each lost to another execution that took the place meanwhile
+_MOST_TRIES = 5  # each fails if another execution takes the place meanwhile
 
 
 class Admission:
-    """Records executions so that of those that do not run side by side one is live."""
+    """Inserts executions so that of those that do not run under `allow_all` one is live."""
 
-    def __init__(self, *, executions: ExecutionRepository, overlaps: OverlapRepository) -> None:
+    def __init__(
+        self, *, executions: ExecutionRepository, overlaps: OverlapRepository, wake: Wake
+    ) -> None:
         self._executions = executions
         self._overlaps = overlaps
+        self._wake = wake
 
     async def admit(
         self, execution: Execution, policy: OverlapPolicy, now: datetime
     ) -> InsertResult:
-        """Record a new execution that may run at once; says what became of it as it is.
+        """Insert a new execution as the policy allows, and wake the workers.
 
-        It must carry `live_for`, unless the policy is `allow_all`. Where its slot has a record
-        already, nothing is changed.
+        INSERTED means that it was inserted as it is. It must carry `live_for`, unless the policy
+        is `allow_all`. If its slot already has a record, nothing is changed.
         """
         result = await self._executions.insert(execution)
         if result is InsertResult.OVERLAP:
-            await self.settle_overlap(execution, policy, now)
+            await self.apply_policy(execution, policy, now)
+        self._wake.executions_queued()
         return result
 
-    async def settle_overlap(
+    async def apply_policy(
         self, execution: Execution, policy: OverlapPolicy, now: datetime
     ) -> Execution:
-        """Record an execution that another live one keeps from being live."""
+        """Insert an execution whose job has a live one. Returns the record as inserted."""
         match policy:
             case OverlapPolicy.SKIP | OverlapPolicy.ALLOW_ALL:
-                return await self._skip(execution, OVERLAP, now)
+                return await self._skip(execution, Reason.OVERLAP, now)
             case OverlapPolicy.BUFFER_ONE:
-                return await self._hold(execution, 1, now)
+                return await self._buffer(execution, 1, now)
             case OverlapPolicy.BUFFER_ALL:
-                return await self._hold(execution, MOST_HELD, now)
+                return await self._buffer(execution, MAX_WAITING, now)
             case OverlapPolicy.CANCEL_OTHER:
                 return await self._cancel_other(execution, now)
             case OverlapPolicy.TERMINATE_OTHER:
                 return await self._terminate_other(execution, now)
 
-    async def promote(self, job_id: str) -> bool:
-        """After the live execution's end: let the first that waits go on."""
-        return await self._overlaps.promote(job_id)
+    async def _skip(self, execution: Execution, reason: Reason, now: datetime) -> Execution:
+        skipped = execution.skip(reason, now)
+        await self._executions.insert(skipped)
+        return skipped
 
-    async def _skip(self, execution: Execution, reason: str, now: datetime) -> Execution:
-        record = skipped(execution, reason, now)
-        await self._executions.insert(record)
-        return record
-
-    async def _hold(self, execution: Execution, places: int, now: datetime) -> Execution:
+    async def _buffer(self, execution: Execution, places: int, now: datetime) -> Execution:
         taken = await self._overlaps.list_places(execution.job_id)
         # Others may wait at higher places: under `buffer_all`, before an edit or on request.
         free = set(range(places)) - taken if len(taken) < places else set()
         for place in sorted(free):
-            held = _held_at(execution, place)
-            if await self._executions.insert(held) is not InsertResult.FULL:
+            waiting = execution.wait_at(place)
+            if await self._executions.insert(waiting) is not InsertResult.FULL:
                 await self._overlaps.promote(execution.job_id)  # the live one may have ended
-                return held
-        return await self._skip(execution, BUFFER_FULL, now)
+                return waiting
+        return await self._skip(execution, Reason.BUFFER_FULL, now)
 
     async def _cancel_other(self, execution: Execution, now: datetime) -> Execution:
         await self._overlaps.cancel_live(execution)
-        recorded = await self._take_first_place(execution, now)
-        await self._overlaps.promote(execution.job_id)  # what was live may have ended at once
-        return recorded
+        inserted = await self._take_first_place(execution, now)
+        await self._overlaps.promote(execution.job_id)  # the live one may have ended at once
+        return inserted
 
     async def _take_first_place(self, execution: Execution, now: datetime) -> Execution:
-        held = _held_at(execution, 0)
+        waiting = execution.wait_at(0)
         for _ in range(_MOST_TRIES):
-            if await self._executions.insert(held) is not InsertResult.FULL:
-                return held
-            await self._overlaps.give_up_place(execution, 0)
-        return await self._skip(execution, BUFFER_FULL, now)  # a newer one waits there
+            if await self._executions.insert(waiting) is not InsertResult.FULL:
+                return waiting
+            await self._overlaps.replace_waiting(execution, 0)
+        return await self._skip(execution, Reason.BUFFER_FULL, now)  # a newer one waits there
 
     async def _terminate_other(self, execution: Execution, now: datetime) -> Execution:
         for _ in range(_MOST_TRIES):
             await self._overlaps.terminate_live(execution)
             if await self._executions.insert(execution) is not InsertResult.OVERLAP:
                 return execution
-        return await self._skip(execution, OVERLAP, now)
-
-
-def skipped(execution: Execution, reason: str, now: datetime) -> Execution:
-    """The record of a slot that does not run."""
-    return execution.model_copy(
-        update={
-            "status": ExecutionStatus.SKIPPED,
-            "reason": reason,
-            "live_for": None,
-            "finished_at": now,
-        }
-    )
-
-
-def _held_at(execution: Execution, place: int) -> Execution:
-    return execution.model_copy(update={"held": True, "place": place, "live_for": None})
+        return await self._skip(execution, Reason.OVERLAP, now)

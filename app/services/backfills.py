@@ -1,10 +1,10 @@
-"""Backfills: the slots of a past range, run now."""
+"""Backfills: executions now for the slots of a past range."""
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 from app.errors import InvalidInputError, NotFoundError
-from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.models.execution import Execution, ExecutionKind
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
 from app.models.job import Job
@@ -15,19 +15,19 @@ from app.policies.catch_up import SPREAD
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import BackfillIn, BackfillOut, BackfillSlot
-from app.services.admission import MOST_HELD, Admission
+from app.services.admission import MAX_WAITING, Admission
 from app.wake import Wake
 
-MOST_SLOTS = 1_000
-"""How many slots one backfill runs."""
-MOST_IN_TURN = MOST_HELD + 1
-"""How many where they are admitted one by one: under `buffer_all` one runs, the others wait."""
+MAX_SLOTS = 1_000
+"""The most slots of one backfill under `allow_all`."""
+MAX_SLOTS_IN_TURN = MAX_WAITING + 1
+"""The most slots under the other policies: under `buffer_all` one runs and the others wait."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 
 
 class BackfillService:
-    """Finds the slots of a range and records an execution for each."""
+    """Finds the slots of a range and inserts an execution for each."""
 
     def __init__(
         self,
@@ -47,11 +47,12 @@ class BackfillService:
     async def backfill(
         self, actor: Actor, job_id: str, wanted: BackfillIn, *, reserved: Reserved | None = None
     ) -> BackfillOut:
-        """The slots of [start, end) of the job's schedules, paused ones too, by the rules that
-        they have now. A dry run writes nothing.
+        """Execute the slots of [start, end) of the job's schedules, paused ones too, by their
+        present rules. A dry run writes nothing.
 
-        A second try with the reserved id adds only what the first did not. Raises NotFoundError,
-        and InvalidInputError for a range that reaches into the future or has too many slots.
+        A second call with the same reserved id adds only what the first did not. Raises
+        NotFoundError, and InvalidInputError for a range that reaches into the future or has too
+        many slots.
         """
         if not is_id(job_id):
             raise NotFoundError("There is no such job.")
@@ -59,30 +60,31 @@ class BackfillService:
         now = await self._jobs.now()
         if wanted.end > now:
             raise InvalidInputError.at("/end", "the range must not reach into the future")
-        slots = _slots(_chosen(job, wanted), wanted)
+        slots = _list_slots(_choose_schedules(job, wanted), wanted)
         shown = [BackfillSlot(schedule_id=s.id, scheduled_for=slot) for slot, s in slots]
         if wanted.dry_run or not slots:
             return BackfillOut(backfill_id=None, count=len(slots), slots=shown)
         backfill_id = reserved.result_id if reserved else self._new_id()
         policy = wanted.overlap_policy
         executions = [
-            self._execution(job, schedule, slot, backfill_id, policy, now)
-            for slot, schedule in slots
+            self._queue(job, schedule, slot, backfill_id, policy, now) for slot, schedule in slots
         ]
         if policy is OverlapPolicy.ALLOW_ALL:
-            await self._executions.insert_many(
-                [
-                    e.model_copy(update={"run_at": now + n * SPREAD})
-                    for n, e in enumerate(executions)
-                ]
-            )
+            await self._insert_side_by_side(executions, now)
         else:
             for execution in executions:
                 await self._admission.admit(execution, policy, now)
-        self._wake.executions_queued()
         return BackfillOut(backfill_id=backfill_id, count=len(slots), slots=shown)
 
-    def _execution(
+    async def _insert_side_by_side(self, executions: list[Execution], now: datetime) -> None:
+        """None blocks another, so one insert does; ten start a second."""
+        spread = [
+            e.model_copy(update={"run_at": now + n * SPREAD}) for n, e in enumerate(executions)
+        ]
+        await self._executions.insert_many(spread)
+        self._wake.executions_queued()
+
+    def _queue(
         self,
         job: Job,
         schedule: Schedule,
@@ -91,23 +93,22 @@ class BackfillService:
         policy: OverlapPolicy,
         now: datetime,
     ) -> Execution:
-        return Execution(
-            id=self._new_id(),
+        return Execution.queue(
+            self._new_id(),
             job_id=job.id,
             owner_id=job.owner_id,
             schedule_id=schedule.id,
             kind=ExecutionKind.BACKFILL,
             scheduled_for=slot,
             run_at=now,
-            status=ExecutionStatus.QUEUED,
-            live_for=None if policy is OverlapPolicy.ALLOW_ALL else job.id,
+            policy=policy,
+            now=now,
             overlap_policy=policy,
             backfill_id=backfill_id,
-            created_at=now,
         )
 
 
-def _chosen(job: Job, wanted: BackfillIn) -> list[Schedule]:
+def _choose_schedules(job: Job, wanted: BackfillIn) -> list[Schedule]:
     if wanted.schedule_id is None:
         return list(job.schedules)
     chosen = [s for s in job.schedules if s.id == wanted.schedule_id]
@@ -116,11 +117,11 @@ def _chosen(job: Job, wanted: BackfillIn) -> list[Schedule]:
     return chosen
 
 
-def _slots(schedules: list[Schedule], wanted: BackfillIn) -> list[tuple[datetime, Schedule]]:
-    """In order of time. They are counted before any is named."""
+def _list_slots(schedules: list[Schedule], wanted: BackfillIn) -> list[tuple[datetime, Schedule]]:
+    """In order of time. They are counted first, so that a huge range costs nothing."""
     count = sum(_count(schedule, wanted) for schedule in schedules)
     policy = wanted.overlap_policy
-    most = MOST_SLOTS if policy is OverlapPolicy.ALLOW_ALL else MOST_IN_TURN
+    most = MAX_SLOTS if policy is OverlapPolicy.ALLOW_ALL else MAX_SLOTS_IN_TURN
     if count > most:
         raise InvalidInputError.at(
             "/end", f"the range has {count} slots; under {policy} a backfill runs at most {most}"

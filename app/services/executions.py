@@ -4,7 +4,13 @@ from datetime import datetime
 from typing import Any
 
 from app.errors import BusyError, ConflictError, NotFoundError
-from app.models.execution import FINAL_STATUSES, Execution, ExecutionKind, ExecutionStatus
+from app.models.execution import (
+    FINAL_STATUSES,
+    Execution,
+    ExecutionKind,
+    ExecutionStatus,
+    Reason,
+)
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
 from app.models.policy import OverlapPolicy
@@ -14,11 +20,8 @@ from app.repositories.jobs import JobRepository
 from app.schemas.executions import AllExecutionsQuery, ExecutionQuery
 from app.schemas.pages import execution_cursor, read_execution_cursor
 from app.services.admission import Admission
+from app.services.completion import Completion, Ended
 from app.services.listing import Listing, cut
-from app.wake import Wake
-
-CANCELLED_BY_USER = "cancelled_by_user"
-"""The reason of an execution that somebody ended."""
 
 _MOST_TRIES = 5  # each lost to a claim or an end of the same execution
 
@@ -35,13 +38,13 @@ class ExecutionService:
         executions: ExecutionRepository,
         jobs: JobRepository,
         admission: Admission,
-        wake: Wake,
+        completion: Completion,
         new_id: NewId,
     ) -> None:
         self._executions = executions
         self._jobs = jobs
         self._admission = admission
-        self._wake = wake
+        self._completion = completion
         self._new_id = new_id
 
     async def run_now(
@@ -57,18 +60,17 @@ class ExecutionService:
         job_id = _checked(job_id, "job")
         job = await self._jobs.get(job_id, owner_id=actor.sees_only)
         now = await self._jobs.now()
-        execution = Execution(
-            id=reserved.result_id if reserved else self._new_id(),
+        execution = Execution.queue(
+            reserved.result_id if reserved else self._new_id(),
             job_id=job.id,
             owner_id=job.owner_id,
             kind=ExecutionKind.MANUAL,
             scheduled_for=now,
             run_at=now,
-            status=ExecutionStatus.QUEUED,
-            live_for=None if overlap_policy is OverlapPolicy.ALLOW_ALL else job.id,
+            policy=overlap_policy,
+            now=now,
             parameters=parameters,
             overlap_policy=overlap_policy,
-            created_at=now,
         )
         return await self._admit(execution, overlap_policy, now)
 
@@ -91,23 +93,23 @@ class ExecutionService:
             raise ConflictError("This execution has not ended yet; cancel it, or wait for its end.")
         if (final.missed_count or 1) > 1:
             raise ConflictError("This record counts several missed slots; use a backfill for them.")
-        if final.job_id not in await self._jobs.find_many([final.job_id]):
+        found = await self._jobs.find_many([final.job_id])
+        if final.job_id not in found.jobs and final.job_id not in found.newer:
             raise ConflictError("The job of this execution was deleted; there is nothing to run.")
         now = await self._jobs.now()
-        execution = Execution(
-            id=reserved.result_id if reserved else self._new_id(),
+        execution = Execution.queue(
+            reserved.result_id if reserved else self._new_id(),
             job_id=final.job_id,
             owner_id=final.owner_id,
-            schedule_id=final.schedule_id,
             kind=ExecutionKind.RETRY,
             scheduled_for=final.scheduled_for,
             run_at=now,
-            status=ExecutionStatus.QUEUED,
-            live_for=None if overlap_policy is OverlapPolicy.ALLOW_ALL else final.job_id,
+            policy=overlap_policy,
+            now=now,
             parameters=final.parameters if parameters is None else parameters,
             overlap_policy=overlap_policy,
             retry_of=final.id,
-            created_at=now,
+            schedule_id=final.schedule_id,
         )
         return await self._admit(execution, overlap_policy, now)
 
@@ -122,27 +124,26 @@ class ExecutionService:
                 return execution
             if execution.status in FINAL_STATUSES:
                 raise ConflictError(f"This execution has ended: it is {execution.status}.")
-            if await self._cancelled(execution):
+            if await self._try_cancel(execution):
                 return await self.get(actor, execution_id)
         raise BusyError("The execution changes too often to be cancelled just now; try again.")
 
-    async def _cancelled(self, execution: Execution) -> bool:
-        """Whether it is cancelled, or will be; False if it moved on meanwhile."""
+    async def _try_cancel(self, execution: Execution) -> bool:
+        """Whether it is cancelled, or will be; False if its status changed meanwhile."""
+        reason = Reason.CANCELLED_BY_USER
         if execution.status is ExecutionStatus.RUNNING:
-            if execution.cancel_requested_at is not None:
-                return True
-            return await self._executions.request_cancel(execution.id, reason=CANCELLED_BY_USER)
-        if not await self._executions.cancel_queued(execution.id, reason=CANCELLED_BY_USER):
+            asked = execution.cancel_requested_at is not None
+            return asked or await self._executions.request_cancel(execution.id, reason=reason)
+        if not await self._executions.cancel_queued(execution.id, reason=reason):
             return False
-        if execution.live_for is not None and await self._admission.promote(execution.job_id):
-            self._wake.executions_queued()
+        await self._completion.follow_up([Ended(execution, ExecutionStatus.CANCELLED)])
+        await self._completion.write_last_runs()
         return True
 
     async def _admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> Execution:
-        """Record a new execution as its policy says. One that has the same id already was stored
-        by an earlier try of the same request: it is given as it stands."""
+        """Insert a new execution as its policy allows, and return it as stored. If an earlier
+        call of the same request stored one with its id, return that."""
         result = await self._admission.admit(execution, policy, now)
-        self._wake.executions_queued()
         if result is InsertResult.INSERTED:
             return execution
         return await self._executions.get(execution.id, owner_id=execution.owner_id)

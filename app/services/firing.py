@@ -1,8 +1,8 @@
-"""Firing: turning due slots into execution records, and only then moving the cursors.
+"""Firing: inserts execution records for due slots, and only then advances `next_run`.
 
 The scheduler loop fires what is due, and so does a user's write that changes when a job is due.
 A crash after any write loses no slot and doubles none: the slot's index makes a second record
-impossible, and a cursor that was not moved makes the slot due again.
+impossible, and a `next_run` that was not advanced makes the slot due again.
 """
 
 from collections.abc import Sequence
@@ -14,26 +14,26 @@ import structlog
 
 from app.clock import Clock
 from app.errors import InvalidInputError
-from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.models.execution import Execution, ExecutionKind, ExecutionStatus, Reason
 from app.models.ids import NewId
-from app.models.job import Job, earliest
+from app.models.job import Job, earliest_next_run
 from app.models.policy import OverlapPolicy
 from app.models.schedule import Schedule, next_slot, runs_left
 from app.policies.catch_up import SPREAD, MissedSpan, Plan, plan
 from app.policies.jitter import jitter
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
-from app.services.admission import OVERLAP, Admission, skipped
+from app.services.admission import Admission
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
 
 STALE_AFTER = timedelta(seconds=30)
-"""A batch read longer ago is dropped. History younger than a day is never deleted, so a scheduler
-that was frozen between its read and its write finds the slot's record and not its absence."""
+"""A batch that was read longer ago is dropped. History younger than a day is never deleted, so a
+scheduler that was frozen between its read and its write finds the records of the slots."""
 
-_CHUNK = 1_000  # execution records held in memory and inserted at once
-_MOST_DECISIONS = 50  # about one schedule's missed slots in one firing; the next goes on
+_CHUNK = 1_000  # execution records in memory and in one insert
+_MOST_DECISIONS = 50  # on one schedule's missed slots in one firing; the next firing continues
 
 
 @dataclass(slots=True)
@@ -69,27 +69,28 @@ class Firing:
     async def fire(
         self, jobs: Sequence[Job], now: datetime, *, read_at: float | None = None
     ) -> int:
-        """Record every slot of `jobs` through the database's `now`; returns the cursors moved.
+        """Record every slot of `jobs` up to the database's `now`; returns how many jobs it
+        advanced.
 
         `read_at` is when the jobs were read, on the monotonic clock; None means just now.
-        Raises UnavailableError; what was recorded by then stays, and the next call goes on.
+        Raises UnavailableError; what it recorded before stays, and the next call continues.
         """
         read_at = self._clock.monotonic() if read_at is None else read_at
-        moved, waiting, size = 0, list[_Due](), 0
+        advanced, decided, size = 0, list[_Due](), 0
         for job in jobs:
             for schedule in job.schedules:
                 if schedule.active and schedule.next_run is not None and schedule.next_run <= now:
                     due = await self._decide_or_stop(job, schedule, now)
-                    waiting.append(due)
+                    decided.append(due)
                     size += len(due.executions)
             if size >= _CHUNK:
-                moved += await self._record(waiting, now, read_at)
-                waiting, size = [], 0
-        return moved + await self._record(waiting, now, read_at)
+                advanced += await self._record(decided, now, read_at)
+                decided, size = [], 0
+        return advanced + await self._record(decided, now, read_at)
 
     async def _decide_or_stop(self, job: Job, schedule: Schedule, now: datetime) -> _Due:
-        """A schedule that no longer has a meaning (a time zone was removed, say) stops, loudly:
-        left at the head of the poll it would keep every other job from running."""
+        """A schedule that has become invalid (its time zone was removed, for example) stops and
+        is logged: at the head of the poll it would keep every other job from running."""
         try:
             return await self._decide(job, schedule, now)
         except (InvalidInputError, ZoneInfoNotFoundError) as error:
@@ -97,32 +98,34 @@ class Firing:
             return _Due(job, schedule, Plan(None, (), 0, None))
 
     async def _decide(self, job: Job, schedule: Schedule, now: datetime) -> _Due:
-        """Plan the schedule's slots; missed ones are recorded here, alone and before any run.
+        """Plan the schedule's slots. Missed ones are recorded here, before any that runs.
 
-        What is missed depends on `now`, so a record that exists already may cover other slots
-        than this plan's: it is read, and what lies behind it is decided again.
+        Which slots are missed depends on `now`, so a `missed` record of another process may cover
+        other slots than this plan. This reads it and decides again on the slots after it.
         """
         for _ in range(_MOST_DECISIONS):
             decided = plan(schedule, job.catch_up, now)
             if decided.missed is None:
                 return self._due(job, schedule, decided, now)
-            missed = self._missed(job, schedule, decided.missed, now)
+            missed = self._miss(job, schedule, decided.missed, now)
             if await self._executions.insert(missed) is InsertResult.INSERTED:
                 _log.warning("slots_missed", **_ids(missed), count=missed.missed_count)
                 return self._due(job, schedule, replace(decided, missed=None), now)
             recorded = await self._executions.find_slots(schedule.id, [missed.scheduled_for])
+            if not recorded:  # a newer release wrote it, and will advance the schedule
+                break
             schedule = _after_recorded(schedule, recorded)
         return self._due(job, schedule, Plan(None, (), 0, schedule.next_run), now)
 
     def _due(self, job: Job, schedule: Schedule, decided: Plan, now: datetime) -> _Due:
         executions = [
-            self._execution(job, schedule, slot, _run_at(job, schedule, decided, i, now), now)
+            self._queue(job, schedule, slot, _run_at(job, schedule, decided, i, now), now)
             for i, slot in enumerate(decided.runs)
         ]
         return _Due(job, schedule, decided, executions)
 
     async def _record(self, due: Sequence[_Due], now: datetime, read_at: float) -> int:
-        """Insert the records, wake the workers, then move the cursors."""
+        """Insert the records, wake the workers, then advance the jobs."""
         if self._clock.monotonic() - read_at > STALE_AFTER.total_seconds():
             _log.warning("stale_batch_dropped", jobs=len(due))
             return 0
@@ -132,21 +135,22 @@ class Firing:
             self._wake.executions_queued()
         by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
         for one in due:
-            await self._settle_overlaps(one, by_id, now)
+            await self._apply_overlap_policy(one, by_id, now)
         ran = await self._count_runs(due, by_id)
         return await self._jobs.advance(_moves(due, ran))
 
-    async def _settle_overlaps(
+    async def _apply_overlap_policy(
         self, due: _Due, results: dict[str, InsertResult], now: datetime
     ) -> None:
-        """Apply the overlap policy, slot by slot; notes in `results` what may still run."""
+        """Apply the policy slot by slot. Notes in `results` which executions may still run."""
         overlapping = [e for e in due.executions if results[e.id] is InsertResult.OVERLAP]
         if due.job.overlap_policy is OverlapPolicy.SKIP:
-            # The usual case, and in a herd the frequent one: a batch.
-            await self._executions.insert_many([skipped(e, OVERLAP, now) for e in overlapping])
+            # The default, and so the frequent case when many jobs are due: one batch.
+            skipped = [e.skip(Reason.OVERLAP, now) for e in overlapping]
+            await self._executions.insert_many(skipped)
             return
         for execution in overlapping:
-            recorded = await self._admission.settle_overlap(execution, due.job.overlap_policy, now)
+            recorded = await self._admission.apply_policy(execution, due.job.overlap_policy, now)
             if recorded.status is not ExecutionStatus.SKIPPED:
                 results[execution.id] = InsertResult.INSERTED
                 self._wake.executions_queued()
@@ -154,7 +158,8 @@ class Firing:
     async def _count_runs(
         self, due: Sequence[_Due], results: dict[str, InsertResult]
     ) -> dict[str, int]:
-        """How many runs each schedule (by id) has recorded now, found ones included."""
+        """How many executions that run each schedule (by id) has recorded up to now, those of
+        other processes included."""
         ran: dict[str, int] = {}
         for one in due:
             count = sum(results[e.id] is InsertResult.INSERTED for e in one.executions)
@@ -167,39 +172,28 @@ class Firing:
             ran[one.schedule.id] = count
         return ran
 
-    def _execution(
+    def _queue(
         self, job: Job, schedule: Schedule, slot: datetime, run_at: datetime, now: datetime
     ) -> Execution:
-        alone = job.overlap_policy is not OverlapPolicy.ALLOW_ALL
-        return Execution(
-            id=self._new_id(),
+        return Execution.queue(
+            self._new_id(),
             job_id=job.id,
             owner_id=job.owner_id,
             schedule_id=schedule.id,
             kind=ExecutionKind.SCHEDULED,
             scheduled_for=slot,
             run_at=run_at,
-            status=ExecutionStatus.QUEUED,
-            live_for=job.id if alone else None,
-            created_at=now,
+            policy=job.overlap_policy,
+            now=now,
         )
 
-    def _missed(self, job: Job, schedule: Schedule, span: MissedSpan, now: datetime) -> Execution:
-        record = self._execution(job, schedule, span.first, span.first, now)
-        return record.model_copy(
-            update={
-                "status": ExecutionStatus.MISSED,
-                "reason": "catch_up",
-                "live_for": None,
-                "missed_until": span.last,
-                "missed_count": span.count,
-                "finished_at": now,
-            }
-        )
+    def _miss(self, job: Job, schedule: Schedule, span: MissedSpan, now: datetime) -> Execution:
+        first = self._queue(job, schedule, span.first, span.first, now)
+        return first.miss(until=span.last, count=span.count, now=now)
 
 
 def _run_at(job: Job, schedule: Schedule, decided: Plan, i: int, now: datetime) -> datetime:
-    """When the i-th planned run may start: late ones ten a second, the others with jitter."""
+    """When the i-th planned slot may start: late ones ten a second, the others with jitter."""
     if i < decided.late_runs:
         return now + i * SPREAD
     slot = decided.runs[i]
@@ -218,7 +212,7 @@ def _counts(execution: Execution) -> bool:
 
 
 def _after_recorded(schedule: Schedule, recorded: Sequence[Execution]) -> Schedule:
-    """The schedule with its cursor behind what somebody else has recorded."""
+    """The schedule with `next_run` after the slots that another process recorded."""
     changes: dict[str, object] = {}
     for execution in recorded:
         last = execution.missed_until or execution.scheduled_for
@@ -230,24 +224,24 @@ def _after_recorded(schedule: Schedule, recorded: Sequence[Execution]) -> Schedu
 
 
 def _moves(due: Sequence[_Due], ran: dict[str, int]) -> list[tuple[Job, Job]]:
-    """For each job: as it was read, and with the cursors moved."""
+    """For each job: as it was read, and as it is to be stored."""
     fired = {one.schedule.id: one for one in due}
     moves: list[tuple[Job, Job]] = []
     for job in {one.job.id: one.job for one in due}.values():
         schedules = tuple(
-            _moved(fired[s.id], ran[s.id]) if s.id in fired else s for s in job.schedules
+            _advance(fired[s.id], ran[s.id]) if s.id in fired else s for s in job.schedules
         )
-        next_run = earliest(schedules, active=job.active)
+        next_run = earliest_next_run(schedules, active=job.active)
         moves.append((job, job.model_copy(update={"schedules": schedules, "next_run": next_run})))
     return moves
 
 
-def _moved(one: _Due, ran: int) -> Schedule:
+def _advance(one: _Due, ran: int) -> Schedule:
     runs = one.schedule.runs + ran
-    moved = one.schedule.model_copy(update={"next_run": one.plan.next_run, "runs": runs})
-    if runs_left(moved) == 0:
-        return moved.model_copy(update={"next_run": None})
-    return moved
+    advanced = one.schedule.model_copy(update={"next_run": one.plan.next_run, "runs": runs})
+    if runs_left(advanced) == 0:
+        return advanced.model_copy(update={"next_run": None})
+    return advanced
 
 
 def _ids(execution: Execution) -> dict[str, str | None]:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from app.cache import Cache
 from app.errors import UnavailableError
+from app.repositories.documents import SCHEMA_VERSION
+from app.repositories.meta import MetaRepository
 from app.repositories.mongo import Database
 
 OK = "ok"
@@ -43,24 +45,39 @@ class Readiness:
 
 
 class HealthService:
-    """Asks the stores, at the same time and for 2 s at most, and looks at the loops."""
+    """Checks the stores, at the same time and for 2 s at most, and the loops."""
 
     def __init__(
-        self, *, database: Database, cache: Cache, loops: Sequence[LoopProbe] = ()
+        self,
+        *,
+        database: Database,
+        cache: Cache,
+        meta: MetaRepository,
+        loops: Sequence[LoopProbe] = (),
     ) -> None:
         self._database = database
         self._cache = cache
-        self._loops = loops
+        self._meta = meta
+        self.loops = loops
 
     async def ready(self) -> Readiness:
-        database, redis = await asyncio.gather(
-            _asked(self._database.ping), _asked(self._cache.ping)
+        database, redis, schema = await asyncio.gather(
+            _check(self._database.ping), _check(self._cache.ping), _check(self._check_schema)
         )
-        loops = {loop.name: loop.finding() for loop in self._loops}
-        return Readiness({"database": database, "redis": redis, **loops})
+        loops = {loop.name: loop.finding() for loop in self.loops}
+        return Readiness({"database": database, "redis": redis, "schema": schema, **loops})
+
+    async def _check_schema(self) -> None:
+        """Raises UnavailableError if there may be documents that this process leaves alone."""
+        present = await self._meta.get_schema_version()
+        if present > SCHEMA_VERSION:
+            raise UnavailableError(
+                f"the database may hold documents of schema {present}; this process knows schema "
+                f"{SCHEMA_VERSION} and leaves newer documents alone; update it"
+            )
 
 
-async def _asked(ping: Callable[[], Awaitable[None]]) -> str:
+async def _check(ping: Callable[[], Awaitable[None]]) -> str:
     try:
         async with asyncio.timeout(_PATIENCE_SECONDS):
             await ping()

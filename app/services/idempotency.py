@@ -17,7 +17,7 @@ from app.errors import (
     StillRunningError,
     UnavailableError,
 )
-from app.models.idempotency import IdempotencyKey, Reserved, StoredAnswer
+from app.models.idempotency import IdempotencyKey, Reserved, StoredResponse
 from app.models.ids import NewId
 from app.models.user import Actor
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
@@ -50,7 +50,7 @@ class IdempotencyService:
         self._keys = keys
         self._new_id = new_id
 
-    async def begin(self, actor: Actor, key: str, request: bytes) -> Reservation | StoredAnswer:
+    async def begin(self, actor: Actor, key: str, request: bytes) -> Reservation | StoredResponse:
         """Reserve the key for the request, or give the answer that it got before.
 
         Raises InvalidInputError for what cannot be a key, ConflictError if it came with another
@@ -74,7 +74,7 @@ class IdempotencyService:
                 return found
         raise StillRunningError("Another request with this Idempotency-Key is being worked on.")
 
-    async def finish(self, reservation: Reservation, answer: StoredAnswer | None) -> None:
+    async def finish(self, reservation: Reservation, answer: StoredResponse | None) -> None:
         """Store the answer, or let the key be used again where nothing was done.
 
         After None or an answer of 500 and above it is unknown what was done: the key stays bound
@@ -89,13 +89,13 @@ class IdempotencyService:
             elif answer.status in _REFUSED_UNDONE or "retry-after" in answer.headers:
                 await self._keys.delete(key)
             else:
-                await self._keys.answer(key, answer)
+                await self._keys.store_response(key, answer)
         except UnavailableError as error:
             _log.warning("idempotency_key_not_finished", error=error.detail)
 
     async def _take_over(
         self, present: IdempotencyKey, fresh: IdempotencyKey, now: datetime
-    ) -> Reservation | StoredAnswer | None:
+    ) -> Reservation | StoredResponse | None:
         """What a key that was used before gives; None if another request was faster."""
         if present.expires_at <= now:  # the TTL index is up to a minute late
             won = await self._keys.replace(fresh, expected=present)
@@ -104,8 +104,8 @@ class IdempotencyService:
             raise ConflictError(
                 "This Idempotency-Key came with another request before; use a new key."
             )
-        if present.answer is not None:
-            return present.answer
+        if present.response is not None:
+            return present.response
         if present.held_until > now:
             raise StillRunningError("The first request with this Idempotency-Key is still running.")
         held = present.model_copy(update={"holder": fresh.holder, "held_until": fresh.held_until})

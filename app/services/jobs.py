@@ -10,7 +10,7 @@ from app.cache import Cache
 from app.errors import BusyError, NotFoundError, PreconditionError
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
-from app.models.job import Job, PauseReason, folded
+from app.models.job import Job, PauseReason, fold
 from app.models.user import THE_SERVICE, Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobFilter, JobRepository
@@ -58,8 +58,8 @@ class JobService:
         """
         if reserved is not None and reserved.again:
             found = await self._jobs.find_many([reserved.result_id])
-            if found:
-                return found[reserved.result_id]
+            if reserved.result_id in found.jobs:
+                return found.jobs[reserved.result_id]
         job = new_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
         if reserved is not None:
             job = job.model_copy(update={"id": reserved.result_id})
@@ -83,7 +83,7 @@ class JobService:
             tag=query.tag,
             target_type=query.target_type,
             last_status=query.status,
-            folded_prefix=None if query.q is None else folded(query.q),
+            folded_prefix=None if query.q is None else fold(query.q),
         )
         order = order_of(query)
         found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, order=order)

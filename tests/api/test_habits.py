@@ -189,7 +189,10 @@ async def test_health(api: Api, nobody: httpx2.AsyncClient) -> None:
     assert (await nobody.get("/health/live")).json() == {"status": "live"}
     ready = await nobody.get("/health/ready")
     assert ready.status_code == 200
-    assert ready.json() == {"status": "ready", "checks": {"database": "ok", "redis": "ok"}}
+    assert ready.json() == {
+        "status": "ready",
+        "checks": {"database": "ok", "redis": "ok", "schema": "ok"},
+    }
 
 
 async def test_readiness_names_the_failing_part(

@@ -271,7 +271,7 @@ async def test_an_outage_while_the_answer_is_stored_is_not_the_clients_business(
     async def fail(*_: Any) -> bool:
         raise UnavailableError("The database does not answer.")
 
-    monkeypatch.setattr(api.runtime.idempotency._keys, "answer", fail)
+    monkeypatch.setattr(api.runtime.idempotency._keys, "store_response", fail)
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
 
 

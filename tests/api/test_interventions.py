@@ -35,7 +35,7 @@ async def run(client: httpx2.AsyncClient, job: JsonBody, **body: Any) -> JsonBod
 
 
 def leases(api: Api) -> LeaseRepository:
-    return LeaseRepository(api.database, owner="a worker", lease=MINUTE)
+    return LeaseRepository(api.database, lease_owner="a worker", term=MINUTE)
 
 
 async def cancel(client: httpx2.AsyncClient, execution: JsonBody) -> httpx2.Response:
@@ -173,8 +173,8 @@ async def test_a_backfill_runs_its_slots_in_turn_unless_told_otherwise(
     assert answer.json()["count"] == 9
     for n in range(1, 10):
         live, *waiting = [e for e in await api.history(job) if e.status is ExecutionStatus.QUEUED]
-        assert (live.scheduled_for, live.held) == (START + n * MINUTE, False)
-        assert [e.held for e in waiting] == [True] * (9 - n)
+        assert (live.scheduled_for, live.waiting) == (START + n * MINUTE, False)
+        assert [e.waiting for e in waiting] == [True] * (9 - n)
         await cancel(alice, {"id": live.id})
 
 

@@ -1,5 +1,6 @@
 """The API on real stores, with a clock that tests move and users who are signed in already."""
 
+import random
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,32 +13,19 @@ import httpx2
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
-from app.cache import Cache
-from app.engine.engine import Engine
 from app.main import create_app
 from app.models.execution import Execution
 from app.models.ids import uuid7
 from app.models.job import Job
 from app.models.user import Role, User
 from app.repositories.executions import ExecutionFilter, ExecutionRepository
-from app.repositories.idempotency_keys import IdempotencyKeyRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.mongo import Database, open_client
-from app.repositories.overlaps import OverlapRepository
 from app.repositories.users import UserRepository
-from app.runtime import Runtime
+from app.runtime import Resources, Runtime, compose
 from app.security import TokenKey, hash_password, issue_token
-from app.services.admission import Admission
-from app.services.auth import AuthService
-from app.services.backfills import BackfillService
-from app.services.executions import ExecutionService
-from app.services.firing import Firing
-from app.services.health import HealthService, LoopProbe
-from app.services.idempotency import IdempotencyService
-from app.services.job_views import JobViews
-from app.services.jobs import JobService
-from app.services.schedules import ScheduleService
+from app.services.health import LoopProbe
 from app.settings import Settings
 from app.wake import Wake
 from tests.support.clock import ManualClock
@@ -151,55 +139,39 @@ async def open_api(
 def _compose(
     database: Database, redis: Redis, clock: ManualClock, loops: tuple[LoopProbe, ...]
 ) -> Api:
-    jobs, executions = JobRepository(database), ExecutionRepository(database)
-    users, wake = UserRepository(database), Wake(None)
-    cache = Cache(redis, ttl=timedelta(seconds=60), clock=clock)
-
-    def mint() -> str:
-        return new_id(clock)
-
-    admission = Admission(executions=executions, overlaps=OverlapRepository(database))
-    firing = Firing(
-        jobs=jobs,
-        executions=executions,
-        admission=admission,
-        wake=wake,
+    """The service as in production, in the role `api`, on the manual clock."""
+    settings = Settings(
+        _env_file=None,
+        role="api",
+        max_body_bytes=MAX_BODY_BYTES,
+        access_token_expire_minutes=LIFETIME // timedelta(minutes=1),
+    )
+    resources = Resources(
+        database=database,
+        redis=redis,
         clock=clock,
-        new_id=mint,
+        new_id=lambda: new_id(clock),
+        lease_owner="api",
+        secret_key=SECRET,
+        randomness=random.Random(0),
     )
-    job_service = JobService(
-        jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=mint
-    )
-    runtime = Runtime(
-        settings=Settings(_env_file=None, max_body_bytes=MAX_BODY_BYTES),
-        clock=clock,
-        auth=AuthService(
-            users=users,
-            clock=clock,
-            new_id=mint,
-            secret_key=SECRET,
-            algorithm="HS256",
-            token_lifetime=LIFETIME,
-        ),
-        jobs=job_service,
-        job_views=JobViews(jobs=job_service, cache=cache),
-        schedules=ScheduleService(
-            jobs=job_service, stored_jobs=jobs, executions=executions, new_id=mint
-        ),
-        executions=ExecutionService(
-            executions=executions, jobs=jobs, admission=admission, wake=wake, new_id=mint
-        ),
-        backfills=BackfillService(
-            jobs=jobs, executions=executions, admission=admission, wake=wake, new_id=mint
-        ),
-        idempotency=IdempotencyService(keys=IdempotencyKeyRepository(database), new_id=mint),
-        health=HealthService(database=database, cache=cache, loops=loops),
-        first_admin=None,
-        engine=Engine(wake=wake),
-    )
+    runtime = compose(settings, resources)
+    if loops:
+        runtime.health.loops = loops
     app = create_app()
     app.state.runtime = runtime
-    return Api(app, database, redis, clock, runtime, jobs, executions, users, wake)
+    repositories = runtime.repositories
+    return Api(
+        app,
+        database,
+        redis,
+        clock,
+        runtime,
+        jobs=repositories.jobs,
+        executions=repositories.executions,
+        users=repositories.users,
+        wake=runtime.engine.wake,
+    )
 
 
 def assert_problem(answer: httpx2.Response, status: int) -> JsonBody:

@@ -5,32 +5,30 @@ import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from pymongo import AsyncMongoClient
+from redis.asyncio import Redis
 
-from app.engine.executor import Executor
 from app.engine.lease import LeaseKeeper
 from app.engine.loop import AT_ONCE
 from app.engine.reaper import Reaper
-from app.engine.recorder import Recorder
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.models.execution import AttemptOutcome, Execution, ExecutionKind, ExecutionStatus
 from app.models.ids import uuid7
-from app.models.job import Job, earliest
+from app.models.job import Job, earliest_next_run
 from app.models.outcome import Outcome
 from app.models.schedule import IntervalSchedule, Schedule, first_slot
 from app.models.target import LogTargetSpec
-from app.repositories.executions import ExecutionFilter, ExecutionRepository
+from app.repositories.executions import ExecutionFilter
 from app.repositories.heartbeat import Heartbeat
 from app.repositories.indexes import create_indexes
-from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import Database, client_options, open_client
-from app.repositories.overlaps import OverlapRepository
-from app.services.admission import Admission
+from app.runtime import Resources, Runtime, compose
 from app.services.firing import Firing
+from app.settings import Settings
 from app.targets.target import Delivery
 from app.wake import Wake
 from tests.support.clock import ManualClock
@@ -42,38 +40,61 @@ SUCCEEDED = Outcome(AttemptOutcome.SUCCEEDED)
 
 
 class ScriptedTargets:
-    """Stands in for every target: records deliveries and answers by script."""
+    """Stands in for every target: records deliveries and returns outcomes by script."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
-        self.answer: Callable[[Delivery], Any] = lambda _: SUCCEEDED
+        self.outcome_of: Callable[[Delivery], Any] = lambda _: SUCCEEDED
+        """Returns the outcome of a delivery, or something to await for it."""
 
     async def deliver(self, spec: object, delivery: Delivery) -> Outcome:
         self.deliveries.append(delivery)
-        answer = self.answer(delivery)
-        outcome: Outcome = await answer if hasattr(answer, "__await__") else answer
+        scripted = self.outcome_of(delivery)
+        outcome: Outcome = await scripted if hasattr(scripted, "__await__") else scripted
         return outcome
 
 
 @dataclass
 class Process:
-    """What one process of the service has: its own lease owner, worker and loops."""
+    """One process of the service, composed as in production, whose rounds tests call."""
 
-    scheduler: Scheduler
-    worker: Worker
-    reaper: Reaper
-    keeper: LeaseKeeper
+    runtime: Runtime
     heartbeat: Heartbeat
-    leases: LeaseRepository
-    firing: Firing
-    wake: Wake
+
+    @property
+    def scheduler(self) -> Scheduler:
+        return _present(self.runtime.engine.scheduler)
+
+    @property
+    def worker(self) -> Worker:
+        return _present(self.runtime.engine.worker)
+
+    @property
+    def reaper(self) -> Reaper:
+        return _present(self.runtime.engine.reaper)
+
+    @property
+    def keeper(self) -> LeaseKeeper:
+        return _present(self.runtime.engine.keeper)
+
+    @property
+    def wake(self) -> Wake:
+        return self.runtime.engine.wake
+
+    @property
+    def firing(self) -> Firing:
+        return self.runtime.firing
+
+    @property
+    def leases(self) -> LeaseRepository:
+        return self.runtime.repositories.leases
 
     async def work(self) -> None:
-        """Tick the worker until nothing is claimable, and let every run end."""
+        """Tick the worker until nothing is claimable, and let every attempt end."""
         while await self.worker.tick() == AT_ONCE:
-            await self.settle()
+            await self.finish_attempts()
 
-    async def settle(self) -> None:
+    async def finish_attempts(self) -> None:
         await self.worker.drain(timedelta(seconds=5))
 
     async def schedule(self) -> None:
@@ -92,73 +113,50 @@ class World:
     name: str
     targets: ScriptedTargets = field(default_factory=ScriptedTargets)
     processes: list[Process] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)
-    """Jobs whose receiver said 410."""
 
     def __post_init__(self) -> None:
-        self.jobs = JobRepository(self.database)
-        self.executions = ExecutionRepository(self.database)
-        self.overlaps = OverlapRepository(self.database)
-        self.admission = Admission(executions=self.executions, overlaps=self.overlaps)
+        api = compose(self._settings("api"), self._resources("api"))
+        self.jobs = api.repositories.jobs
+        self.executions = api.repositories.executions
+        self.overlaps = api.repositories.overlaps
+        self.admission = api.admission
+        """Those of a process that serves the API only."""
 
     def new_id(self) -> str:
         return uuid7(int(self.clock.now().timestamp() * 1000), secrets.token_bytes(10))
 
     def process(self, *, concurrency: int = 100) -> Process:
-        owner = f"process-{len(self.processes) + 1}"
-        wake = Wake(None)
-        leases = LeaseRepository(self.database, owner=owner, lease=LEASE)
+        lease_owner = f"process-{len(self.processes) + 1}"
         heartbeat = Heartbeat(self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2))
-        keeper = LeaseKeeper(
-            heartbeat=heartbeat, owner=owner, lease=LEASE, clock=self.clock, on_lost=lambda _: None
-        )
-        recorder = Recorder(jobs=self.jobs, leases=leases, overlaps=self.overlaps, wake=wake)
-        firing = Firing(
-            jobs=self.jobs,
-            executions=self.executions,
-            admission=self.admission,
-            wake=wake,
-            clock=self.clock,
-            new_id=self.new_id,
-        )
-        process = Process(
-            scheduler=Scheduler(
-                jobs=self.jobs, firing=firing, clock=self.clock, poll_interval=POLL_INTERVAL
-            ),
-            worker=Worker(
-                jobs=self.jobs,
-                leases=leases,
-                executor=Executor(
-                    recorder=recorder,
-                    targets=self.targets,  # type: ignore[arg-type]
-                    pause_gone=self.pause_gone,
-                    randomness=random.Random(0),
-                ),
-                keeper=keeper,
-                recorder=recorder,
-                wake=wake,
-                clock=self.clock,
-                concurrency=concurrency,
-                poll_interval=POLL_INTERVAL,
-            ),
-            reaper=Reaper(
-                jobs=self.jobs,
-                leases=leases,
-                overlaps=self.overlaps,
-                wake=wake,
-                lease=LEASE,
-            ),
-            keeper=keeper,
-            heartbeat=heartbeat,
-            leases=leases,
-            firing=firing,
-            wake=wake,
-        )
+        settings = self._settings("all", worker_concurrency=concurrency)
+        resources = self._resources(lease_owner, heartbeat=heartbeat, targets=self.targets)
+        process = Process(compose(settings, resources), heartbeat)
         self.processes.append(process)
         return process
 
+    def _settings(self, role: str, **changes: Any) -> Settings:
+        fields: dict[str, Any] = {
+            "role": role,
+            "lease_seconds": LEASE.total_seconds(),
+            "poll_interval_seconds": POLL_INTERVAL.total_seconds(),
+            "cache_ttl_seconds": 0,
+        }
+        return Settings(_env_file=None, **(fields | changes))
+
+    def _resources(self, lease_owner: str, **changes: Any) -> Resources:
+        return Resources(
+            database=self.database,
+            redis=Redis(),  # never connected: nothing is cached, and no loop is started
+            clock=self.clock,
+            new_id=self.new_id,
+            lease_owner=lease_owner,
+            secret_key=secrets.token_bytes(32),
+            randomness=random.Random(0),
+            **changes,
+        )
+
     async def add_job(self, *schedules: Schedule, **changes: Any) -> Job:
-        """Store a job whose cursors are as a create would set them."""
+        """Store a job whose `next_run` fields are as a create sets them."""
         now = self.clock.now()
         placed = tuple(
             s.model_copy(update={"next_run": s.next_run or first_slot(s, now)}) for s in schedules
@@ -169,7 +167,7 @@ class World:
             "name": "a job",
             "target": LogTargetSpec(),
             "schedules": placed,
-            "next_run": earliest(placed, active=True),
+            "next_run": earliest_next_run(placed, active=True),
             "created_at": now,
             "updated_at": now,
         }
@@ -208,15 +206,19 @@ class World:
     async def read(self, execution: Execution) -> Execution:
         return await self.executions.get(execution.id, owner_id=None)
 
-    async def pause_gone(self, job: Job) -> bool:
-        """What the service itself does after a 410; its tests are elsewhere."""
-        self.gone.append(job.id)
-        return True
-
     async def close(self) -> None:
         for process in self.processes:
             process.heartbeat.close()
+            process.runtime.auth.close()
         await self.database.close()
+
+
+T = TypeVar("T")
+
+
+def _present(part: T | None) -> T:
+    assert part is not None
+    return part
 
 
 def open_pymongo_client(uri: str, *, timeout: timedelta) -> Any:

@@ -8,7 +8,8 @@ import pytest
 from app.errors import UnavailableError
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
 from app.models.policy import RetryPolicy
-from app.repositories.leases import Lease, Settlement, Start
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import Settlement, Start
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
 MOMENT = timedelta(milliseconds=1)
@@ -120,7 +121,7 @@ async def test_who_lost_the_lease_changes_nothing(world: World) -> None:
 
     assert await one.leases.settle([success_of(claimed)]) == [False]
     assert await one.leases.start([Start(lease_of(claimed), 2, 1)]) == [False]
-    assert one.heartbeat.renew("process-1", {claimed.id: claimed.lease_token}, lease=LEASE) == set()
+    assert one.heartbeat.renew("process-1", [lease_of(claimed)], term=LEASE) == set()
 
     assert await world.read(claimed) == before
 
@@ -201,14 +202,14 @@ async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
     def refuse(*_: object, **__: object) -> None:
         raise UnavailableError("no primary")
 
-    world.targets.answer = lambda _: hang()
+    world.targets.outcome_of = lambda _: hang()
     await process.worker.tick()
     await began.wait()
     monkeypatch.setattr(process.heartbeat, "renew", refuse)
     world.clock.advance(LEASE - timedelta(seconds=1))
     process.keeper.renew()
     await process.worker.guard()
-    await process.settle()
+    await process.finish_attempts()
 
     assert cut.is_set()
     assert (await world.read(queued)).status is ExecutionStatus.RUNNING  # the reaper's now
@@ -228,7 +229,7 @@ async def test_the_keepers_thread_renews_and_reports_what_is_lost(world: World) 
     world.clock.advance(LEASE)
     await two.reaper.tick()
     one.keeper._on_lost = on_lost
-    one.keeper._lease = timedelta(milliseconds=40)
+    one.keeper._term = timedelta(milliseconds=40)
     one.keeper.start()
     async with asyncio.timeout(5):
         await reported.wait()

@@ -11,7 +11,8 @@ from app.models.job import Job
 from app.models.outcome import Failure, Outcome
 from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.schedule import IntervalSchedule
-from app.repositories.leases import Lease, Settlement
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import Settlement
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
 MINUTE = timedelta(minutes=1)
@@ -36,11 +37,11 @@ async def finish_live(world: World, process: Process, job: Job) -> None:
     (live,) = [e for e in await world.history(job) if e.status is ExecutionStatus.RUNNING]
     lease = Lease(live.id, live.lease_token)
     assert await process.leases.settle([Settlement(lease, ExecutionStatus.SUCCEEDED)]) == [True]
-    await world.admission.promote(job.id)
+    await world.overlaps.promote(job.id)
 
 
 def facts(executions: list[Execution]) -> list[tuple[str, str | None, bool]]:
-    return [(e.status.value, e.reason, e.held) for e in executions]
+    return [(e.status.value, e.reason, e.waiting) for e in executions]
 
 
 async def test_buffer_one_holds_one_slot_and_skips_the_others(world: World) -> None:
@@ -80,7 +81,7 @@ async def test_buffer_all_runs_every_slot_in_order(world: World) -> None:
     process = world.process()
     job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=4)
-    assert [e.held for e in await world.history(job)] == [False, True, True, True, True]
+    assert [e.waiting for e in await world.history(job)] == [False, True, True, True, True]
 
     await finish_live(world, process, job)
     await process.work()
@@ -97,7 +98,7 @@ async def test_a_full_buffer_skips(world: World) -> None:
     await fire(world, process, times=102)
 
     history = await world.history(job)
-    assert sum(e.held for e in history) == 100
+    assert sum(e.waiting for e in history) == 100
     assert [e.reason for e in history[-2:]] == ["buffer_full", "buffer_full"]
 
 
@@ -125,7 +126,7 @@ async def test_the_reaper_promotes_what_a_dead_finisher_left(world: World) -> No
     await process.reaper.tick()
 
     promoted = await world.read(held)
-    assert (promoted.held, promoted.live_for) == (False, job.id)
+    assert (promoted.waiting, promoted.live_for) == (False, job.id)
 
 
 async def test_an_expired_last_attempt_makes_way(world: World) -> None:
@@ -148,7 +149,7 @@ async def test_cancel_other_asks_the_live_one_to_stop_and_runs_after_it(world: W
         await asyncio.sleep(60)
 
     job = await world.add_job(world.every(5), overlap_policy=OverlapPolicy.CANCEL_OTHER)
-    world.targets.answer = lambda d: SUCCEEDED if began.is_set() else first_hangs(d.attempt)
+    world.targets.outcome_of = lambda d: SUCCEEDED if began.is_set() else first_hangs(d.attempt)
     world.clock.advance(timedelta(seconds=5))
     await process.schedule()
     await process.worker.tick()
@@ -157,7 +158,7 @@ async def test_cancel_other_asks_the_live_one_to_stop_and_runs_after_it(world: W
     await process.schedule()
 
     await process.worker.watch()
-    await process.settle()
+    await process.finish_attempts()
     await process.work()
 
     first, second = await world.history(job)
@@ -260,12 +261,12 @@ async def test_a_cancelled_attempt_that_failed_makes_way_though_another_was_due(
         await may_fail.wait()
         return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "answered 500")
 
-    world.targets.answer = lambda _: fail()
+    world.targets.outcome_of = lambda _: fail()
     await fire(world, process)
     await process.worker.tick()
     await fire(world, process)  # asks the first one to stop
     may_fail.set()
-    await process.settle()
+    await process.finish_attempts()
 
     assert facts(await world.history(job)) == [
         ("cancelled", "cancelled_by_overlap", False),
@@ -285,7 +286,7 @@ async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
         await may_fail.wait()
         return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "answered 500")
 
-    world.targets.answer = lambda _: fail()
+    world.targets.outcome_of = lambda _: fail()
     await process.worker.tick()
     collection = world.overlaps._executions
 
@@ -298,14 +299,14 @@ async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
         async def update_one(self, *args: Any) -> Any:
             result = await collection.update_one(*args)
             may_fail.set()
-            await process.settle()
+            await process.finish_attempts()
             return result
 
     monkeypatch.setattr(world.overlaps, "_executions", Slow())
     newer = live.model_copy(
         update={"id": world.new_id(), "scheduled_for": live.scheduled_for + MINUTE}
     )
-    await world.admission.settle_overlap(newer, OverlapPolicy.CANCEL_OTHER, world.clock.now())
+    await world.admission.apply_policy(newer, OverlapPolicy.CANCEL_OTHER, world.clock.now())
 
     assert (await world.read(live)).status == "cancelled"
     assert (await world.read(newer)).status == "queued"
@@ -356,7 +357,7 @@ async def test_cancel_other_stops_another_run_of_the_same_slot(world: World) -> 
     first, second = await retry_of_a_live_retry(world, OverlapPolicy.CANCEL_OTHER)
 
     assert first.cancel_requested_at == world.clock.now()
-    assert (second.status, second.held) == ("queued", True)
+    assert (second.status, second.waiting) == ("queued", True)
 
 
 async def test_cancel_other_makes_way_for_the_newer_one_that_waits(world: World) -> None:

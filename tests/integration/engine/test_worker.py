@@ -10,10 +10,12 @@ import pytest
 
 from app.engine.loop import AT_ONCE
 from app.errors import UnavailableError
-from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Response
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason, Response
+from app.models.job import PauseReason
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
-from app.repositories.leases import Lease, LeaseRepository, Settlement
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import LeaseRepository, Settlement
 from app.targets.target import Delivery
 from tests.support.engine import LEASE, SUCCEEDED, World
 
@@ -41,7 +43,7 @@ async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> Non
     process = world.process()
     job = await world.add_job(parameters={"a": 1})
     response = Response(status=200, headers={"content-type": "text/plain"}, body="ok")
-    world.targets.answer = lambda _: Outcome(AttemptOutcome.SUCCEEDED, response=response)
+    world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.SUCCEEDED, response=response)
     queued = await world.queue(job)
 
     await process.work()
@@ -68,7 +70,7 @@ async def test_a_finish_leaves_the_hint_of_the_newest_slot(world: World) -> None
     newer = await world.queue(job)
     await process.work()
     await world.queue(job, scheduled_for=newer.scheduled_for - MINUTE)
-    world.targets.answer = lambda _: Outcome(AttemptOutcome.FAILED, Failure.REFUSED)
+    world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.FAILED, Failure.REFUSED)
     await process.work()
     await process.worker.watch()
 
@@ -92,7 +94,7 @@ async def test_values_are_never_evaluated_as_expressions(world: World) -> None:
     job = await world.add_job()
     queued = await world.queue(job)
     body = Response(status=500, headers={"$x": "$job_id", "a.b": "$$NOW"}, body="$owner_id")
-    world.targets.answer = lambda _: Outcome(
+    world.targets.outcome_of = lambda _: Outcome(
         AttemptOutcome.FAILED, Failure.REFUSED, "$job_id", body
     )
 
@@ -124,7 +126,7 @@ async def test_no_more_is_claimed_than_there_is_room_for(world: World) -> None:
         await blocked.wait()
         return SUCCEEDED
 
-    world.targets.answer = lambda _: answer()
+    world.targets.outcome_of = lambda _: answer()
     for _ in range(5):
         await world.queue(job)
 
@@ -133,7 +135,7 @@ async def test_no_more_is_claimed_than_there_is_room_for(world: World) -> None:
     running = [e for e in await world.history(job) if e.status is ExecutionStatus.RUNNING]
     assert len(running) == 2
     blocked.set()
-    await process.settle()
+    await process.finish_attempts()
     await process.work()
     assert {e.status for e in await world.history(job)} == {ExecutionStatus.SUCCEEDED}
 
@@ -151,7 +153,7 @@ async def test_a_failed_attempt_is_tried_again_after_its_delay(world: World) -> 
     process = world.process()
     job = await world.add_job(retry=FIXED)
     queued = await world.queue(job)
-    world.targets.answer = lambda d: REFUSED if d.attempt == 1 else SUCCEEDED
+    world.targets.outcome_of = lambda d: REFUSED if d.attempt == 1 else SUCCEEDED
 
     await process.work()
     waiting = await world.read(queued)
@@ -172,7 +174,7 @@ async def test_an_execution_fails_when_its_attempts_run_out(world: World) -> Non
     process = world.process()
     job = await world.add_job(retry=FIXED)
     queued = await world.queue(job)
-    world.targets.answer = lambda _: REFUSED
+    world.targets.outcome_of = lambda _: REFUSED
     for _ in range(10):
         await process.work()
         world.clock.advance(timedelta(seconds=5))
@@ -187,11 +189,12 @@ async def test_a_receiver_that_is_gone_is_not_tried_again_and_pauses_the_job(wor
     process = world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=5))
     execution = await world.queue(job)
-    world.targets.answer = lambda _: Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
+    world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
     await process.work()
     ended = await world.read(execution)
     assert (ended.status, len(ended.attempts)) == (ExecutionStatus.FAILED, 1)
-    assert world.gone == [job.id]
+    paused = await world.jobs.get(job.id, owner_id=None)
+    assert (paused.active, paused.pause_reason) == (False, PauseReason.GONE)
 
 
 async def test_a_worker_that_lost_its_lease_pauses_nothing(world: World) -> None:
@@ -204,11 +207,11 @@ async def test_a_worker_that_lost_its_lease_pauses_nothing(world: World) -> None
         await world.process().reaper.tick()
         return Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
 
-    world.targets.answer = lambda _: answer()
+    world.targets.outcome_of = lambda _: answer()
     await process.worker.tick()
-    await process.settle()
+    await process.finish_attempts()
     assert (await world.read(execution)).attempts[0].outcome is AttemptOutcome.ABANDONED
-    assert world.gone == []
+    assert (await world.jobs.get(job.id, owner_id=None)).active
 
 
 async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
@@ -216,7 +219,7 @@ async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
     job = await world.add_job(
         world.every(60), retry=RetryPolicy(strategy=RetryStrategy.FIXED, delay_seconds=90)
     )
-    world.targets.answer = lambda _: REFUSED
+    world.targets.outcome_of = lambda _: REFUSED
     for _ in range(2):
         world.clock.advance(MINUTE)
         await process.schedule()
@@ -229,7 +232,7 @@ async def test_a_target_that_overstays_is_cut(world: World) -> None:
     process = world.process()
     job = await world.add_job(timeout_seconds=0.1, retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
-    world.targets.answer = lambda _: asyncio.sleep(60)
+    world.targets.outcome_of = lambda _: asyncio.sleep(60)
 
     await process.work()
 
@@ -246,7 +249,7 @@ async def test_a_bug_in_a_target_is_that_attempts_failure(world: World) -> None:
     def bug(_: Delivery) -> Outcome:
         raise ZeroDivisionError
 
-    world.targets.answer = bug
+    world.targets.outcome_of = bug
     await process.work()
 
     done = await world.read(queued)
@@ -271,7 +274,7 @@ async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> Non
 async def test_deleting_a_job_ends_what_is_queued_and_stops_what_runs(world: World) -> None:
     process = world.process(concurrency=1)
     job = await world.add_job()
-    world.targets.answer = lambda _: asyncio.sleep(60)
+    world.targets.outcome_of = lambda _: asyncio.sleep(60)
     running = await world.queue(job)
     await process.worker.tick()
     queued = await world.queue(job)
@@ -279,7 +282,7 @@ async def test_deleting_a_job_ends_what_is_queued_and_stops_what_runs(world: Wor
     assert await world.jobs.delete(job)
     await world.executions.cancel_for_deleted_job(job.id)
     await process.worker.watch()
-    await process.settle()
+    await process.finish_attempts()
 
     assert (await world.read(queued)).status is ExecutionStatus.CANCELLED
     stopped = await world.read(running)
@@ -309,7 +312,7 @@ async def test_a_stop_waits_for_what_runs(world: World) -> None:
         await asyncio.sleep(0.05)
         return SUCCEEDED
 
-    world.targets.answer = lambda _: answer()
+    world.targets.outcome_of = lambda _: answer()
     await process.worker.tick()
     await process.worker.drain(timedelta(seconds=5))
 
@@ -320,7 +323,7 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None
     one, two = world.process(), world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
-    world.targets.answer = lambda d: asyncio.sleep(60) if d.attempt == 1 else SUCCEEDED
+    world.targets.outcome_of = lambda d: asyncio.sleep(60) if d.attempt == 1 else SUCCEEDED
     await one.worker.tick()
     await one.worker.drain(timedelta(0))
 
@@ -341,7 +344,7 @@ async def test_a_claim_whose_answer_was_lost_is_found_again(
     with answer_lost(monkeypatch, "claim"):
         await process.worker.tick()
     await process.work()
-    await process.settle()
+    await process.finish_attempts()
 
     done = await world.read(queued)
     assert done.status is ExecutionStatus.SUCCEEDED
@@ -360,7 +363,7 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
         await may_end.wait()
         return SUCCEEDED
 
-    world.targets.answer = lambda _: answer()
+    world.targets.outcome_of = lambda _: answer()
     first = await world.queue(job)
     await process.worker.tick()
     await world.queue(job)
@@ -370,7 +373,7 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
         found = await list_owned(self)
         may_end.set()
         async with asyncio.timeout(5):
-            while first.id in process.worker._runs:
+            while first.id in process.worker._running:
                 await asyncio.sleep(0)
         return found
 
@@ -378,7 +381,7 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
         await process.worker.tick()
     monkeypatch.setattr(LeaseRepository, "list_owned", answer_late)
     await process.worker.tick()
-    await process.settle()
+    await process.finish_attempts()
 
     assert [d.execution_id for d in world.targets.deliveries].count(first.id) == 1
 
@@ -392,7 +395,7 @@ async def test_a_start_whose_answer_was_lost_adds_no_second_attempt(
     with answer_lost(monkeypatch, "start"):
         await process.worker.tick()
     await process.work()
-    await process.settle()
+    await process.finish_attempts()
 
     done = await world.read(queued)
     assert done.status is ExecutionStatus.SUCCEEDED
@@ -411,18 +414,18 @@ async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_l
         began.set()
         await asyncio.sleep(60)
 
-    world.targets.answer = lambda _: hang()
+    world.targets.outcome_of = lambda _: hang()
     await process.worker.tick()
     await began.wait()
     process.worker.lose({given_up.id})
-    await process.settle()
+    await process.finish_attempts()
     # As after an outage: what this process has claimed is read back.
     await world.queue(job)
     with monkeypatch.context() as patched:
         patched.setattr(LeaseRepository, "claim", _refuse)
         with pytest.raises(UnavailableError):
             await process.worker.tick()
-    world.targets.answer = lambda _: SUCCEEDED
+    world.targets.outcome_of = lambda _: SUCCEEDED
     await process.work()
 
     assert (await world.read(given_up)).status is ExecutionStatus.RUNNING  # the reaper's now
@@ -445,7 +448,7 @@ async def test_a_claim_that_was_answered_too_late_is_left_to_the_reaper(
     with monkeypatch.context() as patched:
         patched.setattr(LeaseRepository, "claim", slow)
         await process.worker.tick()
-    await process.settle()
+    await process.finish_attempts()
     assert not world.targets.deliveries
     await process.reaper.tick()
     await process.work()
@@ -473,7 +476,7 @@ async def test_a_worker_that_gets_an_execution_back_gives_up_its_older_run(world
             cut.append(delivery.attempt)
         return SUCCEEDED
 
-    world.targets.answer = hang
+    world.targets.outcome_of = hang
     await process.worker.tick()
     await asyncio.sleep(0)
     world.clock.advance(LEASE)
@@ -482,9 +485,9 @@ async def test_a_worker_that_gets_an_execution_back_gives_up_its_older_run(world
     async with asyncio.timeout(5):
         while cut != [1]:
             await asyncio.sleep(0)
-    assert await world.executions.request_cancel(queued.id, reason="cancelled_by_user")
+    assert await world.executions.request_cancel(queued.id, reason=Reason.CANCELLED_BY_USER)
     await process.worker.watch()
-    await process.settle()
+    await process.finish_attempts()
 
     assert cut == [1, 2]
     done = await world.read(queued)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from app.models.execution import Attempt, AttemptOutcome, ExecutionStatus, Response
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
-from app.policies.retry import ABANDONED, CUT_BY_SHUTDOWN, backoff, decide, is_retriable
+from app.policies.retry import ABANDONED, STOPPED_BY_SHUTDOWN, backoff, decide, is_retriable
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 TIMEOUT = Outcome(AttemptOutcome.TIMED_OUT, Failure.TIMEOUT)
@@ -60,7 +60,7 @@ def test_attempts_run_out(outcome: Outcome, final: ExecutionStatus) -> None:
 def test_attempts_cut_by_a_shutdown_do_not_count() -> None:
     retry = RetryPolicy(max_attempts=1)
     cut = attempts(5, error="shutdown")
-    assert decide(CUT_BY_SHUTDOWN, retry, earlier=cut, chance=0).status == "queued"
+    assert decide(STOPPED_BY_SHUTDOWN, retry, earlier=cut, chance=0).status == "queued"
     assert decide(answered(500), retry, earlier=cut, chance=0).status == "failed"
     assert decide(answered(500), RetryPolicy(max_attempts=2), earlier=cut, chance=0).status == (
         "queued"

@@ -1,4 +1,4 @@
-"""What retention looks at of a finished execution."""
+"""Finished executions as retention sees them."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -7,8 +7,8 @@ from app.models.execution import ExecutionStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Past:
-    """A finished execution."""
+class FinishedExecution:
+    """The fields of a finished execution that decide whether it may be deleted."""
 
     id: str
     job_id: str

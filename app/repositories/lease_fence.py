@@ -1,0 +1,30 @@
+"""The fence of a lease: the condition that every write on a leased execution carries.
+
+It names the token of the lease. Each claim raises the token, so a worker that lost its lease
+matches nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.models.execution import ExecutionStatus
+from app.repositories.mongo import Document, pick
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to run one execution."""
+
+    execution_id: str
+    token: int
+
+
+def held(leases: Sequence[Lease]) -> Document:
+    """These executions, as long as each runs under the token of its lease."""
+    ids = [lease.execution_id for lease in leases]
+    tokens = pick(ids, [lease.token for lease in leases])
+    return {
+        "_id": {"$in": ids},
+        "status": ExecutionStatus.RUNNING,
+        "$expr": {"$eq": ["$lease_token", tokens]},
+    }

@@ -1,0 +1,45 @@
+"""The `meta` collection: facts about the whole database."""
+
+from pymongo.errors import DuplicateKeyError
+
+from app.repositories.mongo import Database, Document, database_call
+
+_SCHEMA = "schema"
+_FIRST = 1  # of documents that carry no number
+
+
+class MetaRepository:
+    """The database's schema version. Every method may raise UnavailableError."""
+
+    def __init__(self, database: Database) -> None:
+        self._meta = database.collection("meta")
+
+    async def get_schema_version(self) -> int:
+        """The highest schema number that a document may have."""
+        return await self._read("schema_version")
+
+    async def get_migrated_version(self) -> int:
+        """The schema number that every document has at least."""
+        return await self._read("migrated_version")
+
+    async def raise_schema_version(self, number: int) -> None:
+        """Announce documents of this schema number. Call it before the first one is written."""
+        await self._raise("schema_version", number)
+
+    async def raise_migrated_version(self, number: int) -> None:
+        """Note that no document has a lower number."""
+        await self._raise("migrated_version", number)
+
+    @database_call
+    async def _read(self, field: str) -> int:
+        document: Document = await self._meta.find_one({"_id": _SCHEMA}) or {}
+        number: int = document.get(field, _FIRST)
+        return number
+
+    @database_call
+    async def _raise(self, field: str, number: int) -> None:
+        change = {"$max": {field: number}}
+        try:
+            await self._meta.update_one({"_id": _SCHEMA}, change, upsert=True)
+        except DuplicateKeyError:  # another process has inserted it meanwhile
+            await self._meta.update_one({"_id": _SCHEMA}, change)
