@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import app
 from app.cache import Cache
 from app.clock import Clock, SystemClock
+from app.embedded.secret_key import load_secret_key
+from app.embedded.stores import Stores, open_stores
 from app.engine.engine import GUARD, WATCH, Engine
 from app.engine.executor import Executor
 from app.engine.janitor import Janitor, Trimmer
@@ -20,7 +22,6 @@ from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
-from app.local import Stores, open_stores, secret_key
 from app.models.ids import NewId, uuid7
 from app.repositories.executions import ExecutionRepository
 from app.repositories.heartbeat import Heartbeat
@@ -125,7 +126,7 @@ async def _compose(
         users=UserRepository(database),
         clock=clock,
         new_id=new_id,
-        secret_key=secret_key(settings).encode(),
+        secret_key=load_secret_key(settings).encode(),
         algorithm=settings.algorithm,
         token_lifetime=settings.access_token_lifetime,
     )
