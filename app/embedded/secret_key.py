@@ -8,7 +8,8 @@ from pathlib import Path
 
 from app.embedded.data_dir import make_folder
 from app.errors import ConfigurationError
-from app.settings import SECRET_KEY_MIN_BYTES, Settings
+from app.security import SECRET_KEY_MIN_BYTES
+from app.settings import Settings
 
 
 def load_secret_key(settings: Settings) -> str:
