@@ -104,7 +104,7 @@ def wait_for_mongod_process(data_dir: Path) -> None:
         if record.exists() and "pid" in record.read_text():
             return
         time.sleep(0.005)
-    raise AssertionError("No mongod was launched.")
+    raise AssertionError("no mongod was launched")
 
 
 def insert(uri: str, text: str) -> None:

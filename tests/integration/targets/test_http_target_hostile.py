@@ -26,8 +26,8 @@ SHORT = a_delivery(timeout=timedelta(seconds=0.3))
 KIBIBYTE = 1_024
 MAX_BODY_BYTES = 64 * KIBIBYTE
 
-BROKE = "the connection broke before the answer was complete"
-NOT_HTTP = "the answer is not valid HTTP"
+BROKE = "the connection broke before the response was complete"
+NOT_HTTP = "the response is not valid HTTP"
 
 
 @pytest.fixture
@@ -264,7 +264,7 @@ class TestBrokenAnswers:
         async with RawReceiver.answering(head) as receiver:
             outcome = await target.deliver(spec_for(receiver), SHORT)
         assert outcome.failure is Failure.STATUS
-        assert outcome.error == "the target answered 101"
+        assert outcome.error == "the target responded with status 101"
 
     async def test_a_receiver_that_closes_after_each_answer_costs_no_attempt(
         self, target: HttpTarget
