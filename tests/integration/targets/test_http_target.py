@@ -144,7 +144,7 @@ class TestRequest:
     async def test_cookies_of_one_job_do_not_reach_another(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
-        receiver.answer_with(headers={"Set-Cookie": "session=1; Path=/"})
+        receiver.respond_with(headers={"Set-Cookie": "session=1; Path=/"})
         for _ in range(2):
             await target.deliver(spec_for(receiver), DELIVERY)
         assert "Cookie" not in receiver.requests[1].headers
@@ -167,7 +167,7 @@ class TestResponse:
     async def test_2xx_is_success(
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
-        receiver.answer_with(status, headers={"X-Trace": "7"})
+        receiver.respond_with(status, headers={"X-Trace": "7"})
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert (outcome.outcome, outcome.failure) == (AttemptOutcome.SUCCEEDED, None)
         assert outcome.response is not None
@@ -178,7 +178,7 @@ class TestResponse:
     async def test_any_other_status_is_a_failure_with_its_response(
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
-        receiver.answer_with(status, body="" if status == 304 else "why")
+        receiver.respond_with(status, body="" if status == 304 else "why")
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert (outcome.outcome, outcome.failure) == (AttemptOutcome.FAILED, Failure.STATUS)
         assert outcome.error is not None
@@ -191,10 +191,10 @@ class TestResponse:
     ) -> None:
         spec = spec_for(receiver, success_statuses=(404, 410, 302))
         for status in (404, 410, 302):
-            receiver.answer_with(status, headers={"Location": "/elsewhere"})
+            receiver.respond_with(status, headers={"Location": "/elsewhere"})
             outcome = await target.deliver(spec, DELIVERY)
             assert (outcome.outcome, outcome.gone) == (AttemptOutcome.SUCCEEDED, False)
-        receiver.answer_with(200)
+        receiver.respond_with(200)
         assert_status_failure(
             await target.deliver(spec, DELIVERY), "the target responded with status 200"
         )
@@ -204,7 +204,7 @@ class TestResponse:
     async def test_a_redirect_is_a_failure_and_is_not_followed(
         self, target: HttpTarget, receiver: Receiver, status: int, method: str
     ) -> None:
-        receiver.answer_with(status, headers={"Location": f"{receiver.url}/loopback"})
+        receiver.respond_with(status, headers={"Location": f"{receiver.url}/loopback"})
         outcome = await target.deliver(spec_for(receiver, method=HttpMethod(method)), DELIVERY)
         error = f"the target responded with status {status}; redirects are not followed"
         assert_status_failure(outcome, error)
@@ -213,7 +213,7 @@ class TestResponse:
     async def test_status_410_means_that_the_receiver_is_gone(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
-        receiver.answer_with(410)
+        receiver.respond_with(410)
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert_status_failure(outcome, "the target responded with status 410")
         assert outcome.gone
@@ -225,7 +225,7 @@ class TestResponse:
     async def test_retry_after_of_429_and_503_is_part_of_the_outcome(
         self, target: HttpTarget, receiver: Receiver, status: int, value: str, seconds: int | None
     ) -> None:
-        receiver.answer_with(status, headers={"Retry-After": value})
+        receiver.respond_with(status, headers={"Retry-After": value})
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert outcome.retry_after == (None if seconds is None else timedelta(seconds=seconds))
 
@@ -233,5 +233,5 @@ class TestResponse:
     async def test_retry_after_of_another_status_is_ignored(
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
-        receiver.answer_with(status, headers={"Retry-After": "7"})
+        receiver.respond_with(status, headers={"Retry-After": "7"})
         assert (await target.deliver(spec_for(receiver), DELIVERY)).retry_after is None

@@ -23,7 +23,7 @@ from tests.support.deliveries import DELIVERY
 from tests.support.http_target import assert_fails, deliver_to, open_target
 from tests.support.loopback import keep_on_this_machine
 from tests.support.receiver import HOST, RawReceiver, Receiver
-from tests.support.resolvers import NoAnswerResolver
+from tests.support.resolvers import FailingResolver
 
 
 @pytest.fixture(autouse=True)
@@ -57,7 +57,7 @@ async def test_refused_blocked_and_unknown_addresses_have_the_same_outcome() -> 
     unknown = await deliver_to(
         "http://unknown.test/",
         DELIVERY,
-        NoAnswerResolver(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+        FailingResolver(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
     )
     assert_fails(refused, Failure.CONNECTION_ERROR, "could not connect")
     assert refused == blocked == metadata == unknown
@@ -113,13 +113,13 @@ async def test_a_header_that_cannot_be_sent_is_refused(
 async def test_a_cancelled_delivery_closes_its_connection(
     target: HttpTarget, receiver: Receiver
 ) -> None:
-    receiver.never_answer()
+    receiver.never_respond()
     delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
     await receiver.wait_for_requests(1)
     delivering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await delivering
-    await receiver.wait_for_cut_requests(1)
+    await receiver.wait_for_interrupted_requests(1)
 
 
 def make_self_signed_context(folder: Path) -> ssl.SSLContext:

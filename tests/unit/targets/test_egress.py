@@ -233,7 +233,7 @@ async def test_a_name_that_resolves_to_a_public_then_to_a_private_address_is_che
         async with open_session(allow_private_hosts=False, limit=0, resolver=resolver) as session:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await session.get(f"http://rebinding.test:{receiver.port}/")
-    assert resolver.questions == 2
+    assert resolver.calls == 2
     assert receiver.requests == []
 
 
@@ -268,7 +268,7 @@ async def test_only_the_first_addresses_of_a_name_are_tried() -> None:
 
 async def test_a_redirect_to_a_denied_address_is_denied(receiver: Receiver) -> None:
     """The http target does not follow redirects. This session does, and checks the address."""
-    receiver.answer_with(302, headers={"Location": f"http://[::ffff:127.0.0.1]:{receiver.port}/"})
+    receiver.respond_with(302, headers={"Location": f"http://[::ffff:127.0.0.1]:{receiver.port}/"})
     async with open_session(allow_private_hosts=True, limit=0) as session:
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(f"{receiver.url}/start")
