@@ -10,7 +10,6 @@ CarillonError
 │   ├── BusyError         409   other requests changed the object at the same time; try again
 │   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
-├── TooLargeError         413   the request body is over the limit
 └── UnavailableError      503   the database does not respond; try again later
 """
 
@@ -123,14 +122,6 @@ class PreconditionError(CarillonError):
     status = 412
     code = "precondition_failed"
     title = "Changed by somebody else"
-
-
-class TooLargeError(CarillonError):
-    """The request body is over the limit."""
-
-    status = 413
-    code = "too_large"
-    title = "Too large"
 
 
 class UnavailableError(CarillonError):
