@@ -1,9 +1,10 @@
-"""Answers kept in Redis for a while, per owner, and dropped when the owner's things change.
+"""Responses kept in Redis for a limited time, per scope, and dropped at writes of the owner.
 
-Each owner has a generation, a random token that every write drops; the next reader makes another
-one. An answer is stored together with the generation that was read before its query, and counts
-only as long as that is still the owner's: so a slow reader cannot store what a write has made old,
-and a generation that Redis evicted never comes back. `*` is the scope of those who see everything.
+A scope is an owner's id, or `ALL_OWNERS` for users who see the jobs of all owners. Each scope has
+a generation, a random token. Every write deletes the generation, and the next reader creates a new
+one. A response is stored together with the generation that was read before the query, and it is
+valid only while that is still the scope's generation. So a slow reader cannot store a response
+that a write has made outdated, and a generation that Redis has evicted does not come back.
 """
 
 import asyncio
@@ -24,28 +25,30 @@ _log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-_EVERYTHING = "*"
+ALL_OWNERS = "*"
+"""The scope of users who see the jobs of all owners."""
+
 _TIMEOUT_SECONDS = 0.25
 _GENERATION_BYTES = 16
 _GENERATION_SECONDS = 86_400
-"""How long a generation is kept: longer than any answer."""
+"""How long a generation is kept: longer than any response."""
 _BYPASS_SECONDS = 60.0
-"""After a failed drop: as long as an old answer may live."""
+"""How long the cache is bypassed after a failed drop: the longest lifetime of a response."""
 _LOG_EVERY_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True)
-class Fill:
-    """The right to store an answer: its place, and the generation before its query."""
+class PendingEntry:
+    """The right to store a response: its key, and the generation before its query."""
 
     key: str
     generation: bytes
 
 
 class Cache:
-    """A cache that may fail at any time: no method but `ping` raises.
+    """A cache that may fail at any time: no method except `ping` raises.
 
-    `redis` must answer bytes. `ttl` is how long an answer is kept; zero keeps none.
+    `redis` must return bytes. `ttl` is how long a response is kept; with zero, nothing is cached.
     """
 
     def __init__(self, redis: Redis, *, ttl: timedelta, clock: Clock) -> None:
@@ -55,73 +58,77 @@ class Cache:
         self._bypassed_until = float("-inf")
         self._logged_at = float("-inf")
 
-    async def get(self, scope: str, key: str) -> tuple[bytes | None, Fill | None]:
-        """The stored answer, or None and the right to store one (None: do not store)."""
+    async def get(self, scope: str, key: str) -> tuple[bytes | None, PendingEntry | None]:
+        """Return the stored response, or None and the entry to pass to `put`.
+
+        Both are None if the caller must not store the response.
+        """
         if not self._ttl_ms or self._clock.monotonic() < self._bypassed_until:
             return None, None
         try:
-            return await self._bounded(lambda: self._look_up(scope, key))
+            return await self._limit_time(lambda: self._look_up(scope, key))
         except _FAILURES as error:
-            self._note(error)
+            self._log_failure(error)
             return None, None
 
-    async def put(self, fill: Fill | None, answer: bytes) -> None:
-        """Store the answer to the query that `fill` was got for."""
-        if fill is None:
+    async def put(self, entry: PendingEntry | None, response: bytes) -> None:
+        """Store the response to the query that follows the `get` of `entry`."""
+        if entry is None:
             return
         try:
-            await self._bounded(
-                lambda: self._redis.set(fill.key, fill.generation + answer, px=self._ttl_ms)
+            await self._limit_time(
+                lambda: self._redis.set(entry.key, entry.generation + response, px=self._ttl_ms)
             )
         except _FAILURES as error:
-            self._note(error)
+            self._log_failure(error)
 
     async def forget(self, owner_id: str) -> None:
-        """Drop every answer that shows things of the owner. Call it after each write.
+        """Drop every response that shows data of the owner. To be called after each write.
 
-        Where that fails, this process uses the cache no more until old answers have expired.
+        If that fails, this process bypasses the cache until the outdated responses have expired.
         """
         if not self._ttl_ms:
             return
         try:
-            await self._bounded(lambda: self._drop_generations(owner_id))
+            await self._limit_time(lambda: self._drop_generations(owner_id))
         except _FAILURES as error:
             self._bypassed_until = self._clock.monotonic() + _BYPASS_SECONDS
-            self._note(error)
+            self._log_failure(error)
 
     async def ping(self) -> None:
-        """Ask Redis for an answer. Raises UnavailableError."""
+        """Check that Redis responds. Raises UnavailableError."""
         try:
             await self._redis.ping()
         except (RedisError, OSError) as error:
-            raise UnavailableError("Redis does not answer.") from error
+            raise UnavailableError("Redis does not respond.") from error
 
-    async def _look_up(self, scope: str, key: str) -> tuple[bytes | None, Fill | None]:
-        place = f"carillon:answer:{scope}:{key}"
-        found = await self._redis.mget(_generation_key(scope), place)
-        generation, stored = cast("list[bytes | None]", found)
+    async def _look_up(self, scope: str, key: str) -> tuple[bytes | None, PendingEntry | None]:
+        redis_key = f"carillon:response:{scope}:{key}"
+        values = await self._redis.mget(_generation_key(scope), redis_key)
+        generation, stored = cast("list[bytes | None]", values)
         if generation is None:
-            generation = await self._first_generation(scope)
+            generation = await self._create_generation(scope)
         if stored is not None and stored[:_GENERATION_BYTES] == generation:
             return stored[_GENERATION_BYTES:], None
-        return None, Fill(place, generation)
+        return None, PendingEntry(redis_key, generation)
 
-    async def _first_generation(self, scope: str) -> bytes:
-        """A generation for a scope that has none; whoever comes first decides."""
-        key, fresh = _generation_key(scope), _fresh_generation()
-        won = await self._redis.set(key, fresh, nx=True, ex=_GENERATION_SECONDS)
-        present = None if won else cast("bytes | None", await self._redis.get(key))
-        return fresh if present is None else present
+    async def _create_generation(self, scope: str) -> bytes:
+        """Create the scope's generation, or return the one that another reader created first."""
+        key, new = _generation_key(scope), secrets.token_bytes(_GENERATION_BYTES)
+        created = await self._redis.set(key, new, nx=True, ex=_GENERATION_SECONDS)
+        present = None if created else cast("bytes | None", await self._redis.get(key))
+        return new if present is None else present
 
     async def _drop_generations(self, owner_id: str) -> None:
-        """By a deletion, which also a Redis without memory does."""
-        await self._redis.delete(_generation_key(owner_id), _generation_key(_EVERYTHING))
+        """Delete the generations. A deletion also works when Redis has no memory left."""
+        await self._redis.delete(_generation_key(owner_id), _generation_key(ALL_OWNERS))
 
-    async def _bounded(self, call: Callable[[], Awaitable[_T]]) -> _T:
+    async def _limit_time(self, call: Callable[[], Awaitable[_T]]) -> _T:
         async with asyncio.timeout(_TIMEOUT_SECONDS):
             return await call()
 
-    def _note(self, error: BaseException) -> None:
+    def _log_failure(self, error: BaseException) -> None:
+        """Log the failure, at most once a minute."""
         now = self._clock.monotonic()
         if now - self._logged_at >= _LOG_EVERY_SECONDS:
             self._logged_at = now
@@ -133,7 +140,3 @@ _FAILURES = (RedisError, OSError, TimeoutError)
 
 def _generation_key(scope: str) -> str:
     return f"carillon:generation:{scope}"
-
-
-def _fresh_generation() -> bytes:
-    return secrets.token_bytes(_GENERATION_BYTES)

@@ -1,16 +1,16 @@
-"""The errors that Carillon raises on purpose. Each has an HTTP status and a stable code.
+"""The errors that Carillon raises on purpose. Each class has an HTTP status and a stable code.
 
 CarillonError
-├── ConfigurationError          the settings cannot work; the process exits with 1
-├── InvalidInputError     422   a value from outside is refused; names the fields
+├── ConfigurationError          the settings are invalid; the process exits with status 1
+├── InvalidInputError     422   the request has invalid values; names their fields
 ├── NotAuthenticatedError 401   no valid credentials
-├── ForbiddenError        403   valid credentials, but not allowed
-├── NotFoundError         404   no such thing, or somebody else's
-├── ConflictError         409   the request does not fit the present state
-│   └── StillRunningError 409   the first request with the same key has no answer yet
+├── ForbiddenError        403   valid credentials without the necessary permission
+├── NotFoundError         404   the object does not exist, or belongs to another owner
+├── ConflictError         409   the request conflicts with the current state
+│   ├── BusyError         409   other requests changed the object at the same time; try again
+│   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
-├── TooLargeError         413   the request body is over the limit
-└── UnavailableError      503   the database does not answer; try again later
+└── UnavailableError      503   the database does not respond; try again later
 """
 
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ from typing import ClassVar
 class CarillonError(Exception):
     """Root of the tree.
 
-    `detail` is written for the person who made the request: it names the field, what is wrong
-    and what would be right, and never repeats a secret or the refused input.
+    `detail` is written for the person who made the request. It says which field is wrong, why,
+    and what to write instead. It never repeats a secret or the rejected input.
     """
 
     status: ClassVar[int] = 500
     code: ClassVar[str] = "internal_error"
     title: ClassVar[str] = "Internal error"
     retry_after_seconds: ClassVar[int | None] = None
-    """When the same request may succeed, if waiting helps."""
+    """When the client may send the same request again; None if waiting does not help."""
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail)
@@ -37,22 +37,22 @@ class CarillonError(Exception):
 
 
 class ConfigurationError(CarillonError):
-    """The settings, or what they point to, cannot work. Raised at start only."""
+    """The settings, or the files and servers they name, cannot be used. Raised at start only."""
 
     code = "configuration_error"
-    title = "The configuration cannot work"
+    title = "Invalid configuration"
 
 
 @dataclass(frozen=True, slots=True)
 class FieldError:
-    """One refused field: `pointer` is a JSON pointer (RFC 6901) into the request."""
+    """One invalid field: `pointer` is a JSON pointer (RFC 6901) into the request."""
 
     pointer: str
     detail: str
 
 
 class InvalidInputError(CarillonError):
-    """A value from outside is refused. `errors` has an entry for each refused field."""
+    """The request has invalid values. `errors` has an entry for each invalid field."""
 
     status = 422
     code = "invalid_input"
@@ -64,12 +64,12 @@ class InvalidInputError(CarillonError):
 
     @classmethod
     def at(cls, pointer: str, detail: str) -> "InvalidInputError":
-        """The error for one field, named by its JSON pointer."""
+        """Create the error for one field, named by its JSON pointer."""
         return cls(f"{pointer}: {detail}", (FieldError(pointer, detail),))
 
 
 class NotAuthenticatedError(CarillonError):
-    """No credentials, or credentials that are not (or no longer) valid."""
+    """The credentials are missing, invalid or expired."""
 
     status = 401
     code = "not_authenticated"
@@ -77,7 +77,7 @@ class NotAuthenticatedError(CarillonError):
 
 
 class ForbiddenError(CarillonError):
-    """The credentials are valid but do not allow this."""
+    """The credentials are valid, but do not permit the request."""
 
     status = 403
     code = "forbidden"
@@ -85,7 +85,7 @@ class ForbiddenError(CarillonError):
 
 
 class NotFoundError(CarillonError):
-    """There is no such thing, or it belongs to somebody else: the answer is the same."""
+    """The object does not exist, or belongs to another owner. The response is the same for both."""
 
     status = 404
     code = "not_found"
@@ -93,7 +93,7 @@ class NotFoundError(CarillonError):
 
 
 class ConflictError(CarillonError):
-    """The request is valid but does not fit the present state."""
+    """The request is valid, but conflicts with the current state."""
 
     status = 409
     code = "conflict"
@@ -101,7 +101,7 @@ class ConflictError(CarillonError):
 
 
 class BusyError(ConflictError):
-    """The thing was changed by others each time that it was about to be written."""
+    """Other requests changed the object before each of several attempts to write it."""
 
     code = "busy"
     title = "Busy"
@@ -109,7 +109,7 @@ class BusyError(ConflictError):
 
 
 class StillRunningError(ConflictError):
-    """The first request with the same Idempotency-Key has no answer yet."""
+    """The first request with the same Idempotency-Key has no response yet."""
 
     code = "still_running"
     title = "Still running"
@@ -117,23 +117,15 @@ class StillRunningError(ConflictError):
 
 
 class PreconditionError(CarillonError):
-    """`If-Match` names a revision that is not the present one."""
+    """`If-Match` names a revision that is not the current one."""
 
     status = 412
     code = "precondition_failed"
     title = "Changed by somebody else"
 
 
-class TooLargeError(CarillonError):
-    """The request body is over the limit."""
-
-    status = 413
-    code = "too_large"
-    title = "Too large"
-
-
 class UnavailableError(CarillonError):
-    """The database did not answer in time. Whether a write was applied may be unknown."""
+    """The database did not respond in time. It may be unknown whether a write was applied."""
 
     status = 503
     code = "unavailable"

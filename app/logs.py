@@ -1,6 +1,6 @@
-"""Logs: one line an event, with a constant name and the data as fields, as JSON or for a terminal.
+"""Logs: one line per event, with a constant name and the data as fields, as JSON or plain text.
 
-Lines of libraries that use the standard library's logging come out in the same form.
+Libraries that use the standard library's `logging` log in the same format.
 """
 
 import logging
@@ -19,8 +19,8 @@ _SHARED: list[Any] = [
 
 
 def configure_logs(level: str, log_format: LogFormat) -> None:
-    """Send every log line of this process to standard error, from `level` up."""
-    # Plain tracebacks: the rich ones show local variables, passwords among them.
+    """Write the log lines of this process to standard error, from `level` up."""
+    # Plain tracebacks, because rich ones show local variables, which may be passwords.
     renderer: Any = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )

@@ -13,6 +13,8 @@ from redis.asyncio import Redis
 import app
 from app.cache import Cache
 from app.clock import Clock, SystemClock
+from app.embedded.secret_key import load_secret_key
+from app.embedded.stores import open_stores
 from app.engine.engine import Engine
 from app.engine.executor import Executor
 from app.engine.janitor import Janitor, Trimmer
@@ -21,7 +23,6 @@ from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
-from app.local import open_stores, secret_key
 from app.models.ids import NewId, uuid7
 from app.models.target import TargetSpec
 from app.repositories.executions import ExecutionRepository
@@ -164,7 +165,7 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
         clock=clock,
         new_id=_id_source(clock),
         lease_owner=_lease_owner(),
-        secret_key=secret_key(settings).encode(),
+        secret_key=load_secret_key(settings).encode(),
         randomness=random.SystemRandom(),
         heartbeat=heartbeat,
         targets=targets,

@@ -1,7 +1,7 @@
-"""Passwords and access tokens: pure functions, and the only module that knows passlib and jose.
+"""Passwords, access tokens and checks of secret keys, as pure functions.
 
-python-jose is used for HMAC alone: its handling of asymmetric keys has open holes
-(CVE-2024-33663, CVE-2026-85394).
+No other module imports passlib or jose. python-jose is used for HMAC only, because its handling
+of asymmetric keys has known vulnerabilities (CVE-2024-33663, CVE-2026-85394).
 """
 
 import base64
@@ -9,6 +9,7 @@ import json
 import math
 import re
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
@@ -20,18 +21,22 @@ from passlib.context import CryptContext
 MIN_PASSWORD_LENGTH = 12
 MAX_PASSWORD_LENGTH = 128
 
+SECRET_KEY_MIN_BYTES = 32
+EXAMPLE_SECRET_KEY = "replace-me-with-the-output-of-openssl-rand-hex-32"
+"""The value in `.env.example`. It is public, so production rejects it."""
+
 Algorithm = Literal["HS256", "HS384", "HS512"]
 
 ISSUER = "carillon"
 AUDIENCE = "carillon-api"
 ACCESS = "access"
-"""The `typ` of access tokens; another kind of token is never taken for one."""
+"""The `typ` of access tokens. Tokens with another `typ` are rejected."""
 
 _MAX_TOKEN_LENGTH = 4_096
 _LEEWAY_SECONDS = 30
 _COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
-# OWASP's minimum: 19 MiB, two passes, one lane (Password Storage Cheat Sheet).
+# The minimum of OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
 _PASSWORDS = CryptContext(
     schemes=["argon2"],
     argon2__type="ID",
@@ -43,22 +48,22 @@ _PASSWORDS = CryptContext(
 
 @dataclass(frozen=True, slots=True)
 class PasswordCheck:
-    """Whether a password is right, and its hash with present parameters if it is outdated."""
+    """Whether a password is correct. `new_hash` is set if the stored hash has old parameters."""
 
     ok: bool
     new_hash: str | None = None
 
 
 def hash_password(password: str) -> str:
-    """The argon2id hash. Takes 20 to 50 ms of CPU: never call it on the event loop."""
+    """Return the argon2id hash. Takes 20 to 50 ms of CPU: never call it on the event loop."""
     hashed: str = _PASSWORDS.hash(password)
     return hashed
 
 
 def verify_password(password: str, password_hash: str) -> PasswordCheck:
-    """Compare. Takes as long as `hash_password`, whatever the answer.
+    """Compare a password with a hash. Takes as long as `hash_password`, whatever the result.
 
-    A hash that is none, and a password that could never have been set, are simply not right.
+    The result is not ok for a malformed hash and for a password that no user can set.
     """
     try:
         ok, new_hash = _PASSWORDS.verify_and_update(password, password_hash)
@@ -68,20 +73,20 @@ def verify_password(password: str, password_hash: str) -> PasswordCheck:
 
 
 def random_password() -> str:
-    """A password of 120 random bits."""
+    """Return a password of 120 random bits."""
     return secrets.token_urlsafe(15)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenKey:
-    """What tokens are signed with. The algorithm is fixed here, never read from a token."""
+    """The key that signs tokens. Its algorithm is used, never the one that a token names."""
 
     secret: bytes
     algorithm: Algorithm
 
     @property
     def header(self) -> str:
-        """The one header that our tokens have, encoded."""
+        """The encoded header. All tokens of one key have the same header."""
         text = json.dumps(
             {"alg": self.algorithm, "typ": "JWT"}, separators=(",", ":"), sort_keys=True
         )
@@ -90,7 +95,7 @@ class TokenKey:
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a valid access token says."""
+    """The claims of a valid access token."""
 
     user_id: str
     token_id: str
@@ -99,13 +104,13 @@ class Claims:
 
 
 class TokenError(ValueError):
-    """A token is not valid. Why is nobody's business but the log's."""
+    """A token is not valid. The reason is for the log only, not for the client."""
 
 
 def issue_token(
     key: TokenKey, *, user_id: str, token_id: str, now: datetime, lifetime: timedelta
 ) -> str:
-    """An access token, issued at the first whole second from `now` on."""
+    """Return an access token whose `iat` is `now`, rounded up to a whole second."""
     issued_at = math.ceil(now.timestamp())
     claims = {
         "iss": ISSUER,
@@ -121,48 +126,103 @@ def issue_token(
 
 
 def read_token(key: TokenKey, token: str, *, now: datetime) -> Claims:
-    """The claims of an access token of ours that is valid at `now`. Raises TokenError.
+    """Return the claims of an access token that is valid at `now`. Raises TokenError.
 
-    The header must be exactly the one that we write, so that nothing in it can choose an
-    algorithm or a key; only then is the signature looked at, and only then what it signs.
+    The header must equal the header of issued tokens, so that a token cannot choose an algorithm
+    or a key. The signature is checked after the header, and the payload is parsed last.
     """
     if len(token) > _MAX_TOKEN_LENGTH or not _COMPACT_JWS.fullmatch(token):
         raise TokenError("not a token")
     if token.partition(".")[0] != key.header:
-        raise TokenError("not a token of ours")
+        raise TokenError("the header is not that of an issued token")
     try:
         payload = json.loads(jws.verify(token, key.secret, [key.algorithm]))
     except (JWSError, ValueError, RecursionError) as error:
-        raise TokenError("the signature or the payload is wrong") from error
+        raise TokenError("the signature or the payload is invalid") from error
     if not isinstance(payload, dict):
         raise TokenError("the payload is not an object")
-    return _claims(payload, now.timestamp())
+    return _read_claims(payload, now.timestamp())
 
 
-def _claims(payload: dict[str, Any], now: float) -> Claims:
+def _read_claims(payload: dict[str, Any], now: float) -> Claims:
     fixed = {"iss": ISSUER, "aud": AUDIENCE, "typ": ACCESS}
     if any(payload.get(name) != value for name, value in fixed.items()):
-        raise TokenError("made by, for or as something else")
-    issued_at, expires_at = _seconds(payload, "iat"), _seconds(payload, "exp")
+        raise TokenError("iss, aud or typ is not that of an issued token")
+    issued_at, expires_at = _read_seconds(payload, "iat"), _read_seconds(payload, "exp")
     if issued_at > now + _LEEWAY_SECONDS or expires_at <= now - _LEEWAY_SECONDS:
-        raise TokenError("not valid yet, or expired")
+        raise TokenError("issued in the future, or expired")
     return Claims(
-        user_id=_text(payload, "sub"),
-        token_id=_text(payload, "jti"),
+        user_id=_read_text(payload, "sub"),
+        token_id=_read_text(payload, "jti"),
         issued_at=datetime.fromtimestamp(issued_at, UTC),
         expires_at=datetime.fromtimestamp(expires_at, UTC),
     )
 
 
-def _seconds(payload: dict[str, Any], name: str) -> int:
+def _read_seconds(payload: dict[str, Any], name: str) -> int:
     value = payload.get(name)
     if type(value) is not int or not 0 <= value < 1 << 34:  # up to the year 2514
-        raise TokenError(f"{name} is not an instant")
+        raise TokenError(f"{name} is not a number of seconds")
     return value
 
 
-def _text(payload: dict[str, Any], name: str) -> str:
+def _read_text(payload: dict[str, Any], name: str) -> str:
     value = payload.get(name)
     if not isinstance(value, str) or not value:
-        raise TokenError(f"{name} is not a text")
+        raise TokenError(f"{name} is not a string, or is empty")
     return value
+
+
+def find_weakness(secret_key: str) -> str | None:
+    """Return why production must reject `secret_key`, or None if production may use it."""
+    if not secret_key:
+        return "must be set"
+    if secret_key == EXAMPLE_SECRET_KEY:
+        return "must not be the public example of .env.example"
+    if len(secret_key.encode()) < SECRET_KEY_MIN_BYTES:
+        return f"must have at least {SECRET_KEY_MIN_BYTES} bytes"
+    return None
+
+
+def looks_asymmetric(key: str) -> bool:
+    """Whether `key` is PEM, DER, JWK or SSH key material, or encodes it as hex or base64."""
+    stripped = key.strip()
+    if "-----BEGIN" in stripped or stripped.startswith(("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")):
+        return True
+    decoded = [key.encode("latin-1", "replace"), *_decode(stripped)]
+    return any(b"-----BEGIN" in raw or _is_der(raw) or _is_jwk(raw) for raw in decoded)
+
+
+def _decode(text: str) -> list[bytes]:
+    """Decode `text` as hex and as base64 (both alphabets, padded or not), if possible."""
+    compact = "".join(text.split()).translate(str.maketrans("-_", "+/"))
+    unpadded = compact.rstrip("=")
+    padded = unpadded + "=" * (-len(unpadded) % 4)
+    decodings = []
+    with suppress(ValueError):
+        decodings.append(bytes.fromhex(compact))
+    with suppress(ValueError):
+        decodings.append(base64.b64decode(padded, validate=True))
+    return decodings
+
+
+def _is_der(raw: bytes) -> bool:
+    """Whether `raw` is one ASN.1 SEQUENCE that starts with an INTEGER or a SEQUENCE, like a key."""
+    if len(raw) < 8 or raw[0] != 0x30:
+        return False
+    if raw[1] < 0x80:
+        start, length = 2, raw[1]
+    else:
+        start = 2 + (raw[1] & 0x7F)
+        length = int.from_bytes(raw[2:start], "big")
+    starts_like_a_key = raw[start : start + 1] in (b"\x02", b"\x30")  # INTEGER or SEQUENCE
+    return start + length == len(raw) and starts_like_a_key
+
+
+def _is_jwk(raw: bytes) -> bool:
+    if not raw.lstrip().startswith((b"{", b"[")):
+        return False
+    try:
+        return isinstance(json.loads(raw), (dict, list))
+    except (ValueError, RecursionError):
+        return False

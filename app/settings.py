@@ -1,12 +1,9 @@
-"""Every environment variable: its type, unit, default and meaning. Nothing else reads them.
+"""Every environment variable: its type, unit, default and meaning. No other module reads them.
 
-`load_settings` is the way in: it reads the environment and `.env`, and raises one
-ConfigurationError that names every variable that cannot work.
+`load_settings` reads the environment and `.env`, and raises one ConfigurationError that names
+every invalid variable.
 """
 
-import base64
-import json
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -25,17 +22,22 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
-
-# The value of `.env.example`: known to everybody, so it protects nothing.
-EXAMPLE_SECRET_KEY = "replace-me-with-the-output-of-openssl-rand-hex-32"
-SECRET_KEY_MIN_BYTES = 32
+from app.security import (
+    MAX_PASSWORD_LENGTH,
+    MIN_PASSWORD_LENGTH,
+    SECRET_KEY_MIN_BYTES,
+    find_weakness,
+    looks_asymmetric,
+)
 
 _LEASE_SECONDS = 60.0
-# A laptop's worker is killed and restarted often: its work should not wait a minute.
+# On a laptop, workers are killed and restarted often, and a minute is a long time to wait.
 _EMBEDDED_LEASE_SECONDS = 10.0
 
-# pydantic's word for a default that it did not compute, because another field is wrong.
-_NOT_A_CAUSE = "default_factory_not_called"
+# pydantic reports this for a default that it could not compute, because another field is invalid.
+_CONSEQUENTIAL_ERROR = "default_factory_not_called"
+
+_PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
 _SCHEMES = {
     "mongodb_uri": ("mongodb://", "mongodb+srv://"),
@@ -43,30 +45,32 @@ _SCHEMES = {
 }
 
 
-def _in_capitals(value: object) -> object:
+def _uppercase(value: object) -> object:
     return value.upper() if isinstance(value, str) else value
 
 
-def _is_database_name(value: str) -> str:
+def _check_database_name(value: str) -> str:
     if value in {"admin", "local", "config"}:
-        raise PydanticCustomError("name", "must not be one of MongoDB's own: admin, local, config")
+        raise PydanticCustomError(
+            "name", "must not be admin, local or config, which MongoDB uses itself"
+        )
     if set(value) & set('/\\. "$*<>:|?\0'):
         raise PydanticCustomError("name", 'must not contain a space or any of /\\."$*<>:|?')
     return value
 
 
-def _default_log_format(known: dict[str, Any]) -> Literal["json", "console"]:
-    return "json" if known.get("environment") == "production" else "console"
+def _choose_log_format(validated: dict[str, Any]) -> Literal["json", "console"]:
+    return "json" if validated.get("environment") == "production" else "console"
 
 
-def _default_lease_seconds(known: dict[str, Any]) -> float:
-    return _LEASE_SECONDS if known.get("mongodb_uri") else _EMBEDDED_LEASE_SECONDS
+def _choose_lease_seconds(validated: dict[str, Any]) -> float:
+    return _LEASE_SECONDS if validated.get("mongodb_uri") else _EMBEDDED_LEASE_SECONDS
 
 
 class Settings(BaseSettings):
-    """The service's settings, read-only. Fields are the variables' names in small letters.
+    """The service's settings, read-only. A field has its variable's name in lower case.
 
-    Addresses are secrets too, because they may carry a password.
+    Addresses are secrets too, because they may contain a password.
     """
 
     model_config = SettingsConfigDict(
@@ -78,17 +82,17 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all.")
-    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 for a free one.")
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 for all addresses.")
+    port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 for a free port.")
     data_dir: Path = Field(
         Path(".data"),
-        description="Folder of the embedded servers' data and of the secret key made at first run.",
+        description="Folder of the embedded servers' data and of the generated secret key.",
     )
     environment: Literal["development", "production"] = Field(
-        "development", description="production refuses to start without a SECRET_KEY of its own."
+        "development", description="production requires a SECRET_KEY that you have set."
     )
     role: Literal["all", "api", "scheduler", "worker"] = Field(
-        "all", description="What this process runs."
+        "all", description="The parts of the service that this process runs."
     )
 
     mongodb_uri: SecretStr | None = Field(
@@ -96,22 +100,22 @@ class Settings(BaseSettings):
         description="mongodb:// or mongodb+srv:// address of a replica set;"
         " unset: an embedded mongod.",
     )
-    mongodb_name: Annotated[str, AfterValidator(_is_database_name)] = Field(
+    mongodb_name: Annotated[str, AfterValidator(_check_database_name)] = Field(
         "carillon", min_length=1, max_length=63, description="Name of the database."
     )
     mongodb_timeout_seconds: float = Field(
-        8, ge=0.5, le=120, description="Limit of every database call, in seconds."
+        8, ge=0.5, le=120, description="Time limit of every database call, in seconds."
     )
     redis_url: SecretStr | None = Field(
         None,
         description="redis://, rediss:// or unix:// address;"
-        " unset: an embedded redis-server, else one inside the process.",
+        " unset: an embedded redis-server, or a simulated one if none is installed.",
     )
 
     secret_key: SecretStr | None = Field(
         None,
-        description="Signs tokens, at least 32 bytes (`openssl rand -hex 32`);"
-        " unset in development: made once in DATA_DIR.",
+        description=f"Signs tokens, at least {SECRET_KEY_MIN_BYTES} bytes (`openssl rand -hex 32`);"
+        " unset in development: generated once and kept in DATA_DIR.",
     )
     algorithm: Literal["HS256", "HS384", "HS512"] = Field(
         "HS256", description="HMAC algorithm of the tokens."
@@ -124,53 +128,58 @@ class Settings(BaseSettings):
     )
     admin_password: SecretStr | None = Field(
         None,
-        description="Password of the first admin, 12 to 128 characters;"
-        " unset: a random one is printed once at the first start.",
+        description=f"Password of the first admin, {_PASSWORD_LENGTHS};"
+        " unset: a random password is printed once, at the first start.",
     )
 
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_in_capitals)
-    ] = Field("INFO", description="Lowest level that is logged.")
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_uppercase)
+    ] = Field("INFO", description="Lowest level of the lines that are logged.")
     log_format: Literal["json", "console"] = Field(
-        default_factory=_default_log_format,
-        description="Form of the log lines; unset: json in production, else console.",
+        default_factory=_choose_log_format,
+        description="Format of the log lines; unset: json in production, otherwise console.",
     )
 
     worker_concurrency: int = Field(
-        100, ge=1, le=10_000, description="Executions that one worker runs at once."
+        100,
+        ge=1,
+        le=10_000,
+        description="Number of executions that one worker runs at the same time.",
     )
     poll_interval_seconds: float = Field(
-        1, ge=0.05, le=60, description="Longest wait between two looks for due work, in seconds."
+        1, ge=0.05, le=60, description="Longest wait between two polls for due work, in seconds."
     )
     lease_seconds: float = Field(
-        default_factory=_default_lease_seconds,
+        default_factory=_choose_lease_seconds,
         ge=5,
         le=3600,
-        description="Time after which a silent worker's execution is taken over, in seconds;"
+        description="Time after which the execution of a silent worker is taken over, in seconds;"
         " unset: 60, or 10 with the embedded database.",
     )
     retention_days: int = Field(
         30, ge=1, le=3650, description="Time after which finished executions are deleted, in days."
     )
     retention_count: int = Field(
-        10_000, ge=1, le=1_000_000, description="Executions of one job that are kept, the newest."
+        10_000,
+        ge=1,
+        le=1_000_000,
+        description="Number of executions of one job that are kept; the newest stay.",
     )
     shutdown_grace_seconds: float = Field(
-        30, ge=0, le=3600, description="Time that running executions get at a stop, in seconds."
+        30,
+        ge=0,
+        le=3600,
+        description="Time that running executions get to finish at a stop, in seconds.",
     )
     http_allow_private_hosts: bool = Field(
-        False, description="Let HTTP targets call private and loopback addresses."
+        False, description="Allow HTTP targets to call private and loopback addresses."
     )
     cache_ttl_seconds: float = Field(
-        60, ge=0, le=60, description="Longest age of a cached answer, in seconds; 0: no cache."
+        60, ge=0, le=60, description="Longest age of a cached response, in seconds; 0: no cache."
     )
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=8_388_608, description="Largest request body, in bytes."
     )
-
-    @property
-    def embedded_database(self) -> bool:
-        return self.mongodb_uri is None
 
     @property
     def access_token_lifetime(self) -> timedelta:
@@ -202,7 +211,7 @@ class Settings(BaseSettings):
 
     @field_validator("mongodb_uri", "redis_url")
     @classmethod
-    def _scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
+    def _check_scheme(cls, value: SecretStr | None, info: ValidationInfo) -> SecretStr | None:
         schemes = _SCHEMES[str(info.field_name)]
         if value is not None and not value.get_secret_value().startswith(schemes):
             raise PydanticCustomError("scheme", f"must start with {' or '.join(schemes)}")
@@ -210,15 +219,15 @@ class Settings(BaseSettings):
 
     @field_validator("admin_password")
     @classmethod
-    def _password_length(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not 12 <= len(value) <= 128:
-            raise PydanticCustomError("length", "must have 12 to 128 characters")
+    def _check_password_length(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not MIN_PASSWORD_LENGTH <= len(value) <= MAX_PASSWORD_LENGTH:
+            raise PydanticCustomError("length", f"must have {_PASSWORD_LENGTHS}")
         return value
 
     @field_validator("secret_key")
     @classmethod
-    def _symmetric_key(cls, value: SecretStr | None) -> SecretStr | None:
-        # python-jose confuses such keys with HMAC keys: CVE-2024-33663 and CVE-2026-85394.
+    def _reject_key_material(cls, value: SecretStr | None) -> SecretStr | None:
+        # python-jose accepts such keys as HMAC keys: CVE-2024-33663 and CVE-2026-85394.
         if value is not None and looks_asymmetric(value.get_secret_value()):
             raise PydanticCustomError(
                 "key_material",
@@ -228,90 +237,38 @@ class Settings(BaseSettings):
         return value
 
     @model_validator(mode="after")
-    def _production_has_a_secret(self) -> Self:
-        if self.environment != "production":
-            return self
-        secret = self.secret_key.get_secret_value() if self.secret_key else ""
-        if not secret:
-            raise _weak_secret("must be set")
-        if secret == EXAMPLE_SECRET_KEY:
-            raise _weak_secret("must not be the one of .env.example, which everybody knows")
-        if len(secret.encode()) < SECRET_KEY_MIN_BYTES:
-            raise _weak_secret(f"must have at least {SECRET_KEY_MIN_BYTES} bytes")
+    def _require_strong_secret_in_production(self) -> Self:
+        key = self.secret_key.get_secret_value() if self.secret_key else ""
+        weakness = find_weakness(key)
+        if self.environment == "production" and weakness is not None:
+            raise PydanticCustomError(
+                "secret_key",
+                "SECRET_KEY {weakness} when ENVIRONMENT is production;"
+                " generate one with `openssl rand -hex 32`",
+                {"weakness": weakness},
+            )
         return self
 
 
 def load_settings(*, env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
-    """The settings of the environment and `env_file` (None: no file); `overrides` win over both.
+    """Read the environment and `env_file` (None: no file). `overrides` take precedence over both.
 
-    Raises ConfigurationError, with a line for each variable that cannot work; values are not
-    repeated, since they may be secrets.
+    Raises ConfigurationError, with one line for each invalid variable. The lines do not repeat
+    the values, because values may be secrets.
     """
     try:
         return Settings(_env_file=env_file, **overrides)
     except ValidationError as error:
         details = error.errors(include_input=False, include_url=False)
-        lines = [_line(detail) for detail in details if detail["type"] != _NOT_A_CAUSE]
-        raise ConfigurationError("\n".join(["These settings cannot work:", *lines])) from None
+        lines = [_describe(detail) for detail in details if detail["type"] != _CONSEQUENTIAL_ERROR]
+        raise ConfigurationError("\n".join(["These settings are invalid:", *lines])) from None
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise ConfigurationError(f"{env_file} cannot be read: {reason}") from None
 
 
-def looks_asymmetric(key: str) -> bool:
-    """Whether `key` is, or encodes, PEM, DER, JWK or SSH key material."""
-    stripped = key.strip()
-    if "-----BEGIN" in stripped or stripped.startswith(("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")):
-        return True
-    decoded = [key.encode("latin-1", "replace"), *_decodings(stripped)]
-    return any(b"-----BEGIN" in raw or _is_der(raw) or _is_jwk(raw) for raw in decoded)
-
-
-def _decodings(text: str) -> list[bytes]:
-    """What `text` is as hex and as base64 (either alphabet, padded or not), where it is that."""
-    compact = "".join(text.split()).translate(str.maketrans("-_", "+/"))
-    unpadded = compact.rstrip("=")
-    padded = unpadded + "=" * (-len(unpadded) % 4)
-    found = []
-    with suppress(ValueError):
-        found.append(bytes.fromhex(compact))
-    with suppress(ValueError):
-        found.append(base64.b64decode(padded, validate=True))
-    return found
-
-
-def _is_der(raw: bytes) -> bool:
-    """An ASN.1 SEQUENCE that spans all of `raw` and starts as every kind of key does."""
-    if len(raw) < 8 or raw[0] != 0x30:
-        return False
-    if raw[1] < 0x80:
-        start, length = 2, raw[1]
-    else:
-        start = 2 + (raw[1] & 0x7F)
-        length = int.from_bytes(raw[2:start], "big")
-    first_is_key_like = raw[start : start + 1] in (b"\x02", b"\x30")  # INTEGER or SEQUENCE
-    return start + length == len(raw) and first_is_key_like
-
-
-def _is_jwk(raw: bytes) -> bool:
-    if not raw.lstrip().startswith((b"{", b"[")):
-        return False
-    try:
-        return isinstance(json.loads(raw), (dict, list))
-    except (ValueError, RecursionError):
-        return False
-
-
-def _weak_secret(reason: str) -> PydanticCustomError:
-    return PydanticCustomError(
-        "secret_key",
-        "SECRET_KEY {reason} when ENVIRONMENT is production; make one with `openssl rand -hex 32`",
-        {"reason": reason},
-    )
-
-
-def _line(detail: ErrorDetails) -> str:
-    """`PORT should be … (what it means)`, or the message alone where it concerns several."""
+def _describe(detail: ErrorDetails) -> str:
+    """Return `PORT should be … (its meaning)`, or only the message if it is about two fields."""
     message = detail["msg"].replace("Input should", "should")
     if not detail["loc"]:
         return f"  {message}"

@@ -1,7 +1,7 @@
-"""Wake-ups: the loops of every process learn at once that there is something to do.
+"""Wake-ups tell the loops of every process immediately that there is work to do.
 
-Within a process by an event, across processes by Redis pub/sub. A wake-up is a hint: one that is
-lost costs at most the poll interval.
+Within a process they are events, between processes messages of Redis pub/sub. Wake-ups are best
+effort: if one is lost, the work starts at the next poll.
 """
 
 import asyncio
@@ -22,7 +22,10 @@ _RECONNECT_SECONDS = 1.0
 
 
 class Wake:
-    """Announces changes, and sets the events that the loops wait on. `redis` None: this process."""
+    """Announces changes, and sets the events that the loops wait for.
+
+    Without `redis`, wake-ups reach only this process.
+    """
 
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
@@ -32,16 +35,16 @@ class Wake:
         self._tasks: list[asyncio.Task[None]] = []
         self._interrupted = False
         self.schedules = asyncio.Event()
-        """Set when a cursor may have moved forward in time."""
+        """Set when a job may be due earlier than before."""
         self.executions = asyncio.Event()
-        """Set when an execution may have become claimable."""
+        """Set when there may be an execution to claim."""
 
     def start(self) -> None:
-        """Begin to exchange wake-ups with other processes."""
+        """Start to exchange wake-ups with other processes."""
         if self._redis is not None:
             self._tasks = [
-                asyncio.create_task(self._keep(self._send, self._redis), name="wake-send"),
-                asyncio.create_task(self._keep(self._receive, self._redis), name="wake-receive"),
+                asyncio.create_task(self._repeat(self._send, self._redis), name="wake-send"),
+                asyncio.create_task(self._repeat(self._receive, self._redis), name="wake-receive"),
             ]
 
     async def close(self) -> None:
@@ -50,12 +53,12 @@ class Wake:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def schedules_changed(self) -> None:
-        """Some job may be due earlier than the scheduler loops think."""
+        """Wake the scheduler loops, because a job may be due earlier than before."""
         self.schedules.set()
         self._announce(_SCHEDULES)
 
     def executions_queued(self) -> None:
-        """Something may be there to claim."""
+        """Wake the worker loops, because there may be an execution to claim."""
         self.executions.set()
         self._announce(_EXECUTIONS)
 
@@ -64,16 +67,17 @@ class Wake:
             self._to_send.add(topic)
             self._must_send.set()
 
-    async def _keep(self, exchange: Callable[[Redis], Awaitable[None]], redis: Redis) -> None:
+    async def _repeat(self, exchange: Callable[[Redis], Awaitable[None]], redis: Redis) -> None:
+        """Run `exchange`, and run it again one second after each failure."""
         while True:
             try:
                 await exchange(redis)
             except (RedisError, OSError, TimeoutError) as error:
-                self._note_interruption(error)
+                self._log_interruption(error)
             await asyncio.sleep(_RECONNECT_SECONDS)
 
-    def _note_interruption(self, error: Exception) -> None:
-        """Once an outage: it is tried again every second."""
+    def _log_interruption(self, error: Exception) -> None:
+        """Log once per outage, because the exchange is repeated every second."""
         if not self._interrupted:
             self._interrupted = True
             _log.warning("wake_ups_interrupted", error=type(error).__name__)
@@ -90,14 +94,15 @@ class Wake:
         async with redis.pubsub(ignore_subscribe_messages=True) as channel:
             await channel.subscribe(_CHANNEL)
             self._interrupted = False
-            self.schedules.set()  # what was announced while nobody listened
+            # Announcements made before the subscription are lost, so both loops look for work now.
+            self.schedules.set()
             self.executions.set()
             while True:
                 message = await channel.get_message(timeout=None)
                 if message is not None:
-                    self._take(message["data"])
+                    self._handle(message["data"])
 
-    def _take(self, data: bytes | str) -> None:
+    def _handle(self, data: bytes | str) -> None:
         text = data if isinstance(data, str) else data.decode(errors="replace")
         sender, _, topic = text.partition(" ")
         if sender == self._sender:

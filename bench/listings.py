@@ -109,7 +109,7 @@ class _Stock:
             "started_at": began,
             "finished_at": ended,
             "outcome": status,
-            "error": None if status == "succeeded" else "the target answered 500",
+            "error": None if status == "succeeded" else "the target responded with status 500",
             "response": {
                 "status": 200 if status == "succeeded" else 500,
                 "headers": {"content-type": "application/json", "server": "example"},

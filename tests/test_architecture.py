@@ -13,10 +13,7 @@ BASE = {"errors", "clock", "security", "logs", "metrics"}
 STORE = {"repositories", "targets", "cache", "rate_limit", "wake", "middleware"}
 SHAPES = {"schemas", "policies", "models", "triggers"}
 EVERYTHING = (
-    BASE
-    | STORE
-    | SHAPES
-    | {"services", "engine", "routers", "web", "settings", "local", "shared_server"}
+    BASE | STORE | SHAPES | {"services", "engine", "routers", "web", "settings", "embedded"}
 )
 
 MAY_IMPORT: dict[str, set[str]] = {
@@ -24,8 +21,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "main": EVERYTHING | {"runtime"},
     "cli": EVERYTHING | {"runtime", "main"},
     "runtime": EVERYTHING - {"routers", "web"},
-    "local": {"settings", "shared_server"} | BASE,
-    "shared_server": {"errors"},
+    "embedded": {"settings"} | BASE,
     "settings": BASE,
     "routers": {"runtime", "services"} | SHAPES | BASE,
     "web": {"runtime", "services"} | SHAPES | BASE,
@@ -44,11 +40,11 @@ MAY_IMPORT: dict[str, set[str]] = {
 
 FENCES: dict[str, set[str]] = {
     "motor": {"repositories/mongo.py"},
-    "pymongo": {"repositories", "runtime.py", "local.py"},
-    "bson": {"repositories", "runtime.py", "local.py"},
+    "pymongo": {"repositories", "runtime.py", "embedded"},
+    "bson": {"repositories", "runtime.py", "embedded"},
     "fastapi": {"main.py", "routers", "web", "middleware"},
     "aiohttp": {"targets", "runtime.py"},
-    "redis": {"cache.py", "rate_limit.py", "wake.py", "targets", "runtime.py", "local.py"},
+    "redis": {"cache.py", "rate_limit.py", "wake.py", "targets", "runtime.py", "embedded"},
     "jose": {"security.py"},
     "passlib": {"security.py"},
     "croniter": {"triggers"},

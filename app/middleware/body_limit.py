@@ -1,4 +1,4 @@
-"""Limits on request bodies: how large, and how slow, with or without a stated length."""
+"""Limits of the size and the arrival time of request bodies, with or without Content-Length."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,10 +11,10 @@ RECEIVE_SECONDS = 30.0
 
 
 class BodyLimit:
-    """Cuts a body that is over the limit (413) or takes longer than 30 s to arrive (408).
+    """Rejects a body that is over the limit (413) or takes longer than 30 s to arrive (408).
 
-    The errors are raised where the body is read, so that they become answers like all others.
-    `limit_of` gives the most bytes that a request may have.
+    The errors are raised where the body is read, so that the usual error handlers respond.
+    `limit_of` returns the largest number of bytes that a request's body may have.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class BodyLimit:
 
 
 class _Body:
-    """One request's body while it arrives."""
+    """The body of one request while it arrives."""
 
     def __init__(self, receive: Receive, limit: int, stated: int, seconds: float) -> None:
         self._receive = receive

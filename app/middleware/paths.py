@@ -1,7 +1,7 @@
-"""Paths that people's existing calls use: a trailing slash, and `/scheduler/jobs` for `/jobs`.
+"""Other forms of paths that existing clients use: a trailing slash, and `/scheduler/jobs`.
 
-The path is rewritten, not redirected: a redirect would lose the body or the Authorization header
-in many clients.
+The path is rewritten and not redirected, because many clients drop the body or the Authorization
+header when they follow a redirect.
 """
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -11,7 +11,7 @@ _ALIASED_PREFIX = "/scheduler"
 
 
 class Paths:
-    """Rewrites aliases to the path that the routes know."""
+    """Rewrites such a path to the path of the route."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -19,14 +19,14 @@ class Paths:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             root = scope.get("root_path", "")
-            path = _rewritten(scope["path"], root)
+            path = _rewrite(scope["path"], root)
             if path != scope["path"]:
-                raw_path = _rewritten(scope.get("raw_path", b"").decode("latin-1"), root)
+                raw_path = _rewrite(scope.get("raw_path", b"").decode("latin-1"), root)
                 scope = {**scope, "path": path, "raw_path": raw_path.encode("latin-1")}
         await self._app(scope, receive, send)
 
 
-def _rewritten(path: str, root: str) -> str:
+def _rewrite(path: str, root: str) -> str:
     prefix = root if root and path.startswith(f"{root}/") else ""
     rest = path[len(prefix) :]
     if len(rest) > 1 and rest.endswith("/"):

@@ -1,4 +1,4 @@
-"""X-Request-ID: taken over from the client or made here; in every log line and every answer."""
+"""X-Request-ID: taken from the request or generated; in every log line and every response."""
 
 import re
 import uuid
@@ -12,7 +12,7 @@ _VISIBLE_ASCII = re.compile(r"[\x21-\x7e]{1,128}")
 
 
 class RequestId:
-    """Gives each request an id, found in `request.state.request_id`."""
+    """Gives each request an id and stores it in `request.state.request_id`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -21,8 +21,8 @@ class RequestId:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        given = Headers(scope=scope).get(HEADER, "")
-        request_id = given if _VISIBLE_ASCII.fullmatch(given) else uuid.uuid4().hex
+        sent = Headers(scope=scope).get(HEADER, "")
+        request_id = sent if _VISIBLE_ASCII.fullmatch(sent) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
         async def send_with_id(message: Message) -> None:

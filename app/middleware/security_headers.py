@@ -1,4 +1,4 @@
-"""Headers that keep browsers from guessing and from storing what is not theirs."""
+"""Headers that stop browsers from guessing content types, framing pages and storing responses."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,7 +11,7 @@ _HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds the headers to every answer; what is not a static file is not stored by browsers."""
+    """Adds the headers to every response. Browsers may store only responses with an ETag."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -43,3 +43,6 @@ class LogTargetSpec(Record):
 
 
 TargetSpec = Annotated[HttpTargetSpec | LogTargetSpec, Field(discriminator="type")]
+
+WELL_KNOWN_PORTS = frozenset({80, 443})
+FIRST_UNPRIVILEGED_PORT = 1024

@@ -20,7 +20,9 @@ _MAX_POINTER_LENGTH = 300
 _MAX_FIELD_ERRORS = 50
 # Pydantic names the chosen member of a union in the location; the body has no such key.
 _UNION_TAGS = frozenset({"cron", "interval", "one_time", "http", "log"})
-_OUR_ERRORS = {kind.status: kind for kind in CarillonError.__subclasses__()}
+_CODES = {kind.status: (kind.code, kind.title) for kind in CarillonError.__subclasses__()} | {
+    413: ("too_large", "Too large")
+}
 _BETTER_WORDS = {
     "missing": "this is required",
     "extra_forbidden": "there is no such field",
@@ -127,7 +129,8 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    ours = _OUR_ERRORS.get(error.status_code)
+    default = (http.HTTPStatus(error.status_code).name.lower(), None)
+    code, title = _CODES.get(error.status_code, default)
     detail, headers = error.detail, error.headers
     if error.status_code == http.HTTPStatus.NOT_FOUND:
         detail = "There is nothing at this path."
@@ -139,8 +142,8 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         request,
         error.status_code,
         detail,
-        code=ours.code if ours else http.HTTPStatus(error.status_code).name.lower(),
-        title=ours.title if ours else None,
+        code=code,
+        title=title,
         headers=headers,
     )
 

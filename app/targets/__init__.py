@@ -1,1 +1,1 @@
-"""WHERE A RUN GOES: the targets that receive attempts."""
+"""The targets that receive attempts."""

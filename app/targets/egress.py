@@ -1,4 +1,4 @@
-"""The way out: which addresses the service may connect to, and the one session that obeys."""
+"""Which addresses the service may connect to, and the session that enforces it."""
 
 import errno
 import ipaddress
@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import aiohttp
 import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from app.models.target import FIRST_UNPRIVILEGED_PORT, WELL_KNOWN_PORTS
 
 _log = structlog.get_logger(__name__)
 
@@ -19,8 +21,8 @@ def _networks(*names: str) -> tuple[IpNetwork, ...]:
     return tuple(ipaddress.ip_network(name) for name in names)
 
 
-# `is_global` would pass several of these: it knows neither what an IPv6 address embeds (mapped,
-# NAT64, 6to4, Teredo) nor multicast nor the address at which Azure answers every virtual machine.
+# `is_global` is true for several of these. It ignores IPv4 addresses inside IPv6 addresses (mapped,
+# NAT64, 6to4, Teredo), multicast, and the address at which Azure serves every virtual machine.
 DENIED_NETWORKS = _networks(
     "0.0.0.0/8",  # this host
     "10.0.0.0/8",  # private
@@ -63,7 +65,7 @@ PRIVATE_NETWORKS = _networks(
     "fc00::/7",
 )
 
-# Metadata services inside fc00::/7, which `allow_private_hosts` must not open along with it.
+# Metadata services inside fc00::/7. `allow_private_hosts` allows fc00::/7, but not these.
 METADATA_NETWORKS = _networks(
     "fd00:ec2::/32",  # Amazon
     "fd20:ce::/32",  # Google
@@ -71,24 +73,20 @@ METADATA_NETWORKS = _networks(
     "fd00:42::42/128",  # Scaleway
 )
 
-WELL_KNOWN_PORTS = frozenset({80, 443})
-FIRST_UNPRIVILEGED_PORT = 1024
-
 MAX_ADDRESSES = 16
-"""Addresses tried of one name. It may have thousands, and aiohttp takes n² / 2 steps for n."""
-
+"""The number of a name's addresses that are tried. A name may have thousands of addresses, and
+aiohttp takes n² / 2 steps for n addresses."""
 
 UNSENT_TIMEOUT_MILLISECONDS = 60_000
-"""How long the kernel keeps a connection whose receiver takes nothing of what is to be sent.
-asyncio closes a cut request only when all is sent: without a limit it could hold a socket for ever.
-"""
+"""How long the kernel keeps a connection whose receiver reads nothing. asyncio closes the socket of
+a cancelled request only after all data are sent, so without a limit it might never close."""
 
 
 class EgressDeniedError(ConnectionRefusedError):
     """The policy does not allow this connection.
 
-    It carries the `errno` of a refused connection, so that what handles one handles the other and
-    nobody can tell an address that is blocked from one where nothing listens.
+    It has the `errno` of a refused connection. So the same code handles both errors, and users
+    cannot distinguish a blocked address from an address where no server listens.
     """
 
     def __init__(self) -> None:
@@ -97,20 +95,20 @@ class EgressDeniedError(ConnectionRefusedError):
 
 @dataclass(frozen=True, slots=True)
 class EgressPolicy:
-    """Decides where the service may connect to.
+    """Decides which addresses the service may connect to.
 
-    `allow_private_hosts` opens loopback (127/8, ::1) and the private ranges (10/8, 172.16/12,
-    192.168/16, fc00::/7) for people who run their own receivers. It opens nothing else:
-    link-local and every cloud's metadata address, 0/8, multicast, documentation and all addresses
-    that embed another (also `::ffff:127.0.0.1`) stay denied. So does 100.64/10, where a cloud
-    keeps its metadata service at 100.100.100.200.
+    `allow_private_hosts` allows loopback (127/8, ::1) and the private ranges (10/8, 172.16/12,
+    192.168/16, fc00::/7) for users who run their own receivers. All other special addresses stay
+    denied: link-local addresses, the metadata addresses of all clouds, 0/8, multicast,
+    documentation, and every address that contains another one (such as `::ffff:127.0.0.1`).
+    100.64/10 stays denied too, because one cloud has its metadata service at 100.100.100.200.
     """
 
     allow_private_hosts: bool = False
 
     def allows(self, address: str, port: int) -> bool:
-        """Whether a connection may be made. `address` is the text of an IP address, not a name;
-        what does not read as one is not allowed."""
+        """Whether the service may connect. `address` is an IP address as text; any other text,
+        such as a name, is not allowed."""
         if port not in WELL_KNOWN_PORTS and port < FIRST_UNPRIVILEGED_PORT:
             return False
         try:
@@ -122,10 +120,11 @@ class EgressPolicy:
         return not _is_in(ip, DENIED_NETWORKS)
 
     def open_socket(self, addr_info: aiohttp.AddrInfoType) -> socket.socket:
-        """The `socket_factory` of the connector: a socket for the very address that is about to
-        be connected to, be it the answer of a resolver or a literal in the URL.
+        """Open a socket for an address. To be used as the connector's `socket_factory`.
 
-        Raises EgressDeniedError where the policy says no.
+        The connector calls it for exactly the address that it connects to next, whether that
+        address comes from a resolver or from the URL. Raises EgressDeniedError if the policy does
+        not allow the address.
         """
         family, kind, protocol, _, (address, port, *_rest) = addr_info
         if not self.allows(address, port):
@@ -144,7 +143,7 @@ def _is_in(ip: IpAddress, networks: tuple[IpNetwork, ...]) -> bool:
 
 
 class FirstAddressesResolver(AbstractResolver):
-    """Another resolver's answers, cut to the first `MAX_ADDRESSES`."""
+    """Returns the first `MAX_ADDRESSES` addresses of another resolver."""
 
     def __init__(self, resolver: AbstractResolver) -> None:
         self._resolver = resolver
@@ -159,17 +158,17 @@ class FirstAddressesResolver(AbstractResolver):
 
 
 class BrokenConnectionError(aiohttp.ClientConnectionError):
-    """The connection broke after it was made: whether the request was read is unknown."""
+    """The connection broke after it was made. It is unknown whether the request was read."""
 
 
 async def send_once(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Keep aiohttp from sending a request again by itself.
+    """Stop aiohttp from sending a request a second time. This is a client middleware.
 
-    For GET, HEAD, PUT and DELETE it does so when the connection breaks, even a new one. An attempt
-    would then reach the receiver twice under one number. It knows the errors by type; this
-    client middleware gives them another.
+    aiohttp repeats GET, HEAD, PUT and DELETE requests when the connection breaks, even a new one.
+    The receiver would then get the same attempt twice. aiohttp decides by the type of the error,
+    so this raises an error of another type.
     """
     try:
         return await handler(request)
@@ -182,15 +181,16 @@ async def send_once(
 def open_session(
     *, allow_private_hosts: bool, limit: int, resolver: AbstractResolver | None = None
 ) -> aiohttp.ClientSession:
-    """The session through which every http target sends; the caller closes it.
+    """Open the session that all http targets use. The caller closes it.
 
-    `limit` is the number of connections at a time (0: no limit); a request over it waits, within
-    its deadline. `resolver` replaces the system's. There is no timeout here, the target keeps it;
-    no cookies, no proxy of the environment, no decompression.
+    `limit` is the largest number of simultaneous connections (0: no limit). Further requests wait
+    for a connection; the wait counts towards their timeout. `resolver` replaces the system's
+    resolver. The session has no timeout, because the target has one. It uses no cookies, no proxy
+    of the environment, and does not decompress responses.
 
-    Every request has a connection of its own. A kept one may be closed by the receiver in the
-    moment of its reuse (a job that runs every 5 seconds meets the 5 second keep-alive of common
-    servers each time), and then an attempt would fail, or would have to be sent twice.
+    Each request gets a new connection. The receiver may close a reused connection at the same time
+    as the next request is sent: a job that runs every 5 seconds coincides with the keep-alive
+    timeout of 5 seconds that many servers have. The attempt would then fail or be sent twice.
     """
     connector = aiohttp.TCPConnector(
         socket_factory=EgressPolicy(allow_private_hosts).open_socket,

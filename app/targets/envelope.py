@@ -1,4 +1,4 @@
-"""What a receiver is told of an attempt."""
+"""The envelope: the standard content that a receiver gets for an attempt."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -7,13 +7,13 @@ from app.targets.target import Delivery
 
 
 def rfc3339(instant: datetime) -> str:
-    """`2026-11-23T08:00:00Z`; with three decimals where there are milliseconds."""
+    """Format an instant as `2026-11-23T08:00:00Z`, with milliseconds if there are any."""
     precision = "milliseconds" if instant.microsecond else "seconds"
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 
-def envelope(delivery: Delivery) -> dict[str, Any]:
-    """The standard content, ready for JSON."""
+def build_envelope(delivery: Delivery) -> dict[str, Any]:
+    """Return the standard content as a JSON object."""
     return {
         "job_id": delivery.job_id,
         "job_name": delivery.job_name,

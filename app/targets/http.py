@@ -11,10 +11,10 @@ from app.models.execution import AttemptOutcome, Response
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
 from app.targets.http_message import (
+    build_body,
+    build_headers,
     parse_retry_after,
     read_response,
-    request_body,
-    request_headers,
 )
 from app.targets.target import Delivery
 
@@ -22,8 +22,8 @@ RETRY_AFTER_STATUSES = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVI
 
 
 class HttpTarget:
-    """Sends attempts through one session, which must come from `egress.open_session`: that one
-    decides where a request may go."""
+    """Sends attempts through one session. The session must come from `egress.open_session`, which
+    decides which addresses a request may reach."""
 
     def __init__(self, *, session: aiohttp.ClientSession, clock: Clock, version: str) -> None:
         self._session = session
@@ -46,20 +46,20 @@ class HttpTarget:
 
     async def _exchange(self, spec: HttpTargetSpec, delivery: Delivery) -> Outcome:
         try:
-            async with await self._send(spec, delivery) as answer:
-                response = await read_response(answer)
-                retry_after = self._retry_after(answer)
+            async with await self._send(spec, delivery) as received:
+                response = await read_response(received)
+                retry_after = self._read_retry_after(received)
         except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-            return _failed(Failure.REFUSED, "the URL cannot be used")
+            return _build_failure(Failure.REFUSED, "the URL cannot be used")
         except (aiohttp.ClientError, OSError) as error:
-            return _failed(Failure.CONNECTION_ERROR, _describe(error))
+            return _build_failure(Failure.CONNECTION_ERROR, _describe(error))
         except _UnsendableError:
-            return _failed(Failure.REFUSED, "the request cannot be sent as it is defined")
+            return _build_failure(Failure.REFUSED, "the request cannot be sent as it is defined")
         return _judge(spec, response, retry_after)
 
     async def _send(self, spec: HttpTargetSpec, delivery: Delivery) -> aiohttp.ClientResponse:
-        body, content_type = request_body(spec, delivery)
-        headers = request_headers(
+        body, content_type = build_body(spec, delivery)
+        headers = build_headers(
             spec, delivery, content_type=content_type, user_agent=self._user_agent
         )
         try:
@@ -67,30 +67,30 @@ class HttpTarget:
                 spec.method.value, spec.url, data=body, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError):
-            raise  # some of them are a ValueError too, certificate errors for example
+            raise  # before ValueError, because some are also one, for example certificate errors
         except ValueError as error:
-            # How aiohttp and the resolver refuse a header value or a host name.
+            # aiohttp and the resolver reject header values and host names by a ValueError.
             raise _UnsendableError from error
 
-    def _retry_after(self, answer: aiohttp.ClientResponse) -> timedelta | None:
-        if answer.status not in RETRY_AFTER_STATUSES:
+    def _read_retry_after(self, received: aiohttp.ClientResponse) -> timedelta | None:
+        if received.status not in RETRY_AFTER_STATUSES:
             return None
-        return parse_retry_after(answer.headers.get("Retry-After"), self._clock.now())
+        return parse_retry_after(received.headers.get("Retry-After"), self._clock.now())
 
 
 class _UnsendableError(Exception):
-    """The request could not be put together."""
+    """No HTTP request can be built from the job's definition."""
 
 
 def _judge(spec: HttpTargetSpec, response: Response, retry_after: timedelta | None) -> Outcome:
-    """What a complete answer means."""
+    """Return the outcome of an attempt that got a complete response."""
     status = response.status or 0
     succeeded = (
         200 <= status <= 299 if spec.success_statuses is None else status in spec.success_statuses
     )
     if succeeded:
         return Outcome(AttemptOutcome.SUCCEEDED, response=response)
-    error = f"the target answered {status}"
+    error = f"the target responded with status {status}"
     if 300 <= status <= 399:
         error += "; redirects are not followed"
     return Outcome(
@@ -103,19 +103,22 @@ def _judge(spec: HttpTargetSpec, response: Response, retry_after: timedelta | No
     )
 
 
-def _failed(failure: Failure, error: str) -> Outcome:
+def _build_failure(failure: Failure, error: str) -> Outcome:
     return Outcome(AttemptOutcome.FAILED, failure=failure, error=error)
 
 
 def _describe(error: Exception) -> str:
-    """What the job's owner may know. A name that does not exist, an address that is blocked and one
-    where nothing listens read the same, or a job could be used to map the network around us."""
+    """Return the text of an error that the job's owner may see.
+
+    The text is the same for a name that does not exist, a blocked address and an address where no
+    server listens. Otherwise a job could be used to explore the network of the service.
+    """
     match error:
         case aiohttp.ClientSSLError():
             return "the TLS handshake failed"
         case aiohttp.ClientConnectorError():
             return "could not connect"
         case aiohttp.ClientResponseError():
-            return "the answer is not valid HTTP"
+            return "the response is not valid HTTP"
         case _:
-            return "the connection broke before the answer was complete"
+            return "the connection broke before the response was complete"

@@ -1,4 +1,4 @@
-"""HTTP messages of the http target: what is sent, and what is kept of the answer."""
+"""HTTP messages of the http target: the request that is sent, and the response that is stored."""
 
 import codecs
 import re
@@ -12,43 +12,46 @@ from multidict import CIMultiDict
 
 from app.models.execution import Response
 from app.models.target import BODILESS_METHODS, HttpTargetSpec
-from app.targets.envelope import envelope, rfc3339
+from app.targets.envelope import build_envelope, rfc3339
 from app.targets.target import Delivery
 
 MAX_BODY_BYTES = 65_536
 MAX_HEADERS = 50
 MAX_HEADER_VALUE_LENGTH = 1_024
-# An execution keeps up to 50 attempts in one document, which MongoDB bounds at 16 MB.
+# An execution keeps up to 50 attempts in one document, and MongoDB limits documents to 16 MB.
 MAX_HEADERS_BYTES = 16_384
 
-# Names become field names in MongoDB, where "." and a leading "$" have a meaning.
+# Names become field names in MongoDB, where "." and a leading "$" have a special meaning.
 STORABLE_NAME = re.compile(r"[a-z0-9!#%&'*+^_`|~-]{1,128}")
 COOKIE_HEADERS = frozenset({"set-cookie", "set-cookie2"})
 
 MAX_RETRY_AFTER = timedelta(hours=24)
 
 
-def request_body(spec: HttpTargetSpec, delivery: Delivery) -> tuple[bytes | None, str | None]:
-    """The body and its content type, or twice None where no body is sent."""
+def build_body(spec: HttpTargetSpec, delivery: Delivery) -> tuple[bytes | None, str | None]:
+    """Return the body and its content type, or None for both if no body is sent."""
     if isinstance(spec.body, str):
         return spec.body.encode(), "text/plain; charset=utf-8"
     if spec.body is None and spec.method in BODILESS_METHODS:
         return None, None
-    content: Any = envelope(delivery) if spec.body is None else spec.body
+    content: Any = build_envelope(delivery) if spec.body is None else spec.body
     return orjson.dumps(content), "application/json"
 
 
-def request_headers(
+def build_headers(
     spec: HttpTargetSpec, delivery: Delivery, *, content_type: str | None, user_agent: str
 ) -> CIMultiDict[str]:
-    """The user's headers, defaults for what they leave out, and ours, which always win."""
+    """Return the user's headers with defaults added and with Carillon's own headers set.
+
+    A default does not replace a user's header. Carillon's own headers do.
+    """
     headers = CIMultiDict(spec.headers)
     headers.setdefault("User-Agent", user_agent)
     if content_type is not None:
         headers.setdefault("Content-Type", content_type)
     headers.update(
         {
-            # Compressed answers would have to be unpacked, and a small one can unpack to gigabytes.
+            # A small compressed response can decompress to gigabytes.
             "Accept-Encoding": "identity",
             "Idempotency-Key": delivery.execution_id,
             "X-Job-Id": delivery.job_id,
@@ -59,39 +62,42 @@ def request_headers(
     return headers
 
 
-async def read_response(answer: aiohttp.ClientResponse) -> Response:
-    """What is kept of an answer. Nothing is read beyond the limit of the body."""
+async def read_response(received: aiohttp.ClientResponse) -> Response:
+    """Read the part of a response that is stored. Reads no more of the body than the limit."""
     raw = bytearray()
     while len(raw) <= MAX_BODY_BYTES:
-        chunk = await answer.content.read(MAX_BODY_BYTES + 1 - len(raw))
+        chunk = await received.content.read(MAX_BODY_BYTES + 1 - len(raw))
         if not chunk:
             break
         raw += chunk
-    body, truncated = _text(bytes(raw))
+    body, truncated = _decode(bytes(raw))
     return Response(
-        status=answer.status,
-        headers=_storable_headers(answer.raw_headers),
+        status=received.status,
+        headers=_select_headers(received.raw_headers),
         body=body,
         truncated=truncated,
     )
 
 
-def _text(raw: bytes) -> tuple[str, bool]:
-    """`raw` as text of at most `MAX_BODY_BYTES` in UTF-8, and whether any of it was cut off."""
+def _decode(raw: bytes) -> tuple[str, bool]:
+    """Return `raw` as text of at most `MAX_BODY_BYTES` in UTF-8, and whether it was truncated."""
     truncated = len(raw) > MAX_BODY_BYTES
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    # Not final where truncated: the cut may go through a character, which is then dropped.
+    # `final` is false if truncated, so that a character whose end is missing is dropped.
     text = decoder.decode(raw[:MAX_BODY_BYTES], final=not truncated)
     encoded = text.encode()
     if len(encoded) <= MAX_BODY_BYTES:
         return text, truncated
-    # Each byte that is not UTF-8 became a replacement character of three bytes.
+    # Each invalid byte has become a replacement character of three bytes.
     return encoded[:MAX_BODY_BYTES].decode("utf-8", "ignore"), True
 
 
-def _storable_headers(raw_headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
-    """Lower-cased names with their values, those of a repeated name joined by a comma. Cookies,
-    names that cannot be stored, and what is beyond the limits are left out."""
+def _select_headers(raw_headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
+    """Return the headers to store, by lower-case name.
+
+    The values of a repeated name are joined by a comma. Cookies, names that cannot be stored, and
+    headers over the limits are omitted.
+    """
     kept: dict[str, str] = {}
     size = 0
     for raw_name, raw_value in raw_headers:
@@ -110,15 +116,15 @@ def _storable_headers(raw_headers: tuple[tuple[bytes, bytes], ...]) -> dict[str,
 
 
 def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """The `Retry-After` header, seconds or an HTTP date, clamped to 0..24 hours.
+    """Return the delay of a `Retry-After` header (seconds or an HTTP date), within 0 to 24 hours.
 
-    None where the header is absent or says neither.
+    Returns None if the header is absent or has another format.
     """
     if value is None:
         return None
     value = value.strip()
     if re.fullmatch(r"[0-9]{1,20}", value):
-        # Clamped before it is a timedelta, which overflows.
+        # Limited before the conversion, because a large timedelta overflows.
         return timedelta(seconds=min(int(value), int(MAX_RETRY_AFTER.total_seconds())))
     try:
         instant = parsedate_to_datetime(value)

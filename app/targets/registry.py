@@ -1,4 +1,4 @@
-"""All targets by type: hands an attempt to the one that its job names."""
+"""All targets by type: passes an attempt to the target that its job names."""
 
 from typing import assert_never
 
@@ -15,7 +15,7 @@ class Targets:
         self._log = log
 
     async def deliver(self, spec: TargetSpec, delivery: Delivery) -> Outcome:
-        """Deliver one attempt as `Target.deliver` does."""
+        """Deliver one attempt, as `Target.deliver` describes."""
         match spec:
             case HttpTargetSpec():
                 return await self._http.deliver(spec, delivery)

@@ -1,4 +1,4 @@
-"""The protocol that every target keeps."""
+"""The protocol that every target implements."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -13,7 +13,7 @@ Spec = TypeVar("Spec", contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt, as it is handed to a target."""
+    """One attempt, as a target receives it."""
 
     execution_id: str
     job_id: str
@@ -23,16 +23,16 @@ class Delivery:
     attempt: int
     parameters: dict[str, Any]
     timeout: timedelta
-    """The total time the attempt may take. The target keeps it itself."""
+    """The time limit of the whole attempt. The target enforces it."""
 
 
 class Target(Protocol[Spec]):
-    """Hands attempts over. One instance serves every job of its type, concurrently."""
+    """Delivers attempts. One instance serves all jobs of its type concurrently."""
 
     async def deliver(self, spec: Spec, delivery: Delivery) -> Outcome:
-        """Deliver one attempt and say how it ended.
+        """Deliver one attempt and return how it ended.
 
         An expected end (refused, unreachable, too slow) is an `Outcome`, never an exception.
-        Cancelling the task cuts the delivery.
+        Cancelling the task interrupts the delivery.
         """
         ...

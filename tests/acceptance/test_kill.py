@@ -18,7 +18,7 @@ WAIT_SECONDS = 60
 async def test_a_killed_service_goes_on_where_it_was(tmp_path: Path) -> None:
     service = Service(tmp_path / "data", {"LEASE_SECONDS": "5"})
     async with Receiver() as receiver:
-        receiver.answer_by(slowly)
+        receiver.respond_by(slowly)
         async with service:
             job = await service.call(
                 "POST",

@@ -16,7 +16,7 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from app.local import start_mongod
+from app.embedded.mongod import start_mongod
 from tests.chaos.check import report
 from tests.chaos.driver import Driver, Load
 from tests.chaos.evidence import Document, Evidence, read_database, read_deliveries, read_journal

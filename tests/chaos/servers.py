@@ -15,7 +15,8 @@ from pymongo.errors import PyMongoError
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.local import find_mongod, find_redis_server
+from app.embedded.mongod import find_mongod
+from app.embedded.redis_server import find_redis_server
 from tests.chaos.evidence import Document
 from tests.support.service import PASSWORD, ROOT, USERNAME, free_port
 

@@ -1,4 +1,4 @@
-"""The cache on a real Redis: what is dropped stays dropped, and no failure is an error."""
+"""The cache on a real Redis: dropped responses stay dropped, and a failure is only a miss."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app.cache import Cache
+from app.cache import ALL_OWNERS, Cache, PendingEntry
 from app.errors import UnavailableError
 from tests.chaos.servers import RedisServer
 from tests.support.clock import ManualClock
@@ -35,75 +35,79 @@ def cache(redis: Redis, clock: ManualClock) -> Cache:
 
 
 @pytest.fixture
-async def dead(clock: ManualClock) -> AsyncIterator[Cache]:
+async def unreachable(clock: ManualClock) -> AsyncIterator[Cache]:
     redis = Redis.from_url("redis://127.0.0.1:1/0")
     yield Cache(redis, ttl=TTL, clock=clock)
     await redis.aclose()
 
 
-async def fill(cache: Cache, scope: str, key: str, answer: bytes) -> None:
-    found, token = await cache.get(scope, key)
-    assert found is None
-    await cache.put(token, answer)
+async def store(cache: Cache, scope: str, key: str, response: bytes) -> None:
+    stored, entry = await cache.get(scope, key)
+    assert stored is None
+    await cache.put(entry, response)
 
 
-async def found(cache: Cache, scope: str, key: str) -> bytes | None:
+async def find(cache: Cache, scope: str, key: str) -> bytes | None:
     return (await cache.get(scope, key))[0]
 
 
-async def test_what_was_put_is_found(cache: Cache) -> None:
-    answer = bytes(range(256))
-    await fill(cache, "alice", "jobs", answer)
-    assert await found(cache, "alice", "jobs") == answer
-    assert await found(cache, "alice", "other") is None
-    assert await found(cache, "bob", "jobs") is None
+async def test_a_stored_response_is_found_by_its_scope_and_key(cache: Cache) -> None:
+    response = bytes(range(256))
+    await store(cache, "alice", "jobs", response)
+    assert await find(cache, "alice", "jobs") == response
+    assert await find(cache, "alice", "other") is None
+    assert await find(cache, "bob", "jobs") is None
 
 
-async def test_a_write_drops_the_owners_answers_and_everybodys(cache: Cache) -> None:
-    for scope in ("alice", "bob", "*"):
-        await fill(cache, scope, "jobs", b"old")
+async def test_a_write_drops_the_responses_of_the_owner_and_of_all_owners(cache: Cache) -> None:
+    for scope in ("alice", "bob", ALL_OWNERS):
+        await store(cache, scope, "jobs", b"outdated")
     await cache.forget("alice")
-    assert await found(cache, "alice", "jobs") is None
-    assert await found(cache, "*", "jobs") is None
-    assert await found(cache, "bob", "jobs") == b"old"
+    assert await find(cache, "alice", "jobs") is None
+    assert await find(cache, ALL_OWNERS, "jobs") is None
+    assert await find(cache, "bob", "jobs") == b"outdated"
 
 
-async def test_a_slow_reader_cannot_store_what_a_write_made_old(cache: Cache) -> None:
-    _, token = await cache.get("alice", "jobs")
+async def test_a_slow_reader_cannot_store_a_response_that_a_write_made_outdated(
+    cache: Cache,
+) -> None:
+    _, entry = await cache.get("alice", "jobs")
     await cache.forget("alice")
-    await cache.put(token, b"old")
-    assert await found(cache, "alice", "jobs") is None
+    await cache.put(entry, b"outdated")
+    assert await find(cache, "alice", "jobs") is None
 
 
-async def test_an_evicted_generation_does_not_bring_old_answers_back(
+async def test_an_evicted_generation_does_not_bring_outdated_responses_back(
     cache: Cache, redis: Redis
 ) -> None:
-    await fill(cache, "alice", "jobs", b"old")
+    await store(cache, "alice", "jobs", b"outdated")
     await redis.delete("carillon:generation:alice")
-    assert await found(cache, "alice", "jobs") is None
+    assert await find(cache, "alice", "jobs") is None
 
 
-async def test_processes_share_answers_and_drops(
+async def test_processes_share_responses_and_drops(
     cache: Cache, redis: Redis, clock: ManualClock
 ) -> None:
     other = Cache(redis, ttl=TTL, clock=clock)
-    await fill(cache, "alice", "jobs", b"answer")
-    assert await found(other, "alice", "jobs") == b"answer"
+    await store(cache, "alice", "jobs", b"response")
+    assert await find(other, "alice", "jobs") == b"response"
     await other.forget("alice")
-    assert await found(cache, "alice", "jobs") is None
+    assert await find(cache, "alice", "jobs") is None
 
 
-async def test_of_many_first_readers_all_agree_on_the_generation(cache: Cache) -> None:
-    tokens = [token for _, token in await asyncio.gather(*(cache.get("a", "k") for _ in range(9)))]
-    assert len({token.generation for token in tokens if token is not None}) == 1
+async def test_simultaneous_first_readers_get_the_same_generation(cache: Cache) -> None:
+    results = await asyncio.gather(*(cache.get("a", "k") for _ in range(9)))
+    entries = [entry for _, entry in results if isinstance(entry, PendingEntry)]
+    assert len(entries) == 9
+    assert len({entry.generation for entry in entries}) == 1
 
 
-async def test_an_answer_expires(cache: Cache, redis: Redis) -> None:
-    await fill(cache, "alice", "jobs", b"answer")
-    assert 0 < await redis.pttl("carillon:answer:alice:jobs") <= TTL.total_seconds() * 1000
+async def test_a_response_expires(cache: Cache, redis: Redis) -> None:
+    await store(cache, "alice", "jobs", b"response")
+    assert 0 < await redis.pttl("carillon:response:alice:jobs") <= TTL.total_seconds() * 1000
 
 
-async def test_a_ttl_of_zero_keeps_nothing_and_asks_nothing(clock: ManualClock) -> None:
+async def test_with_a_ttl_of_zero_redis_is_not_called(clock: ManualClock) -> None:
     redis = Redis.from_url("redis://127.0.0.1:1/0")
     cache = Cache(redis, ttl=timedelta(0), clock=clock)
     with capture_logs() as logs:
@@ -113,10 +117,10 @@ async def test_a_ttl_of_zero_keeps_nothing_and_asks_nothing(clock: ManualClock) 
     await redis.aclose()
 
 
-async def test_where_dropping_fails_the_cache_is_bypassed_for_a_minute(
+async def test_after_a_failed_drop_the_cache_is_bypassed_for_a_minute(
     cache: Cache, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await fill(cache, "alice", "jobs", b"old")
+    await store(cache, "alice", "jobs", b"outdated")
 
     async def fail(_: str) -> None:
         raise ConnectionError
@@ -128,10 +132,12 @@ async def test_where_dropping_fails_the_cache_is_bypassed_for_a_minute(
     clock.advance(timedelta(seconds=59))
     assert await cache.get("alice", "jobs") == (None, None)
     clock.advance(timedelta(seconds=2))
-    assert await found(cache, "alice", "jobs") == b"old"  # Redis's own clock stood still
+    assert (
+        await find(cache, "alice", "jobs") == b"outdated"
+    )  # Redis uses the real time, so the response has not expired
 
 
-async def test_a_write_drops_answers_while_redis_has_no_memory_left(
+async def test_a_write_drops_responses_while_redis_has_no_memory_left(
     tmp_path: Path, clock: ManualClock
 ) -> None:
     server = RedisServer(tmp_path)
@@ -139,29 +145,31 @@ async def test_a_write_drops_answers_while_redis_has_no_memory_left(
     redis = Redis.from_url(server.uri)
     try:
         one, other = (Cache(redis, ttl=TTL, clock=clock) for _ in range(2))
-        await fill(one, "alice", "jobs", b"old")
+        await store(one, "alice", "jobs", b"outdated")
         await redis.config_set("maxmemory-policy", "noeviction")
         await redis.config_set("maxmemory", "1")
         await one.forget("alice")
-        assert await found(other, "alice", "jobs") is None
+        assert await find(other, "alice", "jobs") is None
     finally:
         await redis.aclose()
         server.kill()
 
 
-async def test_a_dead_redis_is_a_miss_and_one_log_line_a_minute(
-    dead: Cache, clock: ManualClock
+async def test_an_unreachable_redis_is_a_miss_and_one_log_line_a_minute(
+    unreachable: Cache, clock: ManualClock
 ) -> None:
     with capture_logs() as logs:
         for _ in range(5):
-            assert await dead.get("alice", "jobs") == (None, None)
-        await dead.forget("alice")
+            assert await unreachable.get("alice", "jobs") == (None, None)
+        await unreachable.forget("alice")
         clock.advance(timedelta(seconds=61))
-        assert await dead.get("alice", "jobs") == (None, None)
+        assert await unreachable.get("alice", "jobs") == (None, None)
     assert [log["event"] for log in logs] == ["cache_failed", "cache_failed"]
 
 
-async def test_a_redis_that_hangs_is_a_miss_in_time(clock: ManualClock) -> None:
+async def test_a_redis_that_does_not_respond_is_a_miss_within_the_time_limit(
+    clock: ManualClock,
+) -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()
@@ -176,7 +184,7 @@ async def test_a_redis_that_hangs_is_a_miss_in_time(clock: ManualClock) -> None:
         await redis.aclose()
 
 
-async def test_ping(cache: Cache, dead: Cache) -> None:
+async def test_ping_raises_only_if_redis_is_unreachable(cache: Cache, unreachable: Cache) -> None:
     await cache.ping()
     with pytest.raises(UnavailableError):
-        await dead.ping()
+        await unreachable.ping()

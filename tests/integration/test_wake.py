@@ -1,4 +1,4 @@
-"""Wake-ups reach the loops of other processes, and their loss harms nothing."""
+"""Wake-ups reach the loops of other processes, and losing them raises no error."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,12 +11,12 @@ from app.wake import Wake
 
 @pytest.fixture
 async def wakes(redis_url: str) -> AsyncIterator[tuple[Wake, Wake]]:
-    """Two processes' wake-ups, both listening."""
+    """The wake-ups of two processes, both subscribed."""
     clients = [Redis.from_url(redis_url) for _ in range(2)]
     one, two = (Wake(client) for client in clients)
     for wake in (one, two):
         wake.start()
-        await until(wake.schedules)  # set once when it has subscribed
+        await wait_for(wake.schedules)  # set when the subscription begins
         wake.schedules.clear()
         wake.executions.clear()
     yield one, two
@@ -25,7 +25,7 @@ async def wakes(redis_url: str) -> AsyncIterator[tuple[Wake, Wake]]:
         await client.aclose()
 
 
-async def until(event: asyncio.Event) -> None:
+async def wait_for(event: asyncio.Event) -> None:
     async with asyncio.timeout(5):
         await event.wait()
 
@@ -34,13 +34,13 @@ async def test_a_change_wakes_both_processes(wakes: tuple[Wake, Wake]) -> None:
     one, two = wakes
     one.schedules_changed()
     assert one.schedules.is_set()
-    await until(two.schedules)
+    await wait_for(two.schedules)
 
 
 async def test_queued_executions_wake_the_workers(wakes: tuple[Wake, Wake]) -> None:
     one, two = wakes
     two.executions_queued()
-    await until(one.executions)
+    await wait_for(one.executions)
 
 
 async def test_without_redis_a_process_wakes_itself() -> None:
@@ -51,7 +51,7 @@ async def test_without_redis_a_process_wakes_itself() -> None:
     await wake.close()
 
 
-async def test_a_redis_that_is_gone_costs_nothing_but_the_hint() -> None:
+async def test_without_a_connection_to_redis_a_process_still_wakes_itself() -> None:
     client = Redis.from_url("redis://127.0.0.1:1")
     wake = Wake(client)
     wake.start()

@@ -1,4 +1,4 @@
-"""Attempts to hand to targets."""
+"""Deliveries that tests pass to targets."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -21,5 +21,5 @@ DELIVERY = Delivery(
 
 
 def a_delivery(**changes: Any) -> Delivery:
-    """`DELIVERY` with some fields changed."""
+    """Return `DELIVERY` with some fields changed."""
     return replace(DELIVERY, **changes)

@@ -1,4 +1,4 @@
-"""The http target as it is in the service, allowed to reach this machine."""
+"""The http target of the service, allowed to connect to this machine."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,11 +26,11 @@ async def open_target(
 async def deliver_to(
     url: str, delivery: Delivery, resolver: AbstractResolver, *, private: bool = True
 ) -> Outcome:
-    """One delivery through a target of its own."""
+    """Deliver once through a new target."""
     async with open_target(private=private, resolver=resolver) as target:
         return await target.deliver(HttpTargetSpec(url=url), delivery)
 
 
 def assert_fails(outcome: Outcome, failure: Failure, error: str) -> None:
-    """The outcome is that failure, of a request that got no complete answer."""
+    """Assert that the outcome is this failure and has no response."""
     assert outcome == Outcome(AttemptOutcome.FAILED, failure=failure, error=error)

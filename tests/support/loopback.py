@@ -1,4 +1,4 @@
-"""A guard for tests of the egress check: should the check fail, nothing leaves the machine."""
+"""A guard for tests of the egress policy: no test connects to another machine if it fails."""
 
 import socket
 from typing import Any
@@ -9,13 +9,13 @@ LOOPBACK = ("127.", "0.0.0.0", "::1", "::ffff:127.")
 
 
 def keep_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make every connect of this process to another machine fail before it is made."""
+    """Make every connection of this process to another machine fail before it is made."""
     connect = socket.socket.connect
 
     def guarded(self: socket.socket, address: Any) -> None:
         host = str(address[0])
         if self.family in {socket.AF_INET, socket.AF_INET6} and host != "::":
-            assert host.startswith(LOOPBACK), f"a connection to {host} was about to be made"
+            assert host.startswith(LOOPBACK), f"The test tried to connect to {host}."
         connect(self, address)
 
     monkeypatch.setattr(socket.socket, "connect", guarded)

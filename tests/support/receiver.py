@@ -1,4 +1,4 @@
-"""Receivers on 127.0.0.1 for what the http target sends: one that answers, one that misbehaves."""
+"""Receivers on 127.0.0.1 for the http target: a regular HTTP server, and one that misbehaves."""
 
 import asyncio
 import contextlib
@@ -15,17 +15,17 @@ from multidict import CIMultiDictProxy
 HOST = "127.0.0.1"
 WAIT_SECONDS = 5
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class ReceivedRequest:
-    """A request as it arrived, body included."""
+    """A request as it arrived, with its body."""
 
     method: str
     path: str
-    """With the query, as it was on the wire."""
+    """The path and the query, exactly as sent."""
     headers: CIMultiDictProxy[str]
     body: bytes
 
@@ -34,31 +34,31 @@ class ReceivedRequest:
 
 
 class Receiver:
-    """An HTTP server that records every request and answers as it is told, 200 `ok` at first.
+    """An HTTP server that records every request. It responds 200 `ok` until it is told otherwise.
 
         async with Receiver() as receiver:
-            receiver.answer_with(503, headers={"Retry-After": "7"})
+            receiver.respond_with(503, headers={"Retry-After": "7"})
             ... send something to f"{receiver.url}/hook" ...
             assert receiver.requests[0].json()["attempt"] == 1
 
-    Requests are appended in order of arrival, before they are answered, and never removed.
+    Requests are appended in order of arrival, before the response, and never removed.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None) -> None:
         self.requests: list[ReceivedRequest] = []
-        self.cut_requests = 0
-        """Requests whose sender went away before the answer was complete."""
+        self.interrupted_requests = 0
+        """The number of requests whose sender disconnected before the response was complete."""
         self.port = 0
         self._tls = tls
         self._arrived = asyncio.Condition()
-        self._answer: Answer = _answer_of(200, "ok", {})
-        self._answers_by_path: dict[str, Answer] = {}
+        self._handler: Handler = _make_handler(200, "ok", {})
+        self._handlers_by_path: dict[str, Handler] = {}
 
     @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://{HOST}:{self.port}"
 
-    def answer_with(
+    def respond_with(
         self,
         status: int = 200,
         *,
@@ -66,32 +66,32 @@ class Receiver:
         headers: dict[str, str] | None = None,
         path: str | None = None,
     ) -> None:
-        """Answer so from now on; with `path`, requests for that path only."""
-        self.answer_by(_answer_of(status, body, headers or {}), path=path)
+        """Send this response from now on; with `path`, only to requests for that path."""
+        self.respond_by(_make_handler(status, body, headers or {}), path=path)
 
-    def answer_by(self, answer: Answer, *, path: str | None = None) -> None:
-        """Answer by a function from now on; it may wait, stream or never end."""
+    def respond_by(self, handler: Handler, *, path: str | None = None) -> None:
+        """Respond by a function from now on; it may wait, stream or never end."""
         if path is None:
-            self._answer = answer
+            self._handler = handler
         else:
-            self._answers_by_path[path] = answer
+            self._handlers_by_path[path] = handler
 
-    def never_answer(self) -> None:
-        """Record requests from now on and leave them without an answer."""
-        self.answer_by(_no_answer)
+    def never_respond(self) -> None:
+        """Record requests from now on without responding."""
+        self.respond_by(_wait_forever)
 
     async def wait_for_requests(self, count: int) -> None:
-        """Wait until `count` requests have arrived in all."""
+        """Wait until `count` requests have arrived in total."""
         async with asyncio.timeout(WAIT_SECONDS), self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= count)
 
-    async def wait_for_cut_requests(self, count: int) -> None:
-        """Wait until the senders of `count` requests have gone away in all."""
+    async def wait_for_interrupted_requests(self, count: int) -> None:
+        """Wait until the senders of `count` requests have disconnected in total."""
         async with asyncio.timeout(WAIT_SECONDS), self._arrived:
-            await self._arrived.wait_for(lambda: self.cut_requests >= count)
+            await self._arrived.wait_for(lambda: self.interrupted_requests >= count)
 
     async def __aenter__(self) -> Self:
-        # A handler is cancelled when its sender goes away: that is how a cut request is seen.
+        # aiohttp cancels a handler whose sender disconnects. `_handle` counts these cancellations.
         server = web.Server(self._handle, handler_cancellation=True, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=0)
         await self._runner.setup()
@@ -115,11 +115,11 @@ class Receiver:
                 ReceivedRequest(request.method, request.path_qs, request.headers, body)
             )
             self._arrived.notify_all()
-        answer = self._answers_by_path.get(request.path, self._answer)
+        handler = self._handlers_by_path.get(request.path, self._handler)
         try:
-            return await answer(request)  # type: ignore[arg-type]
+            return await handler(request)  # type: ignore[arg-type]
         except (asyncio.CancelledError, ConnectionError):
-            self.cut_requests += 1
+            self.interrupted_requests += 1
             await asyncio.shield(self._notify())
             raise
 
@@ -128,25 +128,25 @@ class Receiver:
             self._arrived.notify_all()
 
 
-def _answer_of(status: int, body: bytes | str, headers: dict[str, str]) -> Answer:
+def _make_handler(status: int, body: bytes | str, headers: dict[str, str]) -> Handler:
     content = body.encode() if isinstance(body, str) else body
 
-    async def answer(_: web.Request) -> web.StreamResponse:
+    async def respond(_: web.Request) -> web.StreamResponse:
         return web.Response(status=status, body=content, headers=headers)
 
-    return answer
+    return respond
 
 
-async def _no_answer(_: web.Request) -> web.StreamResponse:
+async def _wait_forever(_: web.Request) -> web.StreamResponse:
     await asyncio.Event().wait()
     raise AssertionError
 
 
 class RawReceiver:
-    """A TCP server that runs a script on every connection, for answers no HTTP server gives.
+    """A TCP server that runs a script for every connection, for responses that break HTTP.
 
-    The script gets the connection after the head of a request was read; when it returns, the
-    connection is closed.
+    The script gets the connection after the head of a request has been read. The connection is
+    closed when the script returns.
     """
 
     def __init__(self, script: Script) -> None:
@@ -157,21 +157,21 @@ class RawReceiver:
         self._running: set[asyncio.Task[None]] = set()
 
     @classmethod
-    def answering(cls, answer: bytes) -> Self:
-        """Sends these bytes and closes."""
+    def send_and_close(cls, data: bytes) -> Self:
+        """Create a receiver that sends `data` and closes the connection."""
 
         async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(answer)
+            writer.write(data)
             await writer.drain()
 
         return cls(script)
 
     @classmethod
-    def resetting(cls, answer: bytes = b"") -> Self:
-        """Sends these bytes and resets the connection."""
+    def send_and_reset(cls, data: bytes = b"") -> Self:
+        """Create a receiver that sends `data` and resets the connection."""
 
         async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(answer)
+            writer.write(data)
             await writer.drain()
             await asyncio.sleep(0.02)  # a reset overtakes what was not read yet
             writer.transport.abort()
@@ -206,9 +206,9 @@ class RawReceiver:
         self.connections += 1
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        # The end of the test cancels; asyncio would log that as an error of this callback.
-        ends = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
-        with contextlib.suppress(*ends):
+        # `__aexit__` cancels this task. asyncio would log the cancellation as an error.
+        expected = (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError)
+        with contextlib.suppress(*expected):
             try:
                 self.heads.append(await reader.readuntil(b"\r\n\r\n"))
                 await self._script(reader, writer)

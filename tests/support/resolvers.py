@@ -1,4 +1,4 @@
-"""Resolvers that ask no network."""
+"""Resolvers that use no network."""
 
 import asyncio
 import socket
@@ -8,37 +8,37 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 
 class NumericResolver(AbstractResolver):
-    """The system's resolver as far as it needs no network: every way to write an address."""
+    """The system's resolver for addresses only, in every notation that it accepts."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
         infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
-        return results(host, port, [str(info[4][0]) for info in infos])
+        return _build_results(host, port, [str(info[4][0]) for info in infos])
 
     async def close(self) -> None:
         pass
 
 
 class ListResolver(AbstractResolver):
-    """Answers with the given lists of addresses, one a question, the last one for ever."""
+    """Returns the given lists of addresses one after another, and then always the last one."""
 
-    def __init__(self, *answers: Sequence[str]) -> None:
-        self.questions = 0
-        self._answers = answers
+    def __init__(self, *address_lists: Sequence[str]) -> None:
+        self.calls = 0
+        self._address_lists = address_lists
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        answer = self._answers[min(self.questions, len(self._answers) - 1)]
-        self.questions += 1
-        return results(host, port, answer)
+        addresses = self._address_lists[min(self.calls, len(self._address_lists) - 1)]
+        self.calls += 1
+        return _build_results(host, port, addresses)
 
     async def close(self) -> None:
         pass
 
 
-def results(host: str, port: int, addresses: Sequence[str]) -> list[ResolveResult]:
+def _build_results(host: str, port: int, addresses: Sequence[str]) -> list[ResolveResult]:
     return [
         ResolveResult(
             hostname=host,
@@ -52,8 +52,8 @@ def results(host: str, port: int, addresses: Sequence[str]) -> list[ResolveResul
     ]
 
 
-class NoAnswerResolver(AbstractResolver):
-    """Raises what it is given, or waits for ever."""
+class FailingResolver(AbstractResolver):
+    """Raises the given error, or never returns if there is none."""
 
     def __init__(self, error: OSError | None) -> None:
         self._error = error

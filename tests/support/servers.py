@@ -1,8 +1,8 @@
-"""The tests' own mongod and redis-server: one of each for all workers of a run.
+"""The tests' own mongod and redis-server: one of each for all pytest workers of a test session.
 
-They are the embedded servers of `app/local.py` in a temporary folder, so the first worker that
-needs one starts it and the last one that used it stops it. A missing program is an error that
-says how to get it, never a skip.
+They are the servers of `app/embedded/` in a temporary folder: the first worker that needs a server
+starts it, and the last one that used it stops it. If a program is missing, the tests fail with an
+error that says how to install it; they are not skipped.
 """
 
 import json
@@ -15,13 +15,14 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.local import start_mongod, start_redis
+from app.embedded.mongod import start_mongod
+from app.embedded.redis_server import start_redis
 
 _FOLDER = "servers"
-_REDIS_DATABASES = 64  # one for each worker
+_REDIS_DATABASES = 64  # one for each pytest worker
 
-# With these the tests may use fail points and `replSetTest` commands.
-# The TTL monitor goes by the real time, which the tests' clocks do not.
+# Test commands allow fail points and `replSetTest`. The TTL monitor is off, because it uses the
+# real time and the tests use a manual clock.
 MONGOD_ARGS = (
     *("--setParameter", "enableTestCommands=1"),
     *("--setParameter", "ttlMonitorEnabled=false"),
@@ -29,32 +30,32 @@ MONGOD_ARGS = (
 
 
 def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """The folder that all workers of this run, and only of this run, share."""
+    """The folder that the workers of this session share with no other session."""
     base = factory.getbasetemp()
     return (base.parent if _is_worker() else base) / _FOLDER
 
 
 @contextmanager
 def running_mongod(folder: Path) -> Iterator[str]:
-    """The URI of the folder's mongod, a replica set of one that knows test commands."""
+    """Run the folder's mongod, a replica set of one with test commands, and yield its URI."""
     with start_mongod(folder, extra_args=MONGOD_ARGS) as server:
         yield server.uri
 
 
 @contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
-    """The URL of this worker's own database in the folder's redis-server."""
+    """Run the folder's redis-server and yield the URL of this worker's own database in it."""
     with start_redis(folder, extra_args=("--databases", str(_REDIS_DATABASES))) as server:
         yield f"redis://127.0.0.1:{server.port}/{worker_number() % _REDIS_DATABASES}"
 
 
 def worker_number() -> int:
-    """0 without pytest-xdist, else the number of this worker."""
+    """The number of this pytest-xdist worker; 0 without pytest-xdist."""
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def clean_up(base: Path) -> None:
-    """After the run: end what a killed worker left behind, and give 300 MB of journal back."""
+    """At the end of the session, end the servers of killed workers and delete 300 MB of journal."""
     if _is_worker():
         return
     folder = base / _FOLDER

@@ -1,4 +1,4 @@
-"""Body limits: what the app behind them gets to see."""
+"""The limits of request bodies, and what the application behind them reads."""
 
 import asyncio
 
@@ -14,34 +14,34 @@ LIMIT = 10
 async def read_through(
     chunks: list[bytes], *, length: str | None = None, seconds: float = 30
 ) -> bytes:
-    """The body that an app behind the limit reads."""
-    got = b""
+    """Return the body that an application behind the limit reads."""
+    body = b""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        nonlocal got
+        nonlocal body
         more = True
         while more:
             message = await receive()
-            got += message["body"]
+            body += message["body"]
             more = message["more_body"]
 
     async def receive() -> Message:
-        if not waiting:
+        if not unread:
             await asyncio.Event().wait()
-        chunk = waiting.pop(0)
+        chunk = unread.pop(0)
         return {"type": "http.request", "body": chunk, "more_body": chunk != b""}
 
     async def send(_: Message) -> None:
         raise AssertionError
 
-    waiting = list(chunks)
+    unread = list(chunks)
     headers = [] if length is None else [(b"content-length", length.encode())]
     limit = BodyLimit(app, limit_of=lambda _: LIMIT, receive_seconds=seconds)
     await limit({"type": "http", "headers": headers}, receive, send)
-    return got
+    return body
 
 
-async def test_a_body_of_the_limit_passes() -> None:
+async def test_a_body_of_exactly_the_limit_is_accepted() -> None:
     assert await read_through([b"12345", b"67890", b""]) == b"1234567890"
 
 
@@ -58,33 +58,33 @@ async def test_a_body_of_the_limit_passes() -> None:
     ],
 )
 async def test_a_larger_body_is_a_413(chunks: list[bytes], length: str | None) -> None:
-    with pytest.raises(HTTPException) as refused:
+    with pytest.raises(HTTPException) as error:
         await read_through(chunks, length=length)
-    assert refused.value.status_code == 413
+    assert error.value.status_code == 413
 
 
-async def test_a_body_that_does_not_end_in_time_is_a_408() -> None:
-    with pytest.raises(HTTPException) as refused:
+async def test_a_body_that_does_not_arrive_in_time_is_a_408() -> None:
+    with pytest.raises(HTTPException) as error:
         await read_through([b"x", b"x"], seconds=0.02)
-    assert refused.value.status_code == 408
+    assert error.value.status_code == 408
 
 
-async def test_waiting_for_the_client_to_leave_is_not_limited() -> None:
+async def test_waiting_for_the_client_to_disconnect_has_no_time_limit() -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         async with asyncio.timeout(0.05):
             await receive()
 
     async def receive() -> Message:
-        if asked:
+        if received:
             await asyncio.Event().wait()
-        asked.append(True)
+        received.append(True)
         return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(_: Message) -> None:
         raise AssertionError
 
-    asked: list[bool] = []
+    received: list[bool] = []
     limit = BodyLimit(app, limit_of=lambda _: LIMIT, receive_seconds=0.01)
     with pytest.raises(TimeoutError):
         await limit({"type": "http", "headers": []}, receive, send)

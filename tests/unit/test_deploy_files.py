@@ -1,5 +1,4 @@
-"""The files that people deploy with: no default secret, nothing published by accident, and each
-variable one that the settings know."""
+"""The files for deployment: no default secret, no unintended port, and only known variables."""
 
 import json
 import os
@@ -36,7 +35,7 @@ def read(name: str) -> str:
     return (ROOT / name).read_text()
 
 
-def seconds(duration: str) -> int:
+def parse_seconds(duration: str) -> int:
     return int(duration.removesuffix("s"))
 
 
@@ -47,8 +46,8 @@ def test_compose_uses_only_variables_that_the_example_file_documents() -> None:
     assert used <= documented
 
 
-def test_compose_passes_every_setting_on(service: dict[str, Any]) -> None:
-    elsewhere = {"DATA_DIR", "ROLE"}  # set by the image, and by its command
+def test_compose_passes_every_setting_to_the_service(service: dict[str, Any]) -> None:
+    elsewhere = {"DATA_DIR", "ROLE"}  # the image sets DATA_DIR, its command sets the role
     assert set(service["environment"]) == VARIABLES - elsewhere
 
 
@@ -57,10 +56,10 @@ def test_compose_refuses_to_start_without_the_secrets(service: dict[str, Any], n
     assert service["environment"][name].startswith("${" + name + ":?")
 
 
-def test_compose_publishes_the_service_alone_and_on_this_machine_only(
+def test_compose_publishes_only_the_service_and_only_on_this_machine(
     services: dict[str, Any],
 ) -> None:
-    published = {name: its["ports"] for name, its in services.items() if "ports" in its}
+    published = {name: one["ports"] for name, one in services.items() if "ports" in one}
     assert published == {"carillon": ["127.0.0.1:${PORT:-8000}:8000"]}
 
 
@@ -77,13 +76,13 @@ def test_the_service_waits_until_its_stores_are_healthy(services: dict[str, Any]
         assert services[name]["healthcheck"]["test"]
 
 
-def test_every_service_comes_back_by_itself(services: dict[str, Any]) -> None:
-    assert {its["restart"] for its in services.values()} == {"unless-stopped"}
+def test_every_service_restarts_automatically(services: dict[str, Any]) -> None:
+    assert {one["restart"] for one in services.values()} == {"unless-stopped"}
 
 
 def test_docker_waits_longer_than_the_service_lets_executions_run(service: dict[str, Any]) -> None:
     grace = int(service["environment"]["SHUTDOWN_GRACE_SECONDS"])
-    assert seconds(service["stop_grace_period"]) >= grace + 10
+    assert parse_seconds(service["stop_grace_period"]) >= grace + 10
 
 
 def test_database_files_are_in_named_volumes(services: dict[str, Any]) -> None:
@@ -92,32 +91,32 @@ def test_database_files_are_in_named_volumes(services: dict[str, Any]) -> None:
     assert used == list(named)
 
 
-def instructions(name: str) -> list[str]:
-    """The values of one Dockerfile instruction, continued lines joined."""
+def list_instructions(name: str) -> list[str]:
+    """Return the values of a Dockerfile instruction, with continued lines joined."""
     joined = read("Dockerfile").replace("\\\n", " ")
     return re.findall(rf"^{name}\s+(.*)$", joined, re.MULTILINE)
 
 
 def test_the_image_runs_without_root_and_without_a_shell() -> None:
-    assert instructions("USER") == ["carillon"]
-    assert json.loads(instructions("CMD")[-1]) == ["python", "-m", "app", "all"]
+    assert list_instructions("USER") == ["carillon"]
+    assert json.loads(list_instructions("CMD")[-1]) == ["python", "-m", "app", "all"]
 
 
 def test_the_image_has_no_secret_and_no_development_tool() -> None:
-    assert not SECRETS & set(re.findall(r"\w+", " ".join(instructions("ENV"))))
+    assert not SECRETS & set(re.findall(r"\w+", " ".join(list_instructions("ENV"))))
     assert "requirements-dev" not in read("Dockerfile")
-    assert set(re.findall(r"(\w+)=", " ".join(instructions("ENV")))) - VARIABLES == {
+    assert set(re.findall(r"(\w+)=", " ".join(list_instructions("ENV")))) - VARIABLES == {
         "PATH",
         "PYTHONUNBUFFERED",
         "PYTHONDONTWRITEBYTECODE",
     }
 
 
-def test_only_what_the_image_copies_is_sent_to_docker() -> None:
+def test_docker_receives_only_the_files_that_the_image_copies() -> None:
     lines = read(".dockerignore").splitlines()
     sent = {line[1:] for line in lines if line.startswith("!")}
     copied = {
-        value.split()[0].rstrip("/") for value in instructions("COPY") if "--from" not in value
+        value.split()[0].rstrip("/") for value in list_instructions("COPY") if "--from" not in value
     }
     assert "*" in lines
     assert sent == copied
@@ -125,7 +124,7 @@ def test_only_what_the_image_copies_is_sent_to_docker() -> None:
 
 @pytest.fixture
 def health_port(request: pytest.FixtureRequest) -> Iterator[int]:
-    """The port of a service whose /health/live answers with the status that the test names."""
+    """The port of a server whose /health/live responds with the status in `request.param`."""
 
     class Health(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -144,8 +143,8 @@ def health_port(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def run_health_check(port: int) -> int:
-    check = json.loads(instructions("HEALTHCHECK")[0].split("CMD", 1)[1])
-    # A proxy that is not there: the check must not ask it.
+    check = json.loads(list_instructions("HEALTHCHECK")[0].split("CMD", 1)[1])
+    # There is no such proxy, so a check that uses it fails.
     environment = os.environ | {"PORT": str(port), "http_proxy": "http://127.0.0.1:9"}
     done = subprocess.run(
         [sys.executable, *check[1:]], env=environment, capture_output=True, check=False
@@ -154,16 +153,16 @@ def run_health_check(port: int) -> int:
 
 
 @pytest.mark.parametrize("health_port", [200], indirect=True)
-def test_the_health_check_passes_when_the_service_is_alive(health_port: int) -> None:
+def test_the_health_check_passes_if_the_service_is_alive(health_port: int) -> None:
     assert run_health_check(health_port) == 0
 
 
 @pytest.mark.parametrize("health_port", [503], indirect=True)
-def test_the_health_check_fails_when_the_service_says_so(health_port: int) -> None:
+def test_the_health_check_fails_if_the_service_responds_503(health_port: int) -> None:
     assert run_health_check(health_port) == 1
 
 
-def test_the_health_check_fails_when_nobody_answers() -> None:
+def test_the_health_check_fails_if_the_service_does_not_respond() -> None:
     assert run_health_check(9) == 1
 
 

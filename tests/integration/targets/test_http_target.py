@@ -1,4 +1,4 @@
-"""The http target: what it sends, and what it makes of an answer."""
+"""The http target: the request that it sends, and the outcome of each response."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -31,7 +31,7 @@ def spec_for(receiver: Receiver, **fields: Any) -> HttpTargetSpec:
     return HttpTargetSpec(url=f"{receiver.url}/hook?a=b", **fields)
 
 
-def assert_answered(outcome: Outcome, error: str) -> None:
+def assert_status_failure(outcome: Outcome, error: str) -> None:
     assert (outcome.outcome, outcome.failure, outcome.error) == (
         AttemptOutcome.FAILED,
         Failure.STATUS,
@@ -40,7 +40,7 @@ def assert_answered(outcome: Outcome, error: str) -> None:
 
 
 class TestRequest:
-    async def test_a_post_carries_the_envelope_and_says_which_attempt_it_is(
+    async def test_a_post_contains_the_envelope_and_identifies_the_attempt(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
@@ -72,7 +72,7 @@ class TestRequest:
         }
 
     @pytest.mark.parametrize("method", HttpMethod)
-    async def test_get_delete_and_head_have_no_body_of_their_own(
+    async def test_get_delete_and_head_have_no_body_by_default(
         self, target: HttpTarget, receiver: Receiver, method: HttpMethod
     ) -> None:
         outcome = await target.deliver(spec_for(receiver, method=method), DELIVERY)
@@ -95,7 +95,7 @@ class TestRequest:
             (0, b"0", "application/json"),
         ],
     )
-    async def test_a_body_of_the_user_is_sent_with_any_method(
+    async def test_the_users_body_is_sent_with_every_method(
         self,
         target: HttpTarget,
         receiver: Receiver,
@@ -109,7 +109,7 @@ class TestRequest:
         assert request.body == sent
         assert request.headers["Content-Type"] == content_type
 
-    async def test_the_users_headers_replace_defaults_but_never_ours(
+    async def test_the_users_headers_replace_defaults_but_not_carillons_own_headers(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         headers = {
@@ -134,7 +134,7 @@ class TestRequest:
         }.items():
             assert request.headers.getall(name) == [value]
 
-    async def test_milliseconds_of_the_slot_are_sent_where_it_has_any(
+    async def test_milliseconds_of_the_slot_are_sent_if_there_are_any(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         slot = datetime(2026, 11, 23, 8, 0, 0, 250_000, tzinfo=UTC)
@@ -144,7 +144,7 @@ class TestRequest:
     async def test_cookies_of_one_job_do_not_reach_another(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
-        receiver.answer_with(headers={"Set-Cookie": "session=1; Path=/"})
+        receiver.respond_with(headers={"Set-Cookie": "session=1; Path=/"})
         for _ in range(2):
             await target.deliver(spec_for(receiver), DELIVERY)
         assert "Cookie" not in receiver.requests[1].headers
@@ -162,12 +162,12 @@ class TestRequest:
         assert (len(receiver.requests), len(proxy.requests)) == (1, 0)
 
 
-class TestAnswer:
+class TestResponse:
     @pytest.mark.parametrize("status", [200, 201, 204, 299])
     async def test_2xx_is_success(
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
-        receiver.answer_with(status, headers={"X-Trace": "7"})
+        receiver.respond_with(status, headers={"X-Trace": "7"})
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert (outcome.outcome, outcome.failure) == (AttemptOutcome.SUCCEEDED, None)
         assert outcome.response is not None
@@ -178,11 +178,11 @@ class TestAnswer:
     async def test_any_other_status_is_a_failure_with_its_response(
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
-        receiver.answer_with(status, body="" if status == 304 else "why")
+        receiver.respond_with(status, body="" if status == 304 else "why")
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert (outcome.outcome, outcome.failure) == (AttemptOutcome.FAILED, Failure.STATUS)
         assert outcome.error is not None
-        assert f"answered {status}" in outcome.error
+        assert f"status {status}" in outcome.error
         assert outcome.response is not None
         assert (outcome.response.status, outcome.gone) == (status, False)
 
@@ -191,39 +191,41 @@ class TestAnswer:
     ) -> None:
         spec = spec_for(receiver, success_statuses=(404, 410, 302))
         for status in (404, 410, 302):
-            receiver.answer_with(status, headers={"Location": "/elsewhere"})
+            receiver.respond_with(status, headers={"Location": "/elsewhere"})
             outcome = await target.deliver(spec, DELIVERY)
             assert (outcome.outcome, outcome.gone) == (AttemptOutcome.SUCCEEDED, False)
-        receiver.answer_with(200)
-        assert_answered(await target.deliver(spec, DELIVERY), "the target answered 200")
+        receiver.respond_with(200)
+        assert_status_failure(
+            await target.deliver(spec, DELIVERY), "the target responded with status 200"
+        )
 
     @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
     @pytest.mark.parametrize("method", ["GET", "POST"])
     async def test_a_redirect_is_a_failure_and_is_not_followed(
         self, target: HttpTarget, receiver: Receiver, status: int, method: str
     ) -> None:
-        receiver.answer_with(status, headers={"Location": f"{receiver.url}/loopback"})
+        receiver.respond_with(status, headers={"Location": f"{receiver.url}/loopback"})
         outcome = await target.deliver(spec_for(receiver, method=HttpMethod(method)), DELIVERY)
-        error = f"the target answered {status}; redirects are not followed"
-        assert_answered(outcome, error)
+        error = f"the target responded with status {status}; redirects are not followed"
+        assert_status_failure(outcome, error)
         assert len(receiver.requests) == 1
 
-    async def test_410_says_that_the_receiver_is_gone(
+    async def test_status_410_means_that_the_receiver_is_gone(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
-        receiver.answer_with(410)
+        receiver.respond_with(410)
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
-        assert_answered(outcome, "the target answered 410")
+        assert_status_failure(outcome, "the target responded with status 410")
         assert outcome.gone
 
     @pytest.mark.parametrize("status", [429, 503])
     @pytest.mark.parametrize(
         ("value", "seconds"), [("7", 7), ("Mon, 23 Nov 2026 08:01:30 GMT", 90), ("soon", None)]
     )
-    async def test_retry_after_of_429_and_503_is_handed_on(
+    async def test_retry_after_of_429_and_503_is_part_of_the_outcome(
         self, target: HttpTarget, receiver: Receiver, status: int, value: str, seconds: int | None
     ) -> None:
-        receiver.answer_with(status, headers={"Retry-After": value})
+        receiver.respond_with(status, headers={"Retry-After": value})
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert outcome.retry_after == (None if seconds is None else timedelta(seconds=seconds))
 
@@ -231,5 +233,5 @@ class TestAnswer:
     async def test_retry_after_of_another_status_is_ignored(
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
-        receiver.answer_with(status, headers={"Retry-After": "7"})
+        receiver.respond_with(status, headers={"Retry-After": "7"})
         assert (await target.deliver(spec_for(receiver), DELIVERY)).retry_after is None

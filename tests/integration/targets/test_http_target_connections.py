@@ -1,4 +1,4 @@
-"""The http target and connections: whether one is made, to whom, and how it ends."""
+"""The http target's connections: whether one is made, to which address, and how it ends."""
 
 import asyncio
 import socket
@@ -23,7 +23,7 @@ from tests.support.deliveries import DELIVERY
 from tests.support.http_target import assert_fails, deliver_to, open_target
 from tests.support.loopback import keep_on_this_machine
 from tests.support.receiver import HOST, RawReceiver, Receiver
-from tests.support.resolvers import NoAnswerResolver
+from tests.support.resolvers import FailingResolver
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +47,7 @@ def spec_for(receiver: Receiver | RawReceiver, **fields: Any) -> HttpTargetSpec:
     return HttpTargetSpec(url=f"{receiver.url}/hook", **fields)
 
 
-async def test_refused_blocked_and_unknown_cannot_be_told_apart() -> None:
+async def test_refused_blocked_and_unknown_addresses_have_the_same_outcome() -> None:
     with socket.create_server((HOST, 0)) as server:
         port = server.getsockname()[1]
     resolver = ThreadedResolver()
@@ -57,20 +57,24 @@ async def test_refused_blocked_and_unknown_cannot_be_told_apart() -> None:
     unknown = await deliver_to(
         "http://unknown.test/",
         DELIVERY,
-        NoAnswerResolver(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+        FailingResolver(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
     )
     assert_fails(refused, Failure.CONNECTION_ERROR, "could not connect")
     assert refused == blocked == metadata == unknown
 
 
-async def test_plain_http_behind_an_https_url(target: HttpTarget, receiver: Receiver) -> None:
+async def test_an_https_url_of_a_plain_http_server_is_a_tls_failure(
+    target: HttpTarget, receiver: Receiver
+) -> None:
     spec = HttpTargetSpec(url=f"https://{HOST}:{receiver.port}/")
     outcome = await target.deliver(spec, DELIVERY)
     assert_fails(outcome, Failure.CONNECTION_ERROR, "the TLS handshake failed")
 
 
-async def test_a_certificate_that_nobody_vouches_for(target: HttpTarget, tmp_path: Path) -> None:
-    async with Receiver(tls=self_signed(tmp_path)) as receiver:
+async def test_a_self_signed_certificate_is_a_tls_failure(
+    target: HttpTarget, tmp_path: Path
+) -> None:
+    async with Receiver(tls=make_self_signed_context(tmp_path)) as receiver:
         outcome = await target.deliver(spec_for(receiver), DELIVERY)
         assert receiver.requests == []
     assert_fails(outcome, Failure.CONNECTION_ERROR, "the TLS handshake failed")
@@ -92,7 +96,7 @@ async def test_a_certificate_that_nobody_vouches_for(target: HttpTarget, tmp_pat
         "http://a..test/",
     ],
 )
-async def test_a_url_that_cannot_be_used_is_refused(target: HttpTarget, url: str) -> None:
+async def test_an_unusable_url_is_refused(target: HttpTarget, url: str) -> None:
     outcome = await target.deliver(HttpTargetSpec(url=url), DELIVERY)
     assert (outcome.outcome, outcome.failure) == (AttemptOutcome.FAILED, Failure.REFUSED)
 
@@ -109,17 +113,17 @@ async def test_a_header_that_cannot_be_sent_is_refused(
 async def test_a_cancelled_delivery_closes_its_connection(
     target: HttpTarget, receiver: Receiver
 ) -> None:
-    receiver.never_answer()
+    receiver.never_respond()
     delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
     await receiver.wait_for_requests(1)
     delivering.cancel()
     with pytest.raises(asyncio.CancelledError):
         await delivering
-    await receiver.wait_for_cut_requests(1)
+    await receiver.wait_for_interrupted_requests(1)
 
 
-def self_signed(folder: Path) -> ssl.SSLContext:
-    """A server's TLS context with a certificate for 127.0.0.1 that no authority signed."""
+def make_self_signed_context(folder: Path) -> ssl.SSLContext:
+    """Return a server's TLS context with a self-signed certificate for 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver")])
     certificate = (

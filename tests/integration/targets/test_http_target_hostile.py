@@ -20,14 +20,14 @@ from app.targets.http import HttpTarget
 from tests.support.deliveries import DELIVERY, a_delivery
 from tests.support.http_target import assert_fails, deliver_to, open_target
 from tests.support.receiver import HOST, RawReceiver, Receiver
-from tests.support.resolvers import NoAnswerResolver
+from tests.support.resolvers import FailingResolver
 
 SHORT = a_delivery(timeout=timedelta(seconds=0.3))
 KIBIBYTE = 1_024
 MAX_BODY_BYTES = 64 * KIBIBYTE
 
-BROKE = "the connection broke before the answer was complete"
-NOT_HTTP = "the answer is not valid HTTP"
+BROKE = "the connection broke before the response was complete"
+NOT_HTTP = "the response is not valid HTTP"
 
 
 @pytest.fixture
@@ -63,9 +63,9 @@ async def assert_times_out(target: HttpTarget, spec: HttpTargetSpec, delivery: A
 
 class TestDeadline:
     async def test_a_receiver_that_hangs(self, target: HttpTarget, receiver: Receiver) -> None:
-        receiver.never_answer()
+        receiver.never_respond()
         await assert_times_out(target, spec_for(receiver))
-        await receiver.wait_for_cut_requests(1)
+        await receiver.wait_for_interrupted_requests(1)
 
     @pytest.mark.parametrize("rest", [b"", b"OK\r\n", b"OK\r\n\r\n"])
     async def test_a_receiver_that_drips_a_byte_at_a_time(
@@ -81,7 +81,7 @@ class TestDeadline:
         async with RawReceiver(drip) as receiver:
             await assert_times_out(target, spec_for(receiver))
 
-    async def test_interim_answers_without_end(self, target: HttpTarget) -> None:
+    async def test_endless_interim_responses(self, target: HttpTarget) -> None:
         async def interim(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
                 writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10)
@@ -103,7 +103,7 @@ class TestDeadline:
             await assert_times_out(target, HttpTargetSpec(url=url))
 
     async def test_a_name_that_does_not_resolve_in_time(self) -> None:
-        outcome = await deliver_to("http://slow.test:8080/", SHORT, NoAnswerResolver(None))
+        outcome = await deliver_to("http://slow.test:8080/", SHORT, FailingResolver(None))
         assert outcome.failure is Failure.TIMEOUT
 
     @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
@@ -113,7 +113,7 @@ class TestDeadline:
             await assert_times_out(target, spec_for(receiver), large)
 
     async def test_a_request_that_waits_for_a_free_connection(self, receiver: Receiver) -> None:
-        receiver.never_answer()
+        receiver.never_respond()
         async with open_target(limit=1) as target:
             first = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
             await receiver.wait_for_requests(1)
@@ -124,43 +124,43 @@ class TestDeadline:
 
 
 class TestSize:
-    async def test_a_flood_is_read_up_to_the_limit_and_cut(
+    async def test_an_endless_body_is_read_up_to_the_limit(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         sent = 0
 
         async def flood(request: web.Request) -> web.StreamResponse:
             nonlocal sent
-            answer = web.StreamResponse()
-            await answer.prepare(request)
+            streamed = web.StreamResponse()
+            await streamed.prepare(request)
             while True:
-                await answer.write(b"x" * KIBIBYTE)
+                await streamed.write(b"x" * KIBIBYTE)
                 sent += KIBIBYTE
 
-        receiver.answer_by(flood)
+        receiver.respond_by(flood)
         response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
         assert (response.body, response.truncated) == ("x" * MAX_BODY_BYTES, True)
-        await receiver.wait_for_cut_requests(1)
-        assert sent < 50 * KIBIBYTE * KIBIBYTE  # what the kernel buffers on the way
+        await receiver.wait_for_interrupted_requests(1)
+        assert sent < 50 * KIBIBYTE * KIBIBYTE  # the kernel buffers some of the body
 
     @pytest.mark.parametrize(("size", "truncated"), [(0, False), (65_536, False), (65_537, True)])
     async def test_a_body_is_truncated_only_above_the_limit(
         self, target: HttpTarget, receiver: Receiver, size: int, truncated: bool
     ) -> None:
-        receiver.answer_with(body=b"x" * size)
+        receiver.respond_with(body=b"x" * size)
         response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
         assert (len(response.body), response.truncated) == (min(size, MAX_BODY_BYTES), truncated)
 
-    async def test_a_gzip_bomb_is_not_unpacked(
+    async def test_a_gzip_bomb_is_not_decompressed(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         bomb = gzip.compress(bytes(50_000_000))
-        receiver.answer_with(body=bomb, headers={"Content-Encoding": "gzip"})
+        receiver.respond_with(body=bomb, headers={"Content-Encoding": "gzip"})
         tracemalloc.start()
         response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        assert response.body.startswith("\x1f\ufffd")  # as it came: the mark of gzip
+        assert response.body.startswith("\x1f\ufffd")  # the magic bytes of gzip, not decompressed
         assert len(response.body.encode()) <= MAX_BODY_BYTES
         assert peak < 5_000_000
 
@@ -172,12 +172,12 @@ class TestSize:
             (b"x" * 65_533 + "😀".encode(), "x" * 65_533),
             (b"\xff" * 60_000, "\ufffd" * 21_845),
         ],
-        ids=["not UTF-8", "surrogate", "cut character", "grows"],
+        ids=["not UTF-8", "surrogate", "truncated character", "grows"],
     )
     async def test_a_body_is_text_that_can_be_stored_and_stays_within_the_limit(
         self, target: HttpTarget, receiver: Receiver, body: bytes, text: str
     ) -> None:
-        receiver.answer_with(body=body)
+        receiver.respond_with(body=body)
         response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
         assert response.body == text
         assert response.truncated is (len(body) > 10)
@@ -197,8 +197,8 @@ class TestSize:
             b"X-Bytes: \xff\xfe",
             *(b"X-%d: %d" % (number, number) for number in range(100)),
         ]
-        answer = b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\nok"
-        async with RawReceiver.answering(answer) as receiver:
+        data = b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\nok"
+        async with RawReceiver.send_and_close(data) as receiver:
             response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
         assert len(response.headers) == 50
         assert response.headers["x-long"] == "a" * 1_024
@@ -209,14 +209,14 @@ class TestSize:
 
     async def test_many_large_headers_are_bounded_together(self, target: HttpTarget) -> None:
         lines = b"".join(b"X-%d: %s\r\n" % (number, b"\xff" * 1_000) for number in range(40))
-        async with RawReceiver.answering(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n") as receiver:
+        async with RawReceiver.send_and_close(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n") as receiver:
             response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
         assert len(bson.encode(response.headers)) < 20_000
 
 
-class TestBrokenAnswers:
+class TestBrokenResponses:
     @pytest.mark.parametrize(
-        "answer",
+        "data",
         [
             b"SSH-2.0-OpenSSH_9.6\r\n",
             b"\x00\xff\xfe",
@@ -234,13 +234,13 @@ class TestBrokenAnswers:
         ],
         ids=range(13),
     )
-    async def test_garbage(self, target: HttpTarget, answer: bytes) -> None:
-        async with RawReceiver.answering(answer) as receiver:
+    async def test_a_response_that_is_not_valid_http(self, target: HttpTarget, data: bytes) -> None:
+        async with RawReceiver.send_and_close(data) as receiver:
             outcome = await target.deliver(spec_for(receiver), SHORT)
         assert_fails(outcome, Failure.CONNECTION_ERROR, NOT_HTTP)
 
     @pytest.mark.parametrize(
-        "answer",
+        "data",
         [
             b"",
             b"HTTP/1.1 200 OK\r\nContent-",
@@ -249,28 +249,28 @@ class TestBrokenAnswers:
         ],
         ids=["nothing", "head", "length", "chunk"],
     )
-    @pytest.mark.parametrize("how", [RawReceiver.answering, RawReceiver.resetting])
+    @pytest.mark.parametrize("how", [RawReceiver.send_and_close, RawReceiver.send_and_reset])
     @pytest.mark.parametrize("method", ["POST", "GET", "PUT", "DELETE"])
-    async def test_an_answer_that_breaks_off_is_not_asked_for_again(
-        self, target: HttpTarget, answer: bytes, how: Any, method: str
+    async def test_a_request_whose_response_breaks_off_is_not_repeated(
+        self, target: HttpTarget, data: bytes, how: Any, method: str
     ) -> None:
-        async with how(answer) as receiver:
+        async with how(data) as receiver:
             outcome = await target.deliver(spec_for(receiver, method=HttpMethod(method)), DELIVERY)
             assert receiver.connections == 1
         assert_fails(outcome, Failure.CONNECTION_ERROR, BROKE)
 
     async def test_a_switch_of_protocols_is_a_failure(self, target: HttpTarget) -> None:
         head = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nxyz"
-        async with RawReceiver.answering(head) as receiver:
+        async with RawReceiver.send_and_close(head) as receiver:
             outcome = await target.deliver(spec_for(receiver), SHORT)
         assert outcome.failure is Failure.STATUS
-        assert outcome.error == "the target answered 101"
+        assert outcome.error == "the target responded with status 101"
 
-    async def test_a_receiver_that_closes_after_each_answer_costs_no_attempt(
+    async def test_no_attempt_fails_if_the_receiver_closes_after_each_response(
         self, target: HttpTarget
     ) -> None:
-        answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-        async with RawReceiver.answering(answer) as receiver:
+        data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+        async with RawReceiver.send_and_close(data) as receiver:
             for _ in range(20):
                 body_of(await target.deliver(spec_for(receiver), DELIVERY))
             assert receiver.connections == 20

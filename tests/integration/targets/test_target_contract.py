@@ -1,4 +1,4 @@
-"""What every target keeps, whatever it delivers to. A new target joins by one more case."""
+"""The contract of every target. To test a new target, add a case."""
 
 import asyncio
 import copy
@@ -24,7 +24,7 @@ from tests.support.receiver import Receiver
 
 @dataclass(frozen=True)
 class Case:
-    """A target behind the registry, a spec that reaches it, and what arrived there."""
+    """A target in the registry, a spec that selects it, and the deliveries that it received."""
 
     targets: Targets
     spec: TargetSpec
@@ -32,7 +32,7 @@ class Case:
 
 
 @asynccontextmanager
-async def http_case() -> AsyncIterator[Case]:
+async def open_http_case() -> AsyncIterator[Case]:
     async with Receiver() as receiver, open_session(allow_private_hosts=True, limit=0) as session:
         yield Case(
             Targets(
@@ -45,7 +45,7 @@ async def http_case() -> AsyncIterator[Case]:
 
 
 @asynccontextmanager
-async def log_case() -> AsyncIterator[Case]:
+async def open_log_case() -> AsyncIterator[Case]:
     async with open_session(allow_private_hosts=False, limit=0) as session:
         with capture_logs() as lines:
             yield Case(
@@ -58,13 +58,13 @@ async def log_case() -> AsyncIterator[Case]:
             )
 
 
-@pytest.fixture(params=[http_case, log_case], ids=["http", "log"])
+@pytest.fixture(params=[open_http_case, open_log_case], ids=["http", "log"])
 async def case(request: pytest.FixtureRequest) -> AsyncIterator[Case]:
     async with request.param() as case:
         yield case
 
 
-async def test_a_delivery_arrives_once_with_all_that_identifies_it(case: Case) -> None:
+async def test_a_delivery_arrives_once_with_all_its_identifying_fields(case: Case) -> None:
     outcome = await case.targets.deliver(case.spec, DELIVERY)
     assert outcome.outcome is AttemptOutcome.SUCCEEDED
     (received,) = case.received()
@@ -125,12 +125,12 @@ async def test_a_cancelled_delivery_leaves_nothing_running(case: Case, turns: in
     if delivering.cancel():
         with pytest.raises(asyncio.CancelledError):
             await delivering
-    started = {task for task in asyncio.all_tasks() - before if _is_ours(task)}
+    started = {task for task in asyncio.all_tasks() - before if _belongs_to_the_target(task)}
     if started:
         _, running = await asyncio.wait(started, timeout=2)
         assert not running
 
 
-def _is_ours(task: "asyncio.Task[Any]") -> bool:
-    """Not one of the receiver's, which waits for its next request."""
+def _belongs_to_the_target(task: "asyncio.Task[Any]") -> bool:
+    """Whether the task is not one of the receiver's, which wait for the next request."""
     return "web_protocol" not in repr(task.get_coro())

@@ -1,5 +1,8 @@
-"""Where the service may connect to, in every spelling. Nothing here leaves the machine: names are
-resolved by the test, and the addresses that the policy allows are only asked about."""
+"""Which addresses the service may connect to, in every notation.
+
+No test connects to another machine: test resolvers resolve the names, and public addresses are
+only checked against the policy.
+"""
 
 import errno
 import socket
@@ -21,10 +24,10 @@ from tests.support.loopback import keep_on_this_machine
 from tests.support.receiver import Receiver
 from tests.support.resolvers import ListResolver, NumericResolver
 
-PUBLIC = EgressPolicy()
-PRIVATE_TOO = EgressPolicy(allow_private_hosts=True)
+DEFAULT = EgressPolicy()
+WITH_PRIVATE_HOSTS = EgressPolicy(allow_private_hosts=True)
 
-OPENED_BY_THE_SETTING = [
+ALLOWED_BY_THE_SETTING = [
     "127.0.0.1", "127.0.0.0", "127.255.255.255", "127.1.2.3", "10.0.0.0", "10.0.0.1",
     "10.255.255.255", "172.16.0.0", "172.31.255.255", "192.168.0.0", "192.168.255.255", "::1",
     "0:0:0:0:0:0:0:1", "0000::0001", "fc00::", "fc00::1", "fd00::1", "fdff:ffff::1",
@@ -66,34 +69,36 @@ PUBLIC_ADDRESSES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("address", OPENED_BY_THE_SETTING)
-def test_private_and_loopback_addresses_are_denied_unless_opened(address: str) -> None:
-    assert not PUBLIC.allows(address, 443)
-    assert PRIVATE_TOO.allows(address, 443)
+@pytest.mark.parametrize("address", ALLOWED_BY_THE_SETTING)
+def test_private_and_loopback_addresses_are_denied_unless_the_setting_allows_them(
+    address: str,
+) -> None:
+    assert not DEFAULT.allows(address, 443)
+    assert WITH_PRIVATE_HOSTS.allows(address, 443)
 
 
 @pytest.mark.parametrize("address", ALWAYS_DENIED)
-def test_special_addresses_are_denied_whatever_the_setting(address: str) -> None:
-    assert not PUBLIC.allows(address, 443)
-    assert not PRIVATE_TOO.allows(address, 443)
+def test_special_addresses_are_denied_with_either_setting(address: str) -> None:
+    assert not DEFAULT.allows(address, 443)
+    assert not WITH_PRIVATE_HOSTS.allows(address, 443)
 
 
 @pytest.mark.parametrize("text", NOT_ADDRESSES, ids=range(len(NOT_ADDRESSES)))
-def test_what_is_no_plain_address_is_denied(text: str) -> None:
-    assert not PUBLIC.allows(text, 443)
-    assert not PRIVATE_TOO.allows(text, 443)
+def test_text_that_is_not_an_ip_address_is_denied(text: str) -> None:
+    assert not DEFAULT.allows(text, 443)
+    assert not WITH_PRIVATE_HOSTS.allows(text, 443)
 
 
 @pytest.mark.parametrize("address", PUBLIC_ADDRESSES)
-def test_public_addresses_up_to_the_edge_of_a_denied_range_are_allowed(address: str) -> None:
-    assert PUBLIC.allows(address, 443)
-    assert PRIVATE_TOO.allows(address, 443)
+def test_public_addresses_next_to_a_denied_range_are_allowed(address: str) -> None:
+    assert DEFAULT.allows(address, 443)
+    assert WITH_PRIVATE_HOSTS.allows(address, 443)
 
 
 @pytest.mark.parametrize("network", DENIED_NETWORKS, ids=str)
-def test_every_denied_range_is_denied_from_end_to_end(network: object) -> None:
+def test_every_denied_range_is_denied_from_its_first_to_its_last_address(network: object) -> None:
     for end in (network[0], network[-1]):  # type: ignore[index]
-        assert not PUBLIC.allows(str(end), 443)
+        assert not DEFAULT.allows(str(end), 443)
 
 
 @pytest.mark.parametrize(
@@ -113,14 +118,14 @@ def test_every_denied_range_is_denied_from_end_to_end(network: object) -> None:
     ],
 )
 def test_only_web_and_unprivileged_ports_are_allowed(port: int, allowed: bool) -> None:
-    assert PUBLIC.allows("8.8.8.8", port) is allowed
-    assert PRIVATE_TOO.allows("127.0.0.1", port) is allowed
+    assert DEFAULT.allows("8.8.8.8", port) is allowed
+    assert WITH_PRIVATE_HOSTS.allows("127.0.0.1", port) is allowed
 
 
-def test_a_denied_socket_looks_like_a_refused_connection_and_is_logged_for_the_operator() -> None:
+def test_a_denied_socket_raises_connection_refused_and_is_logged() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("169.254.169.254", 80))
     with capture_logs() as lines, pytest.raises(EgressDeniedError) as denied:
-        PRIVATE_TOO.open_socket(info)
+        WITH_PRIVATE_HOSTS.open_socket(info)
     assert isinstance(denied.value, OSError)
     assert denied.value.errno == errno.ECONNREFUSED
     assert "169.254" not in str(denied.value)
@@ -131,14 +136,14 @@ def test_a_denied_socket_looks_like_a_refused_connection_and_is_logged_for_the_o
 
 def test_an_allowed_socket_has_the_family_of_its_address() -> None:
     info = (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("::1", 8080, 0, 0))
-    with PRIVATE_TOO.open_socket(info) as opened:
+    with WITH_PRIVATE_HOSTS.open_socket(info) as opened:
         assert opened.family == socket.AF_INET6
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")
-def test_a_socket_does_not_wait_for_ever_for_a_receiver_that_takes_nothing() -> None:
+def test_a_socket_has_a_time_limit_for_a_receiver_that_does_not_read() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 8080))
-    with PRIVATE_TOO.open_socket(info) as opened:
+    with WITH_PRIVATE_HOSTS.open_socket(info) as opened:
         limit = opened.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
     assert limit == UNSENT_TIMEOUT_MILLISECONDS
 
@@ -154,7 +159,7 @@ async def receiver() -> AsyncIterator[Receiver]:
         yield receiver
 
 
-LOOPBACK_SPELLINGS = [
+LOOPBACK_NOTATIONS = [
     "127.0.0.1",
     "127.0.0.1.",
     "127.1",
@@ -186,8 +191,8 @@ LOOPBACK_SPELLINGS = [
 ]
 
 
-@pytest.mark.parametrize("host", LOOPBACK_SPELLINGS)
-async def test_no_spelling_of_loopback_gets_through(host: str, receiver: Receiver) -> None:
+@pytest.mark.parametrize("host", LOOPBACK_NOTATIONS)
+async def test_loopback_is_denied_in_every_notation(host: str, receiver: Receiver) -> None:
     async with open_session(
         allow_private_hosts=False, limit=0, resolver=NumericResolver()
     ) as session:
@@ -197,18 +202,18 @@ async def test_no_spelling_of_loopback_gets_through(host: str, receiver: Receive
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0x7f.1", "0x7f000001", "①②⑦.⓪.⓪.①"])
-async def test_the_same_spellings_do_reach_loopback_where_it_is_opened(
+async def test_the_same_notations_reach_loopback_if_the_setting_allows_it(
     host: str, receiver: Receiver
 ) -> None:
     async with (
         open_session(allow_private_hosts=True, limit=0, resolver=NumericResolver()) as session,
-        session.get(f"http://{host}:{receiver.port}/") as answer,
+        session.get(f"http://{host}:{receiver.port}/") as response,
     ):
-        assert answer.status == 200
+        assert response.status == 200
 
 
 @pytest.mark.parametrize("host", ["[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "[::127.0.0.1]"])
-async def test_what_embeds_or_stands_for_loopback_stays_denied_where_loopback_is_opened(
+async def test_addresses_that_contain_or_mean_loopback_stay_denied_if_the_setting_allows_loopback(
     host: str, receiver: Receiver
 ) -> None:
     async with open_session(
@@ -219,16 +224,16 @@ async def test_what_embeds_or_stands_for_loopback_stays_denied_where_loopback_is
     assert receiver.requests == []
 
 
-async def test_a_name_that_answers_public_first_and_private_second_is_checked_each_time(
+async def test_a_name_that_resolves_to_a_public_then_to_a_private_address_is_checked_each_time(
     receiver: Receiver,
 ) -> None:
-    # The public one is a documentation address, which is denied too: nothing leaves the machine.
+    # The first address is a documentation address, which is denied too, so no connection is made.
     resolver = ListResolver(["203.0.113.7"], ["127.0.0.1"])
     for _ in range(2):
         async with open_session(allow_private_hosts=False, limit=0, resolver=resolver) as session:
             with pytest.raises(aiohttp.ClientConnectorError):
                 await session.get(f"http://rebinding.test:{receiver.port}/")
-    assert resolver.questions == 2
+    assert resolver.calls == 2
     assert receiver.requests == []
 
 
@@ -248,9 +253,9 @@ async def test_a_denied_address_does_not_keep_an_allowed_one_from_being_reached(
     resolver = ListResolver(["169.254.169.254", "203.0.113.7", "127.0.0.1"])
     async with (
         open_session(allow_private_hosts=True, limit=0, resolver=resolver) as session,
-        session.get(f"http://some.test:{receiver.port}/") as answer,
+        session.get(f"http://some.test:{receiver.port}/") as response,
     ):
-        assert answer.status == 200
+        assert response.status == 200
 
 
 async def test_only_the_first_addresses_of_a_name_are_tried() -> None:
@@ -261,9 +266,9 @@ async def test_only_the_first_addresses_of_a_name_are_tried() -> None:
     assert len({line["address"] for line in lines}) == MAX_ADDRESSES
 
 
-async def test_a_redirect_to_loopback_is_not_a_way_round_the_check(receiver: Receiver) -> None:
-    """The http target follows no redirect; should one be followed, the check sees it as well."""
-    receiver.answer_with(302, headers={"Location": f"http://[::ffff:127.0.0.1]:{receiver.port}/"})
+async def test_a_redirect_to_a_denied_address_is_denied(receiver: Receiver) -> None:
+    """The http target does not follow redirects. This session does, and checks the address."""
+    receiver.respond_with(302, headers={"Location": f"http://[::ffff:127.0.0.1]:{receiver.port}/"})
     async with open_session(allow_private_hosts=True, limit=0) as session:
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(f"{receiver.url}/start")

@@ -1,4 +1,4 @@
-"""What of an HTTP message is decided without a network."""
+"""The parts of HTTP messages that need no network."""
 
 from datetime import timedelta
 
@@ -51,11 +51,11 @@ def test_retry_after_is_read_as_seconds_or_a_date_and_clamped(
 
 
 @given(st.text() | st.from_regex(r"\A\w{3}, \d+ \w{3} \d+ \d+:\d+:\d+ [-+]?\w+\Z"))
-def test_any_retry_after_is_within_bounds_or_ignored(value: str) -> None:
+def test_every_retry_after_is_within_bounds_or_ignored(value: str) -> None:
     wait = parse_retry_after(value, START)
     assert wait is None or timedelta(0) <= wait <= MAX_RETRY_AFTER
 
 
-def test_instants_are_written_in_utc_with_milliseconds_only_where_there_are_any() -> None:
+def test_instants_are_formatted_in_utc_with_milliseconds_only_if_there_are_any() -> None:
     assert rfc3339(START) == "2026-11-23T08:00:00Z"
     assert rfc3339(START + timedelta(milliseconds=50)) == "2026-11-23T08:00:00.050Z"

@@ -1,4 +1,4 @@
-"""The embedded servers: shared, found again after kill -9, stopped by the last user."""
+"""The embedded servers are shared, found again after kill -9 and stopped by the last user."""
 
 import json
 import os
@@ -19,8 +19,11 @@ import pytest
 from fakeredis import FakeAsyncRedis
 from pymongo import MongoClient
 
+from app.embedded.mongod import start_mongod
+from app.embedded.redis_server import start_redis
+from app.embedded.secret_key import load_secret_key
+from app.embedded.stores import open_stores
 from app.errors import ConfigurationError
-from app.local import open_stores, secret_key, start_mongod, start_redis
 from app.settings import load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,14 +31,14 @@ ROOT = Path(__file__).resolve().parents[2]
 USE_MONGOD = """
 import sys, time
 from pathlib import Path
-from app.local import start_mongod
+from app.embedded.mongod import start_mongod
 print(start_mongod(Path(sys.argv[1])).pid, flush=True)
 time.sleep(60)
 """
 
 USE_STORES = """
 import asyncio, sys
-from app.local import open_stores
+from app.embedded.stores import open_stores
 from app.settings import load_settings
 async def main():
     async with open_stores(load_settings(env_file=None, data_dir=sys.argv[1])):
@@ -46,17 +49,17 @@ asyncio.run(main())
 
 PRINT_KEY = """
 import sys
-from app.local import secret_key
+from app.embedded.secret_key import load_secret_key
 from app.settings import load_settings
 settings = load_settings(env_file=None, data_dir=sys.argv[1])
 sys.stdin.readline()
-print(secret_key(settings))
+print(load_secret_key(settings))
 """
 
 
 @contextmanager
-def python(program: str, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
-    """A process of its own group that runs `program`; killed at the end if it still runs."""
+def run_python(program: str, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
+    """Run `program` in a process group of its own, and kill it at the end if it still runs."""
     process = subprocess.Popen(
         [sys.executable, "-c", program, str(data_dir)],
         cwd=ROOT,
@@ -73,27 +76,29 @@ def python(program: str, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
-def first_line(process: subprocess.Popen[str]) -> str:
+def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
 
 
 @contextmanager
-def somebody_else_at(port: int) -> Iterator[None]:
-    """A server that hangs up on everybody."""
-    with socketserver.TCPServer(("127.0.0.1", port), socketserver.BaseRequestHandler, False) as it:
-        it.allow_reuse_address = True
-        it.server_bind()
-        it.server_activate()
-        thread = threading.Thread(target=it.serve_forever, args=(0.01,))
+def occupy_port(port: int) -> Iterator[None]:
+    """Run a server at `port` that closes every connection."""
+    with socketserver.TCPServer(
+        ("127.0.0.1", port), socketserver.BaseRequestHandler, False
+    ) as server:
+        server.allow_reuse_address = True
+        server.server_bind()
+        server.server_activate()
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         yield
-        it.shutdown()
+        server.shutdown()
         thread.join()
 
 
 def wait_for_mongod_process(data_dir: Path) -> None:
-    """Return as soon as a mongod was launched, long before it answers."""
+    """Wait until a mongod has been launched, long before it is ready."""
     record = data_dir / "mongodb.json"
     for _ in range(4000):
         if record.exists() and "pid" in record.read_text():
@@ -108,7 +113,7 @@ def insert(uri: str, text: str) -> None:
         client["test"]["notes"].insert_one({"_id": text})
 
 
-def notes(uri: str) -> list[str]:
+def list_notes(uri: str) -> list[str]:
     client: MongoClient[dict[str, Any]] = MongoClient(uri, timeoutMS=5000)
     with client:
         return [note["_id"] for note in client["test"]["notes"].find().sort("_id")]
@@ -129,7 +134,7 @@ def test_one_mongod_is_shared_and_the_last_user_stops_it(tmp_path: Path) -> None
     assert second.stop() is False
 
 
-def test_mongod_listens_on_the_loopback_only_and_gets_no_secret_and_no_lock(
+def test_mongod_listens_on_loopback_only_and_inherits_no_secret_and_no_other_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "canary")
@@ -138,14 +143,14 @@ def test_mongod_listens_on_the_loopback_only_and_gets_no_secret_and_no_lock(
         listening = {c.laddr.ip for c in process.net_connections() if c.status == "LISTEN"}
         assert listening == {"127.0.0.1"}
         assert "SECRET_KEY" not in process.environ()
-        held = {Path(os.readlink(fd)).name for fd in Path(f"/proc/{server.pid}/fd").iterdir()}
-        assert "mongodb.alive" in held
-        assert not held & {"mongodb.users", "mongodb.lock"}
+        inherited = {Path(os.readlink(fd)).name for fd in Path(f"/proc/{server.pid}/fd").iterdir()}
+        assert "mongodb.alive" in inherited
+        assert not inherited & {"mongodb.users", "mongodb.lock"}
 
 
-def test_a_mongod_left_by_a_killed_user_is_found_and_used(tmp_path: Path) -> None:
-    with python(USE_MONGOD, tmp_path) as user:
-        pid = int(first_line(user))
+def test_a_mongod_whose_only_user_was_killed_is_found_and_used(tmp_path: Path) -> None:
+    with run_python(USE_MONGOD, tmp_path) as user:
+        pid = int(read_line(user))
     assert is_running(pid)
     with start_mongod(tmp_path) as server:
         assert server.pid == pid
@@ -153,31 +158,33 @@ def test_a_mongod_left_by_a_killed_user_is_found_and_used(tmp_path: Path) -> Non
     assert not is_running(pid)
 
 
-def test_a_mongod_whose_starter_was_killed_during_the_start_is_made_ready(tmp_path: Path) -> None:
-    with python(USE_MONGOD, tmp_path) as user:
+def test_a_mongod_whose_starter_was_killed_during_the_start_is_made_ready_by_the_next_user(
+    tmp_path: Path,
+) -> None:
+    with run_python(USE_MONGOD, tmp_path) as user:
         wait_for_mongod_process(tmp_path)
         user.kill()
     with start_mongod(tmp_path) as server:
         insert(server.uri, "made ready by the second")
 
 
-def test_a_killed_mongod_is_started_again_at_its_port_with_its_data(tmp_path: Path) -> None:
+def test_a_killed_mongod_is_started_again_on_the_same_port_with_its_data(tmp_path: Path) -> None:
     with start_mongod(tmp_path) as server:
         insert(server.uri, "kept")
         os.kill(server.pid, signal.SIGKILL)
         with start_mongod(tmp_path) as again:
             assert again.pid != server.pid
             assert again.uri == server.uri
-            assert notes(server.uri) == ["kept"]
+            assert list_notes(server.uri) == ["kept"]
 
 
-def test_a_taken_port_costs_neither_the_start_nor_the_data(tmp_path: Path) -> None:
+def test_a_mongod_whose_port_is_taken_starts_on_another_port_with_its_data(tmp_path: Path) -> None:
     with start_mongod(tmp_path) as server:
         insert(server.uri, "kept")
-    with somebody_else_at(server.port), start_mongod(tmp_path) as moved:
+    with occupy_port(server.port), start_mongod(tmp_path) as moved:
         assert moved.port != server.port
         insert(moved.uri, "written")
-        assert notes(moved.uri) == ["kept", "written"]
+        assert list_notes(moved.uri) == ["kept", "written"]
 
 
 def test_a_missing_mongod_is_explained_with_three_ways_to_get_one(
@@ -191,7 +198,7 @@ def test_a_missing_mongod_is_explained_with_three_ways_to_get_one(
         assert way in caught.value.detail
 
 
-def test_a_mongod_that_cannot_start_is_explained_by_its_own_words(
+def test_the_error_for_a_mongod_that_cannot_start_has_its_output_and_advice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hide_mongod_wheel(monkeypatch, tmp_path)
@@ -205,7 +212,7 @@ def test_a_mongod_that_cannot_start_is_explained_by_its_own_words(
         start_mongod(tmp_path / "data")
 
 
-def test_a_data_directory_that_cannot_be_made_is_a_configuration_error(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_created_is_a_configuration_error(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(ConfigurationError, match="DATA_DIR"):
         start_redis(tmp_path / "file")
@@ -221,7 +228,7 @@ def test_one_redis_is_shared_and_the_last_user_stops_it(tmp_path: Path) -> None:
     assert not is_running(second.pid)
 
 
-async def test_without_a_redis_server_redis_is_inside_the_process(
+async def test_without_a_redis_server_redis_is_simulated_inside_the_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mongo_uri: str
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -246,9 +253,9 @@ async def test_configured_servers_are_used_and_left_alone(
 
 @pytest.mark.parametrize("when", ["while it starts", "while it runs"])
 def test_ctrl_c_stops_the_service_and_then_the_servers(tmp_path: Path, when: str) -> None:
-    with python(USE_STORES, tmp_path) as service:
+    with run_python(USE_STORES, tmp_path) as service:
         if when == "while it runs":
-            while "ready" not in (line := first_line(service)):
+            while "ready" not in (line := read_line(service)):
                 assert line
         else:
             wait_for_mongod_process(tmp_path)
@@ -258,36 +265,36 @@ def test_ctrl_c_stops_the_service_and_then_the_servers(tmp_path: Path, when: str
         assert not is_running(json.loads(record.read_text())["pid"])
 
 
-def test_processes_that_make_the_secret_key_at_once_get_the_same(tmp_path: Path) -> None:
+def test_processes_that_create_the_secret_key_at_once_get_the_same_key(tmp_path: Path) -> None:
     keys = set()
     with (
-        python(PRINT_KEY, tmp_path) as one,
-        python(PRINT_KEY, tmp_path) as two,
-        python(PRINT_KEY, tmp_path) as three,
+        run_python(PRINT_KEY, tmp_path) as one,
+        run_python(PRINT_KEY, tmp_path) as two,
+        run_python(PRINT_KEY, tmp_path) as three,
     ):
         for process in (one, two, three):
             assert process.stdin is not None
             process.stdin.write("go\n")
             process.stdin.flush()
-        keys = {first_line(process) for process in (one, two, three)}
+        keys = {read_line(process) for process in (one, two, three)}
     assert len(keys) == 1
     assert len(keys.pop()) >= 32
     assert (tmp_path / "secret_key").stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
 
 
-def test_the_secret_key_stays_and_a_configured_one_wins(tmp_path: Path) -> None:
+def test_the_created_secret_key_is_kept_and_a_configured_one_replaces_it(tmp_path: Path) -> None:
     settings = load_settings(env_file=None, data_dir=tmp_path, secret_key=None)
-    assert secret_key(settings) == secret_key(settings)
+    assert load_secret_key(settings) == load_secret_key(settings)
     configured = load_settings(env_file=None, data_dir=tmp_path, secret_key="x" * 32)
-    assert secret_key(configured) == "x" * 32
+    assert load_secret_key(configured) == "x" * 32
 
 
 def test_a_damaged_secret_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret_key").write_text("")
     with pytest.raises(ConfigurationError, match="damaged"):
-        secret_key(load_settings(env_file=None, data_dir=tmp_path, secret_key=None))
+        load_secret_key(load_settings(env_file=None, data_dir=tmp_path, secret_key=None))
 
 
-def hide_mongod_wheel(monkeypatch: pytest.MonkeyPatch, elsewhere: Path) -> None:
-    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(elsewhere))
+def hide_mongod_wheel(monkeypatch: pytest.MonkeyPatch, empty_folder: Path) -> None:
+    monkeypatch.setattr(sysconfig, "get_path", lambda _: str(empty_folder))

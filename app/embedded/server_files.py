@@ -1,0 +1,126 @@
+"""The files beside a server's folder that the processes using it coordinate by.
+
+`NAME.lock` is locked while the server is started or stopped. Each process that uses the server
+holds a shared lock on `NAME.users`. The server itself holds a lock on `NAME.alive`. The kernel
+releases these locks when a process ends, even after kill -9. `NAME.json` contains the server's
+port and pid, `NAME.log` its output.
+"""
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
+from pathlib import Path
+from typing import IO
+
+from app.errors import ConfigurationError
+
+_PAUSE_SECONDS = 0.05
+# Three minutes: another process may stop the server and start it again, 60 s for each, before
+# this one gets the lock.
+_MAX_LOCK_PAUSES = 3600
+_LOG_LIMIT_BYTES = 10_000_000
+
+
+@dataclass(frozen=True)
+class ServerFiles:
+    """The coordination files of the server whose data are in `folder`."""
+
+    folder: Path
+
+    def path(self, suffix: str) -> Path:
+        return self.folder.parent / f"{self.folder.name}.{suffix}"
+
+    @contextmanager
+    def lock_start_and_stop(self) -> Iterator[None]:
+        """Hold the lock under which the server is started and stopped.
+
+        Raises ConfigurationError if another process holds it for three minutes.
+        """
+        for _ in range(_MAX_LOCK_PAUSES):
+            lock = _lock(self.path("lock"), LOCK_EX)
+            if lock is not None:
+                break
+            time.sleep(_PAUSE_SECONDS)
+        else:
+            raise ConfigurationError(
+                f"Another process has locked {self.path('lock')} for three minutes."
+                " End that process, then start again."
+            )
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def lock_as_user(self) -> int:
+        """Lock `NAME.users` as one more user and return the descriptor that holds the lock.
+
+        The caller holds the lock of `lock_start_and_stop`. Raises ConfigurationError.
+        """
+        return self._lock_or_raise("users", LOCK_SH)
+
+    def lock_as_server(self) -> int:
+        """Lock `NAME.alive` and return the descriptor, which the server inherits.
+
+        Raises ConfigurationError.
+        """
+        return self._lock_or_raise("alive", LOCK_EX)
+
+    def has_users(self) -> bool:
+        return _is_locked(self.path("users"))
+
+    def is_alive(self) -> bool:
+        return _is_locked(self.path("alive"))
+
+    def read_record(self) -> dict[str, int]:
+        """Return the known ones of `port` and `pid` of the last server."""
+        try:
+            return dict(json.loads(self.path("json").read_text(encoding="utf-8")))
+        except (FileNotFoundError, ValueError):
+            return {}
+
+    def write_record(self, **record: int) -> None:
+        temporary = self.path("json.new")
+        temporary.write_text(json.dumps(record), encoding="utf-8")
+        temporary.replace(self.path("json"))
+
+    def open_log(self) -> IO[bytes]:
+        """Open the server's log for appending. A log over the limit is renamed first."""
+        path = self.path("log")
+        if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
+            path.replace(self.path("log.1"))
+        return path.open("ab")
+
+    def _lock_or_raise(self, suffix: str, kind: int) -> int:
+        lock = _lock(self.path(suffix), kind)
+        if lock is None:
+            raise ConfigurationError(
+                f"{self.path(suffix)} is locked by a process that is not part of Carillon."
+                " End that process, then start again."
+            )
+        return lock
+
+
+def _lock(path: Path, kind: int) -> int | None:
+    """Lock `path` and return the descriptor that holds the lock; None if it is locked already.
+
+    The lock lasts until the descriptor is closed. Child processes do not inherit it by default.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        flock(descriptor, kind | LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _is_locked(path: Path) -> bool:
+    descriptor = _lock(path, LOCK_EX)
+    if descriptor is None:
+        return True
+    os.close(descriptor)
+    return False

@@ -1,0 +1,231 @@
+"""One server process that the processes using a data directory share.
+
+The server belongs to the data directory, not to the process that started it: the last process
+that uses the server stops it. The files and locks that make this work are in `server_files`.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Protocol, Self
+
+from app.embedded.server_files import ServerFiles
+from app.embedded.start_failure import advise, select_lines
+from app.errors import ConfigurationError
+
+HOST = "127.0.0.1"
+_PAUSE_SECONDS = 0.05
+# 60 s for a start, which replays the journal after kill -9, and 60 s for a stop.
+_MAX_PAUSES = 1200
+_MAX_STARTS = 3
+# Excludes the service's settings, some of which are secrets.
+_PASSED_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "TZ")
+
+
+class Program(Protocol):
+    """The part that differs between servers. `folder` contains the server's data."""
+
+    folder: Path
+
+    def build_command(self, port: int) -> list[str]: ...
+
+    def build_uri(self, port: int) -> str: ...
+
+    def make_ready(self, port: int) -> int | None:
+        """Configure the server at `port` as far as necessary and return its pid.
+
+        Returns None if the server is not ready yet, or if its data are in another folder.
+        """
+        ...
+
+
+@dataclass
+class SharedServer:
+    """The server as one of its users sees it. A `with` block stops using it at the end."""
+
+    uri: str
+    port: int
+    pid: int
+    _files: ServerFiles = field(repr=False)
+    _users_lock: int | None = field(repr=False)
+    _process: subprocess.Popen[bytes] | None = field(repr=False)
+
+    def stop(self) -> bool:
+        """Stop using the server. The last user also stops the server and gets True. Blocks.
+
+        A second call does nothing.
+        """
+        if self._users_lock is None:
+            return False
+        with self._files.lock_start_and_stop():
+            os.close(self._users_lock)
+            self._users_lock = None
+            last = not self._files.has_users()
+            if last:
+                _end(self._files)
+        if self._process is not None and self._process.poll() is None:
+            # Popen warns about a child that outlives its object. A return code prevents that.
+            self._process.returncode = 0
+        return last
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+def start(program: Program) -> SharedServer:
+    """Start the server, or use the one that runs already. Returns when the server is ready.
+
+    Blocks. Raises ConfigurationError.
+    """
+    files = ServerFiles(program.folder)
+    try:
+        with files.lock_start_and_stop(), ExitStack() as undo:
+            users_lock = files.lock_as_user()
+            undo.callback(os.close, users_lock)
+            server = _find(program, files) or _launch(program, files)
+            undo.pop_all()
+    except OSError as error:
+        raise ConfigurationError(f"No server can be started in {program.folder}: {error}") from None
+    uri = program.build_uri(server.port)
+    return SharedServer(uri, server.port, server.pid, files, users_lock, server.child)
+
+
+@dataclass(frozen=True)
+class _ReadyServer:
+    port: int
+    pid: int
+    child: subprocess.Popen[bytes] | None = None
+
+
+def _find(program: Program, files: ServerFiles) -> _ReadyServer | None:
+    """Return the server that another process started, or None if there is none.
+
+    The other process may have been killed at any step of the start, so this completes the steps.
+    """
+    if not files.is_alive():
+        return None
+    port = files.read_record().get("port", 0)
+    pid = _wait_until_ready(program, port, files.is_alive)
+    if pid is not None:
+        files.write_record(port=port, pid=pid)
+        return _ReadyServer(port, pid)
+    if files.is_alive():
+        raise ConfigurationError(
+            f"The server of {files.folder} runs but does not respond at {HOST}:{port}."
+            f" End the process whose pid is in {files.path('json')}, then start again."
+        )
+    return None
+
+
+def _launch(program: Program, files: ServerFiles) -> _ReadyServer:
+    """Start the server, at its last port if that is free, so that its clients reconnect."""
+    files.folder.mkdir(mode=0o700, exist_ok=True)
+    output, exit_status = "", 0
+    for _ in range(_MAX_STARTS):
+        port = _find_free_port(files.read_record().get("port", 0))
+        with files.open_log() as log:
+            log_start = log.tell()
+            child = _spawn(program.build_command(port), files, log, port)
+        pid = _wait_for_child(program, port, child)
+        if pid is not None:
+            return _ReadyServer(port, pid, child)
+        exit_status = child.returncode
+        output = select_lines(files.path("log").read_bytes()[log_start:])
+        if "in use" not in output:  # another process may take the port before the server does
+            break
+    raise ConfigurationError(
+        f"{program.build_command(0)[0]} did not start (exit status {exit_status}):\n"
+        f"{output}\n{advise(output, exit_status)}The whole log is {files.path('log')}."
+    )
+
+
+def _spawn(
+    command: list[str], files: ServerFiles, log: IO[bytes], port: int
+) -> subprocess.Popen[bytes]:
+    """Start `command` in a session of its own: it outlives this process and ignores Ctrl-C."""
+    alive = files.lock_as_server()
+    try:
+        # The port is written first. If this process is killed here, others find the server by it.
+        files.write_record(port=port)
+        child = subprocess.Popen(  # noqa: S603  find_mongod or find_redis_server found the program
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=files.folder,
+            env={name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ},
+            start_new_session=True,
+            pass_fds=(alive,),  # the server inherits no other descriptor
+        )
+    finally:
+        os.close(alive)
+    files.write_record(port=port, pid=child.pid)
+    return child
+
+
+def _wait_for_child(program: Program, port: int, child: subprocess.Popen[bytes]) -> int | None:
+    """Wait until the child is ready and return its pid; a child that does not get ready is killed
+    and the result is None."""
+    pid = None
+    try:
+        pid = _wait_until_ready(program, port, lambda: child.poll() is None)
+    finally:
+        if pid is None:
+            child.kill()
+            child.wait()
+    return pid
+
+
+def _wait_until_ready(program: Program, port: int, is_alive: Callable[[], bool]) -> int | None:
+    """Wait until the server is ready and return its pid; None if it ends or takes over 60 s."""
+    for _ in range(_MAX_PAUSES):
+        if not is_alive():
+            return None
+        pid = program.make_ready(port) if _is_listening(port) else None
+        if pid is not None:
+            return pid
+        time.sleep(_PAUSE_SECONDS)
+    return None
+
+
+def _end(files: ServerFiles) -> None:
+    """End the server by SIGTERM, or by SIGKILL if it still runs 60 s later."""
+    pid = files.read_record().get("pid")
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if pid is None or not files.is_alive():
+            return
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+        for _ in range(_MAX_PAUSES):
+            if not files.is_alive():
+                with suppress(ChildProcessError):
+                    os.waitpid(pid, 0)  # collects the exit status if the server is a child
+                return
+            time.sleep(_PAUSE_SECONDS)
+
+
+def _is_listening(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(1)
+        return probe.connect_ex((HOST, port)) == 0
+
+
+def _find_free_port(preferred: int) -> int:
+    """Return `preferred` if it is free, otherwise a port that the system chooses (as for 0)."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, preferred))
+        except OSError:
+            probe.bind((HOST, 0))
+        port: int = probe.getsockname()[1]
+        return port

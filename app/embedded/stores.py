@@ -1,0 +1,86 @@
+"""The stores of a process: the configured MongoDB and Redis, or embedded ones."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+from redis.asyncio import Redis
+
+from app.embedded.mongod import start_mongod
+from app.embedded.redis_server import find_redis_server, start_redis
+from app.embedded.shared_server import SharedServer
+from app.settings import Settings
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Stores:
+    """The open stores. `redis_url` is None when Redis is simulated inside this process."""
+
+    mongodb_uri: str = field(repr=False)
+    redis_url: str | None = field(repr=False)
+    redis: Redis = field(repr=False)
+
+
+@asynccontextmanager
+async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
+    """Open the configured MongoDB and Redis, and embedded ones where none is configured.
+
+    At the end the Redis client is closed, and embedded servers that no other process uses are
+    stopped. The caller must close everything else that uses the stores first. Raises
+    ConfigurationError.
+    """
+    async with AsyncExitStack() as stack:
+        if settings.mongodb_uri:
+            mongodb_uri = settings.mongodb_uri.get_secret_value()
+        else:
+            mongodb_uri = await stack.enter_async_context(_run_server(start_mongod, settings))
+        if settings.redis_url:
+            redis_url: str | None = settings.redis_url.get_secret_value()
+        elif find_redis_server():
+            redis_url = await stack.enter_async_context(_run_server(start_redis, settings))
+        else:
+            redis_url = None
+        client = _open_redis(redis_url)
+        stack.push_async_callback(client.aclose)
+        yield Stores(mongodb_uri, redis_url, client)
+
+
+@asynccontextmanager
+async def _run_server(
+    start_server: Callable[[Path], SharedServer], settings: Settings
+) -> AsyncIterator[str]:
+    """Yield the URI of an embedded server that runs during the block.
+
+    Starting and stopping block, so they run in threads.
+    """
+    starting = asyncio.create_task(asyncio.to_thread(start_server, settings.data_dir))
+    try:
+        server = await asyncio.shield(starting)
+    except asyncio.CancelledError:
+        # A thread cannot be cancelled. Without this, Ctrl-C would leave the server running.
+        await asyncio.to_thread((await starting).stop)
+        raise
+    _log.info("embedded_server_ready", uri=server.uri, pid=server.pid)
+    try:
+        yield server.uri
+    finally:
+        stopped = await asyncio.shield(asyncio.create_task(asyncio.to_thread(server.stop)))
+        _log.info("embedded_server_left", uri=server.uri, stopped=stopped)
+
+
+def _open_redis(url: str | None) -> Redis:
+    if url is not None:
+        return Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+    from fakeredis import FakeAsyncRedis
+
+    _log.warning(
+        "redis_inside_process",
+        reason="REDIS_URL is not set and no redis-server is on the PATH",
+        effect="other processes do not share the data that Redis holds",
+    )
+    return FakeAsyncRedis()
