@@ -12,7 +12,7 @@ from tests.chaos.faults import crash_points, freeze, kills, rolling
 from tests.chaos.outages import lagging_majority, step_downs
 from tests.chaos.run import FaultStep, Options, run, say
 from tests.chaos.trials import TRIALS, Trial, nothing
-from tests.chaos.variants import VARIANTS
+from tests.support.variants import VARIANTS
 
 _PERIOD_SECONDS = 2
 _START_SECONDS = 30

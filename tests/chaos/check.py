@@ -12,7 +12,6 @@ from bson import Timestamp
 from pymongo import MongoClient
 
 from tests.chaos.evidence import (
-    Document,
     Evidence,
     read_database,
     read_deliveries,
@@ -20,6 +19,7 @@ from tests.chaos.evidence import (
 )
 from tests.chaos.figures import figures
 from tests.chaos.invariants import Finding, judge
+from tests.support.changes import Document
 
 _MOST_SHOWN = 5
 

@@ -5,21 +5,16 @@ programs of a run are on one machine, so its clock is also the database's.
 """
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from bson import Timestamp
 from pymongo import MongoClient
 
-Document = dict[str, Any]
-
-_MARKS = "marks_of_the_checker"
-_PATIENCE_SECONDS = 300
+from tests.support.changes import Change, Document, read_changes
 
 
 class Result(StrEnum):
@@ -75,20 +70,6 @@ class Delivery:
     answered_at: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One write on one document, in the order in which a majority got them."""
-
-    collection: str
-    id: str
-    at: datetime
-    operation: str
-    """`insert`, `update`, `replace` or `delete`."""
-    fields: Document
-    """The fields set; of an insert the whole document."""
-    removed: tuple[str, ...] = ()
-
-
 @dataclass(kw_only=True)
 class Evidence:
     """Everything that the checker looks at."""
@@ -133,42 +114,13 @@ def read_database(
 ) -> None:
     """Add what is stored, and with `since` every change from that operation time on.
 
-    The changes are read up to a mark that is set here: a stream that says nothing for a while may
-    have more. Raises TimeoutError where the mark does not come, and pymongo's OperationFailure
-    where the oplog does not reach back to `since`.
+    Raises what `read_changes` raises.
     """
     database = client.get_database(name)
     evidence.jobs = list(database["jobs"].find())
     evidence.executions = list(database["executions"].find().sort("_id"))
-    if since is None:
-        return
-    watched = [{"$match": {"ns.coll": {"$in": ["jobs", "executions", _MARKS]}}}]
-    mark = database[_MARKS].insert_one({}).inserted_id
-    ends_at = time.monotonic() + _PATIENCE_SECONDS
-    with database.watch(
-        watched, start_at_operation_time=since, max_await_time_ms=500, batch_size=5_000
-    ) as stream:
-        while time.monotonic() < ends_at:
-            event = stream.try_next()
-            if event is None:
-                continue
-            if event["ns"]["coll"] != _MARKS:
-                evidence.changes.append(_change(event))
-            elif event["documentKey"]["_id"] == mark:
-                return
-    raise TimeoutError("The history of the run could not be read to its end.")
-
-
-def _change(event: Any) -> Change:
-    update = event.get("updateDescription", {})
-    return Change(
-        collection=event["ns"]["coll"],
-        id=event["documentKey"]["_id"],
-        at=event["wallTime"],
-        operation=event["operationType"],
-        fields=update.get("updatedFields") or event.get("fullDocument") or {},
-        removed=tuple(update.get("removedFields", ())),
-    )
+    if since is not None:
+        evidence.changes += read_changes(database, since=since)
 
 
 def _call(line: Document) -> Call:

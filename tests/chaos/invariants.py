@@ -6,9 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tests.chaos.evidence import Delivery, Document, Evidence, Fault, Result
-from tests.chaos.history import Replay, judge_history, pid_of
+from tests.chaos.evidence import Delivery, Evidence, Fault, Result
 from tests.chaos.oracle import expected_slots
+from tests.support.changes import Document
+from tests.support.history import LIVE, Replay, judge_history, pid_of
 
 _A_MOMENT = timedelta(milliseconds=5)
 """What separate readings of one clock may differ by."""
@@ -24,7 +25,6 @@ _LONGEST_CALL = timedelta(seconds=10)
 _NOT_STANDING = {"run", "edit"}
 """Calls that leave a job as active as it is."""
 
-LIVE = {"queued", "running"}
 NOT_RUN = {"skipped", "missed"}
 
 

@@ -4,7 +4,8 @@
 lie before and after single writes, and those are single methods; so they are wrapped from outside,
 and what runs in production has no hook that could be set by accident.
 
-`BROKEN=no_fence` runs one of the broken variants (`variants.py`), which the checker must catch.
+`BROKEN=no_fence` runs one of the broken variants of tests/support/variants.py, which the checker
+must catch.
 """
 
 import functools
@@ -19,7 +20,7 @@ from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
 from app.targets.http import HttpTarget
-from tests.chaos.variants import VARIANTS
+from tests.support.variants import VARIANTS
 
 Method = Callable[..., Awaitable[Any]]
 

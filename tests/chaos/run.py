@@ -19,9 +19,11 @@ from pymongo.collection import Collection
 from app.local import start_mongod
 from tests.chaos.check import report
 from tests.chaos.driver import Driver, Load
-from tests.chaos.evidence import Document, Evidence, read_database, read_deliveries, read_journal
+from tests.chaos.evidence import Evidence, read_database, read_deliveries, read_journal
 from tests.chaos.journal import Journal
-from tests.chaos.servers import Node, RedisServer, ReplicaSet, running_receiver
+from tests.chaos.servers import Node, ReplicaSet, running_receiver
+from tests.support.changes import Document
+from tests.support.redis_server import RedisServer
 
 _QUIET_SECONDS = 60
 _READY_SECONDS = 60

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.evidence import Call, Change, Delivery, Document, Evidence, Fault, Result
+from tests.chaos.evidence import Call, Delivery, Evidence, Fault, Result
 from tests.chaos.figures import figures
 from tests.chaos.invariants import judge
 from tests.chaos.oracle import expected_slots
+from tests.support.changes import Change, Document
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

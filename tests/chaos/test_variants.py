@@ -17,10 +17,9 @@ from app.models.job import Job
 from app.models.outcome import Outcome
 from app.models.policy import OverlapPolicy
 from app.targets.target import Delivery as Sent
-from tests.chaos import variants
 from tests.chaos.evidence import Call, Delivery, Evidence, Fault, Result, read_database
 from tests.chaos.invariants import judge
-from tests.support.clock import ManualClock
+from tests.support import variants
 from tests.support.engine import LEASE, SUCCEEDED, Process, World, open_world
 
 SECOND = timedelta(seconds=1)
@@ -130,10 +129,6 @@ async def _go_on(process: Process) -> None:
     await process.work()
 
 
-def ahead(patch: variants.Patch) -> None:
-    variants.own_clock(patch, ManualClock)
-
-
 @dataclass(frozen=True, slots=True)
 class Case:
     """A variant, what has to happen for it to matter, and what the checker then names."""
@@ -144,12 +139,12 @@ class Case:
 
 
 CASES = {
-    "cursor before record": Case(
-        variants.cursor_before_record, crash_while_firing, "no slot missing"
+    "next_run before record": Case(
+        variants.next_run_before_record, crash_while_firing, "no slot missing"
     ),
     "no fence": Case(variants.no_fence, late_finish, "attempts in bounds"),
     "no slot index": Case(variants.no_slot_index, two_schedulers, "no slot recorded twice"),
-    "own clock": Case(ahead, a_slot_comes_due, "no slot invented"),
+    "own clock": Case(variants.own_clock, a_slot_comes_due, "no slot invented"),
 }
 
 

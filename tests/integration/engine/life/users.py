@@ -11,9 +11,11 @@ from app.errors import ConflictError
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor, Role
 from app.schemas.jobs import JobCreate, JobUpdate
-from tests.support.life.laws import Window
-from tests.support.life.records import LIVE, Execution, Job, Rule, Schedule
-from tests.support.life.stage import Document, Stage, picks
+from tests.integration.engine.life.laws import Window
+from tests.integration.engine.life.records import Execution, Job, Rule, Schedule
+from tests.integration.engine.life.stage import Stage, picks
+from tests.support.changes import Document
+from tests.support.history import LIVE
 
 MOST_JOBS = 2
 ACTOR = Actor(user_id="owner", username="owner", role=Role.EDITOR)

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
@@ -22,19 +22,20 @@ from app.repositories.mongo import Client, Database, open_client
 from app.services.executions import ExecutionService
 from app.services.jobs import JobService
 from app.targets.target import Delivery
-from tests.support.clock import ManualClock
-from tests.support.engine import World
-from tests.support.life.laws import (
+from tests.integration.engine.life.laws import (
     Ledger,
     broken_by_executions,
     broken_by_jobs,
     broken_by_overlap,
 )
-from tests.support.life.model import Life
-from tests.support.life.records import LIVE, Execution, Job, Key, Lease
+from tests.integration.engine.life.model import Life
+from tests.integration.engine.life.records import Execution, Job, Key, Lease
+from tests.support.changes import Document
+from tests.support.clock import ManualClock
+from tests.support.engine import World
+from tests.support.history import LIVE
 
 T = TypeVar("T")
-Document = dict[str, Any]
 
 picks = st.integers(0, 11)
 """Which of several: the rest of a division."""

@@ -5,10 +5,10 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import rule
 
-from tests.support.life.schedulers import Schedulers
-from tests.support.life.stage import picks
-from tests.support.life.users import Users
-from tests.support.life.workers import Workers
+from tests.integration.engine.life.schedulers import Schedulers
+from tests.integration.engine.life.stage import picks
+from tests.integration.engine.life.users import Users
+from tests.integration.engine.life.workers import Workers
 
 
 class LifeMachine(Users, Schedulers, Workers):

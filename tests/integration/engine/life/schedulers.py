@@ -8,8 +8,8 @@ from unittest.mock import patch
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
-from tests.support.life.records import MILLISECOND, Job
-from tests.support.life.stage import Stage, picks
+from tests.integration.engine.life.records import MILLISECOND, Job
+from tests.integration.engine.life.stage import Stage, picks
 
 SKIPS = [MILLISECOND, *(timedelta(seconds=s) for s in (1, 4, 9, 10, 31, 60, 600))]
 

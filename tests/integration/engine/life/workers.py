@@ -11,9 +11,9 @@ from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
 from app.repositories.leases import Lease as HeldLease
 from app.repositories.leases import Start
+from tests.integration.engine.life.records import LEASE, Execution, Lease
+from tests.integration.engine.life.stage import Run, Stage, picks
 from tests.support.engine import SUCCEEDED
-from tests.support.life.records import LEASE, Execution, Lease
-from tests.support.life.stage import Run, Stage, picks
 
 OUTCOMES = {
     "succeeded": SUCCEEDED,

@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from tests.support.history import LIVE
+
 MILLISECOND = timedelta(milliseconds=1)
 LEASE = timedelta(seconds=10)
 ON_TIME = timedelta(seconds=10)
 SPREAD = timedelta(milliseconds=100)
 STALE = timedelta(seconds=30)
 PLACES = {"buffer_one": 1, "buffer_all": 100}
-LIVE = {"queued", "running"}
 
 Key = tuple[str, datetime] | str
 """A scheduled execution is known by its schedule and slot, another one by its id."""

@@ -7,11 +7,11 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from tests.support.life.records import LIVE, MILLISECOND, Rule
+from tests.integration.engine.life.records import MILLISECOND, Rule
+from tests.support.changes import Document
+from tests.support.history import LIVE, moved_back
 
-Document = dict[str, Any]
 Documents = Mapping[str, Document]
 
 
@@ -64,13 +64,8 @@ def broken_by_jobs(before: Documents, after: Documents) -> Iterator[str]:
         if job["revision"] == old["revision"]:
             cursors = {s["id"]: s["next_run"] for s in job["schedules"]}
             for schedule in old["schedules"]:
-                if _is_back(schedule["next_run"], cursors[schedule["id"]]):
+                if moved_back(schedule["next_run"], cursors[schedule["id"]]):
                     yield f"cursor {schedule['next_run']} then {cursors[schedule['id']]}: {job}"
-
-
-def _is_back(before: datetime | None, after: datetime | None) -> bool:
-    """None is behind every slot: there is none to come."""
-    return after is not None and (before is None or after < before)
 
 
 @dataclass(slots=True)

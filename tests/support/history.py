@@ -1,10 +1,13 @@
-"""The invariants over every change that the database made, in its order."""
+"""Laws on the history of the stored documents: on every single change, in the database's order."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tests.chaos.evidence import Change, Document
+from tests.support.changes import Change, Document
+
+LIVE = {"queued", "running"}
+"""Statuses of executions that have not ended."""
 
 MOVES = {
     ("queued", "running"),
@@ -123,7 +126,7 @@ class Replay:
         self.cursor_moves += new_cursor != cursor
         if new_revision < revision:
             self.cursors.append(f"{change.id}: revision {revision}, then {new_revision}")
-        if new_revision == revision and _is_back(cursor, new_cursor):
+        if new_revision == revision and moved_back(cursor, new_cursor):
             self.cursors.append(f"{change.id}: next_run {cursor}, then {new_cursor}")
         self._cursors[change.id] = (new_revision, new_cursor)
 
@@ -135,11 +138,9 @@ def _new_attempts(fields: Document, known: int) -> Iterator[int]:
         yield known + 1
 
 
-def _is_back(cursor: datetime | None, new: datetime | None) -> bool:
-    """None lies behind every slot: there is none to come."""
-    if cursor is None:
-        return new is not None
-    return new is not None and new < cursor
+def moved_back(before: datetime | None, after: datetime | None) -> bool:
+    """Whether a `next_run` became earlier. None is later than every slot: no slot is to come."""
+    return after is not None and (before is None or after < before)
 
 
 def pid_of(owner: str) -> int | None:

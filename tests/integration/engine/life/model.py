@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
 
-from tests.support.life.records import (
+from tests.integration.engine.life.records import (
     LEASE,
     ON_TIME,
     PLACES,
