@@ -1,7 +1,7 @@
-"""What a run leaves behind, read into memory: the database, its history, the logs.
+"""What a chaos run leaves, read into memory: the database, its history, the logs.
 
 The journal and the receiver's log are JSON lines; instants in them are seconds since 1970. All
-programs of a run are on one machine, so its clock is also the database's.
+programs run on one machine, so they share one clock with the database.
 """
 
 import json
@@ -18,13 +18,13 @@ from tests.support.changes import Change, Document, read_changes
 
 
 class Result(StrEnum):
-    """What the driver knows of a call."""
+    """What the driver knows about a call."""
 
     OK = "ok"
     FAILED = "failed"
-    """Refused, or never sent."""
+    """The call was rejected, or never sent."""
     UNKNOWN = "unknown"
-    """No answer, or a 5xx: it may have been done."""
+    """There was no response, or a 5xx: the call may have been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +34,17 @@ class Call:
     verb: str
     """`create`, `edit`, `pause`, `resume`, `delete` or `run`."""
     job: str
-    """The job's name, which no other creation used."""
+    """The name of the job, which is unique."""
     result: Result
     sent_at: datetime
-    answered_at: datetime
+    ended_at: datetime
     start_at: datetime | None = None
-    """Of a creation: the anchor of its interval."""
+    """For `create`: the anchor of the interval."""
     period: timedelta | None = None
     execution_id: str | None = None
-    """Of a run that was acknowledged."""
+    """For `run`, if it was acknowledged."""
     revision: int | None = None
-    """Which an acknowledged edit made."""
+    """For `edit`: the revision that the acknowledged edit made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Fault:
     name: str
     at: datetime
     pid: int | None = None
-    """The process it was done to; None: not to a process of the service."""
+    """The process it was done to; None if it was not a process of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +66,13 @@ class Delivery:
     scheduled_for: datetime
     received_at: datetime
     status: int | None
-    """What it was answered; None where the sender did not wait for it."""
-    answered_at: datetime | None = None
+    """The status of the response; None if the sender did not wait for it."""
+    responded_at: datetime | None = None
 
 
 @dataclass(kw_only=True)
 class Evidence:
-    """Everything that the checker looks at."""
+    """Everything that the checker examines."""
 
     jobs: list[Document] = field(default_factory=list)
     executions: list[Document] = field(default_factory=list)
@@ -92,7 +92,7 @@ def read_journal(path: Path, evidence: Evidence) -> None:
 
 
 def read_deliveries(path: Path, evidence: Evidence) -> None:
-    """Add what the receiver got; a request and its answer are two lines with one number."""
+    """Add what the receiver got. A request and its response are two lines with the same number."""
     requests: dict[int, Document] = {}
     for line in _lines(path):
         requests.setdefault(line["request"], {}).update(line)
@@ -103,7 +103,7 @@ def read_deliveries(path: Path, evidence: Evidence) -> None:
             scheduled_for=datetime.fromisoformat(line["scheduled_for"]),
             received_at=_instant(line["received_at"]),
             status=line.get("status"),
-            answered_at=_instant(line["answered_at"]) if "answered_at" in line else None,
+            responded_at=_instant(line["responded_at"]) if "responded_at" in line else None,
         )
         for line in requests.values()
     ]
@@ -130,7 +130,7 @@ def _call(line: Document) -> Call:
         job=line["job"],
         result=Result(line["result"]),
         sent_at=_instant(line["sent_at"]),
-        answered_at=_instant(line["answered_at"]),
+        ended_at=_instant(line["ended_at"]),
         start_at=None if start_at is None else datetime.fromisoformat(start_at),
         period=None if period is None else timedelta(seconds=period),
         execution_id=line.get("execution_id"),
@@ -139,7 +139,7 @@ def _call(line: Document) -> Call:
 
 
 def _lines(path: Path) -> Iterator[Document]:
-    """A last line may be cut: its writer was killed."""
+    """The last line may be incomplete if its writer was killed."""
     for line in path.read_bytes().split(b"\n"):
         try:
             yield json.loads(line)

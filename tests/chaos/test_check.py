@@ -1,4 +1,4 @@
-"""The checker itself: sound evidence passes, and each kind of damage is named."""
+"""The checker itself: correct evidence passes, and each kind of damage is reported."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -206,7 +206,7 @@ def test_a_lost_creation_is_named() -> None:
 def test_a_call_that_hangs_is_named_unless_its_process_was_frozen() -> None:
     evidence = sound()
     evidence.calls[0] = replace(creation(), sent_at=NOON - 10 * SECOND)
-    assert violated(evidence) == {"calls answered within 10 s"}
+    assert violated(evidence) == {"calls end within 10 s"}
     evidence.faults = [Fault("freeze", NOON - 9 * SECOND, 77)]
     assert not violated(evidence)
 

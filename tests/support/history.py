@@ -18,94 +18,96 @@ MOVES = {
     ("running", "timed_out"),
     ("running", "cancelled"),
 }
-"""Written down again: the application's own table is what is being checked."""
+"""A second copy on purpose: it checks the table of the application."""
 
-_FINAL_AT_BIRTH = {"skipped", "missed"}
+_FINAL_WHEN_INSERTED = {"skipped", "missed"}
 
 
 @dataclass(slots=True)
-class _Life:
-    """An execution as the changes left it."""
+class _State:
+    """An execution after the changes so far."""
 
     job_id: str
     status: str
     token: int
-    alone: bool
-    owner: str = ""
+    exclusive: bool
+    lease_owner: str = ""
     attempt_tokens: list[int] = field(default_factory=list)
 
 
 class Replay:
-    """Goes through the changes once and notes what contradicts an invariant."""
+    """Goes through the changes once and collects what breaks a law."""
 
     def __init__(self, changes: Iterable[Change]) -> None:
         self.moves: list[str] = []
         self.tokens: list[str] = []
         self.live: list[str] = []
-        self.cursors: list[str] = []
+        self.next_run_errors: list[str] = []
         self.executions = 0
-        self.cursor_moves = 0
-        self.owners: dict[tuple[str, int], str] = {}
-        """Who made an attempt, by execution and number."""
-        self._lives: dict[str, _Life] = {}
+        self.next_run_moves = 0
+        self.lease_owners: dict[tuple[str, int], str] = {}
+        """The lease owner of each attempt, by execution and number."""
+        self._executions: dict[str, _State] = {}
         self._running: dict[str, set[str]] = {}
-        self._cursors: dict[str, tuple[int, datetime | None]] = {}
+        self._next_runs: dict[str, tuple[int, datetime | None]] = {}
         for change in changes:
             if change.collection == "executions":
-                self._execution(change)
+                self._apply_execution(change)
             elif change.collection == "jobs":
-                self._job(change)
+                self._apply_job(change)
 
-    def _execution(self, change: Change) -> None:
+    def _apply_execution(self, change: Change) -> None:
         if change.operation == "insert":
-            self._born(change)
+            self._apply_insert(change)
             return
-        life = self._lives.get(change.id)
-        if life is None or change.operation != "update":
+        state = self._executions.get(change.id)
+        if state is None or change.operation != "update":
             return
-        self._token(life, change)
-        self._attempts(life, change)
-        status = change.fields.get("status", life.status)
-        if status != life.status:
-            self._moved(life, change, status)
+        self._check_token(state, change)
+        self._check_attempts(state, change)
+        status = change.fields.get("status", state.status)
+        if status != state.status:
+            self._check_move(state, change, status)
 
-    def _born(self, change: Change) -> None:
+    def _apply_insert(self, change: Change) -> None:
         self.executions += 1
         fields = change.fields
-        alone = fields.get("live_for") is not None or fields.get("held", False)
+        exclusive = fields.get("live_for") is not None or fields.get("held", False)
         status = fields["status"]
-        self._lives[change.id] = _Life(fields["job_id"], status, fields["lease_token"], alone)
-        if status not in {"queued", *_FINAL_AT_BIRTH}:
-            self.moves.append(f"{change.id} was born {status}")
+        self._executions[change.id] = _State(
+            fields["job_id"], status, fields["lease_token"], exclusive
+        )
+        if status not in {"queued", *_FINAL_WHEN_INSERTED}:
+            self.moves.append(f"{change.id} was inserted as {status}")
 
-    def _token(self, life: _Life, change: Change) -> None:
-        token = change.fields.get("lease_token", life.token)
-        if token < life.token:
-            self.tokens.append(f"{change.id}: token {life.token}, then {token}")
+    def _check_token(self, state: _State, change: Change) -> None:
+        token = change.fields.get("lease_token", state.token)
+        if token < state.token:
+            self.tokens.append(f"{change.id}: token {state.token}, then {token}")
         claimed = change.fields.get("status") == "running"
-        if claimed and token <= life.token:
+        if claimed and token <= state.token:
             self.tokens.append(f"{change.id} was claimed without a new token")
         owner = change.fields.get("lease_owner")
         if owner is not None and not claimed:
             self.tokens.append(f"{change.id} went to {owner} without a claim")
-        life.token = token
-        life.owner = owner or life.owner
+        state.token = token
+        state.lease_owner = owner or state.lease_owner
 
-    def _attempts(self, life: _Life, change: Change) -> None:
-        """A new attempt comes as `attempts.N`, or as the whole list where it was empty."""
-        for number in _new_attempts(change.fields, len(life.attempt_tokens)):
-            if life.token in life.attempt_tokens:
+    def _check_attempts(self, state: _State, change: Change) -> None:
+        """A new attempt is stored as `attempts.N`, or as the whole list if it was empty."""
+        for number in _new_attempts(change.fields, len(state.attempt_tokens)):
+            if state.token in state.attempt_tokens:
                 self.tokens.append(f"{change.id}: attempt {number} is the second of its token")
-            life.attempt_tokens.append(life.token)
-            self.owners[change.id, number] = life.owner
+            state.attempt_tokens.append(state.token)
+            self.lease_owners[change.id, number] = state.lease_owner
 
-    def _moved(self, life: _Life, change: Change, status: str) -> None:
-        if (life.status, status) not in MOVES:
-            self.moves.append(f"{change.id}: {life.status} → {status}")
-        life.status = status
-        if not life.alone:
+    def _check_move(self, state: _State, change: Change, status: str) -> None:
+        if (state.status, status) not in MOVES:
+            self.moves.append(f"{change.id}: {state.status} → {status}")
+        state.status = status
+        if not state.exclusive:
             return
-        running = self._running.setdefault(life.job_id, set())
+        running = self._running.setdefault(state.job_id, set())
         if status == "running":
             if running:
                 self.live.append(f"{change.id} runs beside {', '.join(sorted(running))}")
@@ -113,22 +115,22 @@ class Replay:
         else:
             running.discard(change.id)
 
-    def _job(self, change: Change) -> None:
+    def _apply_job(self, change: Change) -> None:
         if change.operation == "insert":
-            self._cursors[change.id] = (change.fields["revision"], change.fields["next_run"])
+            self._next_runs[change.id] = (change.fields["revision"], change.fields["next_run"])
             return
-        seen = self._cursors.get(change.id)
+        seen = self._next_runs.get(change.id)
         if seen is None or change.operation != "update":
             return
-        revision, cursor = seen
+        revision, next_run = seen
         new_revision = change.fields.get("revision", revision)
-        new_cursor = change.fields.get("next_run", cursor)
-        self.cursor_moves += new_cursor != cursor
+        new_next_run = change.fields.get("next_run", next_run)
+        self.next_run_moves += new_next_run != next_run
         if new_revision < revision:
-            self.cursors.append(f"{change.id}: revision {revision}, then {new_revision}")
-        if new_revision == revision and moved_back(cursor, new_cursor):
-            self.cursors.append(f"{change.id}: next_run {cursor}, then {new_cursor}")
-        self._cursors[change.id] = (new_revision, new_cursor)
+            self.next_run_errors.append(f"{change.id}: revision {revision}, then {new_revision}")
+        if new_revision == revision and moved_back(next_run, new_next_run):
+            self.next_run_errors.append(f"{change.id}: next_run {next_run}, then {new_next_run}")
+        self._next_runs[change.id] = (new_revision, new_next_run)
 
 
 def _new_attempts(fields: Document, known: int) -> Iterator[int]:
@@ -155,5 +157,5 @@ def judge_history(replay: Replay) -> list[tuple[str, int, list[str]]]:
         ("only legal moves", replay.executions, replay.moves),
         ("tokens grow, one attempt each", replay.executions, replay.tokens),
         ("one live lease a job", replay.executions, replay.live),
-        ("next_run never back", replay.cursor_moves, replay.cursors),
+        ("next_run never back", replay.next_run_moves, replay.next_run_errors),
     ]

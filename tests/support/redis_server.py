@@ -15,7 +15,7 @@ _PATIENCE_SECONDS = 60
 
 
 class RedisServer:
-    """A redis-server that keeps nothing, always on the same port of 127.0.0.1."""
+    """A redis-server without persistence, always on the same port of 127.0.0.1."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it and wait until it responds."""
         executable = find_redis_server()
         assert executable is not None, "There is no redis-server: apt-get install redis-server."
         options = f"--port {self._port} --bind 127.0.0.1 --appendonly no".split()

@@ -1,6 +1,6 @@
-"""Broken variants of the engine: each gives up one of the rules that the promises rest on.
+"""Broken variants of the engine: each drops one rule on which a guarantee depends.
 
-The checker must catch every one; a checker that passes them proves nothing.
+The checker of the chaos runs and the life tests must catch them, otherwise they prove nothing.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ def next_run_before_record(patch: Patch) -> None:
 
 
 def no_fence(patch: Patch) -> None:
-    """Writes on a lease name the execution, not the token."""
+    """Writes on a lease ignore the token."""
 
     def held(leases: Sequence[Lease]) -> dict[str, Any]:
         return {"_id": {"$in": [lease.execution_id for lease in leases]}, "$expr": True}
@@ -49,7 +49,7 @@ def no_fence(patch: Patch) -> None:
 
 
 def acknowledged_by_one(patch: Patch) -> None:
-    """`w=1`: a write is acknowledged before a majority has it."""
+    """`w=1`: a write is acknowledged before a majority of members has it."""
     options = mongo.client_options
 
     def weaker(timeout: timedelta) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def acknowledged_by_one(patch: Patch) -> None:
 
 
 def no_slot_index(patch: Patch) -> None:
-    """Nothing makes a second record of a slot impossible."""
+    """No index prevents a second record of a slot."""
     others = [index for index in INDEXES["executions"] if index.document["name"] != "slot"]
     patch(indexes, "INDEXES", INDEXES | {"executions": others})
 
@@ -73,7 +73,7 @@ def own_clock(patch: Patch) -> None:
 
 
 def early_reaper(patch: Patch) -> None:
-    """A lease counts as run out as soon as somebody looks."""
+    """The reaper treats every lease as expired."""
 
     async def list_running(self: LeaseRepository, *, limit: int) -> list[Any]:
         found = self._executions.find({"status": "running"}).limit(limit)
@@ -90,25 +90,25 @@ def early_reaper(patch: Patch) -> None:
 
 
 def no_live_index(patch: Patch) -> None:
-    """Nothing keeps a second execution of a job from being live."""
+    """No index prevents a second live execution of a job."""
     others = [index for index in INDEXES["executions"] if index.document["name"] != "live"]
     patch(indexes, "INDEXES", INDEXES | {"executions": others})
 
 
 def uncancellable_finish(patch: Patch) -> None:
-    """The end of an attempt is recorded whatever somebody has asked for."""
+    """The end of an attempt ignores a requested cancel."""
     stages = leases._settlement_stages
 
-    def deaf(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
+    def ignore_cancel(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
         first, *others = stages(settlements, now)
         *_, asked_for = first["$set"]["status"]["$cond"]
         return [{"$set": first["$set"] | {"status": asked_for}}, *others]
 
-    patch(leases, "_settlement_stages", deaf)
+    patch(leases, "_settlement_stages", ignore_cancel)
 
 
 def endless_attempts(patch: Patch) -> None:
-    """What failed is tried again, however often it was."""
+    """A failed attempt is always followed by another one."""
 
     def again(*args: Any, **named: Any) -> Decision:
         decision = decide(*args, **named)
@@ -119,7 +119,7 @@ def endless_attempts(patch: Patch) -> None:
 
 
 def claim_while_waiting(patch: Patch) -> None:
-    """A claim does not look whether an execution waits for another one's end."""
+    """A claim also takes executions that wait for the end of another one."""
     claimable = LeaseRepository.claimable
 
     def any_queued(self: LeaseRepository) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def claim_while_waiting(patch: Patch) -> None:
 
 
 def no_promotion(patch: Patch) -> None:
-    """Nobody lets those go on that wait."""
+    """Waiting executions are never promoted."""
 
     async def promote(self: OverlapRepository, job_id: str) -> bool:
         return False

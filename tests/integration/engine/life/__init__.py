@@ -1,1 +1,1 @@
-"""The life of executions: a model, laws, and a machine that holds the engine against both."""
+"""A state machine that compares the engine with a model and with laws after every step."""
