@@ -14,9 +14,11 @@ MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 50
 
 VAGUE_WORDS = {
-    *("manager", "helper", "helpers", "util", "utils", "base", "impl"),
-    *("data", "info", "common", "core"),
+    *("manager", "helper", "helpers", "util", "utils"),
+    *("base", "impl", "common", "core"),
 }
+VAGUE_LAST_WORDS = VAGUE_WORDS | {"data", "info"}
+"""These two are specific in front of another word, as in `data_dir`."""
 
 CLOCK_FUNCTIONS = {
     "datetime.datetime.now",
@@ -79,11 +81,10 @@ def find_long_functions(app: Path, exceptions: Exceptions) -> Iterator[str]:
 def find_vague_names(app: Path) -> Iterator[str]:
     """Names of folders, files and classes say more than `Manager` or `common`."""
     for name, tree in _modules(app):
-        parts = re.split(r"[/_.]", name.removesuffix(".py"))
-        if VAGUE_WORDS & set(parts):
+        if any(_is_vague(part.split("_")) for part in name.removesuffix(".py").split("/")):
             yield f"{name}: vague name of a file or folder"
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and VAGUE_WORDS & _words(node.name):
+            if isinstance(node, ast.ClassDef) and _is_vague(_words(node.name)):
                 yield f"{name}:{node.lineno}: vague class name {node.name}"
 
 
@@ -222,8 +223,14 @@ def _imported(node: ast.AST) -> Iterator[str]:
         yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _words(class_name: str) -> set[str]:
-    return {word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*", class_name)}
+def _is_vague(words: list[str]) -> bool:
+    return bool(VAGUE_WORDS & set(words)) or words[-1] in VAGUE_LAST_WORDS
+
+
+def _words(class_name: str) -> list[str]:
+    """`HTTPTargetSpec` is http, target, spec."""
+    words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+", class_name)
+    return [word.lower() for word in words] or [""]
 
 
 def _unused(exceptions: Exceptions, used: set[str]) -> Iterator[str]:

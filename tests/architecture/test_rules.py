@@ -134,16 +134,24 @@ def test_a_vague_class_name_is_found(write: Write, name: str) -> None:
     assert count(rules.find_vague_names(write(f"class {name}: ...\n"))) == 1
 
 
-@pytest.mark.parametrize("name", ["Database", "Informer", "Scores", "BasedOn", "RunningAttempt"])
+@pytest.mark.parametrize(
+    "name", ["Database", "DataDir", "InfoLine", "Informer", "Scores", "BasedOn", "RunningAttempt"]
+)
 def test_a_specific_class_name_is_allowed(write: Write, name: str) -> None:
     assert count(rules.find_vague_names(write(f"class {name}: ...\n"))) == 0
 
 
 @pytest.mark.parametrize(
-    "name", ["common.py", "core/jobs.py", "job_utils.py", "helpers/__init__.py", "base.py"]
+    "name",
+    ["common.py", "core/jobs.py", "job_utils.py", "helpers/__init__.py", "base.py", "job_data.py"],
 )
 def test_a_vague_file_name_is_found(write: Write, name: str) -> None:
     assert count(rules.find_vague_names(write("", name))) == 1
+
+
+@pytest.mark.parametrize("name", ["data_dir.py", "database.py", "information.py", "score/jobs.py"])
+def test_a_specific_file_name_is_allowed(write: Write, name: str) -> None:
+    assert count(rules.find_vague_names(write("", name))) == 0
 
 
 @pytest.mark.parametrize(

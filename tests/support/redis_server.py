@@ -41,11 +41,18 @@ class RedisServer:
             try:
                 self.execute("PING")
             except RedisError:
-                if time.monotonic() > ends_at:
+                if time.monotonic() > ends_at or self._ends_within(0.05):
                     raise
-                time.sleep(0.05)
             else:
                 return
+
+    def _ends_within(self, seconds: float) -> bool:
+        assert self._process is not None
+        try:
+            self._process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
 
     def execute(self, *command: str) -> object:
         with Redis(port=self._port, socket_timeout=5) as client:
