@@ -20,9 +20,10 @@ run: $(VENV)/run.stamp ## run the service on http://127.0.0.1:8000 with database
 test: lint $(VENV)/client.stamp $(NPM_STAMP) ## everything that must pass: format, lint, types, tests
 	$(BIN)/python -m pytest -n auto
 
-lint: $(VENV)/dev.stamp ## format, lint and types, changing nothing
+lint: $(VENV)/dev.stamp ## format, lint, imports and types, changing nothing
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
 chaos-smoke: $(VENV)/dev.stamp ## faults under load, the least of them: 3 minutes

@@ -64,7 +64,7 @@ class _Body:
 
     async def _in_time(self) -> Message:
         if self._deadline is None:
-            self._deadline = asyncio.get_running_loop().time() + self._seconds
+            self._deadline = asyncio.timeout(self._seconds).when()
         try:
             async with asyncio.timeout_at(self._deadline):
                 return await self._receive()

@@ -1,1 +1,1 @@
-"""Faults under load, and the checker that judges what they left."""
+"""Faults under load, and the checker that examines the result."""

@@ -1,4 +1,4 @@
-"""Faults under load: `python -m tests.chaos NAME --seed N [--times T]`; the checker judges."""
+"""Faults under load: `python -m tests.chaos NAME --seed N [--times T]`; then the checker."""
 
 import argparse
 import asyncio
@@ -12,12 +12,12 @@ from tests.chaos.faults import crash_points, freeze, kills, rolling
 from tests.chaos.outages import lagging_majority, step_downs
 from tests.chaos.run import FaultStep, Options, run, say
 from tests.chaos.trials import TRIALS, Trial, nothing
-from tests.chaos.variants import VARIANTS
+from tests.support.variants import VARIANTS
 
 _PERIOD_SECONDS = 2
 _START_SECONDS = 30
 _CREATIONS_A_SECOND = 50
-_HERD = 1_000
+_SIMULTANEOUS_JOBS = 1_000
 
 
 def main() -> None:
@@ -28,7 +28,9 @@ def main() -> None:
     parser.add_argument("--times", type=int, help="how often; for contention: how many jobs")
     parser.add_argument("--rate", type=int, default=50, help="slots due a second")
     parser.add_argument("--processes", type=int, default=3)
-    parser.add_argument("--broken", choices=sorted(VARIANTS), help="with a rule given up")
+    parser.add_argument(
+        "--broken", choices=sorted(VARIANTS), help="run a broken variant of the engine"
+    )
     options = parser.parse_args()
     began = time.monotonic()
     kept = asyncio.run(_tier(options))
@@ -48,9 +50,9 @@ async def _tier(options: argparse.Namespace) -> bool:
             for name, trial in TRIALS.items():
                 say(f"== {name}")
                 kept = await _try(options, trial, trial.times) and kept
-            return await _contend(options, _HERD) and kept
+            return await _contend(options, _SIMULTANEOUS_JOBS) and kept
         case "contention":
-            return await _contend(options, options.times or _HERD)
+            return await _contend(options, options.times or _SIMULTANEOUS_JOBS)
         case name:
             trial = TRIALS[name]
             return await _try(options, trial, options.times or trial.times)
@@ -80,12 +82,14 @@ async def _judge(
 
 
 async def _catches_acknowledged_by_one(options: argparse.Namespace) -> bool:
-    """Whether the checker sees what is lost where one member's word is enough. The other broken
-    variants need no failover; `test_variants.py` has them."""
+    """Whether the checker finds the lost writes if one member's acknowledgement is enough.
+
+    Only this variant needs a failover; test_variants.py tries others.
+    """
     say("with acknowledged_by_one, which must be caught")
     broken = argparse.Namespace(**vars(options) | {"broken": "acknowledged_by_one"})
     caught = not await _judge(broken, [lagging_majority(1)], replica_set=True)
-    say("caught, as it must be" if caught else "NOT CAUGHT")
+    say("caught, as required" if caught else "NOT CAUGHT")
     return caught
 
 

@@ -1,7 +1,7 @@
 """The checker: `python -m tests.chaos.check --uri URI --journal FILE --receiver FILE`.
 
-Prints a table of invariants with what was examined and what was violated, and the figures of the
-run. Exits with 1 where anything was violated.
+Prints a table of the invariants with the numbers of examined and violated items, and the figures of
+the run. Exits with 1 if an invariant is violated.
 """
 
 import argparse
@@ -12,7 +12,6 @@ from bson import Timestamp
 from pymongo import MongoClient
 
 from tests.chaos.evidence import (
-    Document,
     Evidence,
     read_database,
     read_deliveries,
@@ -20,6 +19,7 @@ from tests.chaos.evidence import (
 )
 from tests.chaos.figures import figures
 from tests.chaos.invariants import Finding, judge
+from tests.support.changes import Document
 
 _MOST_SHOWN = 5
 
@@ -55,10 +55,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.check", description=__doc__)
     parser.add_argument("--uri", required=True, help="of the MongoDB replica set")
     parser.add_argument("--database", default="carillon")
-    parser.add_argument("--journal", type=Path, required=True, help="the driver's, JSON lines")
-    parser.add_argument("--receiver", type=Path, required=True, help="its log, JSON lines")
     parser.add_argument(
-        "--since", type=int, help="seconds since 1970: read all changes from then on, too"
+        "--journal", type=Path, required=True, help="the journal of the driver, JSON lines"
+    )
+    parser.add_argument(
+        "--receiver", type=Path, required=True, help="the log of the receiver, JSON lines"
+    )
+    parser.add_argument(
+        "--since", type=int, help="seconds since 1970: also read every change since then"
     )
     options = parser.parse_args()
     evidence = Evidence()

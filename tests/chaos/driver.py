@@ -1,4 +1,4 @@
-"""The driver: a user of the API under load who notes every call and what became of it."""
+"""The driver: uses the API under load and writes every call and its result to the journal."""
 
 import asyncio
 import random
@@ -15,7 +15,7 @@ from tests.chaos.journal import Journal
 from tests.support.service import PASSWORD, USERNAME
 
 _CALL_SECONDS = 12
-"""The service answers within 10 s, whatever fails."""
+"""The service responds within 10 s, whatever fails."""
 _MOST_TRIES = 60
 _AT_ONCE = 8
 _FEW = 5
@@ -24,7 +24,7 @@ _OPERATIONS = ("run",) * 6 + ("pause",) * 2 + ("delete",)
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What is due."""
+    """Which jobs are created, and when their slots are due."""
 
     jobs: int = 100
     period: int = 2
@@ -32,12 +32,12 @@ class Load:
     all_at: datetime | None = None
     """One slot of every job at this instant; None: the slots are spread over the period."""
     paths: Sequence[str] = ()
-    """Of the receiver: jobs beside the others, two for each."""
+    """Paths of the receiver. Two more jobs are created for each."""
 
 
 @dataclass
 class Driver:
-    """Calls any of the service's processes, and tries another one if that does not answer."""
+    """Calls any of the service's processes, and tries another one if that does not respond."""
 
     urls: list[str]
     receiver_url: str
@@ -45,7 +45,7 @@ class Driver:
     random: random.Random
     load: Load
     ids: dict[str, str] = field(default_factory=dict)
-    """Of the jobs whose creation was acknowledged, by name."""
+    """Ids of the jobs whose creation was acknowledged, by name."""
 
     async def __aenter__(self) -> "Driver":
         self._client = httpx2.AsyncClient(timeout=_CALL_SECONDS)
@@ -54,30 +54,30 @@ class Driver:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
-    def leave(self, url: str) -> None:
-        """Call this process no more."""
+    def exclude(self, url: str) -> None:
+        """Send no more calls to this process."""
         self.urls.remove(url)
 
-    def come_back(self, url: str) -> None:
+    def include(self, url: str) -> None:
         self.urls.append(url)
 
     async def sign_in(self) -> None:
-        """Wait until somebody answers. All processes share the key that signs tokens."""
+        """Wait until a process responds. All processes share the key that signs tokens."""
         for _ in range(10 * _MOST_TRIES):
             try:
-                answer = await self._client.post(
+                response = await self._client.post(
                     f"{self.random.choice(self.urls)}/token",
                     data={"username": USERNAME, "password": PASSWORD},
                 )
             except httpx2.TransportError:
                 await asyncio.sleep(0.1)
                 continue
-            if answer.is_success:
-                token = answer.json()["access_token"]
+            if response.is_success:
+                token = response.json()["access_token"]
                 self._client.headers["Authorization"] = f"Bearer {token}"
                 return
             await asyncio.sleep(0.1)
-        raise TimeoutError("Nobody can sign in.")
+        raise TimeoutError("No process accepts the sign-in.")
 
     async def finds_ready(self, url: str) -> bool:
         try:
@@ -114,12 +114,12 @@ class Driver:
                     number += 1
 
     async def race(self, edits: int) -> None:
-        """Edit a few jobs, many at once, while others use them and their slots fire."""
+        """Edit a few jobs by many concurrent clients while their slots fire."""
         numbers = iter(range(edits))
         await asyncio.gather(*(self._edit(numbers) for _ in range(_AT_ONCE)))
 
     async def _edit(self, numbers: Iterator[int]) -> None:
-        """Half of the edits are meant for one revision only."""
+        """Half of the edits carry `If-Match`."""
         for number in numbers:
             name = sorted(self.ids)[number % _FEW]
             path = f"/jobs/{self.ids[name]}"
@@ -136,7 +136,7 @@ class Driver:
             await self._call("edit", name, "PATCH", path, body, headers=headers)
 
     async def pause_all(self) -> None:
-        """Also those whose creation, resume or deletion had no answer."""
+        """Pause all jobs, also those whose creation, resume or deletion had no response."""
         for _ in range(_MOST_TRIES):
             active = await self._list_active()
             if active == []:
@@ -156,21 +156,21 @@ class Driver:
             if cursor is not None:
                 params["cursor"] = cursor
             try:
-                answer = await self._client.get(
+                response = await self._client.get(
                     f"{self.random.choice(self.urls)}/jobs", params=params
                 )
             except httpx2.TransportError:
                 return None
-            if not answer.is_success:
+            if not response.is_success:
                 return None
-            page = answer.json()
+            page = response.json()
             jobs += page["items"]
             cursor = page["next_cursor"]
             if cursor is None:
                 return jobs
 
     async def _create(self, number: int) -> None:
-        """Try until one creation is acknowledged; each try has a name of its own."""
+        """Try until a creation is acknowledged. Each try uses another name."""
         for attempt in range(_MOST_TRIES):
             name = f"job {number}.{attempt}"
             start_at = self._start_at(number)
@@ -189,7 +189,7 @@ class Driver:
         return self.load.period if self.load.all_at is None else 86_400
 
     def _start_at(self, number: int) -> datetime:
-        """A past start is only an anchor: it spreads the slots evenly."""
+        """A start in the past is only an anchor. It spreads the slots evenly."""
         if self.load.all_at is not None:
             return self.load.all_at
         now = datetime.now(UTC).replace(microsecond=0)
@@ -198,8 +198,8 @@ class Driver:
         return now - timedelta(hours=1) + offset
 
     def _job(self, name: str, start_at: datetime, number: int) -> dict[str, Any]:
-        beside = number - self.load.jobs
-        path = self.load.paths[beside // 2] if 0 <= beside < 2 * len(self.load.paths) else ""
+        extra = number - self.load.jobs
+        path = self.load.paths[extra // 2] if 0 <= extra < 2 * len(self.load.paths) else ""
         return {
             "name": name,
             "target": {"type": "http", "url": f"{self.receiver_url}/{path}"},
@@ -234,21 +234,23 @@ class Driver:
         facts: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
-        """The answer's JSON (or True), noted in the journal; None if it was not acknowledged.
+        """The response's JSON (or True); None if the call was not acknowledged.
 
-        A call that is cancelled is noted too: it may have been done.
+        Writes the call to the journal, also if it is cancelled: it may have been done.
         """
         result, content = Result.UNKNOWN, None
         facts = dict(facts or {})
         url = self.random.choice(self.urls)
         sent_at = time.time()
         try:
-            answer = await self._client.request(method, f"{url}{path}", json=body, headers=headers)
-            facts["status"] = answer.status_code
-            if answer.is_success:
+            response = await self._client.request(
+                method, f"{url}{path}", json=body, headers=headers
+            )
+            facts["status"] = response.status_code
+            if response.is_success:
                 result = Result.OK
-                content = answer.json() if answer.content else True
-            elif answer.status_code < 500:
+                content = response.json() if response.content else True
+            elif response.status_code < 500:
                 result = Result.FAILED
         except (httpx2.ConnectError, httpx2.ConnectTimeout):
             result = Result.FAILED
@@ -265,7 +267,7 @@ class Driver:
                 job=name,
                 result=result,
                 sent_at=sent_at,
-                answered_at=time.time(),
+                ended_at=time.time(),
                 **facts,
             )
         return content

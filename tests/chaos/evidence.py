@@ -1,35 +1,30 @@
-"""What a run leaves behind, read into memory: the database, its history, the logs.
+"""What a chaos run leaves, read into memory: the database, its history, the logs.
 
 The journal and the receiver's log are JSON lines; instants in them are seconds since 1970. All
-programs of a run are on one machine, so its clock is also the database's.
+programs run on one machine, so they share one clock with the database.
 """
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from bson import Timestamp
 from pymongo import MongoClient
 
-Document = dict[str, Any]
-
-_MARKS = "marks_of_the_checker"
-_PATIENCE_SECONDS = 300
+from tests.support.changes import Change, Document, read_changes
 
 
 class Result(StrEnum):
-    """What the driver knows of a call."""
+    """What the driver knows about a call."""
 
     OK = "ok"
     FAILED = "failed"
-    """Refused, or never sent."""
+    """The call was rejected, or never sent."""
     UNKNOWN = "unknown"
-    """No answer, or a 5xx: it may have been done."""
+    """There was no response, or a 5xx: the call may have been done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,17 +34,17 @@ class Call:
     verb: str
     """`create`, `edit`, `pause`, `resume`, `delete` or `run`."""
     job: str
-    """The job's name, which no other creation used."""
+    """The name of the job, which is unique."""
     result: Result
     sent_at: datetime
-    answered_at: datetime
+    ended_at: datetime
     start_at: datetime | None = None
-    """Of a creation: the anchor of its interval."""
+    """For `create`: the anchor of the interval."""
     period: timedelta | None = None
     execution_id: str | None = None
-    """Of a run that was acknowledged."""
+    """For `run`, if it was acknowledged."""
     revision: int | None = None
-    """Which an acknowledged edit made."""
+    """For `edit`: the revision that the acknowledged edit made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +54,7 @@ class Fault:
     name: str
     at: datetime
     pid: int | None = None
-    """The process it was done to; None: not to a process of the service."""
+    """The process it was done to; None if it was not a process of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +66,13 @@ class Delivery:
     scheduled_for: datetime
     received_at: datetime
     status: int | None
-    """What it was answered; None where the sender did not wait for it."""
-    answered_at: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """One write on one document, in the order in which a majority got them."""
-
-    collection: str
-    id: str
-    at: datetime
-    operation: str
-    """`insert`, `update`, `replace` or `delete`."""
-    fields: Document
-    """The fields set; of an insert the whole document."""
-    removed: tuple[str, ...] = ()
+    """The status of the response; None if the sender did not wait for it."""
+    responded_at: datetime | None = None
 
 
 @dataclass(kw_only=True)
 class Evidence:
-    """Everything that the checker looks at."""
+    """Everything that the checker examines."""
 
     jobs: list[Document] = field(default_factory=list)
     executions: list[Document] = field(default_factory=list)
@@ -111,7 +92,7 @@ def read_journal(path: Path, evidence: Evidence) -> None:
 
 
 def read_deliveries(path: Path, evidence: Evidence) -> None:
-    """Add what the receiver got; a request and its answer are two lines with one number."""
+    """Add what the receiver got. A request and its response are two lines with the same number."""
     requests: dict[int, Document] = {}
     for line in _lines(path):
         requests.setdefault(line["request"], {}).update(line)
@@ -122,7 +103,7 @@ def read_deliveries(path: Path, evidence: Evidence) -> None:
             scheduled_for=datetime.fromisoformat(line["scheduled_for"]),
             received_at=_instant(line["received_at"]),
             status=line.get("status"),
-            answered_at=_instant(line["answered_at"]) if "answered_at" in line else None,
+            responded_at=_instant(line["responded_at"]) if "responded_at" in line else None,
         )
         for line in requests.values()
     ]
@@ -133,42 +114,13 @@ def read_database(
 ) -> None:
     """Add what is stored, and with `since` every change from that operation time on.
 
-    The changes are read up to a mark that is set here: a stream that says nothing for a while may
-    have more. Raises TimeoutError where the mark does not come, and pymongo's OperationFailure
-    where the oplog does not reach back to `since`.
+    Raises what `read_changes` raises.
     """
     database = client.get_database(name)
     evidence.jobs = list(database["jobs"].find())
     evidence.executions = list(database["executions"].find().sort("_id"))
-    if since is None:
-        return
-    watched = [{"$match": {"ns.coll": {"$in": ["jobs", "executions", _MARKS]}}}]
-    mark = database[_MARKS].insert_one({}).inserted_id
-    ends_at = time.monotonic() + _PATIENCE_SECONDS
-    with database.watch(
-        watched, start_at_operation_time=since, max_await_time_ms=500, batch_size=5_000
-    ) as stream:
-        while time.monotonic() < ends_at:
-            event = stream.try_next()
-            if event is None:
-                continue
-            if event["ns"]["coll"] != _MARKS:
-                evidence.changes.append(_change(event))
-            elif event["documentKey"]["_id"] == mark:
-                return
-    raise TimeoutError("The history of the run could not be read to its end.")
-
-
-def _change(event: Any) -> Change:
-    update = event.get("updateDescription", {})
-    return Change(
-        collection=event["ns"]["coll"],
-        id=event["documentKey"]["_id"],
-        at=event["wallTime"],
-        operation=event["operationType"],
-        fields=update.get("updatedFields") or event.get("fullDocument") or {},
-        removed=tuple(update.get("removedFields", ())),
-    )
+    if since is not None:
+        evidence.changes += read_changes(database, since=since)
 
 
 def _call(line: Document) -> Call:
@@ -178,7 +130,7 @@ def _call(line: Document) -> Call:
         job=line["job"],
         result=Result(line["result"]),
         sent_at=_instant(line["sent_at"]),
-        answered_at=_instant(line["answered_at"]),
+        ended_at=_instant(line["ended_at"]),
         start_at=None if start_at is None else datetime.fromisoformat(start_at),
         period=None if period is None else timedelta(seconds=period),
         execution_id=line.get("execution_id"),
@@ -187,7 +139,7 @@ def _call(line: Document) -> Call:
 
 
 def _lines(path: Path) -> Iterator[Document]:
-    """A last line may be cut: its writer was killed."""
+    """The last line may be incomplete if its writer was killed."""
     for line in path.read_bytes().split(b"\n"):
         try:
             yield json.loads(line)

@@ -1,5 +1,5 @@
-"""What is done to processes of the service. Each fault is bounded in count and time and leaves
-every process running."""
+"""Faults of the service's processes. Each is bounded in count and time and leaves every process
+running."""
 
 import asyncio
 import signal
@@ -12,7 +12,7 @@ from tests.chaos.servers import Node
 
 _LEASE_SECONDS = 5
 _CRASH_SECONDS = 20
-"""A process under load comes to every step within this time."""
+"""A process under load reaches every step within this time."""
 _MOST_PASSAGES = 30
 
 
@@ -44,7 +44,7 @@ def crash_points(times: int) -> FaultStep:
 
 
 async def _crash(run: Run, step: str) -> None:
-    """A process is made to end by itself; started again without that, it goes on."""
+    """Start a process that kills itself at the step, then start it again without that setting."""
     node = run.pick()
     run.journal.fault("kill", node.pid)
     await node.kill()
@@ -61,8 +61,10 @@ async def _crash(run: Run, step: str) -> None:
 
 
 async def _leave_something_to_reap(run: Run, reaper: Node) -> None:
-    """The others die with work in their hands, so that it is left to this one. It may find
-    something of an earlier crash before that, even before it is ready."""
+    """Kill the other processes while they run executions, so that this process reaps those.
+
+    It may reap something of an earlier crash before that, even before it is ready.
+    """
     if not await run.is_ready(reaper):
         return
     others = [node for node in run.nodes if node is not reaper]
@@ -110,7 +112,7 @@ def freeze(times: int) -> FaultStep:
 
 
 def rolling(times: int) -> FaultStep:
-    """SIGTERM one process after the other; each is back before the next one goes."""
+    """SIGTERM one process after the other; each is ready again before the next one is stopped."""
 
     async def fault(run: Run) -> None:
         for n in range(times):
@@ -127,14 +129,14 @@ def clocks(times: int) -> FaultStep:
 
     async def fault(run: Run) -> None:
         node, wall_clock = run.nodes[0], _faketime()
-        run.driver.leave(node.url)  # it thinks that every token is of another time
+        run.driver.exclude(node.url)  # by its clock every token is expired or not yet valid
         for offset in ["+1h", "-1h"] * times:
             say(f"clock {offset}")
             run.journal.fault(f"clock {offset}", node.pid)
             await _start_again(run, node, FAKETIME=offset, **wall_clock)
             await asyncio.sleep(15)
         await _start_again(run, node)
-        run.driver.come_back(node.url)
+        run.driver.include(node.url)
 
     return fault
 

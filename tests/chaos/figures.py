@@ -1,4 +1,4 @@
-"""What a run is measured by: redeliveries, lateness, takeovers."""
+"""The figures of a chaos run: redeliveries, lateness, takeovers."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -29,7 +29,7 @@ def figures(evidence: Evidence) -> dict[str, str]:
         "slots due a second": f"{_rate(case):.1f}",
         "executions delivered": str(delivered),
         "redeliveries": f"{redelivered} ({100 * redelivered / max(1, delivered):.2f} %)",
-        "of them answered before the fault": str(_answered_in_vain(case)),
+        "of them with a response before it": str(_responses_not_recorded(case)),
         "lateness p50, p95, p99, max": ", ".join(
             _at(lateness, part) for part in (0.5, 0.95, 0.99, 1)
         ),
@@ -40,7 +40,7 @@ def figures(evidence: Evidence) -> dict[str, str]:
 
 
 def _redeliveries(case: Case) -> int:
-    """Attempts that reached the receiver though the one before them had, and was abandoned."""
+    """Attempts that reached the receiver after an abandoned attempt that reached it too."""
     return sum(
         {attempt["number"], attempt["number"] + 1}
         <= {delivery.attempt for delivery in case.deliveries.get(execution["_id"], [])}
@@ -48,11 +48,13 @@ def _redeliveries(case: Case) -> int:
     )
 
 
-def _answered_in_vain(case: Case) -> int:
-    """Abandoned attempts whose answer had left the receiver before what was done to their process:
-    the others were under way, and no sender could have known how they end."""
+def _responses_not_recorded(case: Case) -> int:
+    """Abandoned attempts whose response left the receiver before the fault.
+
+    For the others no sender can know how the attempt would have ended.
+    """
     return sum(
-        delivery.answered_at is not None and delivery.answered_at < fault.at
+        delivery.responded_at is not None and delivery.responded_at < fault.at
         for execution, attempt, fault in case.abandoned()
         for delivery in case.deliveries.get(execution["_id"], [])
         if fault is not None and delivery.attempt == attempt["number"]
@@ -60,7 +62,7 @@ def _answered_in_vain(case: Case) -> int:
 
 
 def _resumptions(evidence: Evidence) -> Iterator[str]:
-    """After each election that was waited for."""
+    """The time to the first delivery after each election that the run waited for."""
     received = sorted(delivery.received_at for delivery in evidence.deliveries)
     for fault in evidence.faults:
         later = [at for at in received if at > fault.at]
@@ -69,7 +71,7 @@ def _resumptions(evidence: Evidence) -> Iterator[str]:
 
 
 def _takeovers(case: Case) -> list[timedelta]:
-    """For each abandoned attempt: from what was done to its process to the next one's start."""
+    """For each abandoned attempt the time from the fault to the start of the next attempt."""
     times: list[timedelta] = []
     for execution, attempt, fault in case.abandoned():
         following = execution["attempts"][attempt["number"] :]

@@ -1,4 +1,4 @@
-"""The invariants of a run: pure functions from the evidence to what contradicts it."""
+"""The invariants of a chaos run: pure functions that return what violates them."""
 
 import itertools
 from collections import Counter
@@ -6,31 +6,31 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tests.chaos.evidence import Delivery, Document, Evidence, Fault, Result
-from tests.chaos.history import Replay, judge_history, pid_of
+from tests.chaos.evidence import Delivery, Evidence, Fault, Result
 from tests.chaos.oracle import expected_slots
+from tests.support.changes import Document
+from tests.support.history import LIVE, Replay, judge_history, pid_of
 
-_A_MOMENT = timedelta(milliseconds=5)
-"""What separate readings of one clock may differ by."""
+_CLOCK_TOLERANCE = timedelta(milliseconds=5)
+"""Separate readings of one clock may differ by this much."""
 
 _UNCERTAIN = timedelta(seconds=1)
-"""A process may go on for so long after a fault was noted."""
+"""A process may continue this long after the fault is written to the journal."""
 
 _GRACE = timedelta(seconds=30)
-"""Of a process that is stopped, for what it runs."""
+"""The time that a stopping process gives to running attempts."""
 
 _LONGEST_CALL = timedelta(seconds=10)
 
-_NOT_STANDING = {"run", "edit"}
-"""Calls that leave a job as active as it is."""
+_WITHOUT_EFFECT_ON_ACTIVE = {"run", "edit"}
+"""Calls that do not change whether a job is active."""
 
-LIVE = {"queued", "running"}
 NOT_RUN = {"skipped", "missed"}
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one invariant came to."""
+    """The result of one invariant."""
 
     name: str
     examined: int
@@ -41,36 +41,40 @@ Check = Callable[["Case"], tuple[int, Iterable[str]]]
 
 
 class Case:
-    """The evidence, and what several invariants need of it."""
+    """The evidence, and what several invariants compute from it."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self.by_id = {e["_id"]: e for e in evidence.executions}
         self.names = {job["_id"]: job["name"] for job in evidence.jobs}
-        for change in evidence.changes:  # a deleted job's name is in its insertion
+        for (
+            change
+        ) in evidence.changes:  # the insertion has the name of a job that was deleted later
             if change.collection == "jobs" and change.operation == "insert":
                 self.names[change.id] = change.fields["name"]
         self.jobs = {job["name"]: job for job in evidence.jobs}
         self.deliveries: dict[str, list[Delivery]] = {}
         for delivery in evidence.deliveries:
             self.deliveries.setdefault(delivery.execution_id, []).append(delivery)
-        ends = [call.answered_at for call in evidence.calls]
+        ends = [call.ended_at for call in evidence.calls]
         ends += [d.received_at for d in evidence.deliveries]
         self.expected = expected_slots(evidence.calls, until=max(ends)) if ends else {}
         self.replay = Replay(evidence.changes)
         self.periods = {c.job: c.period for c in evidence.calls if c.period is not None}
 
     def abandoned(self) -> Iterator[tuple[Document, Document, Fault | None]]:
-        """Each abandoned attempt with its execution, and the fault that explains it: one that was
-        done to its process, or to the database, while it ran."""
+        """Each abandoned attempt with its execution and the fault that explains it.
+
+        Such a fault affected the process or the database during the attempt.
+        """
         for execution in self.evidence.executions:
             for attempt in execution["attempts"]:
-                cut = attempt.get("error") == "shutdown"
-                if attempt.get("outcome") == "abandoned" and not cut:
+                stopped = attempt.get("error") == "shutdown"
+                if attempt.get("outcome") == "abandoned" and not stopped:
                     yield execution, attempt, self._cause(execution, attempt)
 
     def _cause(self, execution: Document, attempt: Document) -> Fault | None:
-        pid = pid_of(self.replay.owners.get((execution["_id"], attempt["number"]), ""))
+        pid = pid_of(self.replay.lease_owners.get((execution["_id"], attempt["number"]), ""))
         for fault in self.evidence.faults:
             if fault.pid not in {None, pid} or fault.name == "term":
                 continue
@@ -79,7 +83,7 @@ class Case:
         return None
 
     def recorded(self) -> dict[str, Counter[datetime]]:
-        """How often each slot of each job is recorded, those inside `missed` records included."""
+        """How often each slot of each job is recorded, slots inside `missed` records included."""
         recorded: dict[str, Counter[datetime]] = {}
         for execution in self.evidence.executions:
             if execution["kind"] == "scheduled":
@@ -92,7 +96,7 @@ class Case:
         last: datetime = execution.get("missed_until") or slot
         while slot <= last:
             yield slot
-            slot += self.periods.get(name) or (last - slot + _A_MOMENT)
+            slot += self.periods.get(name) or (last - slot + _CLOCK_TOLERANCE)
 
 
 def judge(evidence: Evidence) -> list[Finding]:
@@ -180,7 +184,7 @@ def _no_attempt_twice(case: Case) -> tuple[int, Iterable[str]]:
 
 def _never_early(case: Case) -> tuple[int, Iterable[str]]:
     deliveries = case.evidence.deliveries
-    early = [d for d in deliveries if d.received_at < d.scheduled_for - _A_MOMENT]
+    early = [d for d in deliveries if d.received_at < d.scheduled_for - _CLOCK_TOLERANCE]
     return len(deliveries), [f"{d.execution_id} came at {d.received_at}" for d in early]
 
 
@@ -217,7 +221,7 @@ def _wrong_attempts(execution: Document, job: Document | None) -> Iterator[str]:
 
 
 def _too_long(case: Case, attempts: Sequence[Document], timeout: float) -> Iterator[str]:
-    """The end is recorded when the database takes it, so its outages are no one's fault here."""
+    """The end is recorded when the database accepts it, so an outage of the database is allowed."""
     for attempt in attempts:
         began, ended = attempt["started_at"], attempt.get("finished_at")
         if attempt.get("outcome") == "abandoned" or not ended:
@@ -247,7 +251,9 @@ def _abandoned_for_a_reason(case: Case) -> tuple[int, Iterable[str]]:
     for execution in case.evidence.executions:
         for attempt in execution["attempts"]:
             if attempt.get("error") == "shutdown" and _length(attempt) < _GRACE:
-                violations.append(f"{execution['_id']}: cut by a stop after {_length(attempt)}")
+                violations.append(
+                    f"{execution['_id']}: interrupted by a stop after {_length(attempt)}"
+                )
     return len(abandoned), violations
 
 
@@ -279,9 +285,13 @@ def _writes_are_kept(case: Case) -> tuple[int, Iterable[str]]:
 
 
 def _wrong_ends(case: Case) -> Iterator[str]:
-    """Jobs that do not stand as their last call left them."""
+    """Jobs whose state differs from what their last call made."""
     for name in {call.job for call in case.evidence.calls}:
-        calls = [c for c in case.evidence.calls if c.job == name and c.verb not in _NOT_STANDING]
+        calls = [
+            c
+            for c in case.evidence.calls
+            if c.job == name and c.verb not in _WITHOUT_EFFECT_ON_ACTIVE
+        ]
         calls = [c for c in calls if c.result is not Result.FAILED]
         if not calls:
             continue
@@ -296,7 +306,7 @@ def _wrong_ends(case: Case) -> Iterator[str]:
 
 
 def _no_edit_lost(case: Case) -> tuple[int, Iterable[str]]:
-    """Of edits of one revision one is acknowledged, and the job has come on from there."""
+    """Each revision is acknowledged to one edit, and no job has an earlier revision."""
     edits = Counter((c.job, c.revision) for c in case.evidence.calls if c.revision is not None)
     violations = [f"{job}: revision {n} was made twice" for (job, n), k in edits.items() if k > 1]
     violations += [
@@ -308,12 +318,12 @@ def _no_edit_lost(case: Case) -> tuple[int, Iterable[str]]:
 
 
 def _calls_end(case: Case) -> tuple[int, Iterable[str]]:
-    """A process that is frozen cannot answer; every other one must."""
+    """A frozen process cannot respond; every other process must."""
     frozen = [fault.at for fault in case.evidence.faults if fault.name == "freeze"]
     violations = [
-        f"{call.verb} of {call.job} took {call.answered_at - call.sent_at}"
+        f"{call.verb} of {call.job} took {call.ended_at - call.sent_at}"
         for call in case.evidence.calls
-        if call.answered_at - call.sent_at > _LONGEST_CALL
+        if call.ended_at - call.sent_at > _LONGEST_CALL
         and not any(at - _LONGEST_CALL < call.sent_at < at + _LONGEST_CALL for at in frozen)
     ]
     return len(case.evidence.calls), violations
@@ -333,5 +343,5 @@ CHECKS: dict[str, Check] = {
     "no attempt after a cancel": _cancelled_is_not_attempted,
     "acknowledged writes kept": _writes_are_kept,
     "no edit lost": _no_edit_lost,
-    "calls answered within 10 s": _calls_end,
+    "calls end within 10 s": _calls_end,
 }

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Journal:
-    """Calls and faults, written when they are known."""
+    """Records calls and faults when they are known."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -16,7 +16,7 @@ class Journal:
         os.write(self._file, json.dumps({"type": kind, **line}).encode() + b"\n")
 
     def fault(self, name: str, pid: int | None = None) -> None:
-        """To be called just before it is done, where that is possible."""
+        """Record a fault; call it just before the fault, if possible."""
         self.write("fault", name=name, pid=pid, at=time.time())
 
     def close(self) -> None:

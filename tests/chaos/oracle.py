@@ -1,9 +1,9 @@
-"""Which slots must have a record and which may: worked out from the driver's calls alone.
+"""Which slots must have a record and which may have one, computed from the driver's calls.
 
 A slot of an interval is `start_at + n * period`. It must be recorded if it lies between the
-answer to a creation (or a resume) and the next pause or deletion that was sent; it may be, if it
-lies between the sending of the one and the answer to the other. Nothing of the service's own code
-is used here.
+response to a creation (or resume) and the sending of the next pause or deletion. It may be recorded
+if it lies between the sending of the former and the response to the latter. This module uses no
+code of the service.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ class Expected:
 
 
 def expected_slots(calls: Sequence[Call], *, until: datetime) -> dict[str, Expected]:
-    """By job's name. `until` is when the run ended: a job that was never paused goes on to it."""
+    """By the name of the job. `until` is the end of the run, for jobs that were never paused."""
     by_job: dict[str, list[Call]] = {}
     for call in calls:
         by_job.setdefault(call.job, []).append(call)
@@ -46,11 +46,11 @@ def _expected(calls: Sequence[Call], until: datetime) -> Expected:
 
 
 def _certain(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
-    """Spans in which the schedule is active whatever became of the unknown calls."""
+    """Spans in which the schedule is active, whatever the unknown calls did."""
     since: datetime | None = None
     for call in calls:
         if call.verb in _BEGIN and call.result is Result.OK:
-            since = call.answered_at if since is None else since
+            since = call.ended_at if since is None else since
         elif call.verb in _END and call.result is not Result.FAILED:
             if since is not None:
                 yield since, call.sent_at
@@ -67,7 +67,7 @@ def _possible(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
             since = call.sent_at if since is None else since
         elif call.verb in _END and call.result is Result.OK:
             if since is not None:
-                yield since, call.answered_at
+                yield since, call.ended_at
             since = None
     if since is not None:
         yield since, until

@@ -1,4 +1,4 @@
-"""What is done to the databases. Each fault is bounded in count and time, and leaves them up."""
+"""Faults of the databases. Each is bounded in count and time and leaves the databases running."""
 
 import asyncio
 import signal
@@ -28,7 +28,7 @@ def step_downs(times: int) -> FaultStep:
 
 
 def primary_killed(times: int) -> FaultStep:
-    """kill -9 the primary; it is back when there is another."""
+    """kill -9 the primary; start it again when there is another one."""
 
     async def fault(run: Run) -> None:
         members = run.members()
@@ -47,8 +47,8 @@ def primary_killed(times: int) -> FaultStep:
 
 
 def lagging_majority(times: int) -> FaultStep:
-    """Nothing reaches the secondaries for 3 s, then the primary is killed: what only it had is
-    undone when it comes back."""
+    """Replication stops for 3 s, then the primary is killed. The writes that only it had are rolled
+    back when it starts again."""
 
     async def fault(run: Run) -> None:
         members = run.members()
@@ -81,7 +81,7 @@ def primary_frozen(times: int) -> FaultStep:
             run.journal.fault("primary frozen")
             members.send(port, signal.SIGSTOP)
             try:
-                other = await asyncio.to_thread(members.primary, besides=port)
+                other = await asyncio.to_thread(members.primary, other_than=port)
                 say(f"primary frozen: {other} instead after {time.monotonic() - began:.1f} s")
                 run.journal.fault("new primary")
                 await asyncio.sleep(5)
@@ -92,11 +92,11 @@ def primary_frozen(times: int) -> FaultStep:
     return fault
 
 
-def bad_answers(times: int) -> FaultStep:
-    """One in ten commands of the service goes wrong in each of the ways, for 5 s each."""
+def bad_responses(times: int) -> FaultStep:
+    """One in ten commands of the service fails, for 5 s in each way."""
 
     async def fault(run: Run) -> None:
-        for name, data in [*_BAD_ANSWERS.items()] * times:
+        for name, data in [*_BAD_RESPONSES.items()] * times:
             say(name)
             run.journal.fault(name)
             await asyncio.to_thread(run.fail_commands, data, probability=0.1)
@@ -107,7 +107,7 @@ def bad_answers(times: int) -> FaultStep:
 
 
 def redis(times: int) -> FaultStep:
-    """Redis is killed and comes back empty, is frozen, flushed over and over, and full."""
+    """Redis is killed and starts empty, is frozen, flushed repeatedly, and full."""
 
     async def fault(run: Run) -> None:
         server = run.redis
@@ -140,17 +140,17 @@ def redis(times: int) -> FaultStep:
 
 
 _WRITES = ["insert", "update", "findAndModify", "delete"]
-_BAD_ANSWERS: dict[str, dict[str, object]] = {
+_BAD_RESPONSES: dict[str, dict[str, object]] = {
     "broken connections": {"failCommands": [*_WRITES, "find"], "closeConnection": True},
     "errors": {"failCommands": [*_WRITES, "find"], "errorCode": 11602},
     "done, but with an error": {
         "failCommands": _WRITES,
         "writeConcernError": {"code": 91, "errmsg": "shutting down"},
     },
-    "slow answers": {
+    "slow responses": {
         "failCommands": [*_WRITES, "find"],
         "blockConnection": True,
         "blockTimeMS": 1_000,
     },
 }
-"""Of the fail point `failCommand`."""
+"""Settings of the fail point `failCommand`."""

@@ -1,10 +1,11 @@
-"""One process of the service as it is, but for where it dies: `python -m tests.chaos.process`.
+"""One unchanged process of the service that can kill itself: `python -m tests.chaos.process`.
 
-`CRASH_AT=after_claim` ends it by SIGKILL at the `CRASH_PASSAGE`-th passage of that step. The steps
-lie before and after single writes, and those are single methods; so they are wrapped from outside,
-and what runs in production has no hook that could be set by accident.
+`CRASH_AT=after_claim` ends it by SIGKILL at the `CRASH_PASSAGE`-th passage of that step. A step is
+before or after a single write, and each such write is one method, which is wrapped here. So the
+code in production contains no hook.
 
-`BROKEN=no_fence` runs one of the broken variants (`variants.py`), which the checker must catch.
+`BROKEN=no_fence` runs one of the broken variants of tests/support/variants.py, which the checker
+must catch.
 """
 
 import functools
@@ -19,16 +20,16 @@ from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
 from app.targets.http import HttpTarget
-from tests.chaos.variants import VARIANTS
+from tests.support.variants import VARIANTS
 
 Method = Callable[..., Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where a process may be made to die."""
+    """A point at which the process can kill itself."""
 
-    owner: type
+    class_: type
     method: str
     after: bool
 
@@ -48,8 +49,8 @@ STEPS = {
 
 
 def die_at(step: Step, passage: int) -> None:
-    """Let the process die at a step. Passages that do nothing do not count."""
-    method: Method = getattr(step.owner, step.method)
+    """Kill the process at a step. Passages without work do not count."""
+    method: Method = getattr(step.class_, step.method)
     passages = 0
 
     def pass_by(something: object) -> None:
@@ -67,7 +68,7 @@ def die_at(step: Step, passage: int) -> None:
             pass_by(result)
         return result
 
-    setattr(step.owner, step.method, wrapped)
+    setattr(step.class_, step.method, wrapped)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The receiver of a run, a process of its own: `python -m tests.chaos.receiver LOG`.
+"""The receiver of a chaos run, a separate process: `python -m tests.chaos.receiver LOG`.
 
-It writes what it gets, and what it is about to answer, at once to an append-only log of JSON lines,
-so the log knows of every answer that a sender can have got. It prints its port.
+It writes each request, and each response before sending it, to an append-only log of JSON lines. So
+the log contains every response that a sender can have received. It prints its port.
 """
 
 import asyncio
@@ -17,31 +17,31 @@ from pathlib import Path
 
 from aiohttp import web
 
-_ANSWER_AFTER_SECONDS = 0.02
-_SLOW_ANSWER_AFTER_SECONDS = 1.0
+_RESPONSE_SECONDS = 0.02
+_SLOW_RESPONSE_SECONDS = 1.0
 _ONE_IN = 20
-"""So many executions are refused at their first attempt, and as many others are slow: there is
-always something to retry, and something under way."""
+"""One in so many executions gets a 503 at the first attempt, and one in so many others is slow:
+there is always something to retry, and something that runs."""
 
 HOSTILE = ("hang", "reset", "drip", "flood", "redirect", "bomb", "busy")
-"""Paths at which it behaves badly."""
+"""Paths at which the receiver misbehaves."""
 _LONG_SECONDS = 60
 
 
 def status_for(execution_id: str, attempt: int) -> int:
-    """By the id alone, so that a run's refusals do not depend on order."""
+    """Depends only on the id, so that the order of requests changes nothing."""
     refused = attempt == 1 and zlib.crc32(execution_id.encode()) % _ONE_IN == 0
     return 503 if refused else 200
 
 
 def seconds_for(execution_id: str) -> float:
     slow = zlib.crc32(execution_id.encode()) % _ONE_IN == 1
-    return _SLOW_ANSWER_AFTER_SECONDS if slow else _ANSWER_AFTER_SECONDS
+    return _SLOW_RESPONSE_SECONDS if slow else _RESPONSE_SECONDS
 
 
 async def misbehave(request: web.BaseRequest) -> web.StreamResponse:
-    """Answer as a bad receiver does. None of it is a success, so none is noted."""
-    answer = web.StreamResponse(status=500)
+    """Respond as a bad receiver does. None of these responses is a success, so none is logged."""
+    response = web.StreamResponse(status=500)
     match request.path:
         case "/redirect":
             return web.Response(status=302, headers={"Location": "/"})
@@ -56,15 +56,15 @@ async def misbehave(request: web.BaseRequest) -> web.StreamResponse:
         case "/hang":
             await asyncio.sleep(_LONG_SECONDS)
         case "/drip":
-            await answer.prepare(request)
+            await response.prepare(request)
             for _ in range(10 * _LONG_SECONDS):
-                await answer.write(b".")
+                await response.write(b".")
                 await asyncio.sleep(0.1)
         case "/flood":
-            await answer.prepare(request)
+            await response.prepare(request)
             for _ in range(1_000):
-                await answer.write(bytes(65_536))
-    return answer
+                await response.write(bytes(65_536))
+    return response
 
 
 async def serve(log: int) -> None:
@@ -73,7 +73,7 @@ async def serve(log: int) -> None:
     def write(**line: object) -> None:
         os.write(log, json.dumps(line).encode() + b"\n")
 
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
+    async def respond(request: web.BaseRequest) -> web.StreamResponse:
         number, headers = next(numbers), request.headers
         execution_id, attempt = headers["Idempotency-Key"], int(headers["X-Attempt"])
         write(
@@ -85,15 +85,15 @@ async def serve(log: int) -> None:
         )
         await request.read()
         if request.path != "/":
-            with contextlib.suppress(ConnectionResetError):  # the sender has had enough
+            with contextlib.suppress(ConnectionResetError):  # the sender closed the connection
                 return await misbehave(request)
             return web.Response(status=500)
         await asyncio.sleep(seconds_for(execution_id))
         status = status_for(execution_id, attempt)
-        write(request=number, status=status, answered_at=time.time())
+        write(request=number, status=status, responded_at=time.time())
         return web.Response(status=status, text="ok")
 
-    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    runner = web.ServerRunner(web.Server(respond, access_log=None))
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
     sys.stdout.write(f"{runner.addresses[0][1]}\n")

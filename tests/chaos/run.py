@@ -1,4 +1,4 @@
-"""One run: everything is started, a load is put on it, faults are done, the checker judges."""
+"""One chaos run: start everything, apply a load and the faults, then check the result."""
 
 import asyncio
 import contextlib
@@ -19,9 +19,11 @@ from pymongo.collection import Collection
 from app.embedded.mongod import start_mongod
 from tests.chaos.check import report
 from tests.chaos.driver import Driver, Load
-from tests.chaos.evidence import Document, Evidence, read_database, read_deliveries, read_journal
+from tests.chaos.evidence import Evidence, read_database, read_deliveries, read_journal
 from tests.chaos.journal import Journal
-from tests.chaos.servers import Node, RedisServer, ReplicaSet, running_receiver
+from tests.chaos.servers import Node, ReplicaSet, running_receiver
+from tests.support.changes import Document
+from tests.support.redis_server import RedisServer
 
 _QUIET_SECONDS = 60
 _READY_SECONDS = 60
@@ -31,7 +33,7 @@ _DATABASE = "carillon"
 
 @dataclass(kw_only=True)
 class Options:
-    """How a run is made; the same seed does the same faults to the same processes."""
+    """Options of a chaos run. The same seed applies the same faults to the same processes."""
 
     seed: int = 1
     processes: int = 3
@@ -39,13 +41,13 @@ class Options:
     replica_set: bool = False
     """Three mongods instead of one."""
     broken: str | None = None
-    """A broken variant, which the checker must catch."""
+    """The name of a broken variant, which the checker must catch."""
     disturb: bool = True
 
 
 @dataclass(kw_only=True)
 class Run:
-    """What faults may lay their hands on."""
+    """A chaos run: the processes and servers that faults act on."""
 
     nodes: list[Node]
     driver: Driver
@@ -59,7 +61,7 @@ class Run:
         return self.random.choice(self.nodes)
 
     async def is_ready(self, node: Node) -> bool:
-        """Whether it came to be ready; False: it ended before. Raises TimeoutError."""
+        """Wait until the process is ready. False if it ended instead. Raises TimeoutError."""
         async with asyncio.timeout(_READY_SECONDS):
             while not await self.driver.finds_ready(node.url):
                 if not node.lives():
@@ -79,7 +81,7 @@ class Run:
         return self.replica_set
 
     def fail_commands(self, data: Document, *, probability: float) -> None:
-        """Let the database answer the service's commands badly, so often."""
+        """Make commands of the service fail with this probability; 0 ends it."""
         mode = {"activationProbability": probability} if probability else "off"
         client: MongoClient[Document]
         with MongoClient(self.uri, timeoutMS=10_000) as client:
@@ -92,10 +94,10 @@ FaultStep = Callable[[Run], Awaitable[None]]
 
 
 async def run(options: Options, faults: list[FaultStep]) -> bool:
-    """Whether every invariant holds. The logs of a run in which one does not are kept."""
+    """Whether every invariant holds. If not, the logs are kept."""
     task = asyncio.current_task()
     assert task is not None
-    # Also when it is told to stop, nothing may be left running.
+    # SIGTERM must leave nothing running, so it cancels the task, which ends the processes.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = Path(tempfile.mkdtemp(prefix="carillon-chaos-"))
     kept = False
@@ -116,7 +118,7 @@ def _tidy(folder: Path, *, kept: bool) -> None:
 
 
 async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evidence:
-    """What the run left."""
+    """Carry out the run and return what it left."""
     async with contextlib.AsyncExitStack() as stack:
         uri, redis, members = await _start_stores(folder, options, stack)
         port = stack.enter_context(running_receiver(folder / "receiver.jsonl"))
@@ -165,7 +167,7 @@ async def _start_stores(
 
 
 async def _go(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
-    """The load, the faults one after the other, then quiet."""
+    """Apply the load and the faults, one after the other, then pause all jobs."""
     say("starting")
     for node in run.nodes:
         node.start()
@@ -197,7 +199,7 @@ async def _disturbing(driver: Driver, *, on: bool) -> AsyncIterator[None]:
 
 
 def _gather(folder: Path, uri: str, began: Timestamp) -> Evidence:
-    """Wait for quiet, then read everything."""
+    """Wait until no execution is live, then read everything."""
     evidence = Evidence()
     client: MongoClient[Document]
     with MongoClient(uri, tz_aware=True, timeoutMS=60_000) as client:
@@ -214,7 +216,7 @@ def _gather(folder: Path, uri: str, began: Timestamp) -> Evidence:
 
 
 async def _end(nodes: list[Node]) -> None:
-    """All of them, frozen ones too."""
+    """Kill all processes, frozen ones too."""
     for node in nodes:
         if node.lives():
             node.send(signal.SIGKILL)

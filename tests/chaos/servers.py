@@ -1,4 +1,4 @@
-"""The programs of a run: the databases, the receiver and the service's processes."""
+"""The programs of a chaos run: the databases, the receiver and the processes of the service."""
 
 import asyncio
 import os
@@ -12,12 +12,9 @@ from pathlib import Path
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
-from redis import Redis
-from redis.exceptions import RedisError
 
 from app.embedded.mongod import find_mongod
-from app.embedded.redis_server import find_redis_server
-from tests.chaos.evidence import Document
+from tests.support.changes import Document
 from tests.support.service import PASSWORD, ROOT, USERNAME, free_port
 
 _SET = "chaos"
@@ -30,7 +27,7 @@ _MONGOD_OPTIONS = (
 
 
 class Node:
-    """One process of the service. It may be dead."""
+    """One process of the service, which may have ended."""
 
     def __init__(self, folder: Path, number: int, settings: Mapping[str, str]) -> None:
         self.number = number
@@ -54,12 +51,12 @@ class Node:
 
     @property
     def pid(self) -> int:
-        """Of the last process there was."""
+        """The id of the process that was started last."""
         assert self._process is not None
         return self._process.pid
 
     def start(self, **settings: str) -> None:
-        """Start it, and do not wait until it works."""
+        """Start the process without waiting until it is ready."""
         assert not self.lives()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -79,7 +76,7 @@ class Node:
         self._process.send_signal(number)
 
     async def wait(self, seconds: float = _PATIENCE_SECONDS) -> int:
-        """Its exit code, once it has ended. Raises subprocess.TimeoutExpired."""
+        """Wait for the end and return the exit code. Raises subprocess.TimeoutExpired."""
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait, seconds)
 
@@ -147,35 +144,35 @@ class ReplicaSet:
         limit = int(seconds * 1000)
         return MongoClient("127.0.0.1", port, directConnection=True, timeoutMS=limit)
 
-    def find_primary(self, *, besides: int | None = None) -> int | None:
+    def find_primary(self, *, other_than: int | None = None) -> int | None:
         for port in self.ports:
-            if port == besides:
+            if port == other_than:
                 continue
             try:
-                with self.member(port, seconds=0.5) as client:  # it may be dead or frozen
+                with self.member(port, seconds=0.5) as client:  # it may have ended or be frozen
                     if client.admin.command("hello")["isWritablePrimary"]:
                         return port
             except PyMongoError:
                 continue
         return None
 
-    def primary(self, *, besides: int | None = None) -> int:
-        """The primary's port; waits for one (other than `besides`)."""
+    def primary(self, *, other_than: int | None = None) -> int:
+        """The primary's port; waits for one (other than `other_than`)."""
         ends_at = time.monotonic() + _PATIENCE_SECONDS
         while time.monotonic() < ends_at:
-            port = self.find_primary(besides=besides)
+            port = self.find_primary(other_than=other_than)
             if port is not None:
                 return port
             time.sleep(0.1)
         raise TimeoutError("The replica set has no primary.")
 
     def step_down(self) -> None:
-        """Let the primary give up its office; it cannot be elected again for 5 s."""
+        """Make the primary step down; it cannot be elected again for 5 s."""
         with self.member(self.primary()) as client:
             client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=4)
 
     def replicate(self, primary: int, *, on: bool) -> None:
-        """Let the others get the primary's writes, or not, by a fail point of theirs."""
+        """Switch replication from the primary on or off, by a fail point of the secondaries."""
         mode = "off" if on else "alwaysOn"
         for port in self.ports:
             if port != primary:
@@ -196,56 +193,9 @@ class ReplicaSet:
             process.wait(_PATIENCE_SECONDS)
 
 
-class RedisServer:
-    """A redis-server that keeps nothing, always on the same port of 127.0.0.1."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._port = free_port()
-        self.uri = f"redis://127.0.0.1:{self._port}/0"
-        self._process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start it and wait until it answers."""
-        executable = find_redis_server()
-        assert executable is not None, "There is no redis-server: apt-get install redis-server."
-        options = f"--port {self._port} --bind 127.0.0.1 --appendonly no".split()
-        with (self._folder / "redis.log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [str(executable), *options, "--save", ""],
-                cwd=self._folder,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        ends_at = time.monotonic() + _PATIENCE_SECONDS
-        while True:
-            try:
-                self.execute("PING")
-            except RedisError:
-                if time.monotonic() > ends_at:
-                    raise
-                time.sleep(0.05)
-            else:
-                return
-
-    def execute(self, *command: str) -> object:
-        with Redis(port=self._port, socket_timeout=5) as client:
-            return client.execute_command(*command)
-
-    def send(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        self._process.send_signal(number)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait(_PATIENCE_SECONDS)
-
-
 @contextmanager
 def running_receiver(log: Path) -> Iterator[int]:
-    """A receiver's port."""
+    """Start a receiver; returns its port."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.receiver", str(log)],
         cwd=ROOT,

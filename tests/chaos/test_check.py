@@ -1,4 +1,4 @@
-"""The checker itself: sound evidence passes, and each kind of damage is named."""
+"""The checker itself: correct evidence passes, and each kind of damage is reported."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.evidence import Call, Change, Delivery, Document, Evidence, Fault, Result
+from tests.chaos.evidence import Call, Delivery, Evidence, Fault, Result
 from tests.chaos.figures import figures
 from tests.chaos.invariants import judge
 from tests.chaos.oracle import expected_slots
+from tests.support.changes import Change, Document
 
 NOON = datetime(2026, 11, 21, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -205,7 +206,7 @@ def test_a_lost_creation_is_named() -> None:
 def test_a_call_that_hangs_is_named_unless_its_process_was_frozen() -> None:
     evidence = sound()
     evidence.calls[0] = replace(creation(), sent_at=NOON - 10 * SECOND)
-    assert violated(evidence) == {"calls answered within 10 s"}
+    assert violated(evidence) == {"calls end within 10 s"}
     evidence.faults = [Fault("freeze", NOON - 9 * SECOND, 77)]
     assert not violated(evidence)
 

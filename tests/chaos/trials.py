@@ -1,4 +1,4 @@
-"""Every trial: a fault, how often the short tier does it, and on what."""
+"""Every trial: a fault, how often the short tier repeats it, and on which servers."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -11,18 +11,18 @@ from tests.chaos.run import FaultStep, Run, say
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A fault as `python -m tests.chaos NAME` does it."""
+    """A fault that `python -m tests.chaos NAME` runs."""
 
     fault: Callable[[int], FaultStep]
     times: int
     replica_set: bool = False
     """Three mongods instead of one."""
     paths: Sequence[str] = ()
-    """Of the receiver, at which it behaves badly; two jobs call each."""
+    """Paths at which the receiver misbehaves; two jobs call each."""
 
 
 def edits(times: int) -> FaultStep:
-    """Eight clients edit five jobs, so often in all, while slots fire."""
+    """Eight clients edit five jobs while slots fire, `times` edits in all."""
 
     async def fault(run: Run) -> None:
         say(f"{times} edits")
@@ -32,7 +32,7 @@ def edits(times: int) -> FaultStep:
 
 
 def nothing(times: int) -> FaultStep:
-    """The load alone, for `times` seconds."""
+    """Only the load, for `times` seconds."""
 
     async def fault(_: Run) -> None:
         await asyncio.sleep(times)
@@ -51,7 +51,7 @@ TRIALS = {
     "primary-killed": Trial(outages.primary_killed, 1, replica_set=True),
     "primary-frozen": Trial(outages.primary_frozen, 1, replica_set=True),
     "lagging-majority": Trial(outages.lagging_majority, 1, replica_set=True),
-    "bad-answers": Trial(outages.bad_answers, 1),
+    "bad-responses": Trial(outages.bad_responses, 1),
     "redis": Trial(outages.redis, 1),
     "hostile": Trial(nothing, 30, paths=HOSTILE),
     "neighbour": Trial(nothing, 30, paths=["hang"] * 50),

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from app.cache import ALL_OWNERS, Cache, PendingEntry
 from app.errors import UnavailableError
-from tests.chaos.servers import RedisServer
 from tests.support.clock import ManualClock
+from tests.support.redis_server import RedisServer
 
 TTL = timedelta(seconds=60)
 

@@ -1,7 +1,9 @@
-"""Jobs, schedules and executions as the model knows them."""
+"""Jobs, schedules and executions of the model."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+
+from tests.support.history import LIVE
 
 MILLISECOND = timedelta(milliseconds=1)
 LEASE = timedelta(seconds=10)
@@ -9,10 +11,9 @@ ON_TIME = timedelta(seconds=10)
 SPREAD = timedelta(milliseconds=100)
 STALE = timedelta(seconds=30)
 PLACES = {"buffer_one": 1, "buffer_all": 100}
-LIVE = {"queued", "running"}
 
 Key = tuple[str, datetime] | str
-"""A scheduled execution is known by its schedule and slot, another one by its id."""
+"""Identifies a scheduled execution by its schedule and slot, any other one by its id."""
 
 
 @dataclass(slots=True)
@@ -21,7 +22,7 @@ class Rule:
 
     type: str
     start: datetime
-    """Of an interval its anchor, of a one-time schedule its slot."""
+    """The anchor of an interval, or the slot of a one-time schedule."""
     period: timedelta = timedelta(minutes=1)
 
     def next_after(self, instant: datetime) -> datetime | None:
@@ -50,14 +51,14 @@ class Schedule:
     rule: Rule
     max_runs: int | None = None
     jitter: timedelta = timedelta(0)
-    cursor: datetime | None = None
+    next_run: datetime | None = None
     runs: int = 0
 
     def runs_left(self) -> int | None:
         return None if self.max_runs is None else self.max_runs - self.runs
 
-    def place(self, now: datetime) -> None:
-        self.cursor = None if self.runs_left() == 0 else self.rule.next_after(now)
+    def set_next_run(self, now: datetime) -> None:
+        self.next_run = None if self.runs_left() == 0 else self.rule.next_after(now)
 
 
 @dataclass(slots=True)
@@ -73,7 +74,7 @@ class Job:
     revision: int = 1
 
     def next_run(self) -> datetime | None:
-        return min((s.cursor for s in self.schedules if s.cursor is not None), default=None)
+        return min((s.next_run for s in self.schedules if s.next_run is not None), default=None)
 
     def is_due(self, now: datetime) -> bool:
         next_run = self.next_run()
@@ -87,37 +88,38 @@ class Execution:
     slot: datetime
     run_at: datetime
     run_by: datetime
-    """The latest `run_at` that is allowed, until the one that was chosen is known."""
-    alone: bool = True
-    """Not born under `allow_all`."""
+    """The latest allowed `run_at`, until the one that the engine chose is known."""
+    exclusive: bool = True
+    """Not created under `allow_all`: its job has at most one live execution of this kind."""
     status: str = "queued"
     reason: str | None = None
-    held: bool = False
+    waiting: bool = False
     place: int | None = None
+    """The position among the waiting executions of the job."""
     token: int = 0
-    owner: str | None = None
+    lease_owner: str | None = None
     lease_until: datetime | None = None
     cancel_requested: bool = False
     attempts: list[str | None] = field(default_factory=list)
-    """Outcomes; None while it runs."""
+    """Outcomes of the attempts; None for the one that runs."""
     uncounted: int = 0
-    """Attempts cut by a stop."""
+    """Attempts that the stop of a process interrupted: they do not count."""
     missed: tuple[datetime, int] | None = None
-    """Of a `missed` record: the last slot it covers, and how many."""
+    """For a `missed` record: the last slot that it covers, and the number of slots."""
 
     @property
     def is_live(self) -> bool:
-        return self.alone and not self.held and self.status in LIVE
+        return self.exclusive and not self.waiting and self.status in LIVE
 
     def end(self, status: str, reason: str | None = None) -> None:
         self.status, self.reason = status, reason or self.reason
-        self.owner = self.lease_until = self.place = None
-        self.held = False
+        self.lease_owner = self.lease_until = self.place = None
+        self.waiting = False
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """What a worker knows of a run: under which token, and the retry policy it began with."""
+    """What a worker knows of its lease: the token, and the retry policy when the attempt began."""
 
     key: Key
     token: int

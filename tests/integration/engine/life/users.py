@@ -1,4 +1,4 @@
-"""What users do: create, change and delete jobs, ask for runs and cancel them."""
+"""What users do: create, change and delete jobs, request executions and cancel them."""
 
 from copy import deepcopy
 from datetime import datetime, timedelta
@@ -11,9 +11,11 @@ from app.errors import ConflictError
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor, Role
 from app.schemas.jobs import JobCreate, JobUpdate
-from tests.support.life.laws import Window
-from tests.support.life.records import LIVE, Execution, Job, Rule, Schedule
-from tests.support.life.stage import Document, Stage, picks
+from tests.integration.engine.life.checked_engine import CheckedEngine, picks
+from tests.integration.engine.life.laws import Window
+from tests.integration.engine.life.records import Execution, Job, Rule, Schedule
+from tests.support.changes import Document
+from tests.support.history import LIVE
 
 MOST_JOBS = 2
 ACTOR = Actor(user_id="owner", username="owner", role=Role.EDITOR)
@@ -78,8 +80,8 @@ job_bodies = st.fixed_dictionaries(
 )
 
 
-class Users(Stage):
-    """They see two jobs at a time."""
+class Users(CheckedEngine):
+    """They have at most two jobs at a time."""
 
     @initialize(body=job_bodies)
     def begin(self, body: dict[str, Any]) -> None:
@@ -96,8 +98,11 @@ class Users(Stage):
         for s in schedules:
             if s["type"] == "one_time":
                 s["run_at"] = (now + timedelta(seconds=s.pop("in_seconds"))).isoformat()
-        body = JobCreate.model_validate({"name": "a job", "schedules": schedules} | fields)
-        stored = self.bench.run(self.jobs.create(ACTOR, body))
+        body = JobCreate.model_validate(
+            # The model knows no timeouts, so no attempt may reach one.
+            {"name": "a job", "timeout_seconds": 86_400, "schedules": schedules} | fields
+        )
+        stored = self.session.run(self.jobs.create(ACTOR, body))
         job = Job(
             stored.id,
             policy=stored.overlap_policy.value,
@@ -115,25 +120,25 @@ class Users(Stage):
         self._open(job)
 
     def _open(self, job: Job) -> None:
-        """From now on the slots of the job's schedules are owed."""
+        """From now on the slots of the job's schedules must be recorded."""
         for schedule in job.schedules:
             self._open_one(job, schedule)
 
     def _open_one(self, job: Job, schedule: Schedule) -> None:
         if job.active:
             rule, now = deepcopy(schedule.rule), self.world.clock.now()
-            self.ledger.opened(Window(schedule.id, rule, now, max_runs=schedule.max_runs))
+            self.expected_slots.open(Window(schedule.id, rule, now, max_runs=schedule.max_runs))
 
     def _close(self, job: Job) -> None:
         for schedule in job.schedules:
-            self.ledger.closed(schedule.id, self.world.clock.now())
+            self.expected_slots.close(schedule.id, self.world.clock.now())
 
     def _some_job(self, pick: int) -> Job:
         jobs = list(self.model.jobs.values())
         return jobs[pick % len(jobs)]
 
     def _some_execution(self, pick: int, *, live: bool) -> Execution:
-        """The newest first; as a rule one that is `live`, or is not."""
+        """Prefers new ones, and usually those that are `live`, or that are not."""
         executions = list(self.model.executions.values())
         likely = [e for e in executions if (e.status in LIVE) is live]
         executions = likely if likely and pick < 9 else executions
@@ -153,48 +158,50 @@ class Users(Stage):
         match change:
             case "policy":
                 body = JobUpdate.model_validate({"overlap_policy": policy})
-                self.bench.run(self.jobs.edit(ACTOR, job.id, body))
+                self.session.run(self.jobs.edit(ACTOR, job.id, body))
                 self.model.set_policy(job, policy)
             case "period":
                 self._change_period(pick, seconds)
             case "pause":
-                self.bench.run(self.jobs.deactivate(ACTOR, job.id))
+                self.session.run(self.jobs.deactivate(ACTOR, job.id))
                 self.model.pause(job)
                 self._close(job)
             case "resume":
-                self.bench.run(self.jobs.activate(ACTOR, job.id))
+                self.session.run(self.jobs.activate(ACTOR, job.id))
                 if not job.active:
                     self.model.resume(job)
                     self._open(job)
             case "delete":
-                self.bench.run(self.jobs.delete(ACTOR, job.id))
+                self.session.run(self.jobs.delete(ACTOR, job.id))
                 self.model.delete(job)
                 self._close(job)
 
     def _change_period(self, pick: int, seconds: int) -> None:
-        """Of an interval schedule; the job's others are described as they are."""
-        places = [(job, i) for job in self.model.jobs.values() for i in range(len(job.schedules))]
-        places = [(job, i) for job, i in places if job.schedules[i].rule.type == "interval"]
-        if not places:
+        """Change an interval schedule; the request repeats the job's other schedules unchanged."""
+        schedules = [
+            (job, i) for job in self.model.jobs.values() for i in range(len(job.schedules))
+        ]
+        schedules = [(job, i) for job, i in schedules if job.schedules[i].rule.type == "interval"]
+        if not schedules:
             return
-        job, place = places[pick % len(places)]
-        stored = self.bench.run(self.jobs.get(ACTOR, job.id))
+        job, index = schedules[pick % len(schedules)]
+        stored = self.session.run(self.jobs.get(ACTOR, job.id))
         wanted = [s.model_dump(include=DESCRIBED, mode="json") for s in stored.schedules]
-        wanted[place]["interval_seconds"] = seconds
+        wanted[index]["interval_seconds"] = seconds
         body = JobUpdate.model_validate({"schedules": wanted})
-        self.bench.run(self.jobs.edit(ACTOR, job.id, body))
-        changes = job.schedules[place].rule.period != timedelta(seconds=seconds)
-        self.model.set_period(job, place, timedelta(seconds=seconds))
+        self.session.run(self.jobs.edit(ACTOR, job.id, body))
+        changes = job.schedules[index].rule.period != timedelta(seconds=seconds)
+        self.model.set_period(job, index, timedelta(seconds=seconds))
         if changes:
-            self.ledger.closed(job.schedules[place].id, self.world.clock.now())
-            self._open_one(job, job.schedules[place])
+            self.expected_slots.close(job.schedules[index].id, self.world.clock.now())
+            self._open_one(job, job.schedules[index])
 
     @precondition(lambda self: self.model.jobs)
     @rule(pick=picks, policy=manual_policies)
-    def run_now(self, pick: int, policy: str) -> None:
+    def execute(self, pick: int, policy: str) -> None:
         job = self._some_job(pick)
         call = self.requests.run_now(ACTOR, job.id, overlap_policy=OverlapPolicy(policy))
-        new = self.bench.run(call)
+        new = self.session.run(call)
         self.model.run(new.id, job, policy, self.model.now)
 
     @precondition(lambda self: self.model.executions)
@@ -208,7 +215,7 @@ class Users(Stage):
             ACTOR, self._id(execution.key), overlap_policy=OverlapPolicy(policy)
         )
         try:
-            new = self.bench.run(call)
+            new = self.session.run(call)
         except ConflictError:
             assert not allowed, f"a retry of {execution} was refused"
             return
@@ -222,7 +229,7 @@ class Users(Stage):
         execution = self._some_execution(pick, live=True)
         allowed = execution.status in LIVE or execution.status == "cancelled"
         try:
-            self.bench.run(self.requests.cancel(ACTOR, self._id(execution.key)))
+            self.session.run(self.requests.cancel(ACTOR, self._id(execution.key)))
         except ConflictError:
             assert not allowed, f"a cancel of {execution} was refused"
             return

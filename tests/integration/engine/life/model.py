@@ -1,15 +1,15 @@
-"""The life of executions in plain Python: what the documentation says, without any I/O.
+"""What executions do by the documentation, in plain Python without I/O.
 
-It shares no code with the application, so that what it foretells can be held against the database.
-Where the documentation leaves a choice (which of two equal slots goes first, when exactly a late
-slot may start) it says what is allowed and learns what was chosen.
+The model shares no code with the application, so that the database can be compared with it. Where
+the documentation leaves a choice (which of two equal slots runs first, when exactly a late slot may
+start), the model states what is allowed and learns what the engine chose.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
 from datetime import datetime, timedelta
 
-from tests.support.life.records import (
+from tests.integration.engine.life.records import (
     LEASE,
     ON_TIME,
     PLACES,
@@ -22,8 +22,8 @@ from tests.support.life.records import (
 )
 
 
-class Life:
-    """All jobs and executions. `choose` decides which of several equal slots was promoted."""
+class Model:
+    """All jobs and executions. `choose` returns which of several equal slots was promoted."""
 
     def __init__(self, now: datetime, choose: Callable[[Sequence[Execution]], Execution]) -> None:
         self.now = now
@@ -35,7 +35,7 @@ class Life:
 
     def create(self, job: Job) -> None:
         for schedule in job.schedules:
-            schedule.place(self.now)
+            schedule.set_next_run(self.now)
         self.jobs[job.id] = job
 
     def pause(self, job: Job) -> None:
@@ -44,46 +44,48 @@ class Life:
             job.active = False
             job.revision += 1
             for schedule in job.schedules:
-                schedule.cursor = None
+                schedule.next_run = None
 
     def resume(self, job: Job) -> None:
         if not job.active:
             job.active = True
             job.revision += 1
             for schedule in job.schedules:
-                schedule.place(self.now)
+                schedule.set_next_run(self.now)
 
     def set_policy(self, job: Job, policy: str) -> None:
         job.policy = policy
         job.revision += 1
 
-    def set_period(self, job: Job, place: int, period: timedelta) -> None:
-        if job.schedules[place].rule.period != period:
+    def set_period(self, job: Job, index: int, period: timedelta) -> None:
+        if job.schedules[index].rule.period != period:
             self.fire_all(job)
-            job.schedules[place].rule.period = period
+            job.schedules[index].rule.period = period
             if job.active:
-                job.schedules[place].place(self.now)
+                job.schedules[index].set_next_run(self.now)
         job.revision += 1
 
     def delete(self, job: Job) -> None:
         self.fire_all(job)
         del self.jobs[job.id]
-        for execution in self._of(job.id):
-            self._ask_to_end(execution, "job_deleted")
+        for execution in self._executions_of(job.id):
+            self._request_cancel(execution, "job_deleted")
 
     def run(self, execution_id: str, job: Job, policy: str, slot: datetime) -> None:
-        """A manual run, or another one of a slot."""
-        new = Execution(execution_id, job.id, slot, self.now, self.now, alone=policy != "allow_all")
+        """A manual execution, or a retry of a slot."""
+        new = Execution(
+            execution_id, job.id, slot, self.now, self.now, exclusive=policy != "allow_all"
+        )
         self.executions[new.key] = new
         self._admit(new, policy)
 
     def cancel(self, execution: Execution) -> None:
         was_live = execution.is_live
-        self._ask_to_end(execution, "cancelled_by_user")
+        self._request_cancel(execution, "cancelled_by_user")
         if was_live:
             self.promote(execution.job_id)
 
-    def _ask_to_end(self, execution: Execution, reason: str) -> None:
+    def _request_cancel(self, execution: Execution, reason: str) -> None:
         if execution.status == "queued":
             execution.end("cancelled", reason)
         elif execution.status == "running" and not execution.cancel_requested:
@@ -101,11 +103,11 @@ class Life:
     def fire(
         self, seen: Job, now: datetime, *, late: timedelta = timedelta(0), dies: bool = False
     ) -> None:
-        """Record what was due at `now` of a job as it was read `late` ago, then move its cursors.
+        """Record what was due at `now` of a job that was read `late` ago, then advance `next_run`.
 
-        One that `dies` has recorded everything, but moved no cursor.
+        A process that `dies` recorded everything and advanced nothing.
         """
-        due = [s for s in seen.schedules if s.cursor is not None and s.cursor <= now]
+        due = [s for s in seen.schedules if s.next_run is not None and s.next_run <= now]
         runs = {s.id: self._decide(seen, s, now) for s in due}
         if late > STALE:
             return
@@ -114,16 +116,16 @@ class Life:
         for execution in overlapping:
             self.executions[execution.key] = execution
             self._overlap(execution, seen.policy)
-        moved = self._moved(seen, now, runs)
+        moved = self._advance_schedules(seen, now, runs)
         job = self.jobs.get(seen.id)
         unchanged = job and (job.revision, job.next_run()) == (seen.revision, seen.next_run())
         if job is not None and unchanged and not dies:
             job.schedules = moved
 
     def _decide(self, job: Job, schedule: Schedule, now: datetime) -> list[Execution]:
-        """The schedule's slots that run; those that were missed are recorded."""
-        assert schedule.cursor is not None
-        due = schedule.rule.through(schedule.cursor, now)
+        """Executions for the slots of the schedule; also records the missed slots."""
+        assert schedule.next_run is not None
+        due = schedule.rule.through(schedule.next_run, now)
         due = [slot for slot in due if self._record_of(schedule, slot) is None]
         late = [slot for slot in due if slot < now - ON_TIME]
         within = [slot for slot in late if slot >= now - job.window]
@@ -133,46 +135,48 @@ class Life:
         missed = [slot for slot in late if slot not in runs]
         if missed:
             key = (schedule.id, missed[0])
-            record = Execution(key, job.id, missed[0], missed[0], missed[0], alone=False)
+            record = Execution(key, job.id, missed[0], missed[0], missed[0], exclusive=False)
             record.missed = (missed[-1], len(missed))
             record.end("missed", "catch_up")
             self.executions[key] = record
         left = schedule.runs_left()
         if left is not None:
-            runs = runs[: max(0, left - self._passed(schedule, now))]
-        return [self._scheduled(job, schedule, slot, now, slot in late) for slot in runs]
+            runs = runs[: max(0, left - self._count_recorded(schedule, now))]
+        return [self._make_scheduled(job, schedule, slot, now, slot in late) for slot in runs]
 
-    def _scheduled(
+    def _make_scheduled(
         self, job: Job, schedule: Schedule, slot: datetime, now: datetime, is_late: bool
     ) -> Execution:
         first, last = (now, now + timedelta(minutes=5)) if is_late else (slot, slot)
         last += schedule.jitter
-        alone = job.policy != "allow_all"
-        return Execution((schedule.id, slot), job.id, slot, first, last, alone=alone)
+        exclusive = job.policy != "allow_all"
+        return Execution((schedule.id, slot), job.id, slot, first, last, exclusive=exclusive)
 
-    def _moved(self, seen: Job, now: datetime, runs: dict[str, list[Execution]]) -> list[Schedule]:
-        """The schedules behind what was recorded."""
+    def _advance_schedules(
+        self, seen: Job, now: datetime, runs: dict[str, list[Execution]]
+    ) -> list[Schedule]:
+        """The schedules with `next_run` after what was recorded."""
         schedules = deepcopy(seen.schedules)
         for schedule in schedules:
             if schedule.id not in runs:
                 continue
-            passed = self._passed(schedule, now)
+            passed = self._count_recorded(schedule, now)
             after = next(
                 (
                     slot
-                    for slot in schedule.rule.through(schedule.cursor or now, now)
+                    for slot in schedule.rule.through(schedule.next_run or now, now)
                     if self._record_of(schedule, slot) is None
                 ),
                 schedule.rule.next_after(now),
             )
             schedule.runs += passed
-            schedule.cursor = None if schedule.runs_left() == 0 else after
+            schedule.next_run = None if schedule.runs_left() == 0 else after
         return schedules
 
-    def _passed(self, schedule: Schedule, now: datetime) -> int:
-        """How many runs are recorded from the cursor on."""
-        assert schedule.cursor is not None
-        slots = schedule.rule.through(schedule.cursor, now)
+    def _count_recorded(self, schedule: Schedule, now: datetime) -> int:
+        """How many slots from `next_run` on are recorded as executions that run."""
+        assert schedule.next_run is not None
+        slots = schedule.rule.through(schedule.next_run, now)
         records = [self.executions.get((schedule.id, slot)) for slot in slots]
         return sum(e is not None and e.status not in {"skipped", "missed"} for e in records)
 
@@ -187,32 +191,32 @@ class Life:
 
     # Overlap.
 
-    def live(self, job_id: str) -> Execution | None:
-        return next((e for e in self._of(job_id) if e.is_live), None)
+    def find_live(self, job_id: str) -> Execution | None:
+        return next((e for e in self._executions_of(job_id) if e.is_live), None)
 
-    def waiting(self, job_id: str) -> list[Execution]:
-        return [e for e in self._of(job_id) if e.held]
+    def list_waiting(self, job_id: str) -> list[Execution]:
+        return [e for e in self._executions_of(job_id) if e.waiting]
 
-    def _of(self, job_id: str) -> Iterable[Execution]:
+    def _executions_of(self, job_id: str) -> Iterable[Execution]:
         return [e for e in self.executions.values() if e.job_id == job_id]
 
     def _insert(self, new: Execution) -> bool:
         """Record an execution that may run, unless another one is live."""
-        if new.alone and self.live(new.job_id) is not None:
+        if new.exclusive and self.find_live(new.job_id) is not None:
             return False
         self.executions[new.key] = new
         return True
 
     def _admit(self, new: Execution, policy: str) -> None:
-        others = [e for e in self._of(new.job_id) if e.is_live and e is not new]
-        if new.alone and others:
+        others = [e for e in self._executions_of(new.job_id) if e.is_live and e is not new]
+        if new.exclusive and others:
             self._overlap(new, policy)
 
     def _overlap(self, new: Execution, policy: str) -> None:
-        """The policy's word on an execution that another one, which is live, stands against."""
-        new.held = True  # it is not live while its fate is decided
-        live = self.live(new.job_id)
-        taken = {e.place for e in self.waiting(new.job_id) if e is not new}
+        """Apply the overlap policy to an execution whose job has a live one."""
+        new.waiting = True  # it is not live until the policy is applied
+        live = self.find_live(new.job_id)
+        taken = {e.place for e in self.list_waiting(new.job_id) if e is not new}
         match policy:
             case "buffer_one" | "buffer_all" if len(taken) < PLACES[policy]:
                 new.place = min(set(range(PLACES[policy])) - taken)
@@ -220,21 +224,21 @@ class Life:
                 new.end("skipped", "buffer_full")
             case "cancel_other":
                 if live:
-                    self._ask_to_end(live, "cancelled_by_overlap")
+                    self._request_cancel(live, "cancelled_by_overlap")
                 self._replace(new)
             case "terminate_other":
                 if live:
-                    self._cut_attempt(live, "cancelled")
+                    self._end_attempt(live, "cancelled")
                     live.token += 1
                     live.end("cancelled", "terminated_by_overlap")
-                new.held = False
+                new.waiting = False
             case _:
                 new.end("skipped", "overlap")
         self.promote(new.job_id)
 
     def _replace(self, new: Execution) -> None:
-        """Take the place of the one that waits, if that is not newer."""
-        old = next((e for e in self.waiting(new.job_id) if e.place == 0), None)
+        """Replace the waiting execution, unless that one is newer."""
+        old = next((e for e in self.list_waiting(new.job_id) if e.place == 0), None)
         if old is not None and old.slot > new.slot:
             new.end("skipped", "buffer_full")
             return
@@ -243,31 +247,31 @@ class Life:
         new.place = 0
 
     def promote(self, job_id: str) -> None:
-        """Let the first that waits go on, if none is live."""
-        waiting = self.waiting(job_id)
-        if not waiting or self.live(job_id):
+        """Make the first waiting execution live, if no other one is."""
+        waiting = self.list_waiting(job_id)
+        if not waiting or self.find_live(job_id):
             return
         first = min(e.slot for e in waiting)
         chosen = [e for e in waiting if e.slot == first]
         one = chosen[0] if len(chosen) == 1 else self._choose(chosen)
-        one.held, one.place = False, None
+        one.waiting, one.place = False, None
 
     # Leases.
 
     def claimable(self) -> list[Execution]:
-        waiting = [e for e in self.executions.values() if e.status == "queued" and not e.held]
+        waiting = [e for e in self.executions.values() if e.status == "queued" and not e.waiting]
         return [e for e in waiting if e.run_at <= self.now]
 
-    def claim(self, execution: Execution, owner: str) -> None:
-        execution.status, execution.owner = "running", owner
+    def claim(self, execution: Execution, lease_owner: str) -> None:
+        execution.status, execution.lease_owner = "running", lease_owner
         execution.token += 1
         execution.lease_until = self.now + LEASE
 
     def begin(self, execution: Execution) -> Lease | None:
-        """Start an attempt, unless the job is gone: then the claim ends the execution."""
+        """Start an attempt. If the job was deleted, the claim ends the execution instead."""
         job = self.jobs.get(execution.job_id)
         if job is None:
-            self._final(execution, "cancelled", "job_deleted")
+            self._end(execution, "cancelled", "job_deleted")
             return None
         execution.attempts.append(None)
         return Lease(execution.key, execution.token, job.max_attempts, job.delay)
@@ -282,7 +286,7 @@ class Life:
         return self.holds(lease)
 
     def finish(self, lease: Lease, outcome: str, *, again: bool, counted: bool = True) -> None:
-        """Record the end of an attempt; `again`: another one may help."""
+        """Record the end of an attempt; `again`: another attempt is allowed."""
         if not self.holds(lease):
             return
         execution = self.executions[lease.key]
@@ -290,46 +294,46 @@ class Life:
         self._settle(execution, outcome, again, lease.max_attempts, lease.delay)
 
     def reap(self) -> None:
-        """Settle what was left by workers that did not renew."""
+        """Settle the leases that ran out."""
         running = [e for e in self.executions.values() if e.status == "running"]
         for execution in running:
             if execution.lease_until is not None and execution.lease_until <= self.now:
                 execution.token += 1
                 job = self.jobs.get(execution.job_id)
                 if job is None:
-                    self._cut_attempt(execution, "abandoned")
-                    self._final(execution, "cancelled", "job_deleted")
+                    self._end_attempt(execution, "abandoned")
+                    self._end(execution, "cancelled", "job_deleted")
                 elif execution.attempts and execution.attempts[-1] is None:
                     self._settle(execution, "abandoned", True, job.max_attempts, timedelta(0))
                 else:
                     self._requeue(execution, timedelta(0))
-        for job_id in {e.job_id for e in self.executions.values() if e.held}:
+        for job_id in {e.job_id for e in self.executions.values() if e.waiting}:
             self.promote(job_id)
 
     def _settle(
         self, execution: Execution, outcome: str, again: bool, most: int, delay: timedelta
     ) -> None:
-        self._cut_attempt(execution, outcome)
+        self._end_attempt(execution, outcome)
         counted = len(execution.attempts) - execution.uncounted
         if again and counted < most:
             self._requeue(execution, delay)
         else:
-            self._final(execution, "failed" if outcome == "abandoned" else outcome)
+            self._end(execution, "failed" if outcome == "abandoned" else outcome)
 
     def _requeue(self, execution: Execution, delay: timedelta) -> None:
         if execution.cancel_requested:
-            self._final(execution, "cancelled")
+            self._end(execution, "cancelled")
             return
-        execution.status, execution.owner, execution.lease_until = "queued", None, None
+        execution.status, execution.lease_owner, execution.lease_until = "queued", None, None
         execution.run_at = execution.run_by = self.now + delay
 
-    def _final(self, execution: Execution, status: str, reason: str | None = None) -> None:
+    def _end(self, execution: Execution, status: str, reason: str | None = None) -> None:
         was_live = execution.is_live
         execution.end("cancelled" if execution.cancel_requested else status, reason)
         if was_live:
             self.promote(execution.job_id)
 
     @staticmethod
-    def _cut_attempt(execution: Execution, outcome: str) -> None:
+    def _end_attempt(execution: Execution, outcome: str) -> None:
         if execution.attempts and execution.attempts[-1] is None:
             execution.attempts[-1] = outcome

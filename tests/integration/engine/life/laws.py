@@ -1,59 +1,64 @@
-"""What holds of the stored documents at any time, whatever was done: laws, not predictions.
+"""Laws that the stored documents keep at any time, whatever was done.
 
-They know neither the application nor its model, only what users asked for and when.
+They use neither the application nor its model, only what users asked for and when.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from tests.support.life.records import LIVE, MILLISECOND, Rule
+from tests.integration.engine.life.records import MILLISECOND, Rule
+from tests.support.changes import Document
+from tests.support.history import LIVE, moved_back
 
-Document = dict[str, Any]
 Documents = Mapping[str, Document]
 
 
-def broken_by_executions(before: Documents, after: Documents) -> Iterator[str]:
-    """Laws on two successive states of all executions."""
+def judge_executions(before: Documents, after: Documents) -> Iterator[str]:
+    """What two successive states of all executions break."""
     for id_, execution in after.items():
         if id_ in before:
-            for law in _broken_by_one(before[id_], execution):
+            for law in _judge_execution(before[id_], execution):
                 yield f"{law}: {before[id_]} then {execution}"
     if lost := before.keys() - after.keys():
-        yield f"records are gone: {lost}"
+        yield f"records disappeared: {lost}"
 
 
-def _broken_by_one(before: Document, after: Document) -> Iterator[str]:
+def _judge_execution(before: Document, after: Document) -> Iterator[str]:
     if before["status"] not in LIVE and before != after:
         yield "a final record changed"
     elif before["status"] in LIVE and after["status"] in {"skipped", "missed"}:
-        yield "only at its birth may it be so"
+        yield "an execution is inserted as skipped or missed, never changed to it"
     if after["lease_token"] < before["lease_token"]:
-        yield "its token shrank"
+        yield "the token became smaller"
     owners = [before.get("lease_owner"), after.get("lease_owner")]
     if owners[1] not in {None, owners[0]} and after["lease_token"] == before["lease_token"]:
-        yield "its owner changed under one token"
+        yield "the lease owner changed, the token did not"
     if (after["status"] == "running") != ("lease_until" in after):
-        yield "what runs has a lease, and nothing else"
+        yield "an execution has a lease if and only if it runs"
     if len(after["attempts"]) > after["lease_token"]:
         yield "more attempts than leases"
     ended = [attempt for attempt in before["attempts"] if "outcome" in attempt]
     if after["attempts"][: len(ended)] != ended:
-        yield "an attempt that had ended changed"
+        yield "an ended attempt changed"
 
 
-def broken_by_overlap(executions: Iterable[tuple[Document, bool]]) -> Iterator[str]:
-    """Of a job's executions not born under `allow_all` (the flag says so), one is live."""
+def judge_overlap(executions: Iterable[tuple[Document, bool]]) -> Iterator[str]:
+    """A job has at most one live execution, not counting those created under `allow_all`.
+
+    Each execution comes with whether it counts.
+    """
     live = Counter(
-        e["job_id"] for e, alone in executions if alone and e["status"] in LIVE and not e["held"]
+        e["job_id"]
+        for e, exclusive in executions
+        if exclusive and e["status"] in LIVE and not e["held"]
     )
     yield from (f"{count} of job {id_} are live" for id_, count in live.items() if count > 1)
 
 
-def broken_by_jobs(before: Documents, after: Documents) -> Iterator[str]:
-    """Laws on two successive states of all jobs."""
+def judge_jobs(before: Documents, after: Documents) -> Iterator[str]:
+    """What two successive states of all jobs break."""
     for id_, job in after.items():
         old = before.get(id_, job)
         if job["revision"] < old["revision"]:
@@ -62,50 +67,45 @@ def broken_by_jobs(before: Documents, after: Documents) -> Iterator[str]:
         if any(s["runs"] > runs.get(s["id"], s["runs"]) for s in old["schedules"]):
             yield f"runs {old['schedules']} then {job['schedules']}"
         if job["revision"] == old["revision"]:
-            cursors = {s["id"]: s["next_run"] for s in job["schedules"]}
+            next_runs = {s["id"]: s["next_run"] for s in job["schedules"]}
             for schedule in old["schedules"]:
-                if _is_back(schedule["next_run"], cursors[schedule["id"]]):
-                    yield f"cursor {schedule['next_run']} then {cursors[schedule['id']]}: {job}"
-
-
-def _is_back(before: datetime | None, after: datetime | None) -> bool:
-    """None is behind every slot: there is none to come."""
-    return after is not None and (before is None or after < before)
+                if moved_back(schedule["next_run"], next_runs[schedule["id"]]):
+                    yield f"next_run {schedule['next_run']} then {next_runs[schedule['id']]}: {job}"
 
 
 @dataclass(slots=True)
 class Window:
-    """A time in which a schedule was active under one rule."""
+    """A period in which a schedule was active under one rule."""
 
     schedule_id: str
     rule: Rule
     since: datetime
     until: datetime | None = None
-    """None while it goes on."""
+    """None while the period lasts."""
     max_runs: int | None = None
 
 
-class Ledger:
-    """Which slots there must be: from what users asked for, by the clock."""
+class ExpectedSlots:
+    """The slots that must be recorded, by what users asked for and by the clock."""
 
     def __init__(self) -> None:
         self._windows: dict[str, Window] = {}
         self._closed: list[Window] = []
 
-    def opened(self, window: Window) -> None:
+    def open(self, window: Window) -> None:
         self._windows[window.schedule_id] = window
 
-    def closed(self, schedule_id: str, now: datetime) -> None:
+    def close(self, schedule_id: str, now: datetime) -> None:
         window = self._windows.pop(schedule_id, None)
         if window is not None:
             window.until = now
             self._closed.append(window)
 
-    def broken_by_slots(
+    def judge_slots(
         self, jobs: Iterable[Document], executions: Iterable[Document]
     ) -> Iterator[str]:
-        """Every slot that the cursor has passed is recorded, or counted in a `missed` record."""
-        cursors = {s["id"]: s["next_run"] for job in jobs for s in job["schedules"]}
+        """Every slot before `next_run` is recorded, or counted in a `missed` record."""
+        next_runs = {s["id"]: s["next_run"] for job in jobs for s in job["schedules"]}
         records: dict[str, list[Document]] = {}
         for execution in executions:
             if execution["kind"] == "scheduled":
@@ -113,19 +113,19 @@ class Ledger:
         for window in [*self._closed, *self._windows.values()]:
             until = window.until
             if until is None:
-                cursor = cursors[window.schedule_id]
-                until = None if cursor is None else cursor - MILLISECOND
+                next_run = next_runs[window.schedule_id]
+                until = None if next_run is None else next_run - MILLISECOND
             yield from _missing(window, until, records.get(window.schedule_id, []))
-        self._closed = []  # judged once and for all: what is recorded stays
+        self._closed = []  # these are never examined again: what is recorded stays
 
 
 def _missing(window: Window, until: datetime | None, records: list[Document]) -> Iterator[str]:
     runs = [r for r in records if r["status"] not in {"skipped", "missed"}]
     if window.max_runs is not None and len(runs) > window.max_runs:
-        yield f"{len(runs)} runs where {window.max_runs} are allowed: {window}"
+        yield f"{len(runs)} executions, at most {window.max_runs} are allowed: {window}"
     if window.max_runs is not None and len(runs) == window.max_runs:
-        until = max(r["scheduled_for"] for r in runs)  # later ones are no slots any more
-    if until is None:  # no slot is to come: a one-time schedule that has fired
+        until = max(r["scheduled_for"] for r in runs)  # after max_runs there are no slots
+    if until is None:  # no slot is to come: a one-time schedule fired
         until = window.rule.start
     covered: set[datetime] = set()
     for record in records:

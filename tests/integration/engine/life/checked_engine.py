@@ -1,4 +1,4 @@
-"""The stage: a real database, processes of the service on it, and the model beside them."""
+"""The engine on a real database, compared with the model after every step."""
 
 import asyncio
 from collections import Counter
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
@@ -22,37 +22,38 @@ from app.repositories.mongo import Client, Database, open_client
 from app.services.executions import ExecutionService
 from app.services.jobs import JobService
 from app.targets.target import Delivery
+from tests.integration.engine.life.laws import (
+    ExpectedSlots,
+    judge_executions,
+    judge_jobs,
+    judge_overlap,
+)
+from tests.integration.engine.life.model import Model
+from tests.integration.engine.life.records import Execution, Job, Key, Lease
+from tests.support.changes import Document
 from tests.support.clock import ManualClock
 from tests.support.engine import World
-from tests.support.life.laws import (
-    Ledger,
-    broken_by_executions,
-    broken_by_jobs,
-    broken_by_overlap,
-)
-from tests.support.life.model import Life
-from tests.support.life.records import LIVE, Execution, Job, Key, Lease
+from tests.support.history import LIVE
 
 T = TypeVar("T")
-Document = dict[str, Any]
 
 picks = st.integers(0, 11)
-"""Which of several: the rest of a division."""
+"""Chooses one of several by the remainder of a division."""
 
 
 class SteadyWorld(World):
-    """Mints the same ids in every run: jitter depends on them."""
+    """Makes the same ids each time, because jitter depends on them."""
 
-    minted = 0
+    ids_made = 0
 
     def new_id(self) -> str:
-        self.minted += 1
+        self.ids_made += 1
         milliseconds = int(self.clock.now().timestamp() * 1000)
-        return uuid7(milliseconds, self.minted.to_bytes(10, "big"))
+        return uuid7(milliseconds, self.ids_made.to_bytes(10, "big"))
 
 
-class Bench:
-    """What all examples share: a loop, a database and its clients."""
+class DatabaseSession:
+    """The event loop, the database and its clients, which all examples share."""
 
     def __init__(self, uri: str, name: str) -> None:
         self.uri, self.name = uri, name
@@ -70,7 +71,7 @@ class Bench:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
     def world(self) -> World:
-        """A world in the database, which is emptied for it."""
+        """A world in the database, which is emptied first."""
         for collection in ("jobs", "executions"):
             self.documents[collection].delete_many({})
         clock = ManualClock()
@@ -85,65 +86,68 @@ class Bench:
 
 
 @contextmanager
-def open_bench(uri: str, name: str) -> Iterator[Bench]:
-    bench = Bench(uri, name)
+def open_session(uri: str, name: str) -> Iterator[DatabaseSession]:
+    session = DatabaseSession(uri, name)
     try:
-        yield bench
+        yield session
     finally:
-        bench.close()
+        session.close()
 
 
 @dataclass(slots=True)
-class Run:
-    """An attempt that a worker has in hand, whether or not its lease still holds."""
+class RunningAttempt:
+    """An attempt that a worker runs, whether or not its lease still holds."""
 
     worker: int
     execution_id: str
     lease: Lease
     until: datetime
-    """Until when the worker may believe that it holds the lease."""
-    answer: "asyncio.Future[Outcome]"
+    """Until when the worker may assume that it holds the lease."""
+    outcome: "asyncio.Future[Outcome]"
     task: "asyncio.Task[None]"
 
 
-class Stage(RuleBasedStateMachine):
-    """What is on the stage, and what must hold of it after every step."""
+class CheckedEngine(RuleBasedStateMachine):
+    """The processes of the service, the model, and the checks after every step."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, session: DatabaseSession) -> None:
         super().__init__()
-        self.bench = bench
-        self.world = bench.world()
+        self.session = session
+        self.world = session.world()
         self.processes = [self.world.process(), self.world.process()]
-        self.ghost = self.world.process()
-        """Of this process only the claims are ever seen."""
-        self.model = Life(self.world.clock.now(), self._promoted)
-        self.runs: list[Run] = []
-        self.answers: dict[tuple[str, int], asyncio.Future[Outcome]] = {}
-        self.read: tuple[list[StoredJob], list[Job], datetime] | None = None
-        self.world.targets.answer = self._answer
+        self.third_process = self.world.process()
+        """Fires, reaps and claims, but never delivers an attempt."""
+        self.model = Model(self.world.clock.now(), self._find_promoted)
+        self.running: list[RunningAttempt] = []
+        self.outcomes: dict[tuple[str, int], asyncio.Future[Outcome]] = {}
+        """By execution and number of the attempt; the target returns them when a step sets them."""
+        self.delivery_began = asyncio.Event()
+        self.read_jobs: tuple[list[StoredJob], list[Job], datetime] | None = None
+        self.world.targets.answer = self._deliver
         self.jobs = JobService(
             jobs=self.world.jobs,
             executions=self.world.executions,
-            firing=self.ghost.firing,
+            firing=self.third_process.firing,
             cache=Cache(Redis(), ttl=timedelta(0), clock=self.world.clock),
-            wake=self.ghost.wake,
+            wake=self.third_process.wake,
             new_id=self.world.new_id,
         )
         self.requests = ExecutionService(
             executions=self.world.executions,
             jobs=self.world.jobs,
             admission=self.world.admission,
-            wake=self.ghost.wake,
+            wake=self.third_process.wake,
             new_id=self.world.new_id,
         )
-        self.ledger = Ledger()
+        self.expected_slots = ExpectedSlots()
         self.most_attempts: dict[str, int] = {}
         self.before: tuple[dict[str, Document], dict[str, Document]] = ({}, {})
 
-    def _answer(self, delivery: Delivery) -> "asyncio.Future[Outcome]":
-        answer: asyncio.Future[Outcome] = self.bench.loop.create_future()
-        self.answers[delivery.execution_id, delivery.attempt] = answer
-        return answer
+    def _deliver(self, delivery: Delivery) -> "asyncio.Future[Outcome]":
+        outcome: asyncio.Future[Outcome] = self.session.loop.create_future()
+        self.outcomes[delivery.execution_id, delivery.attempt] = outcome
+        self.delivery_began.set()
+        return outcome
 
     def teardown(self) -> None:
         async def end_all() -> None:
@@ -153,50 +157,50 @@ class Stage(RuleBasedStateMachine):
             await asyncio.gather(*tasks, return_exceptions=True)
 
         try:
-            self.bench.loop.run_until_complete(end_all())
+            self.session.loop.run_until_complete(end_all())
         finally:
             for process in self.world.processes:
                 process.heartbeat.close()
 
     @invariant()
-    def all_is_well(self) -> None:
-        executions = {e["_id"]: e for e in self.bench.documents["executions"].find()}
-        jobs = {job["_id"]: job for job in self.bench.documents["jobs"].find()}
-        self._laws_are_kept(executions, jobs)
-        self._executions_are_as_foretold(executions.values())
-        self._jobs_are_as_foretold(jobs)
+    def check_everything(self) -> None:
+        executions = {e["_id"]: e for e in self.session.documents["executions"].find()}
+        jobs = {job["_id"]: job for job in self.session.documents["jobs"].find()}
+        self._check_laws(executions, jobs)
+        self._check_executions(executions.values())
+        self._check_jobs(jobs)
         self.before = executions, jobs
 
-    def _executions_are_as_foretold(self, documents: Collection[Document]) -> None:
+    def _check_executions(self, documents: Collection[Document]) -> None:
         keys = Counter(_key(document) for document in documents)
         doubled = [key for key, count in keys.items() if count > 1]
         assert not doubled, f"more than one record of {doubled}"
         unknown = keys.keys() ^ self.model.executions.keys()
-        assert not unknown, f"recorded or foretold, but not both: {unknown}"
+        assert not unknown, f"recorded or predicted, but not both: {unknown}"
         for document in documents:
-            _compare(document, self._model_of(document))
+            _compare(document, self._predicted(document))
 
-    def _jobs_are_as_foretold(self, stored: dict[str, Document]) -> None:
+    def _check_jobs(self, stored: dict[str, Document]) -> None:
         assert stored.keys() == self.model.jobs.keys()
         for job in self.model.jobs.values():
             document = stored[job.id]
             facts = (document["active"], document["revision"], document["next_run"])
             assert facts == (job.active, job.revision, job.next_run()), f"{job}: {facts}"
             for found, schedule in zip(document["schedules"], job.schedules, strict=True):
-                cursor = (found["id"], found["next_run"])
-                assert cursor == (schedule.id, schedule.cursor), f"{job}: {cursor}"
-                # Without a limit a run that was found recorded need not be counted.
+                next_run = (found["id"], found["next_run"])
+                assert next_run == (schedule.id, schedule.next_run), f"{job}: {next_run}"
+                # Without a limit, an execution that was already recorded need not be counted.
                 most = schedule.runs if schedule.max_runs is None else found["runs"]
-                assert found["runs"] <= schedule.runs <= most, f"{job}: {found['runs']} runs"
+                assert found["runs"] <= schedule.runs <= most, f"{job}: runs is {found['runs']}"
 
-    def _laws_are_kept(self, executions: dict[str, Document], jobs: dict[str, Document]) -> None:
+    def _check_laws(self, executions: dict[str, Document], jobs: dict[str, Document]) -> None:
         executions_before, jobs_before = self.before
-        flagged = ((e, self._is_alone(e)) for e in executions.values())
+        flagged = ((e, self._is_exclusive(e)) for e in executions.values())
         broken = [
-            *broken_by_executions(executions_before, executions),
-            *broken_by_overlap(flagged),
-            *broken_by_jobs(jobs_before, jobs),
-            *self.ledger.broken_by_slots(jobs.values(), executions.values()),
+            *judge_executions(executions_before, executions),
+            *judge_overlap(flagged),
+            *judge_jobs(jobs_before, jobs),
+            *self.expected_slots.judge_slots(jobs.values(), executions.values()),
         ]
         for e in executions.values():
             counted = sum(attempt.get("error") != "shutdown" for attempt in e["attempts"])
@@ -204,9 +208,9 @@ class Stage(RuleBasedStateMachine):
                 broken.append(f"{counted} attempts: {e}")
         assert not broken, "\n".join(broken)
 
-    def _is_alone(self, document: Document) -> bool:
+    def _is_exclusive(self, document: Document) -> bool:
         known = self.model.executions.get(_key(document))
-        return "live_for" in document if known is None else known.alone
+        return "live_for" in document if known is None else known.exclusive
 
     def _id(self, key: Key) -> str:
         if isinstance(key, str):
@@ -218,14 +222,14 @@ class Stage(RuleBasedStateMachine):
         query: Document = {"_id": key}
         if not isinstance(key, str):
             query = {"kind": "scheduled", "schedule_id": key[0], "scheduled_for": key[1]}
-        document = self.bench.documents["executions"].find_one(query)
+        document = self.session.documents["executions"].find_one(query)
         assert document is not None
         return document
 
-    def _model_of(self, document: Document) -> Execution:
+    def _predicted(self, document: Document) -> Execution:
         return self.model.executions[_key(document)]
 
-    def _promoted(self, equal: Sequence[Execution]) -> Execution:
+    def _find_promoted(self, equal: Sequence[Execution]) -> Execution:
         chosen = [e for e in equal if not self._document(e.key)["held"]]
         assert len(chosen) == 1, f"promoted: {chosen} of {equal}"
         return chosen[0]
@@ -246,13 +250,13 @@ def _compare(document: Document, expected: Execution) -> None:
         slot=document["scheduled_for"],
         run_at=document["run_at"],
         run_by=document["run_at"],
-        alone=expected.alone,
+        exclusive=expected.exclusive,
         status=document["status"],
         reason=document.get("reason"),
-        held=document["held"] and document["status"] == "queued",
+        waiting=document["held"] and document["status"] == "queued",
         place=document.get("place"),
         token=document["lease_token"],
-        owner=document.get("lease_owner"),
+        lease_owner=document.get("lease_owner"),
         lease_until=document.get("lease_until"),
         cancel_requested="cancel_requested_at" in document,
         attempts=[attempt.get("outcome") for attempt in attempts],
@@ -261,10 +265,10 @@ def _compare(document: Document, expected: Execution) -> None:
     )
     if expected.run_at <= actual.run_at <= expected.run_by:
         expected.run_at = expected.run_by = actual.run_at
-    assert actual == expected, f"\nfound    {actual}\nforetold {expected}"
+    assert actual == expected, f"\nfound     {actual}\npredicted {expected}"
     is_live = "live_for" in document
-    assert is_live == expected.is_live, f"live: {is_live}, foretold: {expected}"
+    assert is_live == expected.is_live, f"live: {is_live}, predicted: {expected}"
     ended = "finished_at" in document
-    assert ended == (expected.status not in LIVE), f"has an end: {ended}, foretold: {expected}"
+    assert ended == (expected.status not in LIVE), f"has an end: {ended}, predicted: {expected}"
     numbers = [attempt["number"] for attempt in attempts]
     assert numbers == list(range(1, len(attempts) + 1)), f"attempts {numbers}"

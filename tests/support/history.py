@@ -1,0 +1,161 @@
+"""Laws on the history of the stored documents: on every single change, in the database's order."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tests.support.changes import Change, Document
+
+LIVE = {"queued", "running"}
+"""Statuses of executions that have not ended."""
+
+MOVES = {
+    ("queued", "running"),
+    ("queued", "cancelled"),
+    ("running", "queued"),
+    ("running", "succeeded"),
+    ("running", "failed"),
+    ("running", "timed_out"),
+    ("running", "cancelled"),
+}
+"""A second copy on purpose: it checks the table of the application."""
+
+_FINAL_WHEN_INSERTED = {"skipped", "missed"}
+
+
+@dataclass(slots=True)
+class _State:
+    """An execution after the changes so far."""
+
+    job_id: str
+    status: str
+    token: int
+    exclusive: bool
+    lease_owner: str = ""
+    attempt_tokens: list[int] = field(default_factory=list)
+
+
+class Replay:
+    """Goes through the changes once and collects what breaks a law."""
+
+    def __init__(self, changes: Iterable[Change]) -> None:
+        self.moves: list[str] = []
+        self.tokens: list[str] = []
+        self.live: list[str] = []
+        self.next_run_errors: list[str] = []
+        self.executions = 0
+        self.next_run_moves = 0
+        self.lease_owners: dict[tuple[str, int], str] = {}
+        """The lease owner of each attempt, by execution and number."""
+        self._executions: dict[str, _State] = {}
+        self._running: dict[str, set[str]] = {}
+        self._next_runs: dict[str, tuple[int, datetime | None]] = {}
+        for change in changes:
+            if change.collection == "executions":
+                self._apply_execution(change)
+            elif change.collection == "jobs":
+                self._apply_job(change)
+
+    def _apply_execution(self, change: Change) -> None:
+        if change.operation == "insert":
+            self._apply_insert(change)
+            return
+        state = self._executions.get(change.id)
+        if state is None or change.operation != "update":
+            return
+        self._check_token(state, change)
+        self._check_attempts(state, change)
+        status = change.fields.get("status", state.status)
+        if status != state.status:
+            self._check_move(state, change, status)
+
+    def _apply_insert(self, change: Change) -> None:
+        self.executions += 1
+        fields = change.fields
+        exclusive = fields.get("live_for") is not None or fields.get("held", False)
+        status = fields["status"]
+        self._executions[change.id] = _State(
+            fields["job_id"], status, fields["lease_token"], exclusive
+        )
+        if status not in {"queued", *_FINAL_WHEN_INSERTED}:
+            self.moves.append(f"{change.id} was inserted as {status}")
+
+    def _check_token(self, state: _State, change: Change) -> None:
+        token = change.fields.get("lease_token", state.token)
+        if token < state.token:
+            self.tokens.append(f"{change.id}: token {state.token}, then {token}")
+        claimed = change.fields.get("status") == "running"
+        if claimed and token <= state.token:
+            self.tokens.append(f"{change.id} was claimed without a new token")
+        owner = change.fields.get("lease_owner")
+        if owner is not None and not claimed:
+            self.tokens.append(f"{change.id} went to {owner} without a claim")
+        state.token = token
+        state.lease_owner = owner or state.lease_owner
+
+    def _check_attempts(self, state: _State, change: Change) -> None:
+        """A new attempt is stored as `attempts.N`, or as the whole list if it was empty."""
+        for number in _new_attempts(change.fields, len(state.attempt_tokens)):
+            if state.token in state.attempt_tokens:
+                self.tokens.append(f"{change.id}: attempt {number} is the second of its token")
+            state.attempt_tokens.append(state.token)
+            self.lease_owners[change.id, number] = state.lease_owner
+
+    def _check_move(self, state: _State, change: Change, status: str) -> None:
+        if (state.status, status) not in MOVES:
+            self.moves.append(f"{change.id}: {state.status} → {status}")
+        state.status = status
+        if not state.exclusive:
+            return
+        running = self._running.setdefault(state.job_id, set())
+        if status == "running":
+            if running:
+                self.live.append(f"{change.id} runs beside {', '.join(sorted(running))}")
+            running.add(change.id)
+        else:
+            running.discard(change.id)
+
+    def _apply_job(self, change: Change) -> None:
+        if change.operation == "insert":
+            self._next_runs[change.id] = (change.fields["revision"], change.fields["next_run"])
+            return
+        seen = self._next_runs.get(change.id)
+        if seen is None or change.operation != "update":
+            return
+        revision, next_run = seen
+        new_revision = change.fields.get("revision", revision)
+        new_next_run = change.fields.get("next_run", next_run)
+        self.next_run_moves += new_next_run != next_run
+        if new_revision < revision:
+            self.next_run_errors.append(f"{change.id}: revision {revision}, then {new_revision}")
+        if new_revision == revision and moved_back(next_run, new_next_run):
+            self.next_run_errors.append(f"{change.id}: next_run {next_run}, then {new_next_run}")
+        self._next_runs[change.id] = (new_revision, new_next_run)
+
+
+def _new_attempts(fields: Document, known: int) -> Iterator[int]:
+    if "attempts" in fields:
+        yield from range(known + 1, len(fields["attempts"]) + 1)
+    elif f"attempts.{known}" in fields:
+        yield known + 1
+
+
+def moved_back(before: datetime | None, after: datetime | None) -> bool:
+    """Whether a `next_run` became earlier. None is later than every slot: no slot is to come."""
+    return after is not None and (before is None or after < before)
+
+
+def pid_of(owner: str) -> int | None:
+    """A lease owner is named `machine-pid-random`."""
+    parts = owner.rsplit("-", 2)
+    return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else None
+
+
+def judge_history(replay: Replay) -> list[tuple[str, int, list[str]]]:
+    """Name, number examined and violations of each invariant."""
+    return [
+        ("only legal moves", replay.executions, replay.moves),
+        ("tokens grow, one attempt each", replay.executions, replay.tokens),
+        ("one live lease a job", replay.executions, replay.live),
+        ("next_run never back", replay.next_run_moves, replay.next_run_errors),
+    ]

@@ -1,1 +1,0 @@
-"""The life of executions: a model, laws, and a machine that holds the engine against both."""

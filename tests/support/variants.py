@@ -1,0 +1,156 @@
+"""Broken variants of the engine: each drops one rule on which a guarantee depends.
+
+The checker of the chaos runs and the life tests must catch them, otherwise they prove nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.clock import SystemClock
+from app.engine import executor
+from app.models.execution import Execution, ExecutionStatus
+from app.policies.retry import Decision, decide
+from app.repositories import heartbeat, indexes, leases, mongo
+from app.repositories.documents import from_document
+from app.repositories.indexes import INDEXES
+from app.repositories.leases import Lease, LeaseRepository, Settlement
+from app.repositories.overlaps import OverlapRepository
+from app.services import firing
+from app.services.firing import Firing
+from tests.support.clock import ManualClock
+
+Patch = Callable[[Any, str, Any], None]
+
+
+def next_run_before_record(patch: Patch) -> None:
+    """`next_run` advances first, then the records are written."""
+    record = Firing._record
+
+    async def advance_first(
+        self: Firing, due: Sequence[firing._Due], now: datetime, read_at: float
+    ) -> int:
+        # With max_runs the early advance would also count runs wrongly, which is another fault.
+        if all(one.schedule.max_runs is None for one in due):
+            moves = firing._moves(due, {one.schedule.id: 0 for one in due})
+            await self._jobs.advance(moves)
+        return await record(self, due, now, read_at)
+
+    patch(Firing, "_record", advance_first)
+
+
+def no_fence(patch: Patch) -> None:
+    """Writes on a lease ignore the token."""
+
+    def held(leases: Sequence[Lease]) -> dict[str, Any]:
+        return {"_id": {"$in": [lease.execution_id for lease in leases]}, "$expr": True}
+
+    patch(LeaseRepository, "_held", staticmethod(held))
+
+
+def acknowledged_by_one(patch: Patch) -> None:
+    """`w=1`: a write is acknowledged before a majority of members has it."""
+    options = mongo.client_options
+
+    def weaker(timeout: timedelta) -> dict[str, Any]:
+        return options(timeout) | {"w": 1}
+
+    patch(mongo, "client_options", weaker)
+    patch(heartbeat, "client_options", weaker)
+
+
+def no_slot_index(patch: Patch) -> None:
+    """No index prevents a second record of a slot."""
+    others = [index for index in INDEXES["executions"] if index.document["name"] != "slot"]
+    patch(indexes, "INDEXES", INDEXES | {"executions": others})
+
+
+def own_clock(patch: Patch) -> None:
+    """The process's own clock decides what is due, and it is an hour fast."""
+    fast = property(lambda self: {"$literal": self.now() + timedelta(hours=1)})
+    for clock in (SystemClock, ManualClock):
+        patch(clock, "now_expression", fast)
+
+
+def early_reaper(patch: Patch) -> None:
+    """The reaper treats every lease as expired."""
+
+    async def list_running(self: LeaseRepository, *, limit: int) -> list[Any]:
+        found = self._executions.find({"status": "running"}).limit(limit)
+        return [from_document(Execution, document) for document in await found.to_list(None)]
+
+    async def settle(self: LeaseRepository, settlements: Sequence[Settlement]) -> list[bool]:
+        raise_token = {"$set": {"lease_token": {"$add": ["$lease_token", 1]}}}
+        held = self._held([settlement.lease for settlement in settlements])
+        await self._update(settlements, held, [raise_token])
+        return [True] * len(settlements)
+
+    patch(LeaseRepository, "list_expired", list_running)
+    patch(LeaseRepository, "settle_expired", settle)
+
+
+def no_live_index(patch: Patch) -> None:
+    """No index prevents a second live execution of a job."""
+    others = [index for index in INDEXES["executions"] if index.document["name"] != "live"]
+    patch(indexes, "INDEXES", INDEXES | {"executions": others})
+
+
+def uncancellable_finish(patch: Patch) -> None:
+    """The end of an attempt ignores a requested cancel."""
+    stages = leases._settlement_stages
+
+    def ignore_cancel(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
+        first, *others = stages(settlements, now)
+        *_, asked_for = first["$set"]["status"]["$cond"]
+        return [{"$set": first["$set"] | {"status": asked_for}}, *others]
+
+    patch(leases, "_settlement_stages", ignore_cancel)
+
+
+def endless_attempts(patch: Patch) -> None:
+    """A failed attempt is always followed by another one."""
+
+    def again(*args: Any, **named: Any) -> Decision:
+        decision = decide(*args, **named)
+        failed = decision.status in {ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT}
+        return Decision(ExecutionStatus.QUEUED) if failed else decision
+
+    patch(executor, "decide", again)
+
+
+def claim_while_waiting(patch: Patch) -> None:
+    """A claim also takes executions that wait for the end of another one."""
+    claimable = LeaseRepository.claimable
+
+    def any_queued(self: LeaseRepository) -> dict[str, Any]:
+        return {key: value for key, value in claimable(self).items() if key != "held"}
+
+    patch(LeaseRepository, "claimable", any_queued)
+
+
+def no_promotion(patch: Patch) -> None:
+    """Waiting executions are never promoted."""
+
+    async def promote(self: OverlapRepository, job_id: str) -> bool:
+        return False
+
+    patch(OverlapRepository, "promote", promote)
+
+
+VARIANTS: dict[str, Callable[[Patch], None]] = {
+    variant.__name__: variant
+    for variant in (
+        acknowledged_by_one,
+        claim_while_waiting,
+        early_reaper,
+        endless_attempts,
+        next_run_before_record,
+        no_fence,
+        no_live_index,
+        no_promotion,
+        no_slot_index,
+        own_clock,
+        uncancellable_finish,
+    )
+}
+"""By name, as `python -m tests.chaos --broken NAME` takes it."""
