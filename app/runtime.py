@@ -94,7 +94,6 @@ class Runtime:
     """Every part that a request or a command may need."""
 
     settings: Settings
-    clock: Clock
     auth: AuthService
     jobs: JobService
     job_views: JobViews
@@ -172,45 +171,46 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What services and the engine have in common."""
+
+    repositories: Repositories
+    cache: Cache
+    wake: Wake
+    admission: Admission
+    completion: Completion
+    firing: Firing
+    jobs: JobService
+
+
 def compose(settings: Settings, resources: Resources) -> Runtime:
     """Build every repository, service and loop of the process, each once. No I/O."""
-    repositories = _compose_repositories(settings, resources)
+    parts = _compose_parts(settings, resources)
+    repositories, new_id = parts.repositories, resources.new_id
     jobs, executions = repositories.jobs, repositories.executions
-    clock, new_id = resources.clock, resources.new_id
-    cache = Cache(resources.redis, ttl=settings.cache_ttl, clock=clock)
-    wake = Wake(resources.redis)
-    admission = Admission(executions=executions, overlaps=repositories.overlaps, wake=wake)
-    completion = Completion(jobs=jobs, overlaps=repositories.overlaps, wake=wake)
-    firing = Firing(
-        jobs=jobs, executions=executions, admission=admission, wake=wake, clock=clock, new_id=new_id
-    )
-    job_service = JobService(
-        jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
-    )
-    engine = _compose_engine(
-        settings, resources, repositories, firing, job_service, completion, wake
-    )
+    admission, wake = parts.admission, parts.wake
+    engine = _compose_engine(settings, resources, parts)
     return Runtime(
         settings=settings,
-        clock=clock,
         auth=AuthService(
             users=repositories.users,
-            clock=clock,
+            clock=resources.clock,
             new_id=new_id,
             secret_key=resources.secret_key,
             algorithm=settings.algorithm,
             token_lifetime=settings.access_token_lifetime,
         ),
-        jobs=job_service,
-        job_views=JobViews(jobs=job_service, cache=cache),
+        jobs=parts.jobs,
+        job_views=JobViews(jobs=parts.jobs, cache=parts.cache),
         schedules=ScheduleService(
-            jobs=job_service, stored_jobs=jobs, executions=executions, new_id=new_id
+            jobs=parts.jobs, stored_jobs=jobs, executions=executions, new_id=new_id
         ),
         executions=ExecutionService(
             executions=executions,
             jobs=jobs,
             admission=admission,
-            completion=completion,
+            completion=parts.completion,
             new_id=new_id,
         ),
         backfills=BackfillService(
@@ -219,14 +219,37 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
         idempotency=IdempotencyService(keys=repositories.idempotency_keys, new_id=new_id),
         health=HealthService(
             database=resources.database,
-            cache=cache,
+            cache=parts.cache,
             meta=repositories.meta,
             loops=[LoopProbe(loop.name, loop.seconds_since_tick) for loop in engine.loops],
         ),
         admission=admission,
-        firing=firing,
+        firing=parts.firing,
         engine=engine,
         repositories=repositories,
+    )
+
+
+def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
+    repositories = _compose_repositories(settings, resources)
+    jobs, executions = repositories.jobs, repositories.executions
+    clock, new_id = resources.clock, resources.new_id
+    cache = Cache(resources.redis, ttl=settings.cache_ttl, clock=clock)
+    wake = Wake(resources.redis)
+    admission = Admission(executions=executions, overlaps=repositories.overlaps, wake=wake)
+    firing = Firing(
+        jobs=jobs, executions=executions, admission=admission, wake=wake, clock=clock, new_id=new_id
+    )
+    return _Parts(
+        repositories=repositories,
+        cache=cache,
+        wake=wake,
+        admission=admission,
+        completion=Completion(jobs=jobs, overlaps=repositories.overlaps, wake=wake),
+        firing=firing,
+        jobs=JobService(
+            jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
+        ),
     )
 
 
@@ -244,37 +267,30 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
     )
 
 
-def _compose_engine(
-    settings: Settings,
-    resources: Resources,
-    repositories: Repositories,
-    firing: Firing,
-    jobs: JobService,
-    completion: Completion,
-    wake: Wake,
-) -> Engine:
+def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> Engine:
     """The parts of the engine that the role asks for."""
+    repositories, clock = parts.repositories, resources.clock
     if settings.role == "api":
-        return Engine(wake=wake, clock=resources.clock)
+        return Engine(wake=parts.wake, clock=clock)
     scheduler = Scheduler(
         jobs=repositories.jobs,
-        firing=firing,
-        clock=resources.clock,
+        firing=parts.firing,
+        clock=clock,
         poll_interval=settings.poll_interval,
     )
     keeper, worker = None, None
     if _runs_worker(settings):
-        keeper, worker = _compose_worker(settings, resources, repositories, jobs, completion, wake)
+        keeper, worker = _compose_worker(settings, resources, parts)
     return Engine(
-        wake=wake,
-        clock=resources.clock,
+        wake=parts.wake,
+        clock=clock,
         scheduler=scheduler if settings.role in ("all", "scheduler") else None,
         keeper=keeper,
         worker=worker,
         reaper=Reaper(
             jobs=repositories.jobs,
             leases=repositories.leases,
-            completion=completion,
+            completion=parts.completion,
             term=settings.lease,
         ),
         janitor=Janitor(history=repositories.history, retention=settings.retention),
@@ -283,36 +299,33 @@ def _compose_engine(
 
 
 def _compose_worker(
-    settings: Settings,
-    resources: Resources,
-    repositories: Repositories,
-    jobs: JobService,
-    completion: Completion,
-    wake: Wake,
+    settings: Settings, resources: Resources, parts: _Parts
 ) -> tuple[LeaseKeeper, Worker]:
-    assert resources.heartbeat is not None  # noqa: S101  a role with a worker opens them
-    assert resources.targets is not None  # noqa: S101
+    if resources.heartbeat is None or resources.targets is None:
+        raise TypeError("a role with a worker needs a heartbeat and targets")
+    repositories, clock = parts.repositories, resources.clock
     keeper = LeaseKeeper(
         heartbeat=resources.heartbeat,
         lease_owner=resources.lease_owner,
         term=settings.lease,
-        clock=resources.clock,
+        clock=clock,
         on_lost=lambda execution_ids: worker.lose(execution_ids),
     )
-    recorder = Recorder(leases=repositories.leases, completion=completion)
+    recorder = Recorder(leases=repositories.leases, completion=parts.completion)
+    executor = Executor(
+        recorder=recorder,
+        targets=resources.targets,
+        pause_gone=parts.jobs.pause_gone,
+        randomness=resources.randomness,
+    )
     worker = Worker(
         jobs=repositories.jobs,
         leases=repositories.leases,
-        executor=Executor(
-            recorder=recorder,
-            targets=resources.targets,
-            pause_gone=jobs.pause_gone,
-            randomness=resources.randomness,
-        ),
+        executor=executor,
         keeper=keeper,
         recorder=recorder,
-        wake=wake,
-        clock=resources.clock,
+        wake=parts.wake,
+        clock=clock,
         concurrency=settings.worker_concurrency,
         poll_interval=settings.poll_interval,
     )

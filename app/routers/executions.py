@@ -54,7 +54,7 @@ async def execute_job(
     live: under `skip` the answer is an execution with the status `skipped`.
     """
     wish = body or ExecuteIn()
-    execution = await runtime.executions.run_now(
+    execution = await runtime.executions.execute(
         actor,
         job_id,
         parameters=wish.parameters,

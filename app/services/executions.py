@@ -47,7 +47,7 @@ class ExecutionService:
         self._completion = completion
         self._new_id = new_id
 
-    async def run_now(
+    async def execute(
         self,
         actor: Actor,
         job_id: str,

@@ -33,7 +33,7 @@ class Recorder:
         self.evidence = Evidence()
         self.may_respond = asyncio.Event()
         self.may_respond.set()
-        world.targets.answer = self._receive
+        world.targets.outcome_of = self._receive
 
     async def create_job(self, **changes: Any) -> Job:
         """A job that runs every second; its creation is acknowledged now."""
@@ -99,8 +99,8 @@ async def late_finish(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> No
     await two.reaper.tick()
     await two.worker.tick()
     recorder.may_respond.set()
-    await one.settle()
-    await two.settle()
+    await one.finish_attempts()
+    await two.finish_attempts()
 
 
 async def two_schedulers(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

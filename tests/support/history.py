@@ -72,7 +72,7 @@ class Replay:
     def _apply_insert(self, change: Change) -> None:
         self.executions += 1
         fields = change.fields
-        exclusive = fields.get("live_for") is not None or fields.get("held", False)
+        exclusive = fields.get("live_for") is not None or fields.get("waiting", False)
         status = fields["status"]
         self._executions[change.id] = _State(
             fields["job_id"], status, fields["lease_token"], exclusive

@@ -11,10 +11,11 @@ from app.clock import SystemClock
 from app.engine import executor
 from app.models.execution import Execution, ExecutionStatus
 from app.policies.retry import Decision, decide
-from app.repositories import heartbeat, indexes, leases, mongo
+from app.repositories import heartbeat, indexes, lease_fence, leases, mongo
 from app.repositories.documents import from_document
 from app.repositories.indexes import INDEXES
-from app.repositories.leases import Lease, LeaseRepository, Settlement
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import LeaseRepository, Settlement
 from app.repositories.overlaps import OverlapRepository
 from app.services import firing
 from app.services.firing import Firing
@@ -45,7 +46,7 @@ def no_fence(patch: Patch) -> None:
     def held(leases: Sequence[Lease]) -> dict[str, Any]:
         return {"_id": {"$in": [lease.execution_id for lease in leases]}, "$expr": True}
 
-    patch(LeaseRepository, "_held", staticmethod(held))
+    patch(lease_fence, "held", held)
 
 
 def acknowledged_by_one(patch: Patch) -> None:
@@ -81,8 +82,8 @@ def early_reaper(patch: Patch) -> None:
 
     async def settle(self: LeaseRepository, settlements: Sequence[Settlement]) -> list[bool]:
         raise_token = {"$set": {"lease_token": {"$add": ["$lease_token", 1]}}}
-        held = self._held([settlement.lease for settlement in settlements])
-        await self._update(settlements, held, [raise_token])
+        held = lease_fence.held([settlement.lease for settlement in settlements])
+        await self._settle(settlements, held, [raise_token])
         return [True] * len(settlements)
 
     patch(LeaseRepository, "list_expired", list_running)
@@ -123,7 +124,7 @@ def claim_while_waiting(patch: Patch) -> None:
     claimable = LeaseRepository.claimable
 
     def any_queued(self: LeaseRepository) -> dict[str, Any]:
-        return {key: value for key, value in claimable(self).items() if key != "held"}
+        return {key: value for key, value in claimable(self).items() if key != "waiting"}
 
     patch(LeaseRepository, "claimable", any_queued)
 

@@ -77,7 +77,7 @@ async def test_after_an_error_a_poll_looks_at_the_whole(
         raise UnavailableError("the database is away")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.jobs, "peek", fail)
+        patch.setattr(process.runtime.repositories.jobs, "peek", fail)
         with pytest.raises(UnavailableError):
             await process.scheduler.tick()
     await process.schedule()
@@ -123,7 +123,7 @@ async def test_a_crash_between_record_and_cursor_doubles_nothing(
         raise UnavailableError("the process is gone")
 
     with monkeypatch.context() as patched:
-        patched.setattr(world.jobs, "advance", crash)
+        patched.setattr(process.runtime.repositories.jobs, "advance", crash)
         with pytest.raises(UnavailableError):
             await process.scheduler.tick()
     await process.schedule()

@@ -102,7 +102,7 @@ async def test_the_last_success_stays_though_many_later_ones_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only so many of the newest are looked at; what they do not say is not taken for a no."""
-    monkeypatch.setattr(history, "_MOST_LOOKED_AT", 3)
+    monkeypatch.setattr(history, "_MOST_EXAMINED", 3)
     job = await world.add_job()
     last = await finished(world, job, 90 * DAY, "succeeded")
     beyond = await finished(world, job, 20 * DAY, "succeeded")

@@ -11,16 +11,12 @@ from typing import TypeVar
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant
 from pymongo import MongoClient
-from redis.asyncio import Redis
 
-from app.cache import Cache
 from app.models.ids import uuid7
 from app.models.job import Job as StoredJob
 from app.models.outcome import Outcome
 from app.repositories.indexes import create_indexes
 from app.repositories.mongo import Client, Database, open_client
-from app.services.executions import ExecutionService
-from app.services.jobs import JobService
 from app.targets.target import Delivery
 from tests.integration.engine.life.laws import (
     ExpectedSlots,
@@ -123,22 +119,9 @@ class CheckedEngine(RuleBasedStateMachine):
         """By execution and number of the attempt; the target returns them when a step sets them."""
         self.delivery_began = asyncio.Event()
         self.read_jobs: tuple[list[StoredJob], list[Job], datetime] | None = None
-        self.world.targets.answer = self._deliver
-        self.jobs = JobService(
-            jobs=self.world.jobs,
-            executions=self.world.executions,
-            firing=self.third_process.firing,
-            cache=Cache(Redis(), ttl=timedelta(0), clock=self.world.clock),
-            wake=self.third_process.wake,
-            new_id=self.world.new_id,
-        )
-        self.requests = ExecutionService(
-            executions=self.world.executions,
-            jobs=self.world.jobs,
-            admission=self.world.admission,
-            wake=self.third_process.wake,
-            new_id=self.world.new_id,
-        )
+        self.world.targets.outcome_of = self._deliver
+        self.jobs = self.third_process.runtime.jobs
+        self.requests = self.third_process.runtime.executions
         self.expected_slots = ExpectedSlots()
         self.most_attempts: dict[str, int] = {}
         self.before: tuple[dict[str, Document], dict[str, Document]] = ({}, {})
@@ -230,7 +213,7 @@ class CheckedEngine(RuleBasedStateMachine):
         return self.model.executions[_key(document)]
 
     def _find_promoted(self, equal: Sequence[Execution]) -> Execution:
-        chosen = [e for e in equal if not self._document(e.key)["held"]]
+        chosen = [e for e in equal if not self._document(e.key)["waiting"]]
         assert len(chosen) == 1, f"promoted: {chosen} of {equal}"
         return chosen[0]
 
@@ -253,7 +236,7 @@ def _compare(document: Document, expected: Execution) -> None:
         exclusive=expected.exclusive,
         status=document["status"],
         reason=document.get("reason"),
-        waiting=document["held"] and document["status"] == "queued",
+        waiting=document["waiting"] and document["status"] == "queued",
         place=document.get("place"),
         token=document["lease_token"],
         lease_owner=document.get("lease_owner"),

@@ -52,7 +52,7 @@ def judge_overlap(executions: Iterable[tuple[Document, bool]]) -> Iterator[str]:
     live = Counter(
         e["job_id"]
         for e, exclusive in executions
-        if exclusive and e["status"] in LIVE and not e["held"]
+        if exclusive and e["status"] in LIVE and not e["waiting"]
     )
     yield from (f"{count} of job {id_} are live" for id_, count in live.items() if count > 1)
 

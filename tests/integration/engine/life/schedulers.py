@@ -47,7 +47,8 @@ class Schedulers(CheckedEngine):
         due = self.model.due()
         if not all(self._fits(job) for job in due):
             return
-        broken: Any = self.world.executions if at == "insert_many" else self.world.jobs
+        repositories = self.third_process.runtime.repositories
+        broken: Any = repositories.executions if at == "insert_many" else repositories.jobs
         with patch.object(broken, at, side_effect=Killed):
             try:
                 self.session.run(self.third_process.scheduler.tick())

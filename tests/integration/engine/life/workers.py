@@ -9,7 +9,7 @@ from hypothesis.stateful import precondition, rule
 
 from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
-from app.repositories.leases import Lease as StoredLease
+from app.repositories.lease_fence import Lease as StoredLease
 from app.repositories.leases import Start
 from tests.integration.engine.life.checked_engine import CheckedEngine, RunningAttempt, picks
 from tests.integration.engine.life.records import LEASE, Execution, Lease
@@ -49,7 +49,7 @@ class Workers(CheckedEngine):
         """Wait until the attempts are delivered to the target."""
         known = {run.task for run in self.running}
         tasks = {
-            task.get_name().removeprefix("run-"): task
+            task.get_name().removeprefix("attempt-"): task
             for task in self.processes[worker].worker._tasks - known
         }
         runs: list[RunningAttempt] = []
@@ -104,7 +104,7 @@ class Workers(CheckedEngine):
         async def wait() -> None:
             await asyncio.gather(*(run.task for run in runs))
             for process in self.processes:
-                await process.worker._recorder.rest()
+                await process.worker._recorder.finish()
 
         self.session.run(wait())
         self.running = [run for run in self.running if not run.task.done()]
@@ -126,7 +126,7 @@ class Workers(CheckedEngine):
 
     def _renew(self, worker: int) -> None:
         keeper = self.processes[worker].keeper
-        keeper._answer()
+        keeper._note_response()
         keeper.renew()
         for run in self._running_on(worker):
             if self.model.renew(run.lease):
