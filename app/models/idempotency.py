@@ -5,7 +5,7 @@ from datetime import datetime
 from app.models.record import Record
 
 
-class StoredAnswer(Record):
+class StoredResponse(Record):
     """An answer as it is given again."""
 
     status: int
@@ -26,7 +26,7 @@ class IdempotencyKey(Record):
     """Who has the key: every request that takes it over writes another one."""
     held_until: datetime
     """While there is no answer: when the next request with the key may begin again."""
-    answer: StoredAnswer | None = None
+    answer: StoredResponse | None = None
     expires_at: datetime
 
 

@@ -53,19 +53,19 @@ class Job(Record):
     @property
     def folded_name(self) -> str:
         """The name as listings sort and search it. Stored, because they do so on an index."""
-        return folded(self.name)
+        return fold(self.name)
 
     @property
     def timeout(self) -> timedelta:
         return timedelta(seconds=self.timeout_seconds)
 
 
-def folded(text: str) -> str:
+def fold(text: str) -> str:
     """`text` without differences of case and of Unicode's ways to write the same."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
-def earliest(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:
+def earliest_next_run(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:
     """A job's `next_run`: the minimum over its active schedules, None for an inactive job."""
     cursors = (s.next_run for s in schedules if s.active and s.next_run is not None)
     return min(cursors, default=None) if active else None

@@ -18,15 +18,15 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", **DOCUMENTED)
 
 
-def written(instant: datetime) -> str:
+def rfc3339(instant: datetime) -> str:
     """The one form of instants in answers: UTC, milliseconds only where there are any."""
     unit = "milliseconds" if instant.microsecond >= 1000 else "seconds"
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=unit) + "Z"
 
 
-Moment = Annotated[
+Instant = Annotated[
     datetime,
-    PlainSerializer(written, return_type=str, when_used="json-unless-none"),
+    PlainSerializer(rfc3339, return_type=str, when_used="json-unless-none"),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
 """An instant that answers show."""

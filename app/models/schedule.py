@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from app.models.record import Moment, Record
+from app.models.record import Instant, Record
 from app.triggers import CronTrigger, IntervalTrigger, OneTimeTrigger, Trigger
 from app.triggers.cron import Dst
 
@@ -18,14 +18,14 @@ class _Bounds(Record):
 
     id: str
     timezone: str = "UTC"
-    start_at: Moment | None = None
+    start_at: Instant | None = None
     """No slot before it."""
-    end_at: Moment | None = None
+    end_at: Instant | None = None
     """No slot after it."""
     active: bool = True
     max_runs: int | None = None
     jitter_seconds: int = 0
-    next_run: Moment | None = None
+    next_run: Instant | None = None
     """The first slot that has no record yet: the cursor. None when there is none to come."""
     runs: int = 0
     """Scheduled runs recorded so far; skipped and missed slots do not count."""
@@ -45,7 +45,7 @@ class IntervalSchedule(_Bounds):
 
     type: Literal["interval"] = "interval"
     interval_seconds: int
-    anchor_at: Moment
+    anchor_at: Instant
     """`start_at`, else the instant of creation. A new period keeps it."""
 
 
@@ -53,7 +53,7 @@ class OneTimeSchedule(_Bounds):
     """A single slot."""
 
     type: Literal["one_time"] = "one_time"
-    run_at: Moment
+    run_at: Instant
 
 
 Schedule = Annotated[CronSchedule | IntervalSchedule | OneTimeSchedule, Field(discriminator="type")]

@@ -4,7 +4,7 @@ from datetime import datetime
 
 from pymongo.errors import DuplicateKeyError
 
-from app.models.idempotency import IdempotencyKey, StoredAnswer
+from app.models.idempotency import IdempotencyKey, StoredResponse
 from app.repositories.documents import from_document, to_document
 from app.repositories.mongo import Database, Document, database_call
 
@@ -43,7 +43,7 @@ class IdempotencyKeyRepository:
         return (await self._keys.replace_one(held, to_document(key))).matched_count == 1
 
     @database_call
-    async def answer(self, key: IdempotencyKey, answer: StoredAnswer) -> bool:
+    async def answer(self, key: IdempotencyKey, answer: StoredResponse) -> bool:
         """Store the answer, if the key is still held by the same request."""
         held = {"_id": key.id, "holder": key.holder}
         changes = {"answer": answer.model_dump()}

@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import CarillonError
-from app.models.idempotency import Reserved, StoredAnswer
+from app.models.idempotency import Reserved, StoredResponse
 from app.models.user import Actor
 from app.routers.problems import answer_to
 from app.runtime import Runtime
@@ -50,7 +50,7 @@ async def answer_once(request: Request, actor: Actor, handler: Handler) -> Respo
         return await handler(request)
     runtime: Runtime = request.app.state.runtime
     begun = await runtime.idempotency.begin(actor, key, await _request_bytes(request))
-    if isinstance(begun, StoredAnswer):
+    if isinstance(begun, StoredResponse):
         return Response(begun.body, begun.status, {**begun.headers, REPLAYED: "true"})
     request.state.reserved = begun.reserved
     answer: Response | None = None
@@ -76,8 +76,8 @@ async def _request_bytes(request: Request) -> bytes:
     return json.dumps(head).encode() + await request.body()
 
 
-def _stored(answer: Response | None) -> StoredAnswer | None:
+def _stored(answer: Response | None) -> StoredResponse | None:
     if answer is None:
         return None
     headers = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
-    return StoredAnswer(status=answer.status_code, headers=headers, body=bytes(answer.body))
+    return StoredResponse(status=answer.status_code, headers=headers, body=bytes(answer.body))

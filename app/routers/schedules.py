@@ -14,7 +14,7 @@ from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import documented
 from app.schemas.etags import View
-from app.schemas.json_types import Instant
+from app.schemas.json_types import InputInstant
 from app.schemas.schedules import (
     Preview,
     ScheduleChange,
@@ -187,7 +187,7 @@ async def explain_instant(
     runtime: RuntimeDep,
     actor: Reader,
     job_id: JobId,
-    at: Annotated[Instant, Query(description="The instant, with an offset.")],
+    at: Annotated[InputInstant, Query(description="The instant, with an offset.")],
 ) -> Response:
     """For each schedule of the job: whether it had a slot at this instant, and what became of it,
     from the records. Where it had none, the slots before and after are named."""

@@ -7,8 +7,16 @@ from pydantic import Field, model_validator
 
 from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus
 from app.models.policy import OverlapPolicy
-from app.models.record import Moment
-from app.schemas.json_types import Flag, InputModel, Instant, JsonObject, OutputModel, Text, refuse
+from app.models.record import Instant
+from app.schemas.json_types import (
+    Flag,
+    InputInstant,
+    InputModel,
+    JsonObject,
+    OutputModel,
+    Text,
+    refuse,
+)
 from app.schemas.pages import PageQuery
 
 _LONGEST_BACKFILL = timedelta(days=366)
@@ -33,10 +41,10 @@ class ExecutionQuery(PageQuery):
         default=(), max_length=len(ExecutionStatus), description="Any of these; none given: all."
     )
     kind: ExecutionKind | None = Field(default=None, description="Why it exists.")
-    since: Instant | None = Field(
+    since: InputInstant | None = Field(
         default=None, alias="from", description="The first slot that is shown."
     )
-    until: Instant | None = Field(
+    until: InputInstant | None = Field(
         default=None, alias="to", description="The first slot that is not shown any more."
     )
 
@@ -64,8 +72,10 @@ class RetryExecutionIn(InputModel):
 class BackfillIn(InputModel):
     """The slots of a past range [start, end)."""
 
-    start: Instant = Field(description="The first instant of the range.")
-    end: Instant = Field(description="The end of the range, not part of it; not in the future.")
+    start: InputInstant = Field(description="The first instant of the range.")
+    end: InputInstant = Field(
+        description="The end of the range, not part of it; not in the future."
+    )
     dry_run: Flag = Field(default=False, description="Only say which slots there are.")
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.BUFFER_ALL,
@@ -90,7 +100,7 @@ class BackfillSlot(OutputModel):
     """A slot in the range."""
 
     schedule_id: str
-    scheduled_for: Moment
+    scheduled_for: Instant
 
 
 class BackfillOut(OutputModel):
@@ -111,8 +121,8 @@ class ExecutionOut(OutputModel):
     job_id: str
     schedule_id: str | None
     kind: ExecutionKind
-    scheduled_for: Moment = Field(description="The slot, or when it was asked for.")
-    run_at: Moment = Field(description="When it may start, or its next attempt.")
+    scheduled_for: Instant = Field(description="The slot, or when it was asked for.")
+    run_at: Instant = Field(description="When it may start, or its next attempt.")
     status: ExecutionStatus
     reason: str | None = Field(description="Why it is skipped, missed or cancelled.")
     attempts: tuple[Attempt, ...]
@@ -120,11 +130,11 @@ class ExecutionOut(OutputModel):
     overlap_policy: OverlapPolicy | None = Field(description="In place of the job's; else null.")
     retry_of: str | None
     backfill_id: str | None
-    cancel_requested_at: Moment | None
-    missed_until: Moment | None = Field(description="The last slot of a missed record.")
+    cancel_requested_at: Instant | None
+    missed_until: Instant | None = Field(description="The last slot of a missed record.")
     missed_count: int | None = Field(description="How many slots a missed record counts.")
-    created_at: Moment
-    finished_at: Moment | None
+    created_at: Instant
+    finished_at: Instant | None
 
     @classmethod
     def of(cls, execution: Execution) -> Self:

@@ -23,7 +23,7 @@ from app.models.policy import (
     RetryReason,
     RetryStrategy,
 )
-from app.models.record import Moment
+from app.models.record import Instant
 from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 from app.schemas.json_types import (
@@ -218,14 +218,14 @@ class JobOut(OutputModel):
     timeout_seconds: Seconds
     overlap_policy: OverlapPolicy
     catch_up: CatchUp
-    next_run: Moment | None = Field(description="The coming slot; null if none is to come.")
-    last_run: Moment | None = Field(
+    next_run: Instant | None = Field(description="The coming slot; null if none is to come.")
+    last_run: Instant | None = Field(
         description="The newest slot that has finished; up to 60 s behind."
     )
     last_status: ExecutionStatus | None
     revision: Integer
-    created_at: Moment
-    updated_at: Moment
+    created_at: Instant
+    updated_at: Instant
 
     @classmethod
     def of(cls, job: Job) -> Self:

@@ -154,7 +154,7 @@ Flag = Annotated[bool, Strict()]
 Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 
-Instant = Annotated[datetime, BeforeValidator(_read_instant)]
+InputInstant = Annotated[datetime, BeforeValidator(_read_instant)]
 """RFC 3339 with an offset, from 2000 to 2100; in UTC and whole milliseconds from here on."""
 
 TimeZone = Annotated[

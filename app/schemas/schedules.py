@@ -16,12 +16,12 @@ from pydantic import (
 
 from app.errors import FieldError, InvalidInputError
 from app.models.execution import ExecutionStatus
-from app.models.record import Moment
+from app.models.record import Instant
 from app.models.schedule import CronSchedule, IntervalSchedule, OneTimeSchedule, Schedule
 from app.schemas.json_types import (
     Flag,
+    InputInstant,
     InputModel,
-    Instant,
     Integer,
     OutputModel,
     Text,
@@ -47,8 +47,8 @@ class _ScheduleIn(InputModel):
         description="In an edit: the schedule of this job that is meant. It keeps its identity.",
     )
     timezone: TimeZone = Field(default="UTC", description="IANA name; cron is read in it.")
-    start_at: Instant | None = Field(default=None, description="No slot before it.")
-    end_at: Instant | None = Field(default=None, description="No slot after it.")
+    start_at: InputInstant | None = Field(default=None, description="No slot before it.")
+    end_at: InputInstant | None = Field(default=None, description="No slot after it.")
     active: Flag = True
     max_runs: Annotated[Integer, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None, description="How many scheduled runs there are in all; null: no limit."
@@ -95,7 +95,7 @@ class OneTimeScheduleIn(_ScheduleIn):
     """A single slot."""
 
     type: Literal["one_time"]
-    run_at: Instant
+    run_at: InputInstant
 
 
 ScheduleIn = Annotated[
@@ -126,8 +126,8 @@ class ScheduleChange(InputModel):
         default="cron", description="Left out: as it is."
     )
     timezone: TimeZone = "UTC"
-    start_at: Instant | None = None
-    end_at: Instant | None = None
+    start_at: InputInstant | None = None
+    end_at: InputInstant | None = None
     active: Flag = True
     max_runs: Annotated[Integer, Field(ge=1, le=1_000_000_000)] | None = None
     jitter_seconds: Annotated[Integer, Field(ge=0, le=86_400)] = 0
@@ -135,7 +135,7 @@ class ScheduleChange(InputModel):
     seconds: Flag = False
     dst: Dst = Dst.DEBIAN
     interval_seconds: IntervalSeconds = 1
-    run_at: Instant = _LEFT_OUT
+    run_at: InputInstant = _LEFT_OUT
 
     def applied_to(self, schedule: Schedule) -> ScheduleIn:
         """The whole schedule after the change. Raises InvalidInputError, with pointers."""
@@ -190,7 +190,7 @@ class ComingSlot(OutputModel):
     """A slot to come."""
 
     schedule_id: str | None = Field(default=None, description="Null for what is not saved yet.")
-    utc: Moment
+    utc: Instant
     local: str = Field(description="The wall clock in the schedule's time zone, with its offset.")
     offset: str = Field(description="From UTC, such as +01:00.")
     notes: list[str] = Field(description="What a clock change does to it.")
@@ -227,14 +227,14 @@ class WhyAnswer(OutputModel):
     explanation: str
     execution_id: str | None = None
     status: ExecutionStatus | None = None
-    slot_before: Moment | None = None
-    slot_after: Moment | None = None
+    slot_before: Instant | None = None
+    slot_after: Instant | None = None
 
 
 class Why(OutputModel):
     """What became of an instant, schedule by schedule."""
 
-    at: Moment
+    at: Instant
     answers: list[WhyAnswer]
 
 

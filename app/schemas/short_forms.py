@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from app.schemas.json_types import InputModel, Instant, Integer, Text, TimeZone, refuse
+from app.schemas.json_types import InputInstant, InputModel, Integer, Text, TimeZone, refuse
 from app.schemas.schedules import (
     MAX_INTERVAL_SECONDS,
     CronScheduleIn,
@@ -124,10 +124,10 @@ class ShortFormIn(InputModel):
     interval: Interval | None = Field(
         default=None, description="Short form: seconds, or an ISO 8601 duration.", examples=[600]
     )
-    start_time: Instant | None = Field(
+    start_time: InputInstant | None = Field(
         default=None, description="Short form: no slot before it; it may be past."
     )
-    next_run: Instant | None = Field(
+    next_run: InputInstant | None = Field(
         default=None, description="Short form: with `interval` alone, and then `start_time`."
     )
 

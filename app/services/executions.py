@@ -24,7 +24,7 @@ _MOST_TRIES = 5  # each lost to a claim or an end of the same execution
 
 
 class ExecutionService:
-    """Reads and requests for an actor, who sees what `Actor.sees_only` says.
+    """Reads and requests for an actor, who sees what `Actor.visible_owner_id` says.
 
     Every method may raise UnavailableError, and NotFoundError where it takes an id.
     """
@@ -55,7 +55,7 @@ class ExecutionService:
     ) -> Execution:
         """Queue a manual execution, of a paused job too, as the overlap policy lets it."""
         job_id = _checked(job_id, "job")
-        job = await self._jobs.get(job_id, owner_id=actor.sees_only)
+        job = await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
         now = await self._jobs.now()
         execution = Execution(
             id=reserved.result_id if reserved else self._new_id(),
@@ -150,7 +150,7 @@ class ExecutionService:
     async def get(self, actor: Actor, execution_id: str) -> Execution:
         """One execution, of a deleted job too."""
         execution_id = _checked(execution_id, "execution")
-        return await self._executions.get(execution_id, owner_id=actor.sees_only)
+        return await self._executions.get(execution_id, owner_id=actor.visible_owner_id)
 
     async def list_for_job(
         self, actor: Actor, job_id: str, query: ExecutionQuery
@@ -179,14 +179,14 @@ class ExecutionService:
         return cut(found, query.limit, lambda e: execution_cursor(bound_to, e.scheduled_for, e.id))
 
     async def _require_job_or_history(self, actor: Actor, job_id: str) -> None:
-        history = ExecutionFilter(owner_id=actor.sees_only, job_id=job_id)
+        history = ExecutionFilter(owner_id=actor.visible_owner_id, job_id=job_id)
         if not await self._executions.list_executions(history, limit=1):
-            await self._jobs.get(job_id, owner_id=actor.sees_only)
+            await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
 
 def _filter(actor: Actor, query: ExecutionQuery, job_id: str | None) -> ExecutionFilter:
     return ExecutionFilter(
-        owner_id=actor.sees_only,
+        owner_id=actor.visible_owner_id,
         job_id=job_id,
         kind=query.kind,
         statuses=frozenset(query.status) or None,

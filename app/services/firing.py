@@ -16,7 +16,7 @@ from app.clock import Clock
 from app.errors import InvalidInputError
 from app.models.execution import Execution, ExecutionKind, ExecutionStatus
 from app.models.ids import NewId
-from app.models.job import Job, earliest
+from app.models.job import Job, earliest_next_run
 from app.models.policy import OverlapPolicy
 from app.models.schedule import Schedule, next_slot, runs_left
 from app.policies.catch_up import SPREAD, MissedSpan, Plan, plan
@@ -237,7 +237,7 @@ def _moves(due: Sequence[_Due], ran: dict[str, int]) -> list[tuple[Job, Job]]:
         schedules = tuple(
             _moved(fired[s.id], ran[s.id]) if s.id in fired else s for s in job.schedules
         )
-        next_run = earliest(schedules, active=job.active)
+        next_run = earliest_next_run(schedules, active=job.active)
         moves.append((job, job.model_copy(update={"schedules": schedules, "next_run": next_run})))
     return moves
 

@@ -17,7 +17,7 @@ from app.errors import (
     StillRunningError,
     UnavailableError,
 )
-from app.models.idempotency import IdempotencyKey, Reserved, StoredAnswer
+from app.models.idempotency import IdempotencyKey, Reserved, StoredResponse
 from app.models.ids import NewId
 from app.models.user import Actor
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
@@ -50,7 +50,7 @@ class IdempotencyService:
         self._keys = keys
         self._new_id = new_id
 
-    async def begin(self, actor: Actor, key: str, request: bytes) -> Reservation | StoredAnswer:
+    async def begin(self, actor: Actor, key: str, request: bytes) -> Reservation | StoredResponse:
         """Reserve the key for the request, or give the answer that it got before.
 
         Raises InvalidInputError for what cannot be a key, ConflictError if it came with another
@@ -74,7 +74,7 @@ class IdempotencyService:
                 return found
         raise StillRunningError("Another request with this Idempotency-Key is being worked on.")
 
-    async def finish(self, reservation: Reservation, answer: StoredAnswer | None) -> None:
+    async def finish(self, reservation: Reservation, answer: StoredResponse | None) -> None:
         """Store the answer, or let the key be used again where nothing was done.
 
         After None or an answer of 500 and above it is unknown what was done: the key stays bound
@@ -95,7 +95,7 @@ class IdempotencyService:
 
     async def _take_over(
         self, present: IdempotencyKey, fresh: IdempotencyKey, now: datetime
-    ) -> Reservation | StoredAnswer | None:
+    ) -> Reservation | StoredResponse | None:
         """What a key that was used before gives; None if another request was faster."""
         if present.expires_at <= now:  # the TTL index is up to a minute late
             won = await self._keys.replace(fresh, expected=present)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from app.errors import InvalidInputError
 from app.models.ids import NewId
-from app.models.job import Job, PauseReason, earliest
+from app.models.job import Job, PauseReason, earliest_next_run
 from app.models.policy import CatchUp, RetryPolicy
 from app.models.schedule import Schedule
 from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
@@ -98,7 +98,7 @@ def with_schedules(job: Job, schedules: tuple[Schedule, ...], now: datetime) -> 
     """The job with these schedules; while it is inactive none has a cursor."""
     if not job.active:
         schedules = place_cursors(schedules, active=False, now=now)
-    next_run = earliest(schedules, active=job.active)
+    next_run = earliest_next_run(schedules, active=job.active)
     return job.model_copy(update={"schedules": schedules, "next_run": next_run})
 
 

@@ -47,7 +47,7 @@ class JobViews:
         return await self._cached(actor, f"jobs:{query.model_dump_json()}", read)
 
     async def _cached(self, actor: Actor, key: str, read: Callable[[], Awaitable[View]]) -> View:
-        found, fill = await self._cache.get(actor.sees_only or EVERYBODY, key)
+        found, fill = await self._cache.get(actor.visible_owner_id or EVERYBODY, key)
         if found is not None:
             etag, _, body = found.partition(b"\n")
             return View(body, etag.decode())

@@ -10,7 +10,7 @@ from app.cache import Cache
 from app.errors import BusyError, NotFoundError, PreconditionError
 from app.models.idempotency import Reserved
 from app.models.ids import NewId, is_id
-from app.models.job import Job, PauseReason, folded
+from app.models.job import Job, PauseReason, fold
 from app.models.user import THE_SERVICE, Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobFilter, JobRepository
@@ -26,7 +26,7 @@ _MOST_TRIES = 10  # each lost to a firing or another edit of the same job
 
 
 class JobService:
-    """Reads and writes of jobs for an actor, who sees what `Actor.sees_only` says.
+    """Reads and writes of jobs for an actor, who sees what `Actor.visible_owner_id` says.
 
     Every method may raise UnavailableError, and NotFoundError where it takes an id.
     """
@@ -73,17 +73,17 @@ class JobService:
         """One job, as the database has it."""
         if not is_id(job_id):
             raise NotFoundError("There is no such job.")
-        return await self._jobs.get(job_id, owner_id=actor.sees_only)
+        return await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
     async def list_jobs(self, actor: Actor, query: JobQuery) -> Listing[Job]:
         """A page of jobs. Raises InvalidInputError for a cursor that is not of this query."""
         wanted = JobFilter(
-            owner_id=actor.sees_only,
+            owner_id=actor.visible_owner_id,
             active=query.active,
             tag=query.tag,
             target_type=query.target_type,
             last_status=query.status,
-            folded_prefix=None if query.q is None else folded(query.q),
+            folded_prefix=None if query.q is None else fold(query.q),
         )
         order = order_of(query)
         found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, order=order)

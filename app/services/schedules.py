@@ -60,7 +60,7 @@ class ScheduleService:
         """A schedule and its job."""
         if not is_id(schedule_id):
             raise NotFoundError("There is no such schedule.")
-        owner_id = actor.sees_only
+        owner_id = actor.visible_owner_id
         job = await self._stored_jobs.get_by_schedule(schedule_id, owner_id=owner_id)
         return job, _of(job, schedule_id)
 

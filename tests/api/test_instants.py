@@ -8,7 +8,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, PlainSerializer
 
-from app.models.record import written
+from app.models.record import rfc3339
 from tests.support.api import Api
 
 
@@ -23,7 +23,7 @@ from tests.support.api import Api
     ],
 )
 def test_the_form(instant: datetime, text: str) -> None:
-    assert written(instant) == text
+    assert rfc3339(instant) == text
 
 
 async def test_jobs_schedules_and_executions_show_milliseconds(
@@ -44,7 +44,7 @@ def test_no_answer_has_an_instant_in_another_form(api: Api) -> None:
     for route in [route for router in routers if router for route in router.routes]:
         if isinstance(route, APIRoute) and route.response_model is not None:
             bare = list(bare_instants(route.response_model, seen))
-            assert bare == [], f"{route.path}: declare these as Moment (app/models/record.py)"
+            assert bare == [], f"{route.path}: declare these as Instant (app/models/record.py)"
     assert len(seen) > 5
 
 

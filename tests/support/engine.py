@@ -18,7 +18,7 @@ from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.models.execution import AttemptOutcome, Execution, ExecutionKind, ExecutionStatus
 from app.models.ids import uuid7
-from app.models.job import Job, earliest
+from app.models.job import Job, earliest_next_run
 from app.models.outcome import Outcome
 from app.models.schedule import IntervalSchedule, Schedule, first_slot
 from app.models.target import LogTargetSpec
@@ -169,7 +169,7 @@ class World:
             "name": "a job",
             "target": LogTargetSpec(),
             "schedules": placed,
-            "next_run": earliest(placed, active=True),
+            "next_run": earliest_next_run(placed, active=True),
             "created_at": now,
             "updated_at": now,
         }

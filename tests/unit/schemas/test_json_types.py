@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from app.schemas.json_types import Instant, JsonValue, Text, TimeZone, time_zones
+from app.schemas.json_types import InputInstant, JsonValue, Text, TimeZone, time_zones
 
-INSTANT = TypeAdapter[datetime](Instant)
+INSTANT = TypeAdapter[datetime](InputInstant)
 JSON = TypeAdapter[Any](JsonValue)
 TEXT = TypeAdapter[str](Text)
 ZONE = TypeAdapter[str](TimeZone)
