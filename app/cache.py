@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-_EVERYTHING = "*"
+ALL_OWNERS = "*"
 _TIMEOUT_SECONDS = 0.25
 _GENERATION_BYTES = 16
 _GENERATION_SECONDS = 86_400
@@ -115,7 +115,7 @@ class Cache:
 
     async def _drop_generations(self, owner_id: str) -> None:
         """By a deletion, which also a Redis without memory does."""
-        await self._redis.delete(_generation_key(owner_id), _generation_key(_EVERYTHING))
+        await self._redis.delete(_generation_key(owner_id), _generation_key(ALL_OWNERS))
 
     async def _bounded(self, call: Callable[[], Awaitable[_T]]) -> _T:
         async with asyncio.timeout(_TIMEOUT_SECONDS):

@@ -35,11 +35,12 @@ from app.repositories.users import UserRepository
 from app.services.admission import Admission
 from app.services.auth import AuthService, Credentials
 from app.services.backfills import BackfillService
+from app.services.cached_jobs import CachedJobs
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
+from app.services.forecasts import ForecastService
 from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
-from app.services.job_views import JobViews
 from app.services.jobs import JobService
 from app.services.schedules import ScheduleService
 from app.settings import Settings
@@ -60,8 +61,9 @@ class Runtime:
     clock: Clock
     auth: AuthService
     jobs: JobService
-    job_views: JobViews
+    cached_jobs: CachedJobs
     schedules: ScheduleService
+    forecasts: ForecastService
     executions: ExecutionService
     backfills: BackfillService
     idempotency: IdempotencyService
@@ -139,8 +141,9 @@ async def _compose(
         clock=clock,
         auth=auth,
         jobs=job_service,
-        job_views=JobViews(jobs=job_service, cache=cache),
-        schedules=ScheduleService(
+        cached_jobs=CachedJobs(jobs=job_service, cache=cache),
+        schedules=ScheduleService(jobs=job_service, stored_jobs=jobs, new_id=new_id),
+        forecasts=ForecastService(
             jobs=job_service, stored_jobs=jobs, executions=executions, new_id=new_id
         ),
         executions=ExecutionService(

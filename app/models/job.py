@@ -1,4 +1,4 @@
-"""Jobs: definitions with a target, policies and schedules. A job is never a run."""
+"""Jobs: definitions with a target, policies and schedules."""
 
 import unicodedata
 from datetime import datetime, timedelta
@@ -67,5 +67,5 @@ def fold(text: str) -> str:
 
 def earliest_next_run(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:
     """A job's `next_run`: the minimum over its active schedules, None for an inactive job."""
-    cursors = (s.next_run for s in schedules if s.active and s.next_run is not None)
-    return min(cursors, default=None) if active else None
+    next_runs = (s.next_run for s in schedules if s.active and s.next_run is not None)
+    return min(next_runs, default=None) if active else None

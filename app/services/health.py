@@ -1,4 +1,4 @@
-"""Whether the service can do its work: each part, and what is wrong with it."""
+"""Readiness: whether each part of the service works."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -9,20 +9,20 @@ from app.errors import UnavailableError
 from app.repositories.mongo import Database
 
 OK = "ok"
-_PATIENCE_SECONDS = 2.0
+_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoopProbe:
-    """How to see whether a loop of this process still turns."""
+    """Checks whether a loop of this process is running."""
 
     name: str
     seconds_since_tick: Callable[[], float | None]
-    """Since its last round that succeeded; None before the first."""
+    """Since its last successful round; None before the first one."""
     limit_seconds: float = 30.0
-    """Silence up to this long is normal: a poll interval, a slow database, a back-off."""
+    """A shorter time without a round is normal: a poll interval, a slow database, a back-off."""
 
-    def finding(self) -> str:
+    def check(self) -> str:
         seconds = self.seconds_since_tick()
         if seconds is None:
             return "has not finished a round yet"
@@ -33,7 +33,7 @@ class LoopProbe:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Each part, and `ok` or what is wrong with it."""
+    """The state of each part: `ok`, or what is wrong."""
 
     checks: Mapping[str, str]
 
@@ -43,7 +43,7 @@ class Readiness:
 
 
 class HealthService:
-    """Asks the stores, at the same time and for 2 s at most, and looks at the loops."""
+    """Checks the stores, in parallel and for at most 2 s, and the loops."""
 
     def __init__(
         self, *, database: Database, cache: Cache, loops: Sequence[LoopProbe] = ()
@@ -54,18 +54,18 @@ class HealthService:
 
     async def ready(self) -> Readiness:
         database, redis = await asyncio.gather(
-            _asked(self._database.ping), _asked(self._cache.ping)
+            _check(self._database.ping), _check(self._cache.ping)
         )
-        loops = {loop.name: loop.finding() for loop in self._loops}
+        loops = {loop.name: loop.check() for loop in self._loops}
         return Readiness({"database": database, "redis": redis, **loops})
 
 
-async def _asked(ping: Callable[[], Awaitable[None]]) -> str:
+async def _check(ping: Callable[[], Awaitable[None]]) -> str:
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             await ping()
     except TimeoutError:
-        return f"did not answer within {_PATIENCE_SECONDS:.0f} s"
+        return f"did not respond within {_TIMEOUT_SECONDS:.0f} s"
     except UnavailableError as error:
         return f"unavailable: {error.detail.rstrip('.')}"
     return OK

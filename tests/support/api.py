@@ -31,11 +31,12 @@ from app.security import TokenKey, hash_password, issue_token
 from app.services.admission import Admission
 from app.services.auth import AuthService
 from app.services.backfills import BackfillService
+from app.services.cached_jobs import CachedJobs
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
+from app.services.forecasts import ForecastService
 from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
-from app.services.job_views import JobViews
 from app.services.jobs import JobService
 from app.services.schedules import ScheduleService
 from app.settings import Settings
@@ -182,8 +183,9 @@ def _compose(
             token_lifetime=LIFETIME,
         ),
         jobs=job_service,
-        job_views=JobViews(jobs=job_service, cache=cache),
-        schedules=ScheduleService(
+        cached_jobs=CachedJobs(jobs=job_service, cache=cache),
+        schedules=ScheduleService(jobs=job_service, stored_jobs=jobs, new_id=mint),
+        forecasts=ForecastService(
             jobs=job_service, stored_jobs=jobs, executions=executions, new_id=mint
         ),
         executions=ExecutionService(

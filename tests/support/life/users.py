@@ -193,7 +193,7 @@ class Users(Stage):
     @rule(pick=picks, policy=manual_policies)
     def run_now(self, pick: int, policy: str) -> None:
         job = self._some_job(pick)
-        call = self.requests.run_now(ACTOR, job.id, overlap_policy=OverlapPolicy(policy))
+        call = self.requests.execute(ACTOR, job.id, overlap_policy=OverlapPolicy(policy))
         new = self.bench.run(call)
         self.model.run(new.id, job, policy, self.model.now)
 
