@@ -18,6 +18,7 @@ from app.middleware.paths import Paths
 from app.middleware.request_id import RequestId
 from app.middleware.security_headers import SecurityHeaders
 from app.routers import docs, executions, health, jobs, schedules, token
+from app.routers.deps import runtime_of
 from app.routers.problems import install_handlers
 from app.runtime import Runtime, open_runtime
 from app.settings import load_settings
@@ -25,23 +26,23 @@ from app.settings import load_settings
 _STATIC_FOLDER = Path(__file__).parent / "web" / "static"
 
 _DESCRIPTION = """\
-Carillon runs jobs on time: by cron, at intervals, once, or when asked to.
+Carillon runs jobs on time: by cron, at intervals, once, or by request.
 
 Sign in with **Authorize**, then create a job. Instants are RFC 3339 with an offset, durations are
-in seconds. Errors are problem details (RFC 9457) and name the field that is wrong.
+in seconds. Errors are problem details (RFC 9457) and name the wrong field.
 """
 _TAGS = [
     {"name": "Signing in", "description": "Tokens."},
     {"name": "Jobs", "description": "What runs, and when."},
-    {"name": "Schedules", "description": "A job's schedules one by one, and what is to come."},
-    {"name": "Executions", "description": "What became of each slot and each request."},
+    {"name": "Schedules", "description": "A job's schedules one by one, and their next slots."},
+    {"name": "Executions", "description": "The records of slots and manual requests."},
     {"name": "Health", "description": "Whether the service can work."},
 ]
 
 
 def create_app(runtime: Runtime | None = None) -> FastAPI:
-    """The application on an open runtime. Without one, it opens its own when it starts, by the
-    settings of the environment, and closes it when it ends."""
+    """The application with an open runtime. Without one, the application opens a runtime by the
+    settings of the environment when it starts, and closes it when it stops."""
     app = FastAPI(
         title="Carillon",
         summary="A job scheduler service that keeps its promises.",
@@ -71,7 +72,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        if runtime is None:  # started by uvicorn itself, not by our command line
+        if runtime is None:  # started by uvicorn, not by our command line
             settings = load_settings()
             configure_logs(settings.log_level, settings.log_format)
             runtime = await stack.enter_async_context(open_runtime(settings))
@@ -86,9 +87,8 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[N
             await runtime.stop()
 
 
-def _max_body_bytes(scope: Scope) -> int:
-    runtime: Runtime = scope["app"].state.runtime
-    return runtime.settings.max_body_bytes
+async def _max_body_bytes(scope: Scope) -> int:
+    return (await runtime_of(scope)).settings.max_body_bytes
 
 
 app = create_app()

@@ -40,12 +40,13 @@ from app.repositories.users import UserRepository
 from app.services.admission import Admission
 from app.services.auth import AuthService, Credentials
 from app.services.backfills import BackfillService
+from app.services.cached_jobs import CachedJobs
 from app.services.completion import Completion
 from app.services.executions import ExecutionService
 from app.services.firing import Firing
+from app.services.forecasts import ForecastService
 from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
-from app.services.job_views import JobViews
 from app.services.jobs import JobService
 from app.services.schedules import ScheduleService
 from app.settings import Settings
@@ -96,8 +97,9 @@ class Runtime:
     settings: Settings
     auth: AuthService
     jobs: JobService
-    job_views: JobViews
+    cached_jobs: CachedJobs
     schedules: ScheduleService
+    forecasts: ForecastService
     executions: ExecutionService
     backfills: BackfillService
     idempotency: IdempotencyService
@@ -202,8 +204,9 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             token_lifetime=settings.access_token_lifetime,
         ),
         jobs=parts.jobs,
-        job_views=JobViews(jobs=parts.jobs, cache=parts.cache),
-        schedules=ScheduleService(
+        cached_jobs=CachedJobs(jobs=parts.jobs, cache=parts.cache),
+        schedules=ScheduleService(jobs=parts.jobs, stored_jobs=jobs, new_id=new_id),
+        forecasts=ForecastService(
             jobs=parts.jobs, stored_jobs=jobs, executions=executions, new_id=new_id
         ),
         executions=ExecutionService(

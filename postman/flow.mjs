@@ -240,7 +240,7 @@ export const STEPS = [
     query: { at: '{{slot}}' },
     after: () => {
       pm.test('one of them is to come', () => {
-        pm.expect(answer.answers.map((one) => one.verdict)).to.include('pending')
+        pm.expect(answer.items.map((one) => one.verdict)).to.include('pending')
       })
     },
   },

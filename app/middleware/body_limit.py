@@ -1,7 +1,7 @@
 """Limits of the size and the arrival time of request bodies, with or without Content-Length."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from fastapi import HTTPException
 from starlette.datastructures import Headers
@@ -21,7 +21,7 @@ class BodyLimit:
         self,
         app: ASGIApp,
         *,
-        limit_of: Callable[[Scope], int],
+        limit_of: Callable[[Scope], Awaitable[int]],
         receive_seconds: float = RECEIVE_SECONDS,
     ) -> None:
         self._app = app
@@ -30,7 +30,7 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            limit = self._limit_of(scope)
+            limit = await self._limit_of(scope)
             body = _Body(receive, limit, _stated_length(scope), self._receive_seconds)
             await self._app(scope, body.receive, send)
         else:

@@ -8,7 +8,7 @@ from typing import Any, Self, TypedDict, Unpack
 from pydantic import Field
 
 from app.models.policy import OverlapPolicy
-from app.models.record import Moment, Record
+from app.models.record import Instant, Record
 
 
 class ExecutionStatus(StrEnum):
@@ -124,8 +124,8 @@ class Attempt(Record):
 
     number: int
     job_revision: int
-    started_at: Moment
-    finished_at: Moment | None = None
+    started_at: Instant
+    finished_at: Instant | None = None
     outcome: AttemptOutcome | None = None
     error: str | None = None
     response: Response | None = None
@@ -149,12 +149,12 @@ class Execution(Record):
     owner_id: str
     schedule_id: str | None = None
     kind: ExecutionKind
-    scheduled_for: Moment
-    run_at: Moment
+    scheduled_for: Instant
+    run_at: Instant
     status: ExecutionStatus
     reason: Reason | None = None
     lease_owner: str | None = None
-    lease_until: Moment | None = None
+    lease_until: Instant | None = None
     lease_token: int = 0
     live_for: str | None = None
     """The job's id while this execution is live and does not run under `allow_all`."""
@@ -162,18 +162,18 @@ class Execution(Record):
     """Whether it stands behind a live execution of its job."""
     place: int | None = None
     """Its position among the waiting executions of its job."""
-    cancel_requested_at: Moment | None = None
+    cancel_requested_at: Instant | None = None
     retry_of: str | None = None
     backfill_id: str | None = None
     parameters: dict[str, Any] | None = None
     """Override of the job's parameters; None means the job's own."""
     overlap_policy: OverlapPolicy | None = None
-    missed_until: Moment | None = None
+    missed_until: Instant | None = None
     """The last slot that a `missed` record covers; `scheduled_for` is the first."""
     missed_count: int | None = None
     attempts: tuple[Attempt, ...] = ()
-    created_at: Moment
-    finished_at: Moment | None = None
+    created_at: Instant
+    finished_at: Instant | None = None
 
     @classmethod
     def queue(

@@ -1,4 +1,4 @@
-"""Idempotency keys: what a client's key stands for, and the answer that it got."""
+"""Idempotency keys: the request that a client's key stands for, and the response to it."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from app.models.record import Record
 
 
 class StoredResponse(Record):
-    """An answer as it is given again."""
+    """A response that is sent again when its request is sent again."""
 
     status: int
     headers: dict[str, str]
@@ -19,21 +19,21 @@ class IdempotencyKey(Record):
     id: str
     """`<user's id>:<key>`."""
     fingerprint: str
-    """Of the request: method, path, query and body."""
+    """Hash of the request: method, path, query and body."""
     result_id: str
-    """The id of what the request creates, the same however often it has to be begun."""
+    """The id of what the request creates. Every try of the request uses the same one."""
     holder: str
-    """Who has the key: every request that takes it over writes another one."""
+    """The request that has the key. A request that takes the key over writes a new value."""
     held_until: datetime
-    """While there is no answer: when the next request with the key may begin again."""
+    """Without a response: from then on another request may take the key over."""
     response: StoredResponse | None = None
     expires_at: datetime
 
 
 class Reserved(Record):
-    """What a request under a key is given: the id of what it creates.
+    """The id that an idempotency key reserves for what its request creates.
 
-    `again`: an earlier request with this id was begun and its end is unknown.
+    `again`: an earlier try with this id has started, and its result is unknown.
     """
 
     result_id: str

@@ -1,12 +1,17 @@
-"""The policies of a job as the user states them: overlap, catch-up and retry."""
+"""The policies of a job: overlap, catch-up and retry."""
 
 from datetime import timedelta
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import ConfigDict, Field
 
 from app.models.record import Record
+from app.models.schedule import MAX_INTERVAL_SECONDS
+from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE
+
+MAX_CATCH_UP_SECONDS = MAX_INTERVAL_SECONDS
+"""The window reaches back at least one period of any interval."""
 
 
 class OverlapPolicy(StrEnum):
@@ -15,13 +20,13 @@ class OverlapPolicy(StrEnum):
     SKIP = "skip"
     """The slot is recorded as skipped."""
     BUFFER_ONE = "buffer_one"
-    """One slot waits for the live execution to end; more are skipped."""
+    """One slot waits until the live execution ends; further slots are skipped."""
     BUFFER_ALL = "buffer_all"
     """Up to 100 slots wait, in order."""
     CANCEL_OTHER = "cancel_other"
-    """The live execution is asked to stop; the slot runs after it."""
+    """The live execution is cancelled; the slot runs after it has ended."""
     TERMINATE_OTHER = "terminate_other"
-    """The live execution is ended at once; the slot runs."""
+    """The live execution ends immediately; the slot runs."""
     ALLOW_ALL = "allow_all"
     """Executions run side by side."""
 
@@ -38,13 +43,13 @@ class CatchUpPolicy(StrEnum):
 
 
 class CatchUp(Record):
-    """How slots are treated that nobody recorded in time."""
+    """What happens to slots that were not recorded in time."""
 
     model_config = ConfigDict(extra="forbid")
 
     policy: CatchUpPolicy = CatchUpPolicy.ONE
-    window_seconds: Annotated[int, Field(ge=0, le=31_536_000)] = 86_400
-    """How far back a late slot may lie and still run, in seconds."""
+    window_seconds: Annotated[int, Field(ge=0, le=MAX_CATCH_UP_SECONDS)] = 86_400
+    """The maximum age of a late slot that still runs, in seconds."""
 
     @property
     def window(self) -> timedelta:
@@ -55,28 +60,29 @@ class RetryStrategy(StrEnum):
     """How the delay between attempts grows."""
 
     FIXED = "fixed"
-    """The same delay every time."""
+    """The delay stays the same."""
     EXPONENTIAL = "exponential"
-    """Twice the delay after each attempt, up to a maximum."""
+    """The delay doubles after each attempt, up to a maximum."""
 
 
 RetryReason = Literal["timeout", "connection_error", "4xx", "5xx"]
-StatusCode = Annotated[int, Field(ge=100, le=599)]
+RETRY_REASONS: tuple[str, ...] = get_args(RetryReason)
+StatusCode = Annotated[int, Field(ge=FIRST_STATUS_CODE, le=LAST_STATUS_CODE)]
 
 
 class RetryPolicy(Record):
-    """When a failed attempt is tried again."""
+    """When a failed attempt is retried."""
 
     model_config = ConfigDict(extra="forbid")
 
     max_attempts: Annotated[int, Field(ge=1, le=50)] = 3
-    """Attempts in all, the first included. With 50 full responses a record stays under MongoDB's
-    limit of 16 MB for a document."""
+    """The total number of attempts, including the first. With 50 responses of the maximum size a
+    record stays below MongoDB's limit of 16 MB for a document."""
     strategy: RetryStrategy = RetryStrategy.EXPONENTIAL
     delay_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5
     max_delay_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
     retry_on: Annotated[tuple[RetryReason | StatusCode, ...], Field(max_length=50)] | None = None
-    """Which failures are tried again; None means every failure."""
+    """Which failures are retried; None means every failure."""
 
     @property
     def delay(self) -> timedelta:

@@ -1,4 +1,4 @@
-"""What every stored shape has in common."""
+"""The base class of stored values, and the JSON form of instants."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -8,25 +8,26 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
 DOCUMENTED = ConfigDict(
     json_schema_serialization_defaults_required=True, use_attribute_docstrings=True
 )
-"""For the document: an answer has every field, and docstrings of fields describe them."""
+"""For the OpenAPI document: a response has every field, and the docstring of a field is its
+description."""
 
 
 class Record(BaseModel):
-    """A frozen value. Unknown fields of a stored document are ignored, so that a document written
-    by a newer release does not stop an older process during a rolling restart."""
+    """A frozen value. It ignores unknown fields of a stored document, so that an older process can
+    read documents of a newer release during a rolling restart."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", **DOCUMENTED)
 
 
-def written(instant: datetime) -> str:
-    """The one form of instants in answers: UTC, milliseconds only where there are any."""
+def rfc3339(instant: datetime) -> str:
+    """The form of instants in responses: UTC, with milliseconds only if they are not zero."""
     unit = "milliseconds" if instant.microsecond >= 1000 else "seconds"
     return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=unit) + "Z"
 
 
-Moment = Annotated[
+Instant = Annotated[
     datetime,
-    PlainSerializer(written, return_type=str, when_used="json-unless-none"),
+    PlainSerializer(rfc3339, return_type=str, when_used="json-unless-none"),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
-"""An instant that answers show."""
+"""An instant, in the form of `rfc3339` in JSON."""

@@ -1,4 +1,4 @@
-"""Schedules: what ties a job to a trigger, a time zone and bounds. Embedded in their job."""
+"""Schedules: each ties a job to a trigger, a time zone and bounds. Embedded in their job."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -6,29 +6,34 @@ from zoneinfo import ZoneInfo
 
 from pydantic import Field
 
-from app.models.record import Moment, Record
+from app.models.record import Instant, Record
 from app.triggers import CronTrigger, IntervalTrigger, OneTimeTrigger, Trigger
 from app.triggers.cron import Dst
 
 _MILLISECOND = timedelta(milliseconds=1)
 
+MAX_INTERVAL_SECONDS = 31_536_000  # 365 days
+MAX_RUNS = 1_000_000_000
+MAX_JITTER_SECONDS = 86_400
+MAX_SCHEDULES = 20  # of one job
+
 
 class _Bounds(Record):
-    """What all schedules have."""
+    """The fields of every schedule."""
 
     id: str
     timezone: str = "UTC"
-    start_at: Moment | None = None
+    start_at: Instant | None = None
     """No slot before it."""
-    end_at: Moment | None = None
+    end_at: Instant | None = None
     """No slot after it."""
     active: bool = True
     max_runs: int | None = None
     jitter_seconds: int = 0
-    next_run: Moment | None = None
-    """The first slot that has no record yet: the cursor. None when there is none to come."""
+    next_run: Instant | None = None
+    """The first slot that has no record yet. None if no slot is to come."""
     runs: int = 0
-    """Scheduled runs recorded so far; skipped and missed slots do not count."""
+    """How many scheduled executions are recorded; skipped and missed slots do not count."""
 
 
 class CronSchedule(_Bounds):
@@ -45,22 +50,22 @@ class IntervalSchedule(_Bounds):
 
     type: Literal["interval"] = "interval"
     interval_seconds: int
-    anchor_at: Moment
-    """`start_at`, else the instant of creation. A new period keeps it."""
+    anchor_at: Instant
+    """`start_at`, else the instant of creation. Changing the period keeps it."""
 
 
 class OneTimeSchedule(_Bounds):
     """A single slot."""
 
     type: Literal["one_time"] = "one_time"
-    run_at: Moment
+    run_at: Instant
 
 
 Schedule = Annotated[CronSchedule | IntervalSchedule | OneTimeSchedule, Field(discriminator="type")]
 
 
 def trigger_of(schedule: Schedule) -> Trigger:
-    """The pure rule behind a schedule. Building a cron trigger again is cheap: it is remembered."""
+    """The rule that names the schedule's slots. Parsed cron expressions are cached."""
     match schedule:
         case CronSchedule():
             return CronTrigger.parse(
@@ -78,8 +83,8 @@ def trigger_of(schedule: Schedule) -> Trigger:
 def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
     """The first slot strictly after `after` within the schedule's bounds, or None.
 
-    Neither `active` nor `max_runs` is looked at: they say whether a slot may run, not which
-    instants are slots.
+    It ignores `active` and `max_runs`: these decide whether a slot runs, not which instants are
+    slots.
     """
     begin = begins_at(schedule)
     if begin is not None:
@@ -91,9 +96,9 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
 
 
 def begins_at(schedule: Schedule) -> datetime | None:
-    """The first instant that may be a slot; None where there is no such bound.
+    """The first instant that may be a slot; None if there is no lower bound.
 
-    An interval that counts from its creation has its first slot one period later.
+    An interval without `start_at` has its first slot one period after its creation.
     """
     if schedule.start_at is None and isinstance(schedule, IntervalSchedule):
         return schedule.anchor_at + _MILLISECOND
@@ -101,12 +106,12 @@ def begins_at(schedule: Schedule) -> datetime | None:
 
 
 def first_slot(schedule: Schedule, now: datetime) -> datetime | None:
-    """The cursor of a schedule that is created, edited or resumed at the database's `now`."""
+    """The `next_run` of a schedule that is created, edited or resumed at the database's `now`."""
     if not schedule.active or runs_left(schedule) == 0:
         return None
     return next_slot(schedule, now)
 
 
 def runs_left(schedule: Schedule) -> int | None:
-    """How many more scheduled runs `max_runs` allows; None when it sets no limit."""
+    """How many more scheduled executions `max_runs` allows; None without a limit."""
     return None if schedule.max_runs is None else max(0, schedule.max_runs - schedule.runs)

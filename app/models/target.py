@@ -1,4 +1,4 @@
-"""Where a job's attempts go, as stored with the job. `app/targets/` delivers to them."""
+"""The target of a job, as stored with the job. `app/targets/` delivers to it."""
 
 from enum import StrEnum
 from typing import Annotated, Any, Literal
@@ -20,7 +20,7 @@ class HttpMethod(StrEnum):
 
 
 BODILESS_METHODS = frozenset({HttpMethod.GET, HttpMethod.DELETE, HttpMethod.HEAD})
-"""Methods that send a body only where the user gives one."""
+"""Methods that send a body only if the user gives one."""
 
 
 class HttpTargetSpec(Record):
@@ -31,7 +31,7 @@ class HttpTargetSpec(Record):
     url: str
     headers: dict[str, str] = Field(default_factory=dict)
     body: Any = None
-    """What is sent: a string as it is, anything else as JSON; None sends the standard envelope."""
+    """A string is sent unchanged, any other value as JSON; None sends the standard envelope."""
     success_statuses: tuple[int, ...] | None = None
     """Status codes that count as success; None means 200 to 299."""
 
@@ -43,6 +43,9 @@ class LogTargetSpec(Record):
 
 
 TargetSpec = Annotated[HttpTargetSpec | LogTargetSpec, Field(discriminator="type")]
+
+FIRST_STATUS_CODE = 100
+LAST_STATUS_CODE = 599
 
 WELL_KNOWN_PORTS = frozenset({80, 443})
 FIRST_UNPRIVILEGED_PORT = 1024

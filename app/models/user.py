@@ -39,7 +39,7 @@ class Actor(Record):
     role: Role
 
     @property
-    def sees_only(self) -> str | None:
+    def visible_owner_id(self) -> str | None:
         """The owner whose things this actor may see; None means everybody's."""
         return None if self.role is Role.ADMIN else self.user_id
 

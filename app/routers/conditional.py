@@ -1,17 +1,19 @@
-"""Conditional requests (RFC 9110, 13): `If-Match` on writes, `If-None-Match` on reads."""
+"""Responses, and conditional requests (RFC 9110, 13): `If-Match` on writes, `If-None-Match` on
+reads."""
 
 from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request, Response
 
 from app.routers.deps import LOCATION
-from app.schemas.etags import Revisions, View, is_unchanged, read_if_match
+from app.schemas.etags import Revisions, is_unchanged, read_if_match
+from app.schemas.response_bodies import ResponseBody
 
 _JSON = "application/json"
 _NOT_MODIFIED = 304
 _TAG: dict[str, Any] = {
     "ETag": {
-        "description": '`"<revision>-<hash>"` of one thing, `"<hash>"` of a page.',
+        "description": '`"<revision>-<hash>"` of one item, `"<hash>"` of a page.',
         "required": True,
         "schema": {"type": "string"},
     }
@@ -20,10 +22,10 @@ Responses = dict[int | str, dict[str, Any]]
 WRITTEN: Responses = {200: {"headers": _TAG}}
 READ: Responses = {
     **WRITTEN,
-    _NOT_MODIFIED: {"description": "The client has this answer already.", "headers": _TAG},
+    _NOT_MODIFIED: {"description": "The response is the one that the client has.", "headers": _TAG},
 }
 CREATED: Responses = {201: {"headers": _TAG | LOCATION}}
-# A browser may keep it, for this user alone, and asks each time whether it has changed.
+# A browser may store the response, for this user only, and must revalidate it each time.
 _CACHE_CONTROL = "private, no-cache"
 
 
@@ -33,12 +35,12 @@ async def accepted_revisions(
         str | None,
         Header(
             alias="If-Match",
-            description="The `ETag` of an earlier answer: the write is done only if nobody has "
-            "edited the job since, else 412. What the scheduler does to it does not count.",
+            description="The `ETag` of an earlier response. The write takes effect only if nobody "
+            "has edited the job since, else 412. Changes by the scheduler do not count.",
         ),
     ] = None,
 ) -> Revisions:
-    """The revisions over which the request may write. Raises InvalidInputError."""
+    """The revisions that the request may replace. Raises InvalidInputError."""
     return read_if_match(_joined(request, "if-match"))
 
 
@@ -51,32 +53,34 @@ async def known_tags(
         str | None,
         Header(
             alias="If-None-Match",
-            description="The `ETag` of an earlier answer: 304 without a body if it is the same.",
+            description="The `ETag` of an earlier response. 304 without a body if it is the same.",
         ),
     ] = None,
 ) -> str | None:
-    """The tags of the answers that the client has."""
+    """The entity tags of the responses that the client has."""
     return _joined(request, "if-none-match")
 
 
 IfNoneMatch = Annotated[str | None, Depends(known_tags)]
 
 
-def answer(
-    view: View,
+def respond(
+    body: ResponseBody,
     status: int = 200,
     *,
     headers: dict[str, str] | None = None,
     if_none_match: str | None = None,
 ) -> Response:
-    """The view with its tag; 304 if the client has it already."""
-    headers = {"ETag": view.etag, "Cache-Control": _CACHE_CONTROL, **(headers or {})}
-    if is_unchanged(view.etag, if_none_match):
+    """The response with this body; 304 if the client has a body with the same entity tag."""
+    if body.etag is None:
+        return Response(body.content, status, headers, _JSON)
+    headers = {"ETag": body.etag, "Cache-Control": _CACHE_CONTROL, **(headers or {})}
+    if is_unchanged(body.etag, if_none_match):
         return Response(None, _NOT_MODIFIED, headers)
-    return Response(view.body, status, headers, _JSON)
+    return Response(body.content, status, headers, _JSON)
 
 
 def _joined(request: Request, name: str) -> str | None:
-    """A header that may be sent in several lines."""
+    """The value of a header that may have several lines."""
     lines = request.headers.getlist(name)
     return ", ".join(lines) if lines else None

@@ -1,9 +1,11 @@
-"""What routes ask for: the runtime, and who makes the request. All else derives from these."""
+"""Dependencies of the routes: the runtime, and the actor who sends the request."""
 
+import inspect
 from typing import Annotated
 
-from fastapi import Depends, Path, Request
+from fastapi import Depends, FastAPI, Path, Request
 from fastapi.security import OAuth2PasswordBearer
+from starlette.types import Scope
 
 from app.errors import ForbiddenError, NotAuthenticatedError
 from app.models.user import Actor, Role
@@ -17,10 +19,26 @@ _bearer = OAuth2PasswordBearer(
 )
 
 
+async def runtime_of(scope: Scope) -> Runtime:
+    """The runtime of the application that handles a request.
+
+    It is the result of the function that overrides `get_runtime` in `app.dependency_overrides`,
+    else `app.state.runtime`. The overriding function takes no arguments; it may be a coroutine
+    function.
+    """
+    app: FastAPI = scope["app"]
+    override = app.dependency_overrides.get(get_runtime)
+    if override is None:
+        runtime: Runtime = app.state.runtime
+        return runtime
+    result = override()
+    overriding: Runtime = await result if inspect.isawaitable(result) else result
+    return overriding
+
+
 async def get_runtime(request: Request) -> Runtime:
-    """The composed service. Tests override this one function, or set `app.state.runtime`."""
-    runtime: Runtime = request.app.state.runtime
-    return runtime
+    """The runtime. Tests override this one function."""
+    return await runtime_of(request.scope)
 
 
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
@@ -29,14 +47,15 @@ RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 async def current_actor(
     request: Request, runtime: RuntimeDep, token: Annotated[str | None, Depends(_bearer)]
 ) -> Actor:
-    """Whoever the bearer token stands for. Raises NotAuthenticatedError."""
+    """The actor of the bearer token. Raises NotAuthenticatedError."""
     known: Actor | None = getattr(request.state, "actor", None)
     return known or await _authenticate(runtime, token)
 
 
 async def identify(request: Request) -> Actor:
-    """The same before anything else of the request is looked at; asked once a request."""
-    runtime = await get_runtime(request)
+    """The actor of the bearer token, before the body is read. `current_actor` then returns this
+    actor without another look-up. Raises NotAuthenticatedError."""
+    runtime = await runtime_of(request.scope)
     actor: Actor = await _authenticate(runtime, await _bearer(request))
     request.state.actor = actor
     return actor
@@ -49,25 +68,25 @@ async def _authenticate(runtime: Runtime, token: str | None) -> Actor:
 
 
 async def writing_actor(actor: Annotated[Actor, Depends(current_actor)]) -> Actor:
-    """The same, if they may change anything. Raises ForbiddenError."""
+    """The actor of the bearer token, if its role may write. Raises ForbiddenError."""
     if actor.role is Role.VIEWER:
         raise ForbiddenError("A viewer may read, but not change anything.")
     return actor
 
 
 def location(request: Request, path: str) -> dict[str, str]:
-    """The header that says where the thing is that the request has made."""
+    """The `Location` header of a created resource."""
     return {"Location": f"{request.scope.get('root_path', '')}{path}"}
 
 
 LOCATION = {
     "Location": {
-        "description": "The path of what was made.",
+        "description": "The path of the created resource.",
         "required": True,
         "schema": {"type": "string"},
     }
 }
-"""The same, for the document."""
+"""OpenAPI description of the `Location` header."""
 
 Reader = Annotated[Actor, Depends(current_actor)]
 Writer = Annotated[Actor, Depends(writing_actor)]

@@ -1,4 +1,4 @@
-"""The documentation: the OpenAPI document and Swagger UI, which loads nothing from the network."""
+"""The OpenAPI document and Swagger UI, which loads all its files from this service."""
 
 from html import escape
 from typing import Any
@@ -39,7 +39,7 @@ _PAGE = """<!DOCTYPE html>
 @router.get("/docs")
 @router.get("/swagger")
 async def swagger_ui(request: Request) -> HTMLResponse:
-    """Swagger UI; its Authorize button signs in at `/token`."""
+    """Swagger UI. Its Authorize button signs in at `/token`."""
     app: FastAPI = request.app
     root = escape(request.scope.get("root_path", "").rstrip("/"), quote=True)
     page = _PAGE.format(
@@ -49,7 +49,7 @@ async def swagger_ui(request: Request) -> HTMLResponse:
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The OpenAPI document, made once: FastAPI's, with the shape that every error has."""
+    """The OpenAPI document: FastAPI's, with the schema of our errors. It is built once."""
     if app.openapi_schema is None:
         schema = get_openapi(
             title=app.title,
@@ -69,8 +69,8 @@ def document(app: FastAPI) -> dict[str, Any]:
 
 
 def _drop_generic_422(schema: dict[str, Any]) -> None:
-    """FastAPI adds a 422 of its own form wherever there is a parameter, though any text may be
-    sent as an id. What can really be a 422 is documented by the route."""
+    """Remove the 422 responses that FastAPI adds to every route with parameters. They have another
+    schema than ours, and a route that can return 422 documents it itself."""
     for operations in schema["paths"].values():
         for operation in operations.values():
             if "application/json" in operation["responses"].get("422", {}).get("content", {}):

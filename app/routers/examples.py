@@ -1,4 +1,4 @@
-"""Bodies to start from, shown in the documentation."""
+"""Example bodies of the OpenAPI document."""
 
 from fastapi.openapi.models import Example
 
@@ -50,7 +50,7 @@ NEW_JOB: dict[str, Example] = {
         },
     },
     "every": {
-        "summary": "Short form: every so many seconds",
+        "summary": "Short form: a period in seconds",
         "value": {"name": "every-ten-minutes", "interval": 600},
     },
 }
@@ -61,7 +61,7 @@ EDIT_JOB: dict[str, Example] = {
         "value": {"description": "Sends the report", "retry": {"max_attempts": 5}},
     },
     "period": {
-        "summary": "Short form: another period",
+        "summary": "Short form: change the period",
         "value": {"schedule_config": {"seconds": 20}},
     },
     "schedules": {
@@ -71,7 +71,7 @@ EDIT_JOB: dict[str, Example] = {
 }
 
 EXECUTE: dict[str, Example] = {
-    "as_it_is": {"summary": "As the job is", "value": {}},
+    "as_it_is": {"summary": "With the job's parameters", "value": {}},
     "parameters": {
         "summary": "With other parameters",
         "value": {"parameters": {"recipient": "somebody@example.com"}, "overlap_policy": "skip"},
@@ -79,7 +79,7 @@ EXECUTE: dict[str, Example] = {
 }
 
 RETRY: dict[str, Example] = {
-    "the_same": {"summary": "The same again", "value": {}},
+    "the_same": {"summary": "With the same parameters", "value": {}},
     "parameters": {
         "summary": "With other parameters",
         "value": {"parameters": {"recipient": "somebody@example.com"}},
@@ -88,7 +88,7 @@ RETRY: dict[str, Example] = {
 
 BACKFILL: dict[str, Example] = {
     "dry_run": {
-        "summary": "Which slots there are",
+        "summary": "List the slots",
         "value": {
             "start": "2026-11-01T00:00:00Z",
             "end": "2026-11-02T00:00:00Z",
@@ -113,6 +113,6 @@ NEW_SCHEDULE: dict[str, Example] = {
 }
 
 EDIT_SCHEDULE: dict[str, Example] = {
-    "pause": {"summary": "Pause this schedule alone", "value": {"active": False}},
-    "bounds": {"summary": "Spread its starts", "value": {"jitter_seconds": 30}},
+    "pause": {"summary": "Pause only this schedule", "value": {"active": False}},
+    "bounds": {"summary": "Spread its executions", "value": {"jitter_seconds": 30}},
 }

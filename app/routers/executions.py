@@ -1,10 +1,11 @@
-"""Executions: run a job now, read its history."""
+"""Executions: execute a job, read its history, cancel, retry, backfill."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
-from app.models.execution import Execution, ExecutionStatus
+from app.models.execution import ExecutionStatus
+from app.routers.conditional import respond
 from app.routers.deps import LOCATION, JobId, Reader, RuntimeDep, Writer, location
 from app.routers.examples import BACKFILL, EXECUTE, RETRY
 from app.routers.idempotent import ReservedDep
@@ -20,19 +21,17 @@ from app.schemas.executions import (
     RetryExecutionIn,
 )
 from app.schemas.pages import Page
-from app.services.listing import Listing
+from app.schemas.response_bodies import ResponseBody, execution_body, execution_page_body
 
 router = APIRouter(tags=["Executions"], route_class=StrictJsonRoute)
 
 ExecutionId = Annotated[str, Path(description="The execution's id.")]
 
-_JSON = "application/json"
-
 
 @router.post(
     "/jobs/{job_id}/execute",
     operation_id="execute_job",
-    summary="Run a job now",
+    summary="Execute a job",
     status_code=202,
     response_model=ExecutionOut,
     responses={
@@ -48,20 +47,21 @@ async def execute_job(
     request: Request,
     body: Annotated[ExecuteIn | None, Body(openapi_examples=EXECUTE)] = None,
 ) -> Response:
-    """Queue one execution, of a paused job too. Schedules are not touched.
+    """Queue one execution, also of a paused job. The schedules do not change.
 
-    The body is optional. `overlap_policy` says what happens while another execution of the job is
-    live: under `skip` the answer is an execution with the status `skipped`.
+    The body is optional. `overlap_policy` decides what happens while another execution of the job
+    is live: with `skip` the response is an execution with the status `skipped`.
     """
-    wish = body or ExecuteIn()
+    body = body or ExecuteIn()
     execution = await runtime.executions.execute(
         actor,
         job_id,
-        parameters=wish.parameters,
-        overlap_policy=wish.overlap_policy,
+        parameters=body.parameters,
+        overlap_policy=body.overlap_policy,
         reserved=reserved,
     )
-    return _answer(execution, 202, location(request, f"/executions/{execution.id}"))
+    there = location(request, f"/executions/{execution.id}")
+    return respond(execution_body(execution), 202, headers=there)
 
 
 @router.get(
@@ -77,9 +77,10 @@ async def list_job_executions(
     job_id: JobId,
     query: Annotated[ExecutionQuery, Query()],
 ) -> Response:
-    """The newest slot first. The history of a deleted job stays readable until it is too old."""
+    """The job's executions, the newest slot first. The history of a deleted job stays readable
+    until retention deletes it."""
     listing = await runtime.executions.list_for_job(actor, job_id, query)
-    return _page(listing)
+    return respond(execution_page_body(listing.items, listing.next_cursor))
 
 
 @router.get(
@@ -92,14 +93,15 @@ async def list_job_executions(
 async def list_executions(
     runtime: RuntimeDep, actor: Reader, query: Annotated[AllExecutionsQuery, Query()]
 ) -> Response:
-    """Of all your jobs, the newest slot first; an admin sees everybody's."""
-    return _page(await runtime.executions.list_all(actor, query))
+    """The executions of all your jobs, the newest slot first. An admin sees those of all users."""
+    listing = await runtime.executions.list_all(actor, query)
+    return respond(execution_page_body(listing.items, listing.next_cursor))
 
 
 @router.post(
     "/jobs/{job_id}/backfill",
     operation_id="backfill_job",
-    summary="Run the slots of a past range",
+    summary="Execute the slots of a past range",
     status_code=202,
     response_model=BackfillOut,
     responses=documented(401, 403, 404, 408, 409, 413, 415, 422, 503)
@@ -112,14 +114,13 @@ async def backfill_job(
     reserved: ReservedDep,
     body: Annotated[BackfillIn, Body(openapi_examples=BACKFILL)],
 ) -> Response:
-    """Record an execution for each slot of [start, end), one running after the other unless
-    `overlap_policy` says otherwise.
+    """Record an execution for each slot of [start, end). By default they run one after the other,
+    see `overlap_policy`.
 
-    The slots are those of the job's schedules as they are now. With `dry_run` nothing is written.
+    The slots are those of the job's present schedules. With `dry_run` nothing is stored.
     """
-    done = await runtime.backfills.backfill(actor, job_id, body, reserved=reserved)
-    status = 200 if done.backfill_id is None else 202
-    return Response(done.model_dump_json(), status, media_type=_JSON)
+    backfill = await runtime.backfills.backfill(actor, job_id, body, reserved=reserved)
+    return respond(ResponseBody.of(backfill), 200 if backfill.backfill_id is None else 202)
 
 
 @router.post(
@@ -128,23 +129,25 @@ async def backfill_job(
     summary="Cancel an execution",
     response_model=ExecutionOut,
     responses=documented(401, 403, 404, 408, 409, 413, 422, 503)
-    | {202: {"model": ExecutionOut, "description": "It runs, and is being stopped"}},
+    | {202: {"model": ExecutionOut, "description": "The execution is running and will stop"}},
 )
 async def cancel_execution(
     runtime: RuntimeDep, actor: Writer, execution_id: ExecutionId
 ) -> Response:
-    """End an execution: at once while it waits (200), within about two seconds while it runs (202).
+    """Cancel an execution: immediately while it is queued (200), within about two seconds while it
+    is running (202).
 
-    A success that comes later than the cancel is refused.
+    A success that is reported after the cancel does not count.
     """
     execution = await runtime.executions.cancel(actor, execution_id)
-    return _answer(execution, 202 if execution.status is ExecutionStatus.RUNNING else 200)
+    status = 202 if execution.status is ExecutionStatus.RUNNING else 200
+    return respond(execution_body(execution), status)
 
 
 @router.post(
     "/executions/{execution_id}/retry",
     operation_id="retry_execution",
-    summary="Run an execution again",
+    summary="Retry an execution",
     status_code=202,
     response_model=ExecutionOut,
     responses={
@@ -160,17 +163,18 @@ async def retry_execution(
     request: Request,
     body: Annotated[RetryExecutionIn | None, Body(openapi_examples=RETRY)] = None,
 ) -> Response:
-    """Queue a new execution for the slot of one that has ended, whatever its end; `retry_of` names
-    it. The body is optional."""
-    wish = body or RetryExecutionIn()
+    """Queue a new execution for the slot of a finished one, whatever its status. `retry_of` of the
+    new one is its id. The body is optional."""
+    body = body or RetryExecutionIn()
     execution = await runtime.executions.retry(
         actor,
         execution_id,
-        parameters=wish.parameters,
-        overlap_policy=wish.overlap_policy,
+        parameters=body.parameters,
+        overlap_policy=body.overlap_policy,
         reserved=reserved,
     )
-    return _answer(execution, 202, location(request, f"/executions/{execution.id}"))
+    there = location(request, f"/executions/{execution.id}")
+    return respond(execution_body(execution), 202, headers=there)
 
 
 @router.get(
@@ -182,19 +186,4 @@ async def retry_execution(
 )
 async def get_execution(runtime: RuntimeDep, actor: Reader, execution_id: ExecutionId) -> Response:
     """One execution with all its attempts."""
-    return _answer(await runtime.executions.get(actor, execution_id))
-
-
-def _answer(
-    execution: Execution, status: int = 200, headers: dict[str, str] | None = None
-) -> Response:
-    body = ExecutionOut.of(execution).model_dump_json()
-    return Response(body, status, headers, media_type=_JSON)
-
-
-def _page(listing: Listing[Execution]) -> Response:
-    page = Page[ExecutionOut](
-        items=[ExecutionOut.of(execution) for execution in listing.items],
-        next_cursor=listing.next_cursor,
-    )
-    return Response(page.model_dump_json(), media_type=_JSON)
+    return respond(execution_body(await runtime.executions.get(actor, execution_id)))

@@ -1,4 +1,4 @@
-"""Whether the service lives and can work. Needs no token."""
+"""Liveness and readiness. These routes need no token."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -13,13 +13,13 @@ _UNAVAILABLE = 503
 
 @router.get("/ping", operation_id="ping", summary="Ping")
 async def ping() -> Pong:
-    """Answers without asking anything else."""
+    """Respond without using another part of the service."""
     return Pong()
 
 
 @router.get("/health/live", operation_id="live", summary="Is the process alive?")
 async def live() -> Live:
-    """Fails only if the process cannot answer at all: then restart it."""
+    """Fails only if the process does not respond. Then restart it."""
     return Live()
 
 
@@ -31,7 +31,7 @@ async def live() -> Live:
     responses=documented(_UNAVAILABLE),
 )
 async def ready(request: Request, runtime: RuntimeDep) -> Ready | Response:
-    """Asks the database and Redis, and looks whether each loop of this process still turns.
+    """Check the database, Redis, and each loop of this process.
 
     A 503 names each failing part in `checks`.
     """

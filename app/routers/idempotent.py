@@ -1,4 +1,5 @@
-"""`Idempotency-Key` on every POST: the same request is done once and answered the same."""
+"""`Idempotency-Key` on every POST: a repeated request takes effect once and gets the same
+response."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -11,8 +12,8 @@ from starlette.exceptions import HTTPException
 from app.errors import CarillonError
 from app.models.idempotency import Reserved, StoredResponse
 from app.models.user import Actor
-from app.routers.problems import answer_to
-from app.runtime import Runtime
+from app.routers.deps import runtime_of
+from app.routers.problems import problem_response
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -26,58 +27,58 @@ async def key_header(
         str | None,
         Header(
             alias=HEADER,
-            description="For a safe retry: the same key and body give the same answer for 24 h. "
+            description="For a safe retry: the same key and body give the same response for 24 h. "
             "1 to 255 visible ASCII characters.",
             json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         ),
     ] = None,
 ) -> None:
-    """For the documentation; `answer_once` reads the header before the body is parsed."""
+    """Documents the header. `handle_once` reads it before the body is parsed."""
 
 
 async def reserved_by_key(request: Request) -> Reserved | None:
-    """The id that the request's key has reserved for what it creates; None without a key."""
+    """The id that the key reserves for what the request creates; None without a key."""
     return getattr(request.state, "reserved", None)
 
 
 ReservedDep = Annotated[Reserved | None, Depends(reserved_by_key)]
 
 
-async def answer_once(request: Request, actor: Actor, handler: Handler) -> Response:
-    """The handler's answer, or the one that an earlier request with the same key got."""
+async def handle_once(request: Request, actor: Actor, handler: Handler) -> Response:
+    """The handler's response, or the stored response to an earlier request with the same key."""
     key = request.headers.get(HEADER)
     if key is None:
         return await handler(request)
-    runtime: Runtime = request.app.state.runtime
+    runtime = await runtime_of(request.scope)
     begun = await runtime.idempotency.begin(actor, key, await _request_bytes(request))
     if isinstance(begun, StoredResponse):
         return Response(begun.body, begun.status, {**begun.headers, REPLAYED: "true"})
     request.state.reserved = begun.reserved
-    answer: Response | None = None
+    response: Response | None = None
     try:
-        answer = await _answer(request, handler)
+        response = await _handle(request, handler)
     finally:
-        await runtime.idempotency.finish(begun, _stored(answer))
-    return answer
+        await runtime.idempotency.finish(begun, _to_stored(response))
+    return response
 
 
-async def _answer(request: Request, handler: Handler) -> Response:
-    """Errors are answers too; a bug is not, it goes on to its own handler."""
+async def _handle(request: Request, handler: Handler) -> Response:
+    """Turn expected errors into responses. Other exceptions are bugs, which are not caught."""
     try:
         return await handler(request)
     except (CarillonError, RequestValidationError, HTTPException) as error:
-        return await answer_to(request, error)
+        return await problem_response(request, error)
 
 
 async def _request_bytes(request: Request) -> bytes:
-    """What makes two requests the same."""
+    """The bytes in which two equal requests agree."""
     scope = request.scope
     head = [request.method, scope["path"], scope["query_string"].decode("latin-1")]
     return json.dumps(head).encode() + await request.body()
 
 
-def _stored(answer: Response | None) -> StoredResponse | None:
-    if answer is None:
+def _to_stored(response: Response | None) -> StoredResponse | None:
+    if response is None:
         return None
-    headers = {name: answer.headers[name] for name in _KEPT_HEADERS if name in answer.headers}
-    return StoredResponse(status=answer.status_code, headers=headers, body=bytes(answer.body))
+    headers = {name: response.headers[name] for name in _KEPT_HEADERS if name in response.headers}
+    return StoredResponse(status=response.status_code, headers=headers, body=bytes(response.body))

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, answer
+from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, respond
 from app.routers.deps import JobId, Reader, RuntimeDep, Writer, location
 from app.routers.examples import EDIT_JOB, NEW_JOB
 from app.routers.idempotent import ReservedDep
@@ -12,7 +12,7 @@ from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import documented
 from app.schemas.jobs import JobCreate, JobOut, JobQuery, JobUpdate
 from app.schemas.pages import Page
-from app.services.job_views import view_of
+from app.schemas.response_bodies import job_body
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
 
@@ -38,13 +38,13 @@ async def create_job(
     reserved: ReservedDep,
     request: Request,
 ) -> Response:
-    """Store a job with what it does, and when.
+    """Create a job with its target, policies and schedules.
 
-    Several schedules stand in `schedules`; for a single one there are short forms, see the
-    examples. A job without any runs only when asked to.
+    `schedules` is a list of schedules. A single schedule can also have a short form, see the
+    examples. A job without schedules runs only by `execute`.
     """
     job = await runtime.jobs.create(actor, body, reserved=reserved)
-    return answer(view_of(job), 201, headers=location(request, f"/jobs/{job.id}"))
+    return respond(job_body(job), 201, headers=location(request, f"/jobs/{job.id}"))
 
 
 @router.get(
@@ -60,13 +60,14 @@ async def list_jobs(
     query: Annotated[JobQuery, Query()],
     if_none_match: IfNoneMatch,
 ) -> Response:
-    """Your jobs, the newest first; an admin sees everybody's.
+    """Your jobs, the newest first. An admin sees the jobs of all users.
 
-    A `next_cursor` is good for the filters and the sort that it came from.
+    A `next_cursor` is valid only with the same filters and sort.
 
-    What users change shows at once; `next_run`, `last_run` and `last_status` may be 60 s old.
+    Users' changes show immediately; `next_run`, `last_run` and `last_status` may be 60 s old.
     """
-    return answer(await runtime.job_views.page(actor, query), if_none_match=if_none_match)
+    body = await runtime.cached_jobs.list_jobs(actor, query)
+    return respond(body, if_none_match=if_none_match)
 
 
 @router.get(
@@ -79,9 +80,10 @@ async def list_jobs(
 async def get_job(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
 ) -> Response:
-    """One job. What users change shows at once; `next_run`, `last_run` and `last_status` may be
+    """One job. Users' changes show immediately; `next_run`, `last_run` and `last_status` may be
     60 s old."""
-    return answer(await runtime.job_views.job(actor, job_id), if_none_match=if_none_match)
+    body = await runtime.cached_jobs.get_job(actor, job_id)
+    return respond(body, if_none_match=if_none_match)
 
 
 @router.put("/{job_id}", operation_id="update_job", summary="Edit a job", **_EDIT)
@@ -92,14 +94,14 @@ async def update_job(
     accepted: IfMatch,
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
-    """What the body names is changed, what it leaves out stays; the same as PATCH.
+    """Change the fields that the body names; the others stay. The same as PATCH.
 
     `retry`, `catch_up` and a `target` of the same type are merged field by field. `schedules`
-    replaces the list; a schedule that carries its `id`, or says the same, keeps its identity.
-    A short form changes the job's one schedule. What does not change when the job is due leaves
-    what is pending alone.
+    replaces the list; a schedule with its `id`, or an identical one, keeps its identity. A short
+    form changes the job's only schedule. An edit that does not change when the job is due does not
+    affect pending slots.
     """
-    return answer(view_of(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
+    return respond(job_body(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
 
 
 @router.patch("/{job_id}", operation_id="patch_job", summary="Edit a job", **_EDIT)
@@ -110,8 +112,8 @@ async def patch_job(
     accepted: IfMatch,
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
-    """What the body names is changed, what it leaves out stays; the same as PUT, see there."""
-    return answer(view_of(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
+    """Change the fields that the body names; the others stay. The same as PUT, see there."""
+    return respond(job_body(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
 
 
 @router.delete(
@@ -125,7 +127,7 @@ async def patch_job(
 async def delete_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
-    """Delete the job; what is queued or running is cancelled. Its history stays readable."""
+    """Delete the job and cancel its queued and running executions. Its history stays readable."""
     await runtime.jobs.delete(actor, job_id, accepted=accepted)
     return Response(status_code=204)
 
@@ -140,8 +142,8 @@ async def delete_job(
 async def activate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
-    """Resume a paused job. Nothing that passed while it was paused runs."""
-    return answer(view_of(await runtime.jobs.activate(actor, job_id, accepted=accepted)))
+    """Resume a paused job. Slots that passed while it was paused do not run."""
+    return respond(job_body(await runtime.jobs.activate(actor, job_id, accepted=accepted)))
 
 
 @router.post(
@@ -154,5 +156,5 @@ async def activate_job(
 async def deactivate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
-    """Pause a job: no new slot runs. What is queued or running goes on."""
-    return answer(view_of(await runtime.jobs.deactivate(actor, job_id, accepted=accepted)))
+    """Pause a job: it has no new slots. Queued and running executions continue."""
+    return respond(job_body(await runtime.jobs.deactivate(actor, job_id, accepted=accepted)))

@@ -1,4 +1,4 @@
-"""Routes that read JSON strictly: what one reader could take otherwise than another is refused."""
+"""Routes that parse JSON strictly: they reject JSON that parsers interpret differently."""
 
 import json
 import math
@@ -10,13 +10,13 @@ from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from app.routers.deps import current_actor, identify
-from app.routers.idempotent import answer_once, key_header
+from app.routers.idempotent import handle_once, key_header
 
-_MAX_DIGITS = 400  # an integer of more than 4,300 would raise ValueError, and none is meant
+_MAX_DIGITS = 400  # Python refuses more than 4,300; no field needs more than 400
 
 
 class StrictJsonRequest(Request):
-    """A request whose body is UTF-8 JSON as RFC 8259 has it, each key once, numbers finite."""
+    """A request whose body is JSON by RFC 8259, in UTF-8, with unique keys and finite numbers."""
 
     async def json(self) -> Any:
         if not hasattr(self, "_strict"):
@@ -25,10 +25,10 @@ class StrictJsonRequest(Request):
 
 
 class StrictJsonRoute(APIRoute):
-    """Parses bodies strictly, and answers 415 to a body that does not say it is JSON.
+    """Parses bodies strictly and returns 415 for a body of another media type than JSON.
 
-    Where a route asks who makes the request, that is settled first; its POST then honours an
-    `Idempotency-Key`.
+    If the route needs an actor, the actor is authenticated before the body is read, and a POST
+    supports `Idempotency-Key`.
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -44,29 +44,32 @@ class StrictJsonRoute(APIRoute):
             if reads_body:
                 request = _strict(request)
                 if await request.body() and not _is_json(request.headers.get("content-type", "")):
-                    raise HTTPException(415, "Send the body as application/json.")
+                    raise HTTPException(
+                        415, "Send the body as JSON with Content-Type: application/json."
+                    )
             return await handler(request)
 
-        async def handle_as_somebody(request: Request) -> Response:
-            # Before the body is looked at: nobody shall learn the shape of bodies without a token.
+        async def handle_authenticated(request: Request) -> Response:
+            # Before the body is parsed, so that errors show the shape of bodies only to users.
             actor = await identify(request)
             if request.method != "POST":
                 return await handle(request)
-            return await answer_once(_strict(request), actor, handle)
+            return await handle_once(_strict(request), actor, handle)
 
-        return handle_as_somebody if _asks_for(self.dependant, current_actor) else handle
+        return handle_authenticated if _depends_on(self.dependant, current_actor) else handle
 
 
 def _strict(request: Request) -> StrictJsonRequest:
-    """One object a request: the body can be received only once."""
+    """The request as a StrictJsonRequest. It is converted once, because the body can be received
+    only once."""
     if isinstance(request, StrictJsonRequest):
         return request
     return StrictJsonRequest(request.scope, request.receive)
 
 
-def _asks_for(dependant: Dependant, function: Any) -> bool:
+def _depends_on(dependant: Dependant, function: Any) -> bool:
     return dependant.call is function or any(
-        _asks_for(one, function) for one in dependant.dependencies
+        _depends_on(one, function) for one in dependant.dependencies
     )
 
 
@@ -77,7 +80,7 @@ def _is_json(content_type: str) -> bool:
 
 
 def _parse(body: bytes) -> Any:
-    """The value of the body. Raises json.JSONDecodeError, whose message repeats no input."""
+    """The value of the body. Raises json.JSONDecodeError; its message contains no input."""
     try:
         return json.loads(
             body.decode(),

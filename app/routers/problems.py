@@ -1,4 +1,4 @@
-"""Every error as problem details (RFC 9457), and how routes document theirs."""
+"""Error responses as problem details (RFC 9457), and their OpenAPI documentation."""
 
 import http
 import json
@@ -11,21 +11,43 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
-from app.errors import CarillonError, FieldError, InvalidInputError, UnavailableError
+from app.errors import (
+    CarillonError,
+    ConflictError,
+    FieldError,
+    ForbiddenError,
+    InvalidInputError,
+    NotAuthenticatedError,
+    NotFoundError,
+    PreconditionError,
+    UnavailableError,
+)
 from app.schemas.problems import PROBLEM_JSON
 
 _log = structlog.get_logger(__name__)
 
 _MAX_POINTER_LENGTH = 300
 _MAX_FIELD_ERRORS = 50
-# Pydantic names the chosen member of a union in the location; the body has no such key.
+# Pydantic puts the chosen member of a union into the location of an error; the body has no such
+# key.
 _UNION_TAGS = frozenset({"cron", "interval", "one_time", "http", "log"})
-_CODES = {kind.status: (kind.code, kind.title) for kind in CarillonError.__subclasses__()} | {
-    413: ("too_large", "Too large")
-}
-_BETTER_WORDS = {
+# The code and the title of errors that the framework or the middleware raises by status.
+_CODES = {
+    kind.status: (kind.code, kind.title)
+    for kind in (
+        CarillonError,
+        NotAuthenticatedError,
+        ForbiddenError,
+        NotFoundError,
+        ConflictError,
+        PreconditionError,
+        InvalidInputError,
+        UnavailableError,
+    )
+} | {413: ("too_large", "Too large")}
+_CLEARER_TEXTS = {
     "missing": "this is required",
-    "extra_forbidden": "there is no such field",
+    "extra_forbidden": "this field does not exist",
     "union_tag_not_found": "this is required",
     "model_attributes_type": "this must be an object",
     "model_type": "this must be an object",
@@ -36,7 +58,7 @@ _BETTER_WORDS = {
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Make every error of the app an answer of this form."""
+    """Return every error of the app as problem details."""
     app.add_exception_handler(CarillonError, _on_our_error)
     app.add_exception_handler(RequestValidationError, _on_invalid_request)
     app.add_exception_handler(HTTPException, _on_http_error)
@@ -44,7 +66,7 @@ def install_handlers(app: FastAPI) -> None:
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that may answer with these errors."""
+    """The `responses` of a route that may return these errors."""
     content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": http.HTTPStatus(status).phrase, "content": content}
@@ -62,7 +84,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
     more: Mapping[str, Any] | None = None,
 ) -> Response:
-    """One error answer; `more` are members beside the standard ones."""
+    """One error response. `more` are members in addition to the standard ones."""
     request_id = getattr(request.state, "request_id", None)
     body = {
         "type": f"urn:carillon:problem:{code}",
@@ -77,8 +99,8 @@ def problem(
     return Response(text, status, headers, PROBLEM_JSON)
 
 
-async def answer_to(request: Request, error: Exception) -> Response:
-    """The answer to an error that is none of ours to fix. Raises what is a bug."""
+async def problem_response(request: Request, error: Exception) -> Response:
+    """The response to an expected error. Raises an unexpected one again."""
     match error:
         case CarillonError():
             return await _on_our_error(request, error)
@@ -129,18 +151,18 @@ async def _on_invalid_request(request: Request, error: Exception) -> Response:
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
-    default = (http.HTTPStatus(error.status_code).name.lower(), None)
-    code, title = _CODES.get(error.status_code, default)
+    status = error.status_code
+    code, title = _CODES.get(status, (http.HTTPStatus(status).name.lower(), None))
     detail, headers = error.detail, error.headers
-    if error.status_code == http.HTTPStatus.NOT_FOUND:
-        detail = "There is nothing at this path."
-    elif error.status_code == http.HTTPStatus.METHOD_NOT_ALLOWED:
+    if status == http.HTTPStatus.NOT_FOUND:
+        detail = "This path does not exist."
+    elif status == http.HTTPStatus.METHOD_NOT_ALLOWED:
         allowed = ", ".join(_allowed_methods(request))
-        detail = f"{request.method} is not possible at this path; possible: {allowed}."
+        detail = f"This path does not support {request.method}; use one of: {allowed}."
         headers = {"Allow": allowed}
     return problem(
         request,
-        error.status_code,
+        status,
         detail,
         code=code,
         title=title,
@@ -149,8 +171,11 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 def _allowed_methods(request: Request) -> list[str]:
-    """Of all routes at the path; the framework names those of one. A path that stands in the
-    document as it is, such as /schedules/preview, is not meant as one with an id."""
+    """The methods of all routes at the path; the framework names those of only one route.
+
+    A path of the OpenAPI document without parameters, such as /schedules/preview, takes precedence
+    over a path with an id.
+    """
     named = request.app.openapi()["paths"].get(request.scope["path"])
     return [
         method
@@ -166,12 +191,12 @@ def _allowed_methods(request: Request) -> list[str]:
 async def _on_bug(request: Request, error: Exception) -> Response:
     request_id = getattr(request.state, "request_id", None)
     _log.error("request_failed", exc_info=error, request_id=request_id, path=request.url.path)
-    # This answer is made outside our middleware, which would have added the id.
+    # The middleware that adds this header does not see this response.
     headers = {"X-Request-ID": request_id} if request_id else None
     return problem(
         request,
         CarillonError.status,
-        "Something went wrong on our side. The request's id finds it in the log.",
+        "The service failed unexpectedly. Search its log for the request_id.",
         code=CarillonError.code,
         title=CarillonError.title,
         headers=headers,
@@ -179,7 +204,7 @@ async def _on_bug(request: Request, error: Exception) -> Response:
 
 
 def _field_error(error: Mapping[str, Any]) -> FieldError:
-    """One of pydantic's errors: its place, and words that do not repeat the input."""
+    """One error of pydantic: its location, and a text that does not contain the input."""
     context = error.get("ctx") or {}
     location = [*_without_tags(error["loc"]), *context.get("below", ())]
     match error["type"]:
@@ -190,8 +215,8 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
             return FieldError(_pointer([*location, "type"]), detail)
         case "union_tag_not_found":
             location = [*location, "type"]
-    words = _BETTER_WORDS.get(error["type"])
-    return FieldError(_pointer(location), words or _uncapitalised(error["msg"]))
+    text = _CLEARER_TEXTS.get(error["type"])
+    return FieldError(_pointer(location), text or _uncapitalise(error["msg"]))
 
 
 def _without_tags(location: Sequence[str | int]) -> list[str | int]:
@@ -207,7 +232,8 @@ def _without_tags(location: Sequence[str | int]) -> list[str | int]:
 
 
 def _pointer(location: Sequence[str | int]) -> str:
-    """A JSON pointer (RFC 6901) into the body; parameters keep their `/query` or `/path`."""
+    """A JSON pointer (RFC 6901) into the body. Pointers to parameters start with `/query` or
+    `/path`."""
     parts = location[1:] if location and location[0] == "body" else location
     escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
     return "".join(f"/{part}" for part in escaped)
@@ -215,14 +241,17 @@ def _pointer(location: Sequence[str | int]) -> str:
 
 def _field_problems(errors: Sequence[FieldError]) -> list[dict[str, str]]:
     return [
-        {"pointer": _storable(error.pointer)[:_MAX_POINTER_LENGTH], "detail": error.detail}
+        {
+            "pointer": _replace_surrogates(error.pointer)[:_MAX_POINTER_LENGTH],
+            "detail": error.detail,
+        }
         for error in errors
     ]
 
 
-def _storable(text: str) -> str:
+def _replace_surrogates(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-def _uncapitalised(message: str) -> str:
+def _uncapitalise(message: str) -> str:
     return message[:1].lower() + message[1:]

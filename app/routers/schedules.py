@@ -1,34 +1,24 @@
-"""Schedules: a job's, one by one; previews; what became of an instant."""
+"""Schedules one by one, previews, next slots, and what happened to an instant."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
-from pydantic import BaseModel
 
-from app.models.job import Job
-from app.models.schedule import Schedule
-from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, answer
+from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, respond
 from app.routers.deps import JobId, Reader, RuntimeDep, Writer, location
 from app.routers.examples import EDIT_SCHEDULE, NEW_SCHEDULE
 from app.routers.idempotent import ReservedDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import documented
-from app.schemas.etags import View
-from app.schemas.json_types import Instant
-from app.schemas.schedules import (
-    Preview,
-    ScheduleChange,
-    ScheduleIn,
-    ScheduleOut,
-    SchedulesOut,
-    Why,
-    shown_schedule,
-)
+from app.schemas.forecasts import Preview, Why
+from app.schemas.json_types import InputInstant
+from app.schemas.response_bodies import ResponseBody, schedule_body, schedules_body
+from app.schemas.schedules import ScheduleChange, ScheduleIn, ScheduleOut, SchedulesOut
 
 router = APIRouter(tags=["Schedules"], route_class=StrictJsonRoute)
 
 ScheduleId = Annotated[str, Path(description="The schedule's id.")]
-Count = Annotated[int, Query(ge=1, le=100, description="How many slots.")]
+Count = Annotated[int, Query(ge=1, le=100, description="The number of slots.")]
 _EDIT: dict[str, Any] = {
     "response_model": ScheduleOut,
     "responses": {**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 415, 422, 503)},
@@ -48,11 +38,11 @@ async def preview_schedule(
     body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
     count: Count = 10,
 ) -> Response:
-    """What a schedule would do, in words, warnings and its first slots; nothing is saved.
+    """A description, warnings and the first slots of a schedule. Nothing is saved.
 
-    The slots begin at `start_at`, else now.
+    The slots start at `start_at`, else now.
     """
-    return _json(await runtime.schedules.preview(body, count))
+    return respond(ResponseBody.of(await runtime.forecasts.preview(body, count)))
 
 
 @router.get(
@@ -65,11 +55,9 @@ async def preview_schedule(
 async def list_schedules(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
 ) -> Response:
-    """All of them, at most 20. The `ETag` carries the job's revision."""
-    job = await runtime.schedules.list_of(actor, job_id)
-    items = [shown_schedule(job.id, schedule) for schedule in job.schedules]
-    shown = View.of(SchedulesOut(items=items), job.revision)
-    return answer(shown, if_none_match=if_none_match)
+    """All schedules of the job, at most 20. The `ETag` contains the job's revision."""
+    job = await runtime.schedules.get_job(actor, job_id)
+    return respond(schedules_body(job), if_none_match=if_none_match)
 
 
 @router.post(
@@ -89,12 +77,12 @@ async def create_schedule(
     body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
     request: Request,
 ) -> Response:
-    """Its first slot is the first after now and not before `start_at`."""
+    """Add a schedule. Its first slot is after now and not before `start_at`."""
     job, schedule = await runtime.schedules.add(
         actor, job_id, body, accepted=accepted, reserved=reserved
     )
     there = location(request, f"/schedules/{schedule.id}")
-    return answer(_view_of(job, schedule), 201, headers=there)
+    return respond(schedule_body(job, schedule), 201, headers=there)
 
 
 @router.get(
@@ -107,9 +95,9 @@ async def create_schedule(
 async def get_schedule(
     runtime: RuntimeDep, actor: Reader, schedule_id: ScheduleId, if_none_match: IfNoneMatch
 ) -> Response:
-    """One schedule and the id of its job, whose revision is the schedule's."""
-    shown = _view_of(*await runtime.schedules.get(actor, schedule_id))
-    return answer(shown, if_none_match=if_none_match)
+    """One schedule and the id of its job. The `ETag` contains the job's revision."""
+    job, schedule = await runtime.schedules.get(actor, schedule_id)
+    return respond(schedule_body(job, schedule), if_none_match=if_none_match)
 
 
 @router.put(
@@ -122,13 +110,13 @@ async def update_schedule(
     accepted: IfMatch,
     body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
 ) -> Response:
-    """What the body names is changed, what it leaves out stays; the same as PATCH.
+    """Change the fields that the body names; the others stay. The same as PATCH.
 
-    What is due by the old rule is fired first; an edit that does not change when the schedule is
-    due leaves what is pending alone. Another `type` needs that type's fields.
+    Slots that are due by the old rule are recorded first. An edit that does not change when the
+    schedule is due does not affect pending slots. Another `type` requires that type's fields.
     """
-    edited = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
-    return answer(_view_of(*edited))
+    job, schedule = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
+    return respond(schedule_body(job, schedule))
 
 
 @router.patch(
@@ -141,9 +129,9 @@ async def patch_schedule(
     accepted: IfMatch,
     body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
 ) -> Response:
-    """What the body names is changed, what it leaves out stays; the same as PUT, see there."""
-    edited = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
-    return answer(_view_of(*edited))
+    """Change the fields that the body names; the others stay. The same as PUT, see there."""
+    job, schedule = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
+    return respond(schedule_body(job, schedule))
 
 
 @router.delete(
@@ -157,7 +145,7 @@ async def patch_schedule(
 async def delete_schedule(
     runtime: RuntimeDep, actor: Writer, schedule_id: ScheduleId, accepted: IfMatch
 ) -> Response:
-    """Take the schedule from its job. What is queued or running of it goes on."""
+    """Delete the schedule. Its queued and running executions continue."""
     await runtime.schedules.delete(actor, schedule_id, accepted=accepted)
     return Response(status_code=204)
 
@@ -165,21 +153,21 @@ async def delete_schedule(
 @router.get(
     "/jobs/{job_id}/next-runs",
     operation_id="list_next_runs",
-    summary="The coming slots of a job",
+    summary="List the next slots of a job",
     response_model=Preview,
     responses=documented(401, 404, 422, 503),
 )
 async def list_next_runs(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, count: Count = 10
 ) -> Response:
-    """Of all its active schedules, in order; a paused job has none."""
-    return _json(await runtime.schedules.next_runs(actor, job_id, count))
+    """The next slots of all active schedules, in order. A paused job has none."""
+    return respond(ResponseBody.of(await runtime.forecasts.next_runs(actor, job_id, count)))
 
 
 @router.get(
     "/jobs/{job_id}/why",
     operation_id="explain_instant",
-    summary="What became of an instant",
+    summary="Explain what happened to an instant",
     response_model=Why,
     responses=documented(401, 404, 422, 503),
 )
@@ -187,16 +175,8 @@ async def explain_instant(
     runtime: RuntimeDep,
     actor: Reader,
     job_id: JobId,
-    at: Annotated[Instant, Query(description="The instant, with an offset.")],
+    at: Annotated[InputInstant, Query(description="The instant, with an offset.")],
 ) -> Response:
-    """For each schedule of the job: whether it had a slot at this instant, and what became of it,
-    from the records. Where it had none, the slots before and after are named."""
-    return _json(await runtime.schedules.why(actor, job_id, at))
-
-
-def _view_of(job: Job, schedule: Schedule) -> View:
-    return View.of(shown_schedule(job.id, schedule), job.revision)
-
-
-def _json(body: BaseModel) -> Response:
-    return Response(body.model_dump_json(), media_type="application/json")
+    """For each schedule of the job: whether this instant is a slot, and what the records say about
+    it. If it is no slot, the response names the slots before and after it."""
+    return respond(ResponseBody.of(await runtime.forecasts.why(actor, job_id, at)))

@@ -28,9 +28,9 @@ async def sign_in(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     response: Response,
 ) -> TokenOut:
-    """Exchange a user name and a password for an access token (OAuth2's password grant).
+    """Exchange a user name and a password for an access token (OAuth2 password grant).
 
-    Send the token with every other request: `Authorization: Bearer <access_token>`.
+    Send the token with all other requests: `Authorization: Bearer <access_token>`.
     """
     token = await runtime.auth.sign_in(form.username, form.password)
     response.headers["Cache-Control"] = "no-store"

@@ -1,1 +1,1 @@
-"""HTTP SHAPES: what requests and answers look like."""
+"""HTTP SHAPES: the models of requests and responses, and the rules of valid input."""

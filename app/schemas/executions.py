@@ -1,24 +1,33 @@
-"""Executions as requests ask for them and answers show them."""
+"""Executions in requests and in responses."""
 
 from datetime import timedelta
 from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
-from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus
+from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus, Reason
 from app.models.policy import OverlapPolicy
-from app.models.record import Moment
-from app.schemas.json_types import Flag, InputModel, Instant, JsonObject, OutputModel, Text, refuse
+from app.models.record import Instant
+from app.schemas.json_types import (
+    Flag,
+    InputInstant,
+    InputModel,
+    JsonObject,
+    OutputModel,
+    Text,
+    refuse,
+)
 from app.schemas.pages import PageQuery
 
 _LONGEST_BACKFILL = timedelta(days=366)
+_IdText = Annotated[Text, Field(max_length=64)]
 
 
 class ExecuteIn(InputModel):
-    """How a run that is asked for differs from the job's own."""
+    """How the execution differs from those of the job's schedules."""
 
     parameters: JsonObject | None = Field(
-        default=None, description="In place of the job's; left out: the job's own."
+        default=None, description="Replace the job's parameters. Without them the job's are sent."
     )
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.ALLOW_ALL,
@@ -27,33 +36,32 @@ class ExecuteIn(InputModel):
 
 
 class ExecutionQuery(PageQuery):
-    """Which executions a listing shows."""
+    """The filters of a listing of executions."""
 
     status: tuple[ExecutionStatus, ...] = Field(
-        default=(), max_length=len(ExecutionStatus), description="Any of these; none given: all."
+        default=(), max_length=len(ExecutionStatus), description="Any of these. Default: all."
     )
-    kind: ExecutionKind | None = Field(default=None, description="Why it exists.")
-    since: Instant | None = Field(
-        default=None, alias="from", description="The first slot that is shown."
+    kind: ExecutionKind | None = Field(default=None, description="Why the execution exists.")
+    since: InputInstant | None = Field(
+        default=None, alias="from", description="Executions whose slot is at or after this instant."
     )
-    until: Instant | None = Field(
-        default=None, alias="to", description="The first slot that is not shown any more."
+    until: InputInstant | None = Field(
+        default=None, alias="to", description="Executions whose slot is before this instant."
     )
 
 
 class AllExecutionsQuery(ExecutionQuery):
-    """Which executions a listing across jobs shows."""
+    """The filters of a listing of executions of all jobs."""
 
-    job_id: Annotated[Text, Field(max_length=64)] | None = Field(
-        default=None, description="Of this job only."
-    )
+    job_id: _IdText | None = Field(default=None, description="Executions of this job.")
 
 
 class RetryExecutionIn(InputModel):
-    """How another run of an ended execution differs from it."""
+    """How the new execution differs from the one that it retries."""
 
     parameters: JsonObject | None = Field(
-        default=None, description="In place of the execution's; left out: the same."
+        default=None,
+        description="Replace the execution's parameters. Without them the same ones are sent.",
     )
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.ALLOW_ALL,
@@ -62,27 +70,28 @@ class RetryExecutionIn(InputModel):
 
 
 class BackfillIn(InputModel):
-    """The slots of a past range [start, end)."""
+    """The range [start, end) whose slots are executed."""
 
-    start: Instant = Field(description="The first instant of the range.")
-    end: Instant = Field(description="The end of the range, not part of it; not in the future.")
-    dry_run: Flag = Field(default=False, description="Only say which slots there are.")
+    start: InputInstant = Field(description="The first instant of the range.")
+    end: InputInstant = Field(description="The end of the range, exclusive. Not in the future.")
+    dry_run: Flag = Field(default=False, description="Only list the slots.")
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.BUFFER_ALL,
-        description="`buffer_all`: one after the other, in order. `allow_all`: side by side, ten "
-        "started a second, at most 1,000 slots. Others as if the slots were due now, all at once. "
-        "At most 101 slots but under `allow_all`.",
+        description="`buffer_all`: one after the other, in order. `allow_all`: in parallel, ten "
+        "started per second, at most 1,000 slots. Other policies: as if all slots were due now. "
+        "At most 101 slots, except with `allow_all`.",
     )
-    schedule_id: Annotated[Text, Field(max_length=64)] | None = Field(
-        default=None, description="Of this schedule only; left out: of all the job's schedules."
+    schedule_id: _IdText | None = Field(
+        default=None,
+        description="Only slots of this schedule. Default: of all schedules of the job.",
     )
 
     @model_validator(mode="after")
-    def _is_range(self) -> Self:
+    def _check_range(self) -> Self:
         if self.start >= self.end:
-            refuse("the end must be after the start", "end")
+            refuse("end must be after start", "end")
         if self.end - self.start > _LONGEST_BACKFILL:
-            refuse("a range has at most 366 days", "end")
+            refuse(f"a range has at most {_LONGEST_BACKFILL.days} days", "end")
         return self
 
 
@@ -90,18 +99,20 @@ class BackfillSlot(OutputModel):
     """A slot in the range."""
 
     schedule_id: str
-    scheduled_for: Moment
+    scheduled_for: Instant
 
 
 class BackfillOut(OutputModel):
-    """What a backfill runs, or would run."""
+    """The slots that a backfill executes, or would execute."""
 
-    backfill_id: str | None = Field(description="Of the executions; null after a dry run.")
-    count: int = Field(
-        description="How many slots there are. Each gets an execution, which is `skipped` where "
-        "the overlap policy does not let it run."
+    backfill_id: str | None = Field(
+        description="The `backfill_id` of the executions; null after a dry run."
     )
-    slots: list[BackfillSlot] = Field(description="In order; at most 1,000.")
+    count: int = Field(
+        description="The number of slots. Each gets an execution, which is `skipped` if the "
+        "overlap policy does not let it run."
+    )
+    slots: list[BackfillSlot] = Field(description="The slots in order, at most 1,000.")
 
 
 class ExecutionOut(OutputModel):
@@ -111,20 +122,24 @@ class ExecutionOut(OutputModel):
     job_id: str
     schedule_id: str | None
     kind: ExecutionKind
-    scheduled_for: Moment = Field(description="The slot, or when it was asked for.")
-    run_at: Moment = Field(description="When it may start, or its next attempt.")
+    scheduled_for: Instant = Field(description="The slot, or the instant of the manual request.")
+    run_at: Instant = Field(description="When it, or its next attempt, may start.")
     status: ExecutionStatus
-    reason: str | None = Field(description="Why it is skipped, missed or cancelled.")
+    reason: Reason | None = Field(description="Why it was skipped, missed or cancelled.")
     attempts: tuple[Attempt, ...]
-    parameters: dict[str, Any] | None = Field(description="In place of the job's; else null.")
-    overlap_policy: OverlapPolicy | None = Field(description="In place of the job's; else null.")
+    parameters: dict[str, Any] | None = Field(
+        description="Replace the job's; null: the job's are used."
+    )
+    overlap_policy: OverlapPolicy | None = Field(
+        description="Replace the job's; null: the job's are used."
+    )
     retry_of: str | None
     backfill_id: str | None
-    cancel_requested_at: Moment | None
-    missed_until: Moment | None = Field(description="The last slot of a missed record.")
-    missed_count: int | None = Field(description="How many slots a missed record counts.")
-    created_at: Moment
-    finished_at: Moment | None
+    cancel_requested_at: Instant | None
+    missed_until: Instant | None = Field(description="The last slot of a missed record.")
+    missed_count: int | None = Field(description="The number of slots that a missed record counts.")
+    created_at: Instant
+    finished_at: Instant | None
 
     @classmethod
     def of(cls, execution: Execution) -> Self:

@@ -1,4 +1,4 @@
-"""The answers about the service itself."""
+"""Responses on the state of the service."""
 
 from typing import Literal
 
@@ -8,21 +8,21 @@ from app.schemas.json_types import OutputModel
 
 
 class Pong(OutputModel):
-    """The answer to a ping."""
+    """The response to a ping."""
 
     message: Literal["pong"] = "pong"
 
 
 class Live(OutputModel):
-    """The process answers."""
+    """The process responds."""
 
     status: Literal["live"] = "live"
 
 
 class Ready(OutputModel):
-    """Every part works."""
+    """Every part of the service works."""
 
     status: Literal["ready"] = "ready"
     checks: dict[str, str] = Field(
-        description="Each part and how it is.", examples=[{"database": "ok", "redis": "ok"}]
+        description="The state of each part.", examples=[{"database": "ok", "redis": "ok"}]
     )

@@ -1,7 +1,5 @@
-"""Jobs as requests describe them and answers show them."""
+"""Jobs in requests and in responses."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
@@ -16,16 +14,18 @@ from pydantic import (
 from app.models.execution import ExecutionStatus
 from app.models.job import Job, PauseReason
 from app.models.policy import (
+    RETRY_REASONS,
     CatchUp,
     CatchUpPolicy,
     OverlapPolicy,
     RetryPolicy,
     RetryReason,
     RetryStrategy,
+    StatusCode,
 )
-from app.models.record import Moment
-from app.models.schedule import Schedule
-from app.models.target import TargetSpec
+from app.models.record import Instant
+from app.models.schedule import MAX_SCHEDULES, Schedule
+from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE, TargetSpec
 from app.schemas.json_types import (
     Flag,
     Integer,
@@ -39,112 +39,104 @@ from app.schemas.json_types import (
 )
 from app.schemas.pages import PageQuery
 from app.schemas.schedules import ScheduleIn
-from app.schemas.short_forms import ShortFormIn, check_complete, check_short_form
+from app.schemas.short_forms import ShortFormIn, check_combination, check_completeness
 from app.schemas.targets import TargetChange, TargetIn
 
-MAX_SCHEDULES = 20
-_RETRY_WORDS = frozenset({"timeout", "connection_error", "4xx", "5xx"})
 
-
-def _is_retry_reason(value: Any) -> Any:
-    is_status = type(value) is int and 100 <= value <= 599
-    if not is_status and not (isinstance(value, str) and value in _RETRY_WORDS):
-        refuse(f"a reason is a status code or one of: {', '.join(sorted(_RETRY_WORDS))}")
+def _check_retry_reason(value: Any) -> Any:
+    is_status = type(value) is int and FIRST_STATUS_CODE <= value <= LAST_STATUS_CODE
+    if not is_status and not (isinstance(value, str) and value in RETRY_REASONS):
+        refuse(f"send a status code or one of: {', '.join(sorted(RETRY_REASONS))}")
     return value
 
 
-def _without_repetition(tags: tuple[str, ...]) -> tuple[str, ...]:
+def _remove_duplicates(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
+_JobName = Annotated[Text, Field(min_length=1, max_length=200)]
 _Tag = Annotated[Text, Field(min_length=1, max_length=50)]
-_RetryReason = Annotated[
-    RetryReason | Annotated[int, Field(ge=100, le=599)], BeforeValidator(_is_retry_reason)
-]
+_RetryReason = Annotated[RetryReason | StatusCode, BeforeValidator(_check_retry_reason)]
 
 
 class RetryIn(RetryPolicy):
-    """When a failed attempt is tried again. In an edit, fields left out stay."""
+    """When a failed attempt is retried. In an edit, absent fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     strategy: Annotated[RetryStrategy, Field(strict=False)] = RetryStrategy.EXPONENTIAL
     retry_on: Annotated[tuple[_RetryReason, ...], Field(strict=False, max_length=50)] | None = (
-        Field(default=None, description="Which failures are tried again; null: every failure.")
+        Field(default=None, description="The failures that are retried; null: every failure.")
     )
 
 
 class CatchUpIn(CatchUp):
-    """How slots are treated that nobody recorded in time. In an edit, fields left out stay."""
+    """What happens to slots that were not recorded in time. In an edit, absent fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     policy: Annotated[CatchUpPolicy, Field(strict=False)] = CatchUpPolicy.ONE
 
 
-class _JobFields(ShortFormIn):
-    """What both a new job and an edit may name."""
+class JobFields(ShortFormIn):
+    """The fields that a new job and an edit have in common."""
 
     description: Text = Field(default="", max_length=2_000)
-    active: Flag = Field(default=True, description="False: paused.")
-    tags: Annotated[tuple[_Tag, ...], Field(max_length=20), AfterValidator(_without_repetition)] = (
+    active: Flag = Field(default=True, description="False: the job is paused.")
+    tags: Annotated[tuple[_Tag, ...], Field(max_length=20), AfterValidator(_remove_duplicates)] = (
         Field(default=(), examples=[["reports"]])
     )
     parameters: JsonObject = Field(
-        default_factory=dict, description="Sent with each attempt; up to 64 KB of JSON."
+        default_factory=dict, description="Sent with each attempt. Up to 64 KB of JSON."
     )
     schedules: Annotated[tuple[ScheduleIn, ...], Field(max_length=MAX_SCHEDULES)] = Field(
-        default=(), description="When it runs; without any it runs only when asked to."
+        default=(), description="When the job runs. Without schedules it runs only by `execute`."
     )
     retry: RetryIn = RetryIn()
     timeout_seconds: Annotated[Number, Field(ge=0.1, le=86_400)] = Field(
-        default=60, description="Bounds one attempt."
+        default=60, description="The maximum duration of one attempt."
     )
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.SKIP,
-        description="What happens to a slot while an execution of this job is still live.",
+        description="What happens to a slot while another execution of this job is live.",
     )
     catch_up: CatchUpIn = CatchUpIn()
 
     @model_validator(mode="after")
-    def _short_form_fits(self) -> Self:
-        check_short_form(self)
-        short = self.short_fields()
+    def _check_short_form(self) -> Self:
+        check_combination(self)
+        short = self.given_short_fields()
         if short and "schedules" in self.model_fields_set:
-            refuse(f"{short[0]} may not be mixed with schedules", short[0])
+            refuse(f"{short[0]} cannot be combined with schedules", short[0])
         return self
 
-    def wanted_schedules(self) -> "list[WantedSchedule]":
-        """The schedules of a new job, or those that replace the present ones."""
-        form = self.short_form()
-        if form is not None:
-            return [WantedSchedule(form.schedule(), "", form.pointers)]
-        return [WantedSchedule(s, f"/schedules/{i}", {}) for i, s in enumerate(self.schedules)]
 
-
-class JobCreate(_JobFields):
+class JobCreate(JobFields):
     """A new job."""
 
-    name: Text = Field(min_length=1, max_length=200, examples=["weekly-report"])
-    target: TargetIn | None = Field(default=None, description="Left out: the `log` target.")
+    name: _JobName = Field(examples=["weekly-report"])
+    target: TargetIn | None = Field(
+        default=None, description="Without it the job has the `log` target."
+    )
 
     @model_validator(mode="after")
-    def _says_when(self) -> Self:
-        check_complete(self)
+    def _check_short_form_completeness(self) -> Self:
+        check_completeness(self)
         return self
 
 
-class JobUpdate(_JobFields):
-    """What is named is changed, what is left out stays."""
+class JobUpdate(JobFields):
+    """The fields to change; the others stay."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
-    name: Text = Field(default="", min_length=1, max_length=200)
+    name: _JobName = ""
     target: TargetChange = TargetChange()
 
 
 class JobSort(StrEnum):
-    """The orders of a listing. Each is an index; what changes at every firing has none."""
+    """The orders of a listing. Each has an index. Fields that change with every firing are not
+    among them, because their index would change with every firing too."""
 
     OLDEST = "created_at"
     NEWEST = "-created_at"
@@ -153,21 +145,21 @@ class JobSort(StrEnum):
 
 
 class JobQuery(PageQuery):
-    """Which jobs a listing shows."""
+    """The filters and the order of a listing of jobs."""
 
-    active: bool | None = Field(default=None, description="False: paused ones.")
-    tag: _Tag | None = Field(default=None, description="Jobs that carry this tag.")
+    active: bool | None = Field(default=None, description="False: paused jobs.")
+    tag: _Tag | None = Field(default=None, description="Jobs with this tag.")
     target_type: Literal["http", "log"] | None = Field(
         default=None, description="Jobs with this type of target."
     )
     status: ExecutionStatus | None = Field(
-        default=None, description="Of the newest execution that has finished."
+        default=None, description="Jobs whose newest finished execution has this status."
     )
     q: Annotated[Text, Field(min_length=1, max_length=64)] | None = Field(
-        default=None, description="How the name begins; case does not matter."
+        default=None, description="Jobs whose name starts with this text, ignoring case."
     )
     sort: JobSort | None = Field(
-        default=None, description="Left out: `name` with `q`, else `-created_at`."
+        default=None, description="Default: `name` with `q`, else `-created_at`."
     )
 
     @property
@@ -175,22 +167,8 @@ class JobQuery(PageQuery):
         return self.sort or (JobSort.NAME if self.q else JobSort.NEWEST)
 
 
-@dataclass(frozen=True, slots=True)
-class WantedSchedule:
-    """A schedule as a body describes it, and where in the body it stands."""
-
-    schedule: ScheduleIn
-    prefix: str
-    """The JSON pointer of the object whose fields describe it."""
-    pointers: Mapping[str, str]
-    """Of the fields that do not stand under their own name."""
-
-    def pointer(self, field: str) -> str:
-        return self.pointers.get(field, f"{self.prefix}/{field}")
-
-
 class RetryOut(RetryPolicy):
-    """When a failed attempt is tried again."""
+    """When a failed attempt is retried."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -207,8 +185,8 @@ class JobOut(OutputModel):
     description: str
     active: bool
     pause_reason: PauseReason | None = Field(
-        description="Why the service has paused the job: `gone` after a 410 of its receiver. Null "
-        "where a user has, and for an active job."
+        description="Why the service paused the job: `gone` after the receiver returned 410. "
+        "Null if a user paused it, and for an active job."
     )
     tags: tuple[str, ...]
     target: TargetSpec
@@ -218,14 +196,14 @@ class JobOut(OutputModel):
     timeout_seconds: Seconds
     overlap_policy: OverlapPolicy
     catch_up: CatchUp
-    next_run: Moment | None = Field(description="The coming slot; null if none is to come.")
-    last_run: Moment | None = Field(
-        description="The newest slot that has finished; up to 60 s behind."
+    next_run: Instant | None = Field(description="The next slot; null if there is none.")
+    last_run: Instant | None = Field(
+        description="The newest slot whose execution has finished; up to 60 s behind."
     )
     last_status: ExecutionStatus | None
     revision: Integer
-    created_at: Moment
-    updated_at: Moment
+    created_at: Instant
+    updated_at: Instant
 
     @classmethod
     def of(cls, job: Job) -> Self:

@@ -1,7 +1,8 @@
-"""The types that values from outside have, before any model says what they are for.
+"""The types of values in requests, and the base classes of request and response models.
 
-They refuse what JSON or Python could express but the database, the API or arithmetic on times
-could not take: NUL and lone surrogates, huge or endless numbers, deep nesting, far years.
+The types refuse values that JSON or Python can express but that the database, the API or
+arithmetic with times cannot handle: NUL and lone surrogates, huge and infinite numbers, deep
+nesting, years outside 2000 to 2100.
 """
 
 import math
@@ -31,7 +32,7 @@ from app.models.record import DOCUMENTED
 MAX_JSON_DEPTH = 32
 MAX_JSON_BYTES = 65_536
 MAX_INTEGER = 2**63 - 1
-"""What BSON holds; the least is one lower still."""
+"""The largest integer in BSON. The smallest one is -MAX_INTEGER - 1."""
 
 FIRST_YEAR = 2000
 LAST_YEAR = 2100
@@ -40,50 +41,50 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
-# They name the machine's own setting, or nothing.
+# These names stand for the setting of the machine, or for no time zone.
 _NOT_ZONES = frozenset({"localtime", "Factory", "posixrules"})
 
 
 class InputModel(BaseModel):
-    """A body, or a part of one. Unknown fields are refused; nothing is converted silently."""
+    """A request body or a part of one. It refuses unknown fields and does not convert types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class OutputModel(BaseModel):
-    """An answer, or a part of one. It always has all its fields."""
+    """A response body or a part of one. It always has all its fields."""
 
     model_config = ConfigDict(from_attributes=True, **DOCUMENTED)
 
 
 def without_defaults(schema: dict[str, Any]) -> None:
-    """For the document: in an edit a field that is left out stays as it is."""
+    """Remove the defaults from the OpenAPI schema of an edit, where an absent field stays."""
     for field in schema["properties"].values():
         field.pop("default", None)
 
 
 def refuse(detail: str, *below: str | int) -> NoReturn:
-    """Refuse the value being validated. `below` leads from it to the part that is wrong."""
+    """Refuse the value being validated. `below` is the path from it to the wrong part."""
     raise PydanticCustomError("refused", "{detail}", {"detail": detail, "below": below})
 
 
 def refuse_as(error: InvalidInputError) -> NoReturn:
-    """Refuse the value being validated, for the reason that a rule of ours gave."""
+    """Refuse the value being validated, with the detail of `error`."""
     refuse(error.detail)
 
 
 def check_text(text: str) -> str:
-    """`text`, if the database can store it."""
+    """Return `text` if the database can store it."""
     if _UNSTORABLE.search(text):
         refuse("the text must not contain NUL or lone surrogates")
     return text
 
 
 def check_json(value: Any) -> Any:
-    """`value`, if every part of it can be stored and read back unchanged."""
+    """Return `value` if every part of it can be stored and read back unchanged."""
     _check_part(value, ())
     if len(orjson.dumps(value)) > MAX_JSON_BYTES:
-        refuse(f"at most {MAX_JSON_BYTES} bytes as JSON are allowed")
+        refuse(f"the value must have at most {MAX_JSON_BYTES} bytes as JSON")
     return value
 
 
@@ -96,13 +97,13 @@ def _check_part(value: Any, path: tuple[str | int, ...]) -> None:
                 refuse("the text must not contain NUL or lone surrogates", *path)
         case int():
             if not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
-                refuse("an integer must fit into 64 bits, signed", *path)
+                refuse("an integer must fit into 64 bits with sign", *path)
         case float():
             if not math.isfinite(value):
                 refuse("a number must be finite", *path)
         case list() | dict():
             if len(path) >= MAX_JSON_DEPTH:
-                refuse(f"at most {MAX_JSON_DEPTH} levels of nesting are allowed")
+                refuse(f"the value must have at most {MAX_JSON_DEPTH} levels of nesting")
             _check_parts(value, path)
         case _:
             refuse("this is not a JSON value", *path)
@@ -120,14 +121,14 @@ def _check_parts(value: list[Any] | dict[Any, Any], path: tuple[str | int, ...])
 
 
 def _read_instant(value: Any) -> datetime:
-    if isinstance(value, datetime):  # from within the service, not from JSON
+    if isinstance(value, datetime):  # from the service itself, not from JSON
         return value
     if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
-        refuse("an instant is written with its offset, like 2026-11-23T09:00:00Z or …T10:00+01:00")
+        refuse("send RFC 3339 with an offset: 2026-11-23T09:00:00Z or 2026-11-23T10:00:00+01:00")
     try:
         instant = datetime.fromisoformat(value.upper())
     except ValueError:
-        refuse("there is no such date or time of day")
+        refuse("this date or time of day does not exist")
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
         refuse(f"the year must be from {FIRST_YEAR} to {LAST_YEAR}")
     return to_millisecond(instant.astimezone(UTC))
@@ -135,17 +136,17 @@ def _read_instant(value: Any) -> datetime:
 
 @lru_cache(maxsize=1)
 def time_zones() -> frozenset[str]:
-    """Every IANA name that may be used."""
+    """Every IANA name that a request may use."""
     return frozenset(available_timezones()) - _NOT_ZONES
 
 
 def _check_zone(name: str) -> str:
     if name not in time_zones():
-        refuse("this is not an IANA time zone; an example: Europe/Berlin")
+        refuse("this is not an IANA time zone; send a name such as Europe/Berlin")
     return name
 
 
-def _whole(seconds: float) -> int | float:
+def _drop_zero_fraction(seconds: float) -> int | float:
     return int(seconds) if float(seconds).is_integer() else seconds
 
 
@@ -154,15 +155,16 @@ Flag = Annotated[bool, Strict()]
 Integer = Annotated[int, Strict()]
 Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
 
-Instant = Annotated[datetime, BeforeValidator(_read_instant)]
-"""RFC 3339 with an offset, from 2000 to 2100; in UTC and whole milliseconds from here on."""
+InputInstant = Annotated[datetime, BeforeValidator(_read_instant)]
+"""An RFC 3339 instant with an offset, from 2000 to 2100. Its value is in UTC and in whole
+milliseconds."""
 
 TimeZone = Annotated[
     Text,
     Field(max_length=64, examples=["Europe/Berlin"]),
     AfterValidator(_check_zone),
 ]
-"""An IANA name."""
+"""The IANA name of a time zone."""
 
 JsonValue = Annotated[Any, AfterValidator(check_json)]
 """Any JSON, up to 64 KB and 32 levels deep."""
@@ -172,7 +174,7 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(check_json)]
 
 Seconds = Annotated[
     float,
-    PlainSerializer(_whole, return_type=int | float),
+    PlainSerializer(_drop_zero_fraction, return_type=int | float),
     WithJsonSchema({"type": "number"}, mode="serialization"),
 ]
-"""A duration in an answer: 60, not 60.0."""
+"""A duration in a response: 60, not 60.0."""

@@ -1,7 +1,7 @@
-"""Pages of a listing, and the cursors that lead from one to the next.
+"""Pages of a listing, and the cursors between them.
 
-A cursor is opaque to clients: it names the last thing of a page. It says where to go on, never
-whose things to show, so a forged one shows nothing new.
+A cursor is opaque to clients. It contains the position of the last item of a page, and no owner:
+a forged cursor cannot show other items than the query itself.
 """
 
 import base64
@@ -20,8 +20,8 @@ from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, OutputMode
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-_MAX_CURSOR_LENGTH = 6_000  # a cursor by name holds the name
-# For the document; what is no cursor is refused in better words.
+_MAX_CURSOR_LENGTH = 6_000  # a cursor in the order of names contains a name
+# Only for the OpenAPI document: the check of the cursor has a clearer error message.
 _BASE64: Any = {"json_schema_extra": {"pattern": "^[A-Za-z0-9_-]*$"}}
 
 _DIGITS = re.compile(r"[0-9]{1,15}")
@@ -32,43 +32,45 @@ Item = TypeVar("Item")
 
 
 class PageQuery(InputModel):
-    """Which part of a listing."""
+    """The size and the position of a page."""
 
-    limit: int = Field(default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="Size of the page.")
+    limit: int = Field(
+        default=DEFAULT_LIMIT, ge=1, le=MAX_LIMIT, description="The maximum number of items."
+    )
     cursor: Annotated[Text, Field(max_length=_MAX_CURSOR_LENGTH, **_BASE64)] | None = Field(
-        default=None, description="The `next_cursor` of the page before."
+        default=None, description="The `next_cursor` of the previous page."
     )
 
 
 class Page(OutputModel, Generic[Item]):
-    """A part of a listing."""
+    """A page of a listing."""
 
     items: list[Item]
     next_cursor: str | None = Field(
-        description="Send it as `cursor` for the next page; null on the last one."
+        description="Send it as `cursor` to get the next page; null on the last page."
     )
 
 
 def bound_cursor(query: str, position: list[str]) -> str:
-    """The cursor of the page after `position`, good only for `query` (its order and filters)."""
+    """The cursor of the page after `position`, valid only for `query` (its order and filters)."""
     return _encode([_checksum(query, position), *position])
 
 
 def read_bound_cursor(query: str, cursor: str) -> list[str]:
-    """The position. Raises InvalidInputError, for the cursor of another query too.
+    """The position. Raises InvalidInputError, also for the cursor of another query.
 
-    The checksum finds mistakes; it keeps nobody out, and need not: whose things are shown never
-    depends on the cursor.
+    The checksum finds mistakes. It is no protection and need not be, because the owner of the
+    items never depends on the cursor.
     """
     match _decode(cursor):
         case [str(checksum), *position] if all(isinstance(part, str) for part in position):
             if checksum == _checksum(query, position):
                 return position
-    raise cursor_refusal()
+    raise invalid_cursor()
 
 
 def execution_cursor(query: str, scheduled_for: datetime, execution_id: str) -> str:
-    """The cursor of the page after the execution, good only for `query`."""
+    """The cursor of the page after the execution, valid only for `query`."""
     return bound_cursor(query, [str((scheduled_for - _EPOCH) // _MILLISECOND), execution_id])
 
 
@@ -77,7 +79,7 @@ def read_execution_cursor(query: str, cursor: str) -> tuple[datetime, str]:
     match read_bound_cursor(query, cursor):
         case [slot, execution_id] if _DIGITS.fullmatch(slot) and is_id(execution_id):
             return _instant(int(slot)), execution_id
-    raise cursor_refusal()
+    raise invalid_cursor()
 
 
 def _checksum(query: str, position: list[str]) -> str:
@@ -88,9 +90,9 @@ def _instant(milliseconds: int) -> datetime:
     try:
         instant = _EPOCH + milliseconds * _MILLISECOND
     except OverflowError:
-        raise cursor_refusal() from None
+        raise invalid_cursor() from None
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-        raise cursor_refusal()
+        raise invalid_cursor()
     return instant
 
 
@@ -103,13 +105,13 @@ def _decode(cursor: str) -> Any:
         padded = cursor + "=" * (-len(cursor) % 4)
         return orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError):
-        raise cursor_refusal() from None
+        raise invalid_cursor() from None
 
 
-def cursor_refusal() -> InvalidInputError:
-    """The error for what is not a cursor of this listing."""
+def invalid_cursor() -> InvalidInputError:
+    """The error for a text that is not a cursor of this listing."""
     return InvalidInputError.at(
         "/query/cursor",
-        "this is not a cursor; send the next_cursor of an earlier page as it is, "
-        "with the same filters and sort",
+        "this is not a cursor of this listing; send the next_cursor of the previous page "
+        "unchanged, with the same filters and sort",
     )

@@ -1,4 +1,4 @@
-"""The shape of every error answer: problem details, RFC 9457."""
+"""The shape of every error response: problem details, RFC 9457."""
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,7 +16,7 @@ class FieldProblem(BaseModel):
 
 
 class Problem(BaseModel):
-    """What went wrong, for people (`detail`) and for programs (`type`, `errors`)."""
+    """What is wrong, for people (`detail`) and for programs (`type`, `errors`)."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -24,8 +24,10 @@ class Problem(BaseModel):
     title: str = Field(examples=["Not found"])
     status: int = Field(examples=[404])
     detail: str = Field(examples=["There is no such job."])
-    instance: str = Field(description="The path that was asked for.", examples=["/jobs/42"])
-    request_id: str | None = Field(default=None, description="As in the X-Request-ID header.")
+    instance: str = Field(description="The path of the request.", examples=["/jobs/42"])
+    request_id: str | None = Field(
+        default=None, description="The value of the X-Request-ID header."
+    )
     errors: list[FieldProblem] | None = Field(
-        default=None, description="Of a 422: every refused field."
+        default=None, description="In a 422: every refused field."
     )

@@ -1,7 +1,6 @@
-"""Schedules as requests describe them and answers show them."""
+"""Schedules in requests, in their full form, and in responses."""
 
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -15,13 +14,19 @@ from pydantic import (
 )
 
 from app.errors import FieldError, InvalidInputError
-from app.models.execution import ExecutionStatus
-from app.models.record import Moment
-from app.models.schedule import CronSchedule, IntervalSchedule, OneTimeSchedule, Schedule
+from app.models.schedule import (
+    MAX_INTERVAL_SECONDS,
+    MAX_JITTER_SECONDS,
+    MAX_RUNS,
+    CronSchedule,
+    IntervalSchedule,
+    OneTimeSchedule,
+    Schedule,
+)
 from app.schemas.json_types import (
     Flag,
+    InputInstant,
     InputModel,
-    Instant,
     Integer,
     OutputModel,
     Text,
@@ -33,33 +38,51 @@ from app.schemas.json_types import (
 from app.triggers import CronTrigger
 from app.triggers.cron import Dst
 
-MAX_INTERVAL_SECONDS = 31_536_000
-_LEFT_OUT = datetime.min.replace(tzinfo=UTC)
+_UNSET_INSTANT = datetime.min.replace(tzinfo=UTC)
 
 IntervalSeconds = Annotated[Integer, Field(ge=1, le=MAX_INTERVAL_SECONDS)]
+MaxRuns = Annotated[Integer, Field(ge=1, le=MAX_RUNS)]
+JitterSeconds = Annotated[Integer, Field(ge=0, le=MAX_JITTER_SECONDS)]
+
+COMMON_FIELDS = frozenset(
+    {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
+)
+"""The fields that requests may set in a schedule of any type."""
+_OWN_FIELDS = {
+    "cron": frozenset({"cron_expression", "seconds", "dst"}),
+    "interval": frozenset({"interval_seconds"}),
+    "one_time": frozenset({"run_at"}),
+}
 
 
 class _ScheduleIn(InputModel):
-    """What all schedules have."""
+    """The fields of every schedule."""
 
     id: Text | None = Field(
         default=None,
-        description="In an edit: the schedule of this job that is meant. It keeps its identity.",
+        description="In an edit: the id of the schedule of this job to change. The schedule keeps "
+        "its identity.",
     )
-    timezone: TimeZone = Field(default="UTC", description="IANA name; cron is read in it.")
-    start_at: Instant | None = Field(default=None, description="No slot before it.")
-    end_at: Instant | None = Field(default=None, description="No slot after it.")
+    timezone: TimeZone = Field(
+        default="UTC", description="IANA name. The cron expression is read in this time zone."
+    )
+    start_at: InputInstant | None = Field(
+        default=None, description="The schedule has no slot before this instant."
+    )
+    end_at: InputInstant | None = Field(
+        default=None, description="The schedule has no slot after this instant."
+    )
     active: Flag = True
-    max_runs: Annotated[Integer, Field(ge=1, le=1_000_000_000)] | None = Field(
-        default=None, description="How many scheduled runs there are in all; null: no limit."
+    max_runs: MaxRuns | None = Field(
+        default=None, description="The total number of scheduled executions; null: no limit."
     )
-    jitter_seconds: Annotated[Integer, Field(ge=0, le=86_400)] = Field(
-        default=0, description="Runs start up to this much after their slot."
+    jitter_seconds: JitterSeconds = Field(
+        default=0, description="Executions start up to this many seconds after their slot."
     )
 
     @field_validator("end_at")
     @classmethod
-    def _ends_after_start(cls, end_at: datetime | None, info: ValidationInfo) -> datetime | None:
+    def _check_end(cls, end_at: datetime | None, info: ValidationInfo) -> datetime | None:
         start_at = info.data.get("start_at")
         if end_at is not None and start_at is not None and end_at < start_at:
             refuse("end_at must not be before start_at")
@@ -70,22 +93,24 @@ class CronScheduleIn(_ScheduleIn):
     """Slots by a cron expression."""
 
     type: Literal["cron"]
-    seconds: Flag = Field(default=False, description="Whether a sixth field, seconds, is first.")
+    seconds: Flag = Field(
+        default=False, description="Whether the expression starts with a sixth field, seconds."
+    )
     dst: Dst = Field(
         default=Dst.DEBIAN,
-        description="What a fixed time does where the clock changes: `debian` fires once, `skip` "
-        "not in the gap, `twice` both times of the repeated hour.",
+        description="What happens to a fixed time when the clock changes: `debian` fires once, "
+        "`skip` does not fire in the gap, `twice` fires both times in the repeated hour.",
     )
     cron_expression: Text = Field(examples=["0 9 * * MON"])
 
     @field_validator("cron_expression")
     @classmethod
-    def _is_cron(cls, expression: str, info: ValidationInfo) -> str:
+    def _check_expression(cls, expression: str, info: ValidationInfo) -> str:
         return check_cron(expression, info.data)
 
 
 class IntervalScheduleIn(_ScheduleIn):
-    """Slots every so many seconds, counted from `start_at`, else from now."""
+    """Slots at a fixed period, counted from `start_at`, else from the creation."""
 
     type: Literal["interval"]
     interval_seconds: IntervalSeconds = Field(examples=[600])
@@ -95,22 +120,24 @@ class OneTimeScheduleIn(_ScheduleIn):
     """A single slot."""
 
     type: Literal["one_time"]
-    run_at: Instant
+    run_at: InputInstant
 
 
 ScheduleIn = Annotated[
     CronScheduleIn | IntervalScheduleIn | OneTimeScheduleIn, Field(discriminator="type")
 ]
+_ANY_SCHEDULE: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
 
 
-def check_cron(expression: str, known: dict[str, Any]) -> str:
-    """`expression`, if it fires; `known` holds the fields beside it that are valid."""
+def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
+    """Return `expression` if it is valid and fires. `valid_fields` are the fields beside it that
+    passed validation."""
     try:
         CronTrigger.parse(
             expression,
-            zone=ZoneInfo(known.get("timezone") or "UTC"),
-            seconds=known.get("seconds", False),
-            dst=known.get("dst", Dst.DEBIAN),
+            zone=ZoneInfo(valid_fields.get("timezone") or "UTC"),
+            seconds=valid_fields.get("seconds", False),
+            dst=valid_fields.get("dst", Dst.DEBIAN),
         )
     except InvalidInputError as error:
         refuse_as(error)
@@ -118,63 +145,74 @@ def check_cron(expression: str, known: dict[str, Any]) -> str:
 
 
 class ScheduleChange(InputModel):
-    """What is named is changed, what is left out stays. Another `type` needs its own fields."""
+    """The fields to change; the others stay. Another `type` requires that type's fields."""
 
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     type: Literal["cron", "interval", "one_time"] = Field(
-        default="cron", description="Left out: as it is."
+        default="cron", description="Without it the type stays."
     )
     timezone: TimeZone = "UTC"
-    start_at: Instant | None = None
-    end_at: Instant | None = None
+    start_at: InputInstant | None = None
+    end_at: InputInstant | None = None
     active: Flag = True
-    max_runs: Annotated[Integer, Field(ge=1, le=1_000_000_000)] | None = None
-    jitter_seconds: Annotated[Integer, Field(ge=0, le=86_400)] = 0
+    max_runs: MaxRuns | None = None
+    jitter_seconds: JitterSeconds = 0
     cron_expression: Text = ""
     seconds: Flag = False
     dst: Dst = Dst.DEBIAN
     interval_seconds: IntervalSeconds = 1
-    run_at: Instant = _LEFT_OUT
+    run_at: InputInstant = _UNSET_INSTANT
 
-    def applied_to(self, schedule: Schedule) -> ScheduleIn:
-        """The whole schedule after the change. Raises InvalidInputError, with pointers."""
+    def apply_to(self, present: Schedule) -> ScheduleIn:
+        """`present` with the given fields. Raises InvalidInputError, with pointers."""
         given = self.model_dump(include=self.model_fields_set)
-        kind = given.get("type") or schedule.type
-        own = _COMMON if kind != schedule.type else _COMMON | _OWN[kind]
-        fields = schedule.model_dump(include=own) | given | {"type": kind, "id": schedule.id}
+        new_type = given.get("type") or present.type
+        kept = COMMON_FIELDS if new_type != present.type else COMMON_FIELDS | _OWN_FIELDS[new_type]
+        fields = (
+            present.model_dump(include=set(kept)) | given | {"type": new_type, "id": present.id}
+        )
         try:
-            whole: ScheduleIn = _ANY_SCHEDULE.validate_python(fields)
+            changed: ScheduleIn = _ANY_SCHEDULE.validate_python(fields)
         except ValidationError as error:
-            raise _refusal(error) from None
-        return whole
+            raise _invalid_fields(error) from None
+        return changed
 
 
-class _OfJob(OutputModel):
-    """What belongs to a job."""
+def _invalid_fields(error: ValidationError) -> InvalidInputError:
+    fields = [
+        FieldError(f"/{detail['loc'][-1]}", detail["msg"])
+        for detail in error.errors(include_url=False, include_input=False)
+    ]
+    return InvalidInputError("; ".join(f"{f.pointer}: {f.detail}" for f in fields), fields)
+
+
+class _ScheduleOut(OutputModel):
+    """The field that a schedule in a response has beside the stored ones."""
 
     job_id: str
 
 
-class CronScheduleOut(CronSchedule, _OfJob):
-    """A cron schedule, and the job it belongs to."""
+class CronScheduleOut(CronSchedule, _ScheduleOut):
+    """A cron schedule and the id of its job."""
 
 
-class IntervalScheduleOut(IntervalSchedule, _OfJob):
-    """An interval schedule, and the job it belongs to."""
+class IntervalScheduleOut(IntervalSchedule, _ScheduleOut):
+    """An interval schedule and the id of its job."""
 
 
-class OneTimeScheduleOut(OneTimeSchedule, _OfJob):
-    """A one-time schedule, and the job it belongs to."""
+class OneTimeScheduleOut(OneTimeSchedule, _ScheduleOut):
+    """A one-time schedule and the id of its job."""
 
 
 ScheduleOut = Annotated[
     CronScheduleOut | IntervalScheduleOut | OneTimeScheduleOut, Field(discriminator="type")
 ]
+_ANY_SCHEDULE_OUT: TypeAdapter[ScheduleOut] = TypeAdapter(ScheduleOut)
 
 
-def shown_schedule(job_id: str, schedule: Schedule) -> ScheduleOut:
-    """The schedule as every route answers it."""
+def schedule_out(job_id: str, schedule: Schedule) -> ScheduleOut:
+    """The schedule as responses show it."""
     fields = schedule.model_dump() | {"job_id": job_id}
     shown: ScheduleOut = _ANY_SCHEDULE_OUT.validate_python(fields)
     return shown
@@ -184,73 +222,3 @@ class SchedulesOut(OutputModel):
     """All schedules of a job."""
 
     items: list[ScheduleOut]
-
-
-class ComingSlot(OutputModel):
-    """A slot to come."""
-
-    schedule_id: str | None = Field(default=None, description="Null for what is not saved yet.")
-    utc: Moment
-    local: str = Field(description="The wall clock in the schedule's time zone, with its offset.")
-    offset: str = Field(description="From UTC, such as +01:00.")
-    notes: list[str] = Field(description="What a clock change does to it.")
-
-
-class Preview(OutputModel):
-    """When a schedule fires, in words and in instants."""
-
-    description: str
-    warnings: list[str] = Field(description="What may surprise; not an error.")
-    next_runs: list[ComingSlot]
-
-
-class Verdict(StrEnum):
-    """What became of an instant."""
-
-    RECORDED = "recorded"
-    """It is a slot with an execution, whose status says the rest."""
-    MISSED = "missed"
-    """It is one of the slots that a missed record counts."""
-    PENDING = "pending"
-    """It is a slot to come."""
-    NEVER_DUE = "never_due"
-    """It is no slot of this schedule."""
-    NOT_RECORDED = "not_recorded"
-    """It is a slot by today's rule, but then the schedule was paused, other or not there yet."""
-
-
-class WhyAnswer(OutputModel):
-    """What one schedule says of an instant."""
-
-    schedule_id: str
-    verdict: Verdict
-    explanation: str
-    execution_id: str | None = None
-    status: ExecutionStatus | None = None
-    slot_before: Moment | None = None
-    slot_after: Moment | None = None
-
-
-class Why(OutputModel):
-    """What became of an instant, schedule by schedule."""
-
-    at: Moment
-    answers: list[WhyAnswer]
-
-
-_COMMON = {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
-_OWN = {
-    "cron": {"cron_expression", "seconds", "dst"},
-    "interval": {"interval_seconds"},
-    "one_time": {"run_at"},
-}
-_ANY_SCHEDULE: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
-_ANY_SCHEDULE_OUT: TypeAdapter[ScheduleOut] = TypeAdapter(ScheduleOut)
-
-
-def _refusal(error: ValidationError) -> InvalidInputError:
-    fields = [
-        FieldError(f"/{detail['loc'][-1]}", detail["msg"])
-        for detail in error.errors(include_url=False, include_input=False)
-    ]
-    return InvalidInputError("; ".join(f"{f.pointer}: {f.detail}" for f in fields), fields)

@@ -1,22 +1,29 @@
-"""Short forms: one schedule written as a few fields of the job itself.
+"""Short forms: a single schedule, described by fields of the job itself.
 
-They may be partial in an edit, where they change the job's one schedule, and may not be mixed
-with `schedules`. A null counts as left out.
+In an edit a short form may be partial: it changes the job's only schedule. It cannot be combined
+with `schedules`. A null means that the field is absent.
 """
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from app.schemas.json_types import InputModel, Instant, Integer, Text, TimeZone, refuse
-from app.schemas.schedules import (
+from app.errors import ConflictError, InvalidInputError
+from app.models.schedule import (
     MAX_INTERVAL_SECONDS,
+    CronSchedule,
+    IntervalSchedule,
+    OneTimeSchedule,
+    Schedule,
+)
+from app.schemas.json_types import InputInstant, InputModel, Integer, Text, TimeZone, refuse
+from app.schemas.schedules import (
+    COMMON_FIELDS,
     CronScheduleIn,
     IntervalScheduleIn,
+    OneTimeScheduleIn,
     ScheduleIn,
     check_cron,
 )
@@ -32,7 +39,7 @@ _Count = Annotated[Integer, Field(ge=0, le=MAX_INTERVAL_SECONDS)]
 
 
 class IntervalConfig(InputModel):
-    """A period, as the sum of its parts."""
+    """A period: the sum of its parts."""
 
     seconds: _Count | None = Field(default=None, examples=[10])
     minutes: _Count | None = None
@@ -55,17 +62,17 @@ def _read_interval(value: Any) -> int:
     if isinstance(value, str):
         match = _ISO_DURATION.fullmatch(value)
         if match is None or not any(match.groupdict().values()):
-            refuse("a duration is a number of seconds or ISO 8601 in W, D, H, M, S, like PT10M")
+            refuse("send a number of seconds or an ISO 8601 duration in W, D, H, M and S: PT10M")
         value = sum(int(n) * _SECONDS_OF[unit] for unit, n in match.groupdict(default="0").items())
     if isinstance(value, bool) or not isinstance(value, int):
-        refuse("an interval is a whole number of seconds or an ISO 8601 duration, like PT10M")
+        refuse("send a whole number of seconds or an ISO 8601 duration: PT10M")
     _check_interval(value)
     return value
 
 
 def _check_interval(seconds: int, *below: str) -> None:
     if not 1 <= seconds <= MAX_INTERVAL_SECONDS:
-        refuse(f"an interval must be from 1 to {MAX_INTERVAL_SECONDS} seconds", *below)
+        refuse(f"a period must be from 1 to {MAX_INTERVAL_SECONDS} seconds", *below)
 
 
 Interval = Annotated[
@@ -82,92 +89,68 @@ Interval = Annotated[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class ShortForm:
-    """What a short form says; None where it says nothing."""
-
-    cron_expression: str | None
-    interval_seconds: int | None
-    timezone: str | None
-    start_at: datetime | None
-    pointers: Mapping[str, str]
-    """Where in the body each field of the schedule stands."""
-
-    @property
-    def bounds(self) -> dict[str, Any]:
-        """The fields given that any type of schedule has."""
-        fields = {"timezone": self.timezone, "start_at": self.start_at}
-        return {name: value for name, value in fields.items() if value is not None}
-
-    def schedule(self) -> ScheduleIn:
-        """The schedule of a complete short form."""
-        if self.cron_expression is not None:
-            return CronScheduleIn(type="cron", cron_expression=self.cron_expression, **self.bounds)
-        return IntervalScheduleIn(
-            type="interval", interval_seconds=self.interval_seconds or 1, **self.bounds
-        )
-
-
 class ShortFormIn(InputModel):
     """The fields of the short forms."""
 
     schedule_type: Literal["cron", "interval"] | None = Field(
-        default=None, description="Short form: with `cron_expression` or `schedule_config`."
+        default=None,
+        description="Short form: the type, beside `cron_expression` or `schedule_config`.",
     )
-    timezone: TimeZone | None = Field(default=None, description="Short form: the IANA name.")
+    timezone: TimeZone | None = Field(
+        default=None, description="Short form: the IANA name of the time zone."
+    )
     cron_expression: Text | None = Field(
-        default=None, description="Short form.", examples=["0 9 * * MON"]
+        default=None, description="Short form: the expression.", examples=["0 9 * * MON"]
     )
     schedule_config: IntervalConfig | None = Field(
         default=None, description="Short form: the period of an interval."
     )
     interval: Interval | None = Field(
-        default=None, description="Short form: seconds, or an ISO 8601 duration.", examples=[600]
+        default=None,
+        description="Short form: the period in seconds or as an ISO 8601 duration.",
+        examples=[600],
     )
-    start_time: Instant | None = Field(
-        default=None, description="Short form: no slot before it; it may be past."
+    start_time: InputInstant | None = Field(
+        default=None,
+        description="Short form: no slot is before this instant. It may be in the past.",
     )
-    next_run: Instant | None = Field(
-        default=None, description="Short form: with `interval` alone, and then `start_time`."
+    next_run: InputInstant | None = Field(
+        default=None,
+        description="Short form: another name of `start_time`, only beside `interval`.",
     )
 
     @field_validator("cron_expression")
     @classmethod
-    def _is_cron(cls, expression: str | None, info: ValidationInfo) -> str | None:
+    def _check_expression(cls, expression: str | None, info: ValidationInfo) -> str | None:
         return None if expression is None else check_cron(expression, info.data)
 
     @field_validator("schedule_config")
     @classmethod
-    def _is_period(cls, config: IntervalConfig | None) -> IntervalConfig | None:
+    def _check_period(cls, config: IntervalConfig | None) -> IntervalConfig | None:
         if config is not None:
             units = list(config.parts)
             if not units:
-                refuse("a period names seconds, minutes, hours, days or weeks")
+                refuse("set seconds, minutes, hours, days or weeks")
             _check_interval(config.interval_seconds, *(units if len(units) == 1 else ()))
         return config
 
-    def short_fields(self) -> list[str]:
-        """The fields of short forms that the body gives a value."""
+    def given_short_fields(self) -> list[str]:
+        """The names of the short-form fields that have a value in the body."""
         return [name for name in ShortFormIn.model_fields if getattr(self, name) is not None]
 
-    def short_form(self) -> ShortForm | None:
-        """What the body says in short form, if it does."""
-        if not self.short_fields():
-            return None
-        pointers = {"start_at": "/start_time", "interval_seconds": "/interval"}
-        if self.next_run is not None:
-            pointers["start_at"] = "/next_run"
-        seconds = self.interval
-        if self.schedule_config is not None:
-            seconds = self.schedule_config.interval_seconds
-            pointers["interval_seconds"] = "/schedule_config"
-        return ShortForm(
-            cron_expression=self.cron_expression,
-            interval_seconds=seconds,
-            timezone=self.timezone,
-            start_at=self.next_run or self.start_time,
-            pointers=pointers,
-        )
+    def short_form_pointers(self) -> dict[str, str]:
+        """JSON pointers of the schedule's fields that have another name in the body."""
+        return {
+            "start_at": "/start_time" if self.next_run is None else "/next_run",
+            "interval_seconds": "/interval" if self.schedule_config is None else "/schedule_config",
+        }
+
+    def short_form_period(self) -> int | None:
+        return self.schedule_config.interval_seconds if self.schedule_config else self.interval
+
+    def short_form_bounds(self) -> dict[str, Any]:
+        fields = {"timezone": self.timezone, "start_at": self.next_run or self.start_time}
+        return {name: value for name, value in fields.items() if value is not None}
 
 
 _EXCLUDES = {
@@ -181,29 +164,91 @@ _WRONG_FOR_TYPE = {
 }
 
 
-def check_short_form(body: ShortFormIn) -> None:
-    """Refuse fields that contradict each other."""
-    given = body.short_fields()
+def check_combination(body: ShortFormIn) -> None:
+    """Refuse short-form fields that contradict each other."""
+    given = body.given_short_fields()
     for field, others in _EXCLUDES.items():
         for other in others:
             if field in given and other in given:
-                refuse(f"{other} and {field} cannot stand together", other)
+                refuse(f"{other} and {field} cannot be used together", other)
     for other in _WRONG_FOR_TYPE.get(body.schedule_type or "", ()):
         if other in given:
-            refuse(f"{other} does not go with schedule_type {body.schedule_type}", other)
+            refuse(f"{other} cannot be used with schedule_type {body.schedule_type}", other)
     if "next_run" in given and "interval" not in given:
-        refuse("next_run is computed; only with interval may it be given, as its start", "next_run")
+        refuse("next_run can be set only together with interval, as its start", "next_run")
 
 
-def check_complete(body: ShortFormIn) -> None:
-    """Refuse a short form that does not say when: in a new job there is nothing to complete it."""
-    given = body.short_fields()
+def check_completeness(body: ShortFormIn) -> None:
+    """Refuse a short form without a cron expression or a period, because a new job has no schedule
+    that could complete it."""
+    given = body.given_short_fields()
     if not given or {"cron_expression", "interval", "schedule_config"} & set(given):
         return
     match body.schedule_type:
         case "cron":
-            refuse("schedule_type cron needs a cron_expression", "cron_expression")
+            refuse("schedule_type cron requires cron_expression", "cron_expression")
         case "interval":
-            refuse("schedule_type interval needs a schedule_config", "schedule_config")
+            refuse("schedule_type interval requires schedule_config", "schedule_config")
         case _:
-            refuse(f"{given[0]} goes with cron_expression, schedule_config or interval", given[0])
+            refuse(f"{given[0]} requires cron_expression, schedule_config or interval", given[0])
+
+
+def complete_short_form(form: ShortFormIn, present: Sequence[Schedule]) -> ScheduleIn:
+    """The complete schedule that a short form describes, given the job's present schedules.
+
+    A short form changes the fields that it names of the job's only schedule. Another type of
+    schedule replaces it, and keeps the fields that all types have. In a job without schedules the
+    short form must be complete. Raises ConflictError if the job has several schedules, and
+    InvalidInputError if the form is not complete.
+    """
+    if len(present) > 1:
+        raise ConflictError(
+            "This job has several schedules, and a short form can change only a single one. "
+            "Send `schedules` instead."
+        )
+    if present:
+        return _change(present[0], form)
+    if form.cron_expression is None and form.short_form_period() is None:
+        raise InvalidInputError(
+            "This job has no schedule yet; send cron_expression, schedule_config or interval."
+        )
+    return _build(form)
+
+
+def _build(form: ShortFormIn) -> ScheduleIn:
+    if form.cron_expression is not None:
+        return CronScheduleIn(
+            type="cron", cron_expression=form.cron_expression, **form.short_form_bounds()
+        )
+    return IntervalScheduleIn(
+        type="interval", interval_seconds=form.short_form_period() or 1, **form.short_form_bounds()
+    )
+
+
+def _change(present: Schedule, form: ShortFormIn) -> ScheduleIn:
+    """The stored fields of `present` are not validated again, so that an edit of another field
+    works even if a rule has changed since they were stored."""
+    kept = present.model_dump(include=set(COMMON_FIELDS)) | form.short_form_bounds()
+    expression, period = form.cron_expression, form.short_form_period()
+    match present:
+        case CronSchedule() if period is None:
+            return CronScheduleIn.model_construct(
+                **kept,
+                id=present.id,
+                type="cron",
+                seconds=present.seconds and expression is None,
+                dst=present.dst,
+                cron_expression=expression or present.cron_expression,
+            )
+        case IntervalSchedule() if expression is None:
+            return IntervalScheduleIn.model_construct(
+                **kept,
+                id=present.id,
+                type="interval",
+                interval_seconds=period or present.interval_seconds,
+            )
+        case OneTimeSchedule() if expression is None and period is None:
+            return OneTimeScheduleIn.model_construct(
+                **kept, id=present.id, type="one_time", run_at=present.run_at
+            )
+    return _build(form).model_copy(update=kept)

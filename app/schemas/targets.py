@@ -1,19 +1,19 @@
-"""Targets as requests describe them."""
+"""Targets in requests."""
 
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
 from app.errors import InvalidInputError
-from app.models.target import HttpMethod
-from app.policies.target_rules import check_headers, check_url
+from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE, HttpMethod
 from app.schemas.json_types import InputModel, Integer, JsonValue, Text, refuse_as
+from app.schemas.target_rules import check_headers, check_url
 
-_StatusCode = Annotated[Integer, Field(ge=100, le=599)]
+_StatusCode = Annotated[Integer, Field(ge=FIRST_STATUS_CODE, le=LAST_STATUS_CODE)]
 
 
 class _HttpFields(InputModel):
-    """What an http target has."""
+    """The fields of an http target."""
 
     method: HttpMethod = HttpMethod.POST
     headers: dict[Text, Text] = Field(
@@ -21,7 +21,8 @@ class _HttpFields(InputModel):
     )
     body: JsonValue = Field(
         default=None,
-        description="Sent as it is if a string, else as JSON; null sends the standard envelope.",
+        description="A string is sent unchanged, any other value as JSON; null sends the standard "
+        "envelope.",
     )
     success_statuses: (
         Annotated[tuple[_StatusCode, ...], Field(min_length=1, max_length=50)] | None
@@ -29,7 +30,7 @@ class _HttpFields(InputModel):
 
     @field_validator("headers")
     @classmethod
-    def _may_be_sent(cls, headers: dict[str, str]) -> dict[str, str]:
+    def _check_headers(cls, headers: dict[str, str]) -> dict[str, str]:
         try:
             check_headers(headers)
         except InvalidInputError as error:
@@ -64,14 +65,14 @@ TargetIn = Annotated[HttpTargetIn | LogTargetIn, Field(discriminator="type")]
 
 
 class TargetChange(_HttpFields):
-    """What an edit changes of a target. Another `type` replaces it."""
+    """The fields to change of a target. Another `type` replaces the target."""
 
-    type: Literal["http", "log"] = Field(default="http", description="Left out: as it is.")
+    type: Literal["http", "log"] = Field(default="http", description="Without it the type stays.")
     url: Text = Field(default="", examples=["https://example.com/hook"])
 
     _url = field_validator("url")(_check_url)
 
-    def given(self) -> dict[str, Any]:
+    def given_fields(self) -> dict[str, Any]:
         """The fields that the body names, without `type`."""
         return self.model_dump(exclude_unset=True, exclude={"type"})
 

@@ -1,4 +1,4 @@
-"""The answer to a sign-in."""
+"""The response to a sign-in."""
 
 from typing import Literal
 

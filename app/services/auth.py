@@ -1,4 +1,4 @@
-"""Signing in, and who a token stands for. Users are read from the database on every call."""
+"""Signs users in and authenticates tokens. Users are read from the database on every call."""
 
 import asyncio
 import re
@@ -40,21 +40,22 @@ _T = TypeVar("_T")
 
 DEFAULT_ADMIN = "admin"
 PASSWORD_THREADS = "password"
-"""The name of the threads that hash: an argon2 hash takes 19 MiB and 40 ms of one core."""
+"""The name of the threads that hash passwords: a hash takes 19 MiB and 40 ms of one core."""
 
-_HASHES_AT_ONCE = 2
-_USERNAME = re.compile(r"[a-z0-9._@-]{1,64}", re.ASCII)
+_PARALLEL_HASHES = 2
+_MAX_USERNAME_LENGTH = 64
+_USERNAME = re.compile(rf"[a-z0-9._@-]{{1,{_MAX_USERNAME_LENGTH}}}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """A name and a password that nobody knows yet."""
+    """A user name and its new random password."""
 
     username: str
     password: str
 
     def announcement(self) -> str:
-        """What is shown, once, to whoever starts the service."""
+        """The text for the person who starts the service."""
         return (
             f"The first admin is `{self.username}` with the password `{self.password}`.\n"
             "It is shown only this once."
@@ -63,14 +64,14 @@ class Credentials:
 
 @dataclass(frozen=True, slots=True)
 class AccessToken:
-    """A fresh token, and how long it is valid."""
+    """A new token and its lifetime."""
 
     token: str
     lifetime: timedelta
 
 
 class AuthService:
-    """Signs users in. Names do not depend on case; every method may raise UnavailableError."""
+    """Signs users in. User names ignore case. Every method may raise UnavailableError."""
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class AuthService:
         self._new_id = new_id
         self._key = TokenKey(secret_key, algorithm)
         self._lifetime = token_lifetime
-        self._threads = ThreadPoolExecutor(_HASHES_AT_ONCE, thread_name_prefix=PASSWORD_THREADS)
+        self._threads = ThreadPoolExecutor(_PARALLEL_HASHES, thread_name_prefix=PASSWORD_THREADS)
         self._dummy_hash: str | None = None
 
     def close(self) -> None:
@@ -96,44 +97,43 @@ class AuthService:
     async def sign_in(self, username: str, password: str) -> AccessToken:
         """A token for the user. Raises NotAuthenticatedError.
 
-        An unknown name, a wrong password and a disabled user take the same time and give the
-        same answer: a hash is verified in each case.
+        An unknown name, a wrong password and a disabled user give the same response after the
+        same time, because a hash is verified in each case.
         """
-        dummy_hash = await self._dummy()
+        dummy_hash = await self._get_dummy_hash()
         user = await self._find(username)
         stored_hash = dummy_hash if user is None else user.password_hash
         check = await self._verify(password, stored_hash)
         if user is None or not user.active or not check.ok:
-            raise NotAuthenticatedError("The user name or the password is not right.")
+            raise NotAuthenticatedError("The user name or the password is wrong.")
         if check.new_hash is not None:
             await self._users.set_password_hash(user.id, stored_hash, check.new_hash)
         return AccessToken(self._issue(user), self._lifetime)
 
     async def authenticate(self, token: str) -> Actor:
-        """Who a token stands for, as the database has it now. Raises NotAuthenticatedError."""
+        """The actor of a token, with the role stored now. Raises NotAuthenticatedError."""
         try:
             claims = read_token(self._key, token, now=self._clock.now())
         except TokenError as error:
-            raise _not_valid() from error
+            raise _invalid_token() from error
         user = await self._users.find(claims.user_id)
         if user is None or not user.active or claims.issued_at < user.tokens_valid_from:
-            raise _not_valid()
+            raise _invalid_token()
         return Actor(user_id=user.id, username=user.username, role=user.role)
 
     async def ensure_first_admin(
         self, username: str | None, password: str | None
     ) -> Credentials | None:
-        """Add an admin if there is no user at all; any number of processes may call it at once.
+        """Add an admin if there is no user. Several processes may call this at the same time.
 
-        Returns the credentials only where the password is a random one and this call stored it,
-        so that they are shown once. Raises ConfigurationError for a name or password that cannot
-        be one.
+        Returns the credentials only if this call stored a random password, so that they are shown
+        once. Raises ConfigurationError for an invalid name or password.
         """
         if await self._users.any_exists():
             return None
         chosen = password or random_password()
         try:
-            name = _checked_username(username or DEFAULT_ADMIN)
+            name = _check_username(username or DEFAULT_ADMIN)
             _check_password(chosen)
         except InvalidInputError as error:
             raise ConfigurationError(f"The first admin cannot be added: {error.detail}") from error
@@ -145,11 +145,11 @@ class AuthService:
 
     async def add_user(self, username: str, password: str, role: Role) -> User:
         """Store a new user. Raises InvalidInputError, and ConflictError if the name is taken."""
-        name = _checked_username(username)
+        name = _check_username(username)
         _check_password(password)
         user = await self._new_user(name, password, role)
         if not await self._users.insert(user):
-            raise ConflictError(f"There is a user {name!r} already.")
+            raise ConflictError(f"A user with the name {name!r} already exists.")
         return user
 
     async def _new_user(self, username: str, password: str, role: Role) -> User:
@@ -169,12 +169,12 @@ class AuthService:
         return await self._users.find_by_username(name) if _USERNAME.fullmatch(name) else None
 
     async def _verify(self, password: str, password_hash: str) -> PasswordCheck:
-        if len(password) > MAX_PASSWORD_LENGTH:  # nobody's; as slow as any other wrong one
+        if len(password) > MAX_PASSWORD_LENGTH:  # wrong, but verified like any other
             password = ""
         return await self._in_thread(lambda: verify_password(password, password_hash))
 
-    async def _dummy(self) -> str:
-        """A hash of what nobody knows, with the present parameters."""
+    async def _get_dummy_hash(self) -> str:
+        """The hash of an unknown password, with the present parameters."""
         if self._dummy_hash is None:
             self._dummy_hash = await self._in_thread(lambda: hash_password(random_password()))
         return self._dummy_hash
@@ -192,11 +192,12 @@ class AuthService:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 
-def _checked_username(username: str) -> str:
+def _check_username(username: str) -> str:
     name = username.casefold()
     if not _USERNAME.fullmatch(name):
         raise InvalidInputError.at(
-            "/username", "a user name has 1 to 64 of the characters a-z 0-9 . _ @ -"
+            "/username",
+            f"a user name has 1 to {_MAX_USERNAME_LENGTH} of the characters a-z 0-9 . _ @ -",
         )
     return name
 
@@ -208,8 +209,8 @@ def _check_password(password: str) -> None:
             f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters",
         )
     if "\0" in password:
-        raise InvalidInputError.at("/password", "a password has no NUL character")
+        raise InvalidInputError.at("/password", "a password must not contain a NUL character")
 
 
-def _not_valid() -> NotAuthenticatedError:
-    return NotAuthenticatedError("The access token is not valid, or not any more.")
+def _invalid_token() -> NotAuthenticatedError:
+    return NotAuthenticatedError("The access token is invalid or has expired; sign in again.")

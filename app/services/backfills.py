@@ -56,7 +56,7 @@ class BackfillService:
         """
         if not is_id(job_id):
             raise NotFoundError("There is no such job.")
-        job = await self._jobs.get(job_id, owner_id=actor.sees_only)
+        job = await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
         now = await self._jobs.now()
         if wanted.end > now:
             raise InvalidInputError.at("/end", "the range must not reach into the future")

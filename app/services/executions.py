@@ -18,16 +18,15 @@ from app.models.user import Actor
 from app.repositories.executions import ExecutionFilter, ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import AllExecutionsQuery, ExecutionQuery
-from app.schemas.pages import execution_cursor, read_execution_cursor
 from app.services.admission import Admission
 from app.services.completion import Completion, Ended
-from app.services.listing import Listing, cut
+from app.services.paging import Listing, cursor_after_execution, execution_position, make_page
 
 _MOST_TRIES = 5  # each lost to a claim or an end of the same execution
 
 
 class ExecutionService:
-    """Reads and requests for an actor, who sees what `Actor.sees_only` says.
+    """Reads and requests for an actor, who sees what `Actor.visible_owner_id` says.
 
     Every method may raise UnavailableError, and NotFoundError where it takes an id.
     """
@@ -57,8 +56,8 @@ class ExecutionService:
         reserved: Reserved | None = None,
     ) -> Execution:
         """Queue a manual execution, of a paused job too, as the overlap policy lets it."""
-        job_id = _checked(job_id, "job")
-        job = await self._jobs.get(job_id, owner_id=actor.sees_only)
+        job_id = _check_id(job_id, "job")
+        job = await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
         now = await self._jobs.now()
         execution = Execution.queue(
             reserved.result_id if reserved else self._new_id(),
@@ -149,45 +148,43 @@ class ExecutionService:
         return await self._executions.get(execution.id, owner_id=execution.owner_id)
 
     async def get(self, actor: Actor, execution_id: str) -> Execution:
-        """One execution, of a deleted job too."""
-        execution_id = _checked(execution_id, "execution")
-        return await self._executions.get(execution_id, owner_id=actor.sees_only)
+        """One execution, also of a deleted job."""
+        execution_id = _check_id(execution_id, "execution")
+        return await self._executions.get(execution_id, owner_id=actor.visible_owner_id)
 
     async def list_for_job(
         self, actor: Actor, job_id: str, query: ExecutionQuery
     ) -> Listing[Execution]:
         """A job's executions, the newest slot first.
 
-        The history of a deleted job stays readable as long as there is any. Raises
-        InvalidInputError for a cursor that is none.
+        The history of a deleted job stays readable until retention deletes it. Raises
+        InvalidInputError for an invalid cursor.
         """
-        listing = await self._list(_filter(actor, query, _checked(job_id, "job")), query)
+        listing = await self._list(_filter(actor, query, _check_id(job_id, "job")), query)
         if not listing.items:
             await self._require_job_or_history(actor, job_id)
         return listing
 
     async def list_all(self, actor: Actor, query: AllExecutionsQuery) -> Listing[Execution]:
-        """Executions across jobs, the newest slot first. Raises InvalidInputError for a cursor
-        that is none."""
+        """Executions of all jobs, the newest slot first. Raises InvalidInputError for an invalid
+        cursor."""
         return await self._list(_filter(actor, query, query.job_id), query)
 
     async def _list(self, wanted: ExecutionFilter, query: ExecutionQuery) -> Listing[Execution]:
-        bound_to = query.model_dump_json(exclude={"cursor", "limit"})
-        before = None
-        if query.cursor is not None:
-            before = read_execution_cursor(bound_to, query.cursor)
-        found = await self._executions.list_executions(wanted, limit=query.limit + 1, before=before)
-        return cut(found, query.limit, lambda e: execution_cursor(bound_to, e.scheduled_for, e.id))
+        found = await self._executions.list_executions(
+            wanted, limit=query.limit + 1, before=execution_position(query)
+        )
+        return make_page(found, query.limit, lambda e: cursor_after_execution(e, query))
 
     async def _require_job_or_history(self, actor: Actor, job_id: str) -> None:
-        history = ExecutionFilter(owner_id=actor.sees_only, job_id=job_id)
+        history = ExecutionFilter(owner_id=actor.visible_owner_id, job_id=job_id)
         if not await self._executions.list_executions(history, limit=1):
-            await self._jobs.get(job_id, owner_id=actor.sees_only)
+            await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
 
 def _filter(actor: Actor, query: ExecutionQuery, job_id: str | None) -> ExecutionFilter:
     return ExecutionFilter(
-        owner_id=actor.sees_only,
+        owner_id=actor.visible_owner_id,
         job_id=job_id,
         kind=query.kind,
         statuses=frozenset(query.status) or None,
@@ -196,8 +193,8 @@ def _filter(actor: Actor, query: ExecutionQuery, job_id: str | None) -> Executio
     )
 
 
-def _checked(text: str, kind: str) -> str:
-    """`text`, if it has the form of an id; else it is answered like an unknown one."""
+def _check_id(text: str, kind: str) -> str:
+    """Return `text` if it has the form of an id. Another text is treated as an unknown id."""
     if not is_id(text):
         raise NotFoundError(f"There is no such {kind}.")
     return text

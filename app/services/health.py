@@ -1,4 +1,4 @@
-"""Whether the service can do its work: each part, and what is wrong with it."""
+"""Readiness: whether each part of the service works."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -11,20 +11,20 @@ from app.repositories.meta import MetaRepository
 from app.repositories.mongo import Database
 
 OK = "ok"
-_PATIENCE_SECONDS = 2.0
+_TIMEOUT_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class LoopProbe:
-    """How to see whether a loop of this process still turns."""
+    """Checks whether a loop of this process is running."""
 
     name: str
     seconds_since_tick: Callable[[], float | None]
-    """Since its last round that succeeded; None before the first."""
+    """Since its last successful round; None before the first one."""
     limit_seconds: float = 30.0
-    """Silence up to this long is normal: a poll interval, a slow database, a back-off."""
+    """A shorter time without a round is normal: a poll interval, a slow database, a back-off."""
 
-    def finding(self) -> str:
+    def check(self) -> str:
         seconds = self.seconds_since_tick()
         if seconds is None:
             return "has not finished a round yet"
@@ -35,7 +35,7 @@ class LoopProbe:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Each part, and `ok` or what is wrong with it."""
+    """The state of each part: `ok`, or what is wrong."""
 
     checks: Mapping[str, str]
 
@@ -45,7 +45,7 @@ class Readiness:
 
 
 class HealthService:
-    """Checks the stores, at the same time and for 2 s at most, and the loops."""
+    """Checks the stores, in parallel and for at most 2 s, and the loops."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class HealthService:
         database, redis, schema = await asyncio.gather(
             _check(self._database.ping), _check(self._cache.ping), _check(self._check_schema)
         )
-        loops = {loop.name: loop.finding() for loop in self.loops}
+        loops = {loop.name: loop.check() for loop in self.loops}
         return Readiness({"database": database, "redis": redis, "schema": schema, **loops})
 
     async def _check_schema(self) -> None:
@@ -79,10 +79,10 @@ class HealthService:
 
 async def _check(ping: Callable[[], Awaitable[None]]) -> str:
     try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
+        async with asyncio.timeout(_TIMEOUT_SECONDS):
             await ping()
     except TimeoutError:
-        return f"did not answer within {_PATIENCE_SECONDS:.0f} s"
+        return f"did not respond within {_TIMEOUT_SECONDS:.0f} s"
     except UnavailableError as error:
         return f"unavailable: {error.detail.rstrip('.')}"
     return OK

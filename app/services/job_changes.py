@@ -1,4 +1,4 @@
-"""What an edit makes of a job. Pure: the job as read and the body give the job to store."""
+"""Changes of jobs. Pure: from the job as read, and a request body, to the job to be stored."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -11,11 +11,12 @@ from app.models.schedule import Schedule
 from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
 from app.models.user import Actor
 from app.schemas.jobs import JobCreate, JobUpdate
+from app.schemas.schedules_to_write import read_job_schedules
 from app.schemas.targets import HttpTargetIn, TargetChange
-from app.services.schedule_changes import build_schedules, completed, place_cursors
+from app.services.schedule_changes import build_schedules, set_next_runs
 
 JobChange = Callable[[Job, datetime], Job]
-"""What a write makes of the job as read, at the database's now."""
+"""Returns the job to store, from the job as read and the database's now."""
 
 _PLAIN_FIELDS = (
     "name",
@@ -29,7 +30,8 @@ _PLAIN_FIELDS = (
 
 def new_job(actor: Actor, body: JobCreate, *, now: datetime, new_id: NewId) -> Job:
     """The job that `body` describes, owned by the actor. Raises InvalidInputError."""
-    schedules = build_schedules(body.wanted_schedules(), (), now=now, new_id=new_id)
+    to_write = read_job_schedules(body, ()) or []
+    schedules = build_schedules(to_write, (), now=now, new_id=new_id)
     target: TargetSpec = LogTargetSpec()
     if isinstance(body.target, HttpTargetIn):
         target = HttpTargetSpec.model_validate(body.target.model_dump())
@@ -44,11 +46,11 @@ def new_job(actor: Actor, body: JobCreate, *, now: datetime, new_id: NewId) -> J
         updated_at=now,
         **body.model_dump(include=set(_PLAIN_FIELDS)),
     )
-    return with_schedules(job, schedules, now)
+    return replace_schedules(job, schedules, now)
 
 
-def edited(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
-    """`job` with what the body names. Raises InvalidInputError and ConflictError."""
+def edit(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
+    """The job with the fields that the body names. Raises InvalidInputError and ConflictError."""
     given = body.model_fields_set
     changes = body.model_dump(include=given & set(_PLAIN_FIELDS))
     if "retry" in given:
@@ -58,62 +60,56 @@ def edited(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
         catch_up = job.catch_up.model_dump() | body.catch_up.model_dump(exclude_unset=True)
         changes["catch_up"] = CatchUp.model_validate(catch_up)
     if "target" in given:
-        changes["target"] = _changed_target(job.target, body.target)
+        changes["target"] = _change_target(job.target, body.target)
     changed = job.model_copy(update=changes)
-    changed = with_schedules(changed, _described(job, body, now, new_id), now)
+    to_write = read_job_schedules(body, job.schedules)
+    schedules = job.schedules
+    if to_write is not None:
+        schedules = build_schedules(to_write, job.schedules, now=now, new_id=new_id)
+    changed = replace_schedules(changed, schedules, now)
     if "active" not in given:
         return changed
-    return resumed(changed, now) if body.active else paused(changed, now)
+    return resume(changed, now) if body.active else pause(changed, now)
 
 
-def resumed(job: Job, now: datetime) -> Job:
-    """The job active: nothing that passed while it was paused runs."""
+def resume(job: Job, now: datetime) -> Job:
+    """The job, active. Slots that passed while it was paused do not run."""
     if job.active:
         return job
-    schedules = place_cursors(job.schedules, active=True, now=now)
+    schedules = set_next_runs(job.schedules, active=True, now=now)
     changes = {"active": True, "pause_reason": None}
-    return with_schedules(job.model_copy(update=changes), schedules, now)
+    return replace_schedules(job.model_copy(update=changes), schedules, now)
 
 
-def paused(job: Job, now: datetime, reason: PauseReason | None = None) -> Job:
-    """The job inactive, without cursors."""
+def pause(job: Job, now: datetime, reason: PauseReason | None = None) -> Job:
+    """The job, inactive and without `next_run`."""
     if not job.active:
         return job
     changes = {"active": False, "pause_reason": reason}
-    return with_schedules(job.model_copy(update=changes), job.schedules, now)
+    return replace_schedules(job.model_copy(update=changes), job.schedules, now)
 
 
-def _described(job: Job, body: JobUpdate, now: datetime, new_id: NewId) -> tuple[Schedule, ...]:
-    form = body.short_form()
-    if form is not None:
-        wanted = completed(form, job.schedules)
-    elif "schedules" in body.model_fields_set:
-        wanted = body.wanted_schedules()
-    else:
-        return job.schedules
-    return build_schedules(wanted, job.schedules, now=now, new_id=new_id)
-
-
-def with_schedules(job: Job, schedules: tuple[Schedule, ...], now: datetime) -> Job:
-    """The job with these schedules; while it is inactive none has a cursor."""
+def replace_schedules(job: Job, schedules: tuple[Schedule, ...], now: datetime) -> Job:
+    """The job with these schedules. In an inactive job no schedule has a `next_run`."""
     if not job.active:
-        schedules = place_cursors(schedules, active=False, now=now)
+        schedules = set_next_runs(schedules, active=False, now=now)
     next_run = earliest_next_run(schedules, active=job.active)
     return job.model_copy(update={"schedules": schedules, "next_run": next_run})
 
 
-def _changed_target(present: TargetSpec, change: TargetChange) -> TargetSpec:
-    """Fields of the same type are merged; another type replaces the target."""
+def _change_target(present: TargetSpec, change: TargetChange) -> TargetSpec:
+    """Merge the fields of a target of the same type; another type replaces the target."""
     kind = change.given_type or present.type
-    given = change.given()
+    given = change.given_fields()
     if kind == "log":
         for field in given:
             raise InvalidInputError.at(
-                f"/target/{field}", "a log target has no such field; for another, name its type"
+                f"/target/{field}",
+                "a log target does not have this field; set type to http to change the target",
             )
         return LogTargetSpec()
     if isinstance(present, HttpTargetSpec):
         return HttpTargetSpec.model_validate(present.model_dump() | given)
     if "url" not in given:
-        raise InvalidInputError.at("/target/url", "an http target needs a url")
+        raise InvalidInputError.at("/target/url", "an http target requires a url")
     return HttpTargetSpec.model_validate(given)

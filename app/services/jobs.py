@@ -1,7 +1,7 @@
-"""Jobs as their users write them: create, edit, pause, resume, delete.
+"""Jobs: create, read, edit, pause, resume, delete.
 
-A write that changes when a job is due first fires what is due by then, so that no slot is lost,
-and then writes on the condition that nobody else changed the job meanwhile.
+A write that changes when a job is due first fires the slots that are already due, so that no slot
+is lost. Then it writes on the condition that the job has not changed since it was read.
 """
 
 from datetime import datetime
@@ -17,16 +17,15 @@ from app.repositories.jobs import JobFilter, JobRepository
 from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.jobs import JobCreate, JobQuery, JobUpdate
 from app.services.firing import Firing
-from app.services.job_changes import JobChange, edited, new_job, paused, resumed
-from app.services.job_order import cursor_after, order_of
-from app.services.listing import Listing, cut
+from app.services.job_changes import JobChange, edit, new_job, pause, resume
+from app.services.paging import Listing, cursor_after_job, job_order, make_page
 from app.wake import Wake
 
-_MOST_TRIES = 10  # each lost to a firing or another edit of the same job
+_MAX_TRIES = 10  # a try fails if a firing or another edit changes the job at the same time
 
 
 class JobService:
-    """Reads and writes of jobs for an actor, who sees what `Actor.sees_only` says.
+    """Reads and writes jobs for an actor, who sees the jobs of `Actor.visible_owner_id`.
 
     Every method may raise UnavailableError, and NotFoundError where it takes an id.
     """
@@ -53,8 +52,8 @@ class JobService:
     ) -> Job:
         """Store a new job, with the reserved id if there is one. Raises InvalidInputError.
 
-        A job that has the reserved id already was stored by an earlier try of the same request:
-        it is given as it stands.
+        If a job with the reserved id exists, an earlier try of the same request has stored it;
+        this job is returned unchanged.
         """
         if reserved is not None and reserved.again:
             found = await self._jobs.find_many([reserved.result_id])
@@ -70,24 +69,24 @@ class JobService:
         return job if inserted else await self.get(actor, job.id)
 
     async def get(self, actor: Actor, job_id: str) -> Job:
-        """One job, as the database has it."""
+        """One job, read from the database."""
         if not is_id(job_id):
             raise NotFoundError("There is no such job.")
-        return await self._jobs.get(job_id, owner_id=actor.sees_only)
+        return await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
     async def list_jobs(self, actor: Actor, query: JobQuery) -> Listing[Job]:
-        """A page of jobs. Raises InvalidInputError for a cursor that is not of this query."""
+        """A page of jobs. Raises InvalidInputError for a cursor of another query."""
         wanted = JobFilter(
-            owner_id=actor.sees_only,
+            owner_id=actor.visible_owner_id,
             active=query.active,
             tag=query.tag,
             target_type=query.target_type,
             last_status=query.status,
             folded_prefix=None if query.q is None else fold(query.q),
         )
-        order = order_of(query)
+        order = job_order(query)
         found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, order=order)
-        return cut(found, query.limit, lambda job: cursor_after(job, query))
+        return make_page(found, query.limit, lambda job: cursor_after_job(job, query))
 
     async def edit(
         self,
@@ -97,57 +96,58 @@ class JobService:
         *,
         accepted: Revisions = ANY_REVISION,
     ) -> Job:
-        """Change what the body names, if the present revision is accepted.
+        """Change the fields that the body names, if the present revision is accepted.
 
         Raises InvalidInputError, ConflictError and PreconditionError.
         """
 
         def change(job: Job, now: datetime) -> Job:
-            return edited(job, body, now=now, new_id=self._new_id)
+            return edit(job, body, now=now, new_id=self._new_id)
 
         return await self.rewrite(actor, job_id, change, accepted)
 
     async def activate(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
     ) -> Job:
-        """Resume: nothing that passed while the job was paused runs. Raises PreconditionError."""
-        return await self.rewrite(actor, job_id, resumed, accepted)
+        """Resume. Slots that passed while the job was paused do not run. Raises
+        PreconditionError."""
+        return await self.rewrite(actor, job_id, resume, accepted)
 
     async def deactivate(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
     ) -> Job:
-        """Pause: what is queued or running goes on. Raises PreconditionError."""
-        return await self.rewrite(actor, job_id, paused, accepted)
+        """Pause. Queued and running executions continue. Raises PreconditionError."""
+        return await self.rewrite(actor, job_id, pause, accepted)
 
     async def pause_gone(self, job: Job) -> bool:
-        """Pause a job whose receiver said 410, as it was when the attempt began.
+        """Pause a job whose receiver returned 410. `job` is the job at the start of the attempt.
 
-        False where it was paused already, and where somebody has edited or deleted it since: what
-        they made of it stands.
+        Returns False if the job is already paused, or if somebody has edited or deleted it since:
+        a later change of a user takes precedence.
         """
         try:
-            written = await self.rewrite(
+            paused = await self.rewrite(
                 THE_SERVICE,
                 job.id,
-                lambda job, now: paused(job, now, PauseReason.GONE),
+                lambda job, now: pause(job, now, PauseReason.GONE),
                 Revisions(frozenset({job.revision})),
             )
         except (NotFoundError, PreconditionError):
             return False
-        return written.pause_reason is PauseReason.GONE
+        return paused.pause_reason is PauseReason.GONE
 
     async def delete(
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
     ) -> None:
-        """Delete the job and cancel what is queued or running; its history stays.
+        """Delete the job and cancel its queued and running executions. Its history stays.
 
         Raises PreconditionError.
         """
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             job = await self.get(actor, job_id)
             accepted.check(job.revision)
             now = await self._jobs.now()
-            if await self._fired(job, now):
+            if await self._fire_if_due(job, now):
                 continue
             try:
                 deleted = await self._jobs.delete(job)
@@ -156,7 +156,7 @@ class JobService:
             if deleted:
                 await self._executions.cancel_for_deleted_job(job.id)
                 return
-        raise _too_busy()
+        raise _busy_error()
 
     async def rewrite(
         self,
@@ -165,18 +165,16 @@ class JobService:
         change: JobChange,
         accepted: Revisions = ANY_REVISION,
     ) -> Job:
-        """Read, check, change and compare-and-set, until no race is lost.
-
-        `replace` writes only over the very revision that was checked.
-        """
-        for _ in range(_MOST_TRIES):
+        """Read the job, check its revision, change it and store it. Start again if the job has
+        changed in between, because the write replaces only the revision that was checked."""
+        for _ in range(_MAX_TRIES):
             job = await self.get(actor, job_id)
             accepted.check(job.revision)
             now = await self._jobs.now()
             changed = change(job, now)
             if changed is job:
                 return job
-            if _slots_differ(job, changed) and await self._fired(job, now):
+            if _slots_differ(job, changed) and await self._fire_if_due(job, now):
                 continue
             changed = changed.model_copy(update={"revision": job.revision + 1, "updated_at": now})
             try:
@@ -185,17 +183,18 @@ class JobService:
                 await self._announce(job)
             if stored:
                 return changed
-        raise _too_busy()
+        raise _busy_error()
 
-    async def _fired(self, job: Job, now: datetime) -> bool:
-        """Fire what is due; whether there was any, so that the job must be read again."""
+    async def _fire_if_due(self, job: Job, now: datetime) -> bool:
+        """Fire the slots that are due. Returns whether there were any; then the job must be read
+        again."""
         if job.next_run is None or job.next_run > now:
             return False
         await self._firing.fire([job], now)
         return True
 
     async def _announce(self, job: Job) -> None:
-        """After a write, also one whose outcome is unknown."""
+        """Tell the cache and the schedulers about a write, also if its result is unknown."""
         await self._cache.forget(job.owner_id)
         self._wake.schedules_changed()
 
@@ -204,5 +203,7 @@ def _slots_differ(before: Job, after: Job) -> bool:
     return before.active != after.active or before.schedules != after.schedules
 
 
-def _too_busy() -> BusyError:
-    return BusyError("The job changes too often to be written just now; try again.")
+def _busy_error() -> BusyError:
+    return BusyError(
+        "The job was changed by other requests each time it was to be written; try again."
+    )

@@ -1,14 +1,14 @@
-"""From schedules as a body describes them to schedules as they are stored. Pure.
+"""From schedules to be written to stored schedules. Pure.
 
-A schedule that the body means (by its id, or because it says the same) keeps its identity, its
-count of runs and, where its slots stay the same, its cursor: nothing is lost or added.
+A schedule that is already stored keeps its id and its count of executions. It also keeps its
+`next_run` if its slots stay the same, so that no slot is lost or added.
 """
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from app.errors import ConflictError, InvalidInputError
+from app.errors import InvalidInputError
 from app.models.ids import NewId
 from app.models.schedule import (
     CronSchedule,
@@ -18,176 +18,128 @@ from app.models.schedule import (
     first_slot,
     next_slot,
 )
-from app.schemas.jobs import WantedSchedule
-from app.schemas.schedules import (
-    CronScheduleIn,
-    IntervalScheduleIn,
-    OneTimeScheduleIn,
-    ScheduleIn,
-)
-from app.schemas.short_forms import ShortForm
+from app.schemas.schedules_to_write import ScheduleToWrite
 
-_BOUNDS = {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
-_NO_SLOT_RULE = {"id", "next_run", "runs", "jitter_seconds"}
+_NOT_IN_SLOT_RULE = {"id", "next_run", "runs", "jitter_seconds"}
+_NOT_COMPARED = {"id", "active", "max_runs", "jitter_seconds"}
 
 
 def build_schedules(
-    wanted: Sequence[WantedSchedule],
+    to_write: Sequence[ScheduleToWrite],
     present: Sequence[Schedule],
     *,
     now: datetime,
     new_id: NewId,
 ) -> tuple[Schedule, ...]:
-    """The schedules that `wanted` describes, in place of the `present` ones.
+    """The stored schedules that replace the `present` ones.
 
-    Cursors are as for an active job. Raises InvalidInputError for what can never fire.
+    Each has the `next_run` that it has in an active job. Raises InvalidInputError for an unknown
+    id and for a schedule without future slots.
     """
-    meant = _match(wanted, present)
+    matches = _match(to_write, present)
     return tuple(
         _build(one, before, now=now, new_id=new_id)
-        for one, before in zip(wanted, meant, strict=True)
+        for one, before in zip(to_write, matches, strict=True)
     )
 
 
-def place_cursors(
+def set_next_runs(
     schedules: Iterable[Schedule], *, active: bool, now: datetime
 ) -> tuple[Schedule, ...]:
-    """Every cursor as when the job is resumed (`active`) or paused at the database's `now`."""
+    """The schedules with the `next_run` of a job that is resumed (`active`) or paused at the
+    database's `now`."""
     return tuple(
         s.model_copy(update={"next_run": first_slot(s, now) if active else None}) for s in schedules
     )
 
 
-def completed(form: ShortForm, present: Sequence[Schedule]) -> list[WantedSchedule]:
-    """The one schedule that a short form changes or, in a job without any, adds.
-
-    What the form leaves out stays. Raises ConflictError if the job has several schedules, and
-    InvalidInputError if the form is partial and there is nothing to complete it.
-    """
-    if len(present) > 1:
-        raise ConflictError(
-            "This job has several schedules; a short form cannot say which is meant. "
-            "Send `schedules` instead."
-        )
-    says_when = form.cron_expression is not None or form.interval_seconds is not None
-    if not present:
-        if not says_when:
-            raise InvalidInputError(
-                "This job has no schedule yet; say when it runs by cron_expression, "
-                "schedule_config or interval."
-            )
-        return [WantedSchedule(form.schedule(), "", form.pointers)]
-    return [WantedSchedule(_changed(present[0], form), "", form.pointers)]
-
-
-def _changed(present: Schedule, form: ShortForm) -> ScheduleIn:
-    """`present` as a description, with what the form says instead."""
-    kept = present.model_dump(include=_BOUNDS) | form.bounds
-    match present:
-        case CronSchedule() if form.interval_seconds is None:
-            return CronScheduleIn.model_construct(
-                **kept,
-                id=present.id,
-                type="cron",
-                seconds=present.seconds and form.cron_expression is None,
-                dst=present.dst,
-                cron_expression=form.cron_expression or present.cron_expression,
-            )
-        case IntervalSchedule() if form.cron_expression is None:
-            return IntervalScheduleIn.model_construct(
-                **kept,
-                id=present.id,
-                type="interval",
-                interval_seconds=form.interval_seconds or present.interval_seconds,
-            )
-        case OneTimeSchedule() if form.cron_expression is None and form.interval_seconds is None:
-            return OneTimeScheduleIn.model_construct(
-                **kept, id=present.id, type="one_time", run_at=present.run_at
-            )
-    return form.schedule().model_copy(update=kept)
-
-
-def _match(wanted: Sequence[WantedSchedule], present: Sequence[Schedule]) -> list[Schedule | None]:
-    """For each description the present schedule that it means, if any."""
-    left = {schedule.id: schedule for schedule in present}
-    meant: list[Schedule | None] = []
-    for one in wanted:
-        if one.schedule.id is None:
-            meant.append(None)
+def _match(
+    to_write: Sequence[ScheduleToWrite], present: Sequence[Schedule]
+) -> list[Schedule | None]:
+    """For each schedule to be written the present one that it changes, if any: the one with its
+    id, else an identical one."""
+    unmatched = {schedule.id: schedule for schedule in present}
+    matches: list[Schedule | None] = []
+    for one in to_write:
+        if one.fields.id is None:
+            matches.append(None)
             continue
-        schedule = left.pop(one.schedule.id, None)
+        schedule = unmatched.pop(one.fields.id, None)
         if schedule is None:
             raise InvalidInputError.at(
                 one.pointer("id"),
-                "this job has no such schedule, or it is named twice; leave id out for a new one",
+                "this job has no schedule with this id, or the id appears twice; omit the id to "
+                "add a schedule",
             )
-        meant.append(schedule)
-    for index, one in enumerate(wanted):
-        if one.schedule.id is None:
-            same = next((s for s in left.values() if _says_the_same(one.schedule, s)), None)
+        matches.append(schedule)
+    for index, one in enumerate(to_write):
+        if one.fields.id is None:
+            same = next((s for s in unmatched.values() if _is_identical(one, s)), None)
             if same is not None:
-                meant[index] = left.pop(same.id)
-    return meant
+                matches[index] = unmatched.pop(same.id)
+    return matches
 
 
-def _says_the_same(described: ScheduleIn, schedule: Schedule) -> bool:
-    if described.type != schedule.type:
+def _is_identical(to_write: ScheduleToWrite, schedule: Schedule) -> bool:
+    if to_write.fields.type != schedule.type:
         return False
-    fields = described.model_dump(exclude={"id", "active", "max_runs", "jitter_seconds"})
+    fields = to_write.fields.model_dump(exclude=_NOT_COMPARED)
     return all(getattr(schedule, name) == value for name, value in fields.items())
 
 
 def _build(
-    wanted: WantedSchedule, before: Schedule | None, *, now: datetime, new_id: NewId
+    to_write: ScheduleToWrite, before: Schedule | None, *, now: datetime, new_id: NewId
 ) -> Schedule:
-    fields: dict[str, Any] = wanted.schedule.model_dump(exclude={"id"}) | {
+    fields: dict[str, Any] = to_write.fields.model_dump(exclude={"id"}) | {
         "id": before.id if before else new_id(),
         "runs": before.runs if before else 0,
     }
     schedule: Schedule
-    match wanted.schedule:
-        case CronScheduleIn():
+    match to_write.fields.type:
+        case "cron":
             schedule = CronSchedule(**fields)
-        case IntervalScheduleIn():
-            schedule = IntervalSchedule(**fields, anchor_at=_anchor(wanted.schedule, before, now))
-        case OneTimeScheduleIn():
+        case "interval":
+            anchor_at = _choose_anchor(to_write.fields.start_at, before, now)
+            schedule = IntervalSchedule(**fields, anchor_at=anchor_at)
+        case "one_time":
             schedule = OneTimeSchedule(**fields)
     if before is not None and _slot_rule(schedule) == _slot_rule(before):
         return schedule.model_copy(update={"next_run": before.next_run})
-    _check_future(wanted, schedule, before, now)
+    _check_future(to_write, schedule, before, now)
     return schedule.model_copy(update={"next_run": first_slot(schedule, now)})
 
 
-def _anchor(described: IntervalScheduleIn, before: Schedule | None, now: datetime) -> datetime:
-    """What the slots are counted from: a new period keeps it, a new `start_at` becomes it."""
-    if isinstance(before, IntervalSchedule) and described.start_at in (None, before.start_at):
+def _choose_anchor(start_at: datetime | None, before: Schedule | None, now: datetime) -> datetime:
+    """The instant from which an interval counts. A new period keeps it, a new `start_at` replaces
+    it."""
+    if isinstance(before, IntervalSchedule) and start_at in (None, before.start_at):
         return before.anchor_at
-    return described.start_at or now
+    return start_at or now
 
 
 def _slot_rule(schedule: Schedule) -> dict[str, Any]:
-    """All that decides which slots there are and whether they run."""
-    rule = schedule.model_dump(exclude=_NO_SLOT_RULE)
+    """All fields that decide which slots the schedule has and whether they run."""
+    rule = schedule.model_dump(exclude=_NOT_IN_SLOT_RULE)
     if not isinstance(schedule, CronSchedule):
         del rule["timezone"]
     return rule
 
 
 def _check_future(
-    wanted: WantedSchedule, schedule: Schedule, before: Schedule | None, now: datetime
+    to_write: ScheduleToWrite, schedule: Schedule, before: Schedule | None, now: datetime
 ) -> None:
-    """Refuse a schedule that has no slot after `now`, naming the field that is to blame."""
+    """Raise InvalidInputError, with the responsible field, if no slot is after `now`."""
     if isinstance(schedule, OneTimeSchedule) and schedule.run_at <= now:
         if not isinstance(before, OneTimeSchedule) or before.run_at != schedule.run_at:
-            raise _past(wanted, "run_at")
+            raise _past_instant(to_write, "run_at")
         return
     if schedule.end_at is not None and schedule.end_at <= now:
         if before is None or before.end_at != schedule.end_at:
-            raise _past(wanted, "end_at")
+            raise _past_instant(to_write, "end_at")
         return
     if schedule.active and next_slot(schedule, now) is None:
-        pointer = wanted.pointer(_rule_field(schedule))
-        raise InvalidInputError.at(pointer, "no slot lies within the bounds of this schedule")
+        pointer = to_write.pointer(_rule_field(schedule))
+        raise InvalidInputError.at(pointer, "this schedule has no slot within its bounds")
 
 
 def _rule_field(schedule: Schedule) -> str:
@@ -200,5 +152,5 @@ def _rule_field(schedule: Schedule) -> str:
             return "run_at"
 
 
-def _past(wanted: WantedSchedule, field: str) -> InvalidInputError:
-    return InvalidInputError.at(wanted.pointer(field), "the instant must not be in the past")
+def _past_instant(to_write: ScheduleToWrite, field: str) -> InvalidInputError:
+    return InvalidInputError.at(to_write.pointer(field), "the instant must be in the future")

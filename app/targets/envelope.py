@@ -1,15 +1,9 @@
 """The envelope: the standard content that a receiver gets for an attempt."""
 
-from datetime import UTC, datetime
 from typing import Any
 
+from app.models.record import rfc3339
 from app.targets.target import Delivery
-
-
-def rfc3339(instant: datetime) -> str:
-    """Format an instant as `2026-11-23T08:00:00Z`, with milliseconds if there are any."""
-    precision = "milliseconds" if instant.microsecond else "seconds"
-    return instant.astimezone(UTC).replace(tzinfo=None).isoformat(timespec=precision) + "Z"
 
 
 def build_envelope(delivery: Delivery) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import orjson
 from multidict import CIMultiDict
 
 from app.models.execution import Response
+from app.models.record import rfc3339
 from app.models.target import BODILESS_METHODS, HttpTargetSpec
-from app.targets.envelope import build_envelope, rfc3339
+from app.targets.envelope import build_envelope
 from app.targets.target import Delivery
 
 MAX_BODY_BYTES = 65_536

@@ -16,7 +16,6 @@ from app.triggers import CronTrigger, IntervalTrigger, OneTimeTrigger, Trigger
 from app.triggers.cron import Dst
 
 _A_YEAR = timedelta(days=366)
-_INSTANT = timedelta(milliseconds=1)
 _STEP = re.compile(r"\*/(\d{1,2})")
 _RARE_DAYS = re.compile(r"(29|30|31)(,(29|30|31))*")
 _UNITS = ((604_800, "week"), (86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second"))

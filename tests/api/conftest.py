@@ -1,4 +1,4 @@
-"""The API over a database of each test's own, and a client for each user."""
+"""The API with a database for each test, and a client for each user."""
 
 from collections.abc import AsyncIterator
 

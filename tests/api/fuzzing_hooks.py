@@ -1,7 +1,7 @@
 """What the fuzzer is given beside the document: other people's ids, and one check more.
 
 `FUZZING` holds, as JSON: `ids`, lists of ids by the name of their path parameter; `foreign`, ids
-that no answer may show; `status`, the only one that an operation behind a sign-in may answer.
+that no response may show; `status`, the only one that an operation behind a sign-in may response.
 """
 
 import json
@@ -18,7 +18,7 @@ _ONE_IN = 3
 
 @schemathesis.hook
 def map_path_parameters(_: Any, given: dict[str, Any] | None) -> dict[str, Any] | None:
-    """Put a real id in the place of some that are made up."""
+    """Replace some generated ids by existing ones."""
     parameters = given or {}
     for name, value in parameters.items():
         known = _GIVEN["ids"].get(name)
@@ -30,13 +30,13 @@ def map_path_parameters(_: Any, given: dict[str, Any] | None) -> dict[str, Any] 
 
 @schemathesis.check
 def no_foreign_data(_: Any, response: Any, case: Any) -> None:
-    """Nothing of another user is in any answer, and without a token there is none at all."""
+    """No response contains data of another user, and without a token none contains any data."""
     if response.headers.get("content-type", [""])[0] == "application/json":
         shown = set(_ids_in(response.json()))
-        assert shown.isdisjoint(_GIVEN["foreign"]), f"the answer shows {shown}"
+        assert shown.isdisjoint(_GIVEN["foreign"]), f"the response shows {shown}"
     status = _GIVEN["status"]
     if status is not None and case.operation.definition.raw.get("security"):
-        # 404 and 405: the path or the method was made up.
+        # 404 and 405: the path or the method does not exist.
         assert response.status_code in {status, 404, 405}, f"{response.status_code}, not {status}"
 
 

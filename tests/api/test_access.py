@@ -1,4 +1,4 @@
-"""Who may see and do what: somebody else's things do not exist."""
+"""Access rights: resources of other users do not exist for a user."""
 
 from datetime import timedelta
 from typing import Any
@@ -40,7 +40,7 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
 
 @pytest.fixture
 async def of_alice(alice: httpx2.AsyncClient) -> dict[str, str]:
-    """The ids of a job and of an execution."""
+    """The ids of a job, an execution and a schedule of alice."""
     job = (await alice.post("/jobs", json={"name": "mine", "interval": 3600})).json()
     execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
     schedule = job["schedules"][0]["id"]
@@ -62,7 +62,7 @@ def test_the_table_has_every_route_with_an_id(api: Api) -> None:
     assert paths == table
 
 
-async def test_a_strangers_id_is_a_404_on_every_route(
+async def test_the_id_of_another_users_resource_is_a_404_on_every_route(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, of_alice: dict[str, str]
 ) -> None:
     before = (await alice.get(f"/jobs/{of_alice['job']}")).json()
@@ -71,16 +71,16 @@ async def test_a_strangers_id_is_a_404_on_every_route(
     assert (await alice.get(f"/jobs/{of_alice['job']}")).json() == before
 
 
-async def test_what_is_no_id_is_a_404_on_every_route(alice: httpx2.AsyncClient) -> None:
+async def test_a_text_that_is_no_id_is_a_404_on_every_route(alice: httpx2.AsyncClient) -> None:
     for method, path, options in ROUTES:
         for text in NOT_IDS:
             if text == "..":
-                continue  # clients resolve it away
+                continue  # HTTP clients resolve it
             target = path.format(job=text, execution=text, schedule=text)
             assert_problem(await alice.request(method, target, **options), 404)
 
 
-async def test_an_admin_may_do_everything_to_everybodys(
+async def test_an_admin_may_use_every_route_on_another_users_job(
     admin: httpx2.AsyncClient, of_alice: dict[str, str]
 ) -> None:
     job_last = sorted(ROUTES, key=lambda r: (r[0] == "DELETE", r[1] == "/jobs/{job}"))
@@ -96,9 +96,9 @@ async def test_without_a_token_every_route_is_a_401(
         ("POST", "/jobs", {"json": {"name": "x"}}),
     ]
     for method, path, options in [*ROUTES, *others]:
-        answer = await nobody.request(method, path.format(**of_alice), **options)
-        assert_problem(answer, 401)
-        assert answer.headers["www-authenticate"] == "Bearer"
+        response = await nobody.request(method, path.format(**of_alice), **options)
+        assert_problem(response, 401)
+        assert response.headers["www-authenticate"] == "Bearer"
 
 
 async def test_a_viewer_reads_and_changes_nothing(api: Api, viewer: httpx2.AsyncClient) -> None:
@@ -115,7 +115,7 @@ async def test_a_viewer_reads_and_changes_nothing(api: Api, viewer: httpx2.Async
     [{"active": False}, {"tokens_valid_from": START + timedelta(seconds=1)}],
     ids=["disabled", "tokens ended"],
 )
-async def test_a_user_who_is_out_is_out_at_once(
+async def test_a_disabled_user_is_refused_immediately(
     api: Api, alice: httpx2.AsyncClient, changes: JsonBody
 ) -> None:
     assert (await alice.get("/jobs")).status_code == 200
@@ -124,13 +124,15 @@ async def test_a_user_who_is_out_is_out_at_once(
     assert_problem(await alice.get("/jobs"), 401)
 
 
-async def test_a_deleted_user_is_out_at_once(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_a_deleted_user_is_refused_immediately(api: Api, alice: httpx2.AsyncClient) -> None:
     assert (await alice.get("/jobs")).status_code == 200
     await api.database.collection("users").delete_one({"_id": api.ids["alice"]})
     assert_problem(await alice.get("/jobs"), 401)
 
 
-async def test_a_change_of_role_counts_at_once(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_a_change_of_role_takes_effect_immediately(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
     users = api.database.collection("users")
     await users.update_one({"_id": api.ids["alice"]}, {"$set": {"role": "viewer"}})
     assert_problem(await alice.post("/jobs", json={"name": "x"}), 403)

@@ -1,4 +1,4 @@
-"""Bad bodies: always a 4xx that names the field, never an echo, never a 5xx."""
+"""Invalid bodies: always a 4xx that names the field, without the input, and never a 5xx."""
 
 import json
 from typing import Any
@@ -141,23 +141,23 @@ async def post(client: httpx2.AsyncClient, content: bytes) -> httpx2.Response:
     return await client.post("/jobs", content=content, headers={"Content-Type": "application/json"})
 
 
-async def test_a_bad_new_job_names_the_field(alice: httpx2.AsyncClient) -> None:
+async def test_an_invalid_new_job_names_the_field(alice: httpx2.AsyncClient) -> None:
     for change, pointer in WRONG:
         assert_names(await post(alice, encoded({"name": "a job", **change})), pointer)
     assert (await alice.get("/jobs")).json()["items"] == []
 
 
-async def test_a_bad_edit_names_the_field_too(alice: httpx2.AsyncClient) -> None:
+async def test_an_invalid_edit_names_the_field(alice: httpx2.AsyncClient) -> None:
     job = (await alice.post("/jobs", json={"name": "a job"})).json()
     for change, pointer in WRONG:
         if change in ({"target": {}}, {"target": {"type": "http"}}):
-            continue  # in an edit of an http target this changes nothing, and is none here
-        answer = await alice.patch(
+            continue  # valid in an edit of a job that has an http target; this one has none
+        response = await alice.patch(
             f"/jobs/{job['id']}",
             content=encoded(change),
             headers={"Content-Type": "application/json"},
         )
-        assert_names(answer, pointer)
+        assert_names(response, pointer)
     assert (await alice.get(f"/jobs/{job['id']}")).json() == job
 
 
@@ -186,16 +186,16 @@ async def test_what_is_not_a_json_object_is_refused(alice: httpx2.AsyncClient) -
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/x-www-form-urlencoded", ""])
-async def test_a_body_that_does_not_say_it_is_json_is_refused(
+async def test_a_body_without_a_json_content_type_is_refused(
     alice: httpx2.AsyncClient, content_type: str
 ) -> None:
-    answer = await alice.post(
+    response = await alice.post(
         "/jobs", content=b'{"name": "x"}', headers={"Content-Type": content_type}
     )
-    assert_problem(answer, 415)
+    assert_problem(response, 415)
 
 
-async def test_a_422_repeats_nothing_of_the_input(alice: httpx2.AsyncClient) -> None:
+async def test_a_422_does_not_repeat_the_input(alice: httpx2.AsyncClient) -> None:
     canary = "canary-4711"
     for body in (
         {"name": canary, "active": canary},
@@ -207,13 +207,15 @@ async def test_a_422_repeats_nothing_of_the_input(alice: httpx2.AsyncClient) -> 
         {"name": "x", "target": {**HTTP, "headers": {"Host": canary}}},
         {"name": "x", "retry": {"retry_on": [canary]}},
     ):
-        answer = await alice.post("/jobs", json=body)
-        assert_problem(answer, 422)
-        assert canary not in answer.text
+        response = await alice.post("/jobs", json=body)
+        assert_problem(response, 422)
+        assert canary not in response.text
     assert canary not in (await post(alice, f'{{"name": {canary}'.encode())).text
 
 
-async def test_a_body_over_the_limit_is_refused_stated_or_not(alice: httpx2.AsyncClient) -> None:
+async def test_a_body_over_the_limit_is_refused_with_and_without_content_length(
+    alice: httpx2.AsyncClient,
+) -> None:
     body = encoded({"name": "x", "description": "x" * MAX_BODY_BYTES})
     problem = assert_problem(await post(alice, body), 413)
     assert problem["type"] == "urn:carillon:problem:too_large"
@@ -222,13 +224,13 @@ async def test_a_body_over_the_limit_is_refused_stated_or_not(alice: httpx2.Asyn
         for start in range(0, len(body), 1_000):
             yield body[start : start + 1_000]
 
-    answer = await alice.post(
+    response = await alice.post(
         "/jobs", content=chunks(), headers={"Content-Type": "application/json"}
     )
-    assert_problem(answer, 413)
+    assert_problem(response, 413)
 
 
-async def test_keys_that_mean_something_to_mongodb_come_back_unchanged(
+async def test_keys_with_a_meaning_in_mongodb_are_returned_unchanged(
     alice: httpx2.AsyncClient,
 ) -> None:
     odd = {"$set": 1, "a.b": {"$where": "1"}, "": None, "__proto__": {}, "é": "\u2028"}
@@ -237,7 +239,7 @@ async def test_keys_that_mean_something_to_mongodb_come_back_unchanged(
     assert (await alice.get(f"/jobs/{job['id']}")).json()["parameters"] == odd
 
 
-async def test_integers_of_64_bits_come_back_unchanged(alice: httpx2.AsyncClient) -> None:
+async def test_integers_of_64_bits_are_returned_unchanged(alice: httpx2.AsyncClient) -> None:
     large = {"most": 2**63 - 1, "least": -(2**63)}
     job = (await alice.post("/jobs", json={"name": "x", "parameters": large})).json()
     assert (await alice.get(f"/jobs/{job['id']}")).json()["parameters"] == large

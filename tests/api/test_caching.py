@@ -1,4 +1,4 @@
-"""Reads come from Redis, and a caller reads its own writes; without Redis all is as right."""
+"""Reads come from Redis, a caller reads its own writes, and the API works without Redis."""
 
 from datetime import timedelta
 from typing import Any
@@ -14,7 +14,7 @@ from tests.support.api import Api, open_api
 
 @pytest.fixture
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which reads reached the database."""
+    """The reads that reached the database."""
     reached: list[str] = []
     get, list_jobs = JobRepository.get, JobRepository.list_jobs
 
@@ -31,7 +31,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return reached
 
 
-async def test_a_second_read_does_not_ask_the_database(
+async def test_a_second_read_does_not_query_the_database(
     alice: httpx2.AsyncClient, reads: list[str]
 ) -> None:
     job = (await alice.post("/jobs", json={"name": "a job"})).json()
@@ -41,7 +41,7 @@ async def test_a_second_read_does_not_ask_the_database(
     assert reads == ["list", "get"]
 
 
-async def test_other_pages_and_filters_are_other_answers(
+async def test_each_page_and_filter_has_its_own_cache_entry(
     alice: httpx2.AsyncClient, reads: list[str]
 ) -> None:
     for query in ({}, {"limit": 1}, {"active": True}, {"tag": "x"}):
@@ -70,7 +70,7 @@ async def test_a_caller_reads_its_own_writes(
     assert (await alice.get(path)).status_code == 404
 
 
-async def test_a_write_in_another_process_shows_at_once(
+async def test_a_write_in_another_process_shows_immediately(
     api: Api, alice: httpx2.AsyncClient, mongo_uri: str, database_name: str, redis_url: str
 ) -> None:
     job = (await alice.post("/jobs", json={"name": "one"})).json()
@@ -87,7 +87,7 @@ async def test_a_write_in_another_process_shows_at_once(
     assert (await alice.get(path)).json()["name"] == "two"
 
 
-async def test_a_write_whose_outcome_is_unknown_drops_the_answers_too(
+async def test_a_write_with_an_unknown_result_drops_cached_responses(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = (await alice.post("/jobs", json={"name": "one"})).json()
@@ -95,16 +95,16 @@ async def test_a_write_whose_outcome_is_unknown_drops_the_answers_too(
     await alice.get(path)
     replace = api.jobs.replace
 
-    async def lose_the_answer(changed: Job, *, expected: Job) -> bool:
+    async def lose_the_response(changed: Job, *, expected: Job) -> bool:
         await replace(changed, expected=expected)
-        raise UnavailableError("The database does not answer.")
+        raise UnavailableError("The database does not response.")
 
-    monkeypatch.setattr(api.jobs, "replace", lose_the_answer)
+    monkeypatch.setattr(api.jobs, "replace", lose_the_response)
     assert (await alice.patch(path, json={"name": "two"})).status_code == 503
     assert (await alice.get(path)).json()["name"] == "two"
 
 
-async def test_one_users_answers_are_never_anothers(
+async def test_a_cached_response_is_never_sent_to_another_user(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient
 ) -> None:
     job = (await alice.post("/jobs", json={"name": "mine"})).json()
@@ -114,7 +114,7 @@ async def test_one_users_answers_are_never_anothers(
     assert (await bob.get("/jobs")).json()["items"] == []
 
 
-async def test_without_redis_everything_still_works(mongo_uri: str, database_name: str) -> None:
+async def test_without_redis_every_route_works(mongo_uri: str, database_name: str) -> None:
     nowhere = "redis://127.0.0.1:1/0"
     async with open_api(mongo_uri, database_name, nowhere) as api, api.client("alice") as alice:
         job = (await alice.post("/jobs", json={"name": "one"})).json()

@@ -1,4 +1,4 @@
-"""ETag, If-None-Match and If-Match: a client reads again, and writes, only what it means to."""
+"""Entity tags and the conditions on them: If-None-Match and If-Match."""
 
 import asyncio
 import re
@@ -30,36 +30,38 @@ def path_of(created: httpx2.Response) -> str:
     return f"/jobs/{created.json()['id']}"
 
 
-async def test_every_answer_of_a_job_carries_its_tag(
+async def test_every_response_with_a_job_has_its_etag(
     alice: httpx2.AsyncClient, created: httpx2.Response
 ) -> None:
     path = path_of(created)
-    answers = [created, await alice.get(path), await alice.get(path)]
-    assert len({answer.headers["etag"] for answer in answers}) == 1
+    responses = [created, await alice.get(path), await alice.get(path)]
+    assert len({response.headers["etag"] for response in responses}) == 1
     assert re.fullmatch(r'"1-[0-9a-f]{16}"', created.headers["etag"])
     for method, rest, body in WRITES[:3]:
-        answer = await alice.request(method, path + rest, json=body)
-        assert answer.headers["etag"].startswith(f'"{answer.json()["revision"]}-')
-        assert (await alice.get(path)).headers["etag"] == answer.headers["etag"]
+        response = await alice.request(method, path + rest, json=body)
+        assert response.headers["etag"].startswith(f'"{response.json()["revision"]}-')
+        assert (await alice.get(path)).headers["etag"] == response.headers["etag"]
 
 
-async def test_what_the_client_has_already_is_a_304(
+async def test_a_response_that_the_client_has_is_a_304(
     alice: httpx2.AsyncClient, created: httpx2.Response
 ) -> None:
     for path in (path_of(created), "/jobs", "/jobs?limit=1"):
         etag = (await alice.get(path)).headers["etag"]
         for header in (etag, f"W/{etag}", f'"other", {etag}', f'W/"x",{etag}', "*"):
-            answer = await alice.get(path, headers={"If-None-Match": header})
-            assert answer.status_code == 304, header
-            assert answer.content == b""
-            assert answer.headers["etag"] == etag
-            assert "content-type" not in answer.headers
+            response = await alice.get(path, headers={"If-None-Match": header})
+            assert response.status_code == 304, header
+            assert response.content == b""
+            assert response.headers["etag"] == etag
+            assert "content-type" not in response.headers
         for header in ('"other"', etag.strip('"'), "", "garbage", f"{etag} {etag}"):
-            answer = await alice.get(path, headers={"If-None-Match": header})
-            assert answer.status_code == 200, header
+            response = await alice.get(path, headers={"If-None-Match": header})
+            assert response.status_code == 200, header
 
 
-async def test_a_change_ends_the_304(alice: httpx2.AsyncClient, created: httpx2.Response) -> None:
+async def test_a_changed_job_is_not_a_304(
+    alice: httpx2.AsyncClient, created: httpx2.Response
+) -> None:
     path = path_of(created)
     tags = {p: (await alice.get(p)).headers["etag"] for p in (path, "/jobs")}
     await alice.patch(path, json={"name": "other"})
@@ -67,7 +69,7 @@ async def test_a_change_ends_the_304(alice: httpx2.AsyncClient, created: httpx2.
         assert (await alice.get(p, headers={"If-None-Match": etag})).status_code == 200
 
 
-async def test_the_tag_of_somebody_elses_job_tells_nothing(
+async def test_the_etag_of_another_users_job_is_a_404(
     bob: httpx2.AsyncClient, created: httpx2.Response
 ) -> None:
     headers = {"If-None-Match": created.headers["etag"], "If-Match": created.headers["etag"]}
@@ -76,7 +78,7 @@ async def test_the_tag_of_somebody_elses_job_tells_nothing(
 
 
 @pytest.mark.parametrize(("method", "rest", "body"), WRITES)
-async def test_a_write_over_another_revision_is_a_412_and_changes_nothing(
+async def test_a_write_with_another_revision_is_a_412_and_changes_nothing(
     api: Api,
     alice: httpx2.AsyncClient,
     created: httpx2.Response,
@@ -90,28 +92,28 @@ async def test_a_write_over_another_revision_is_a_412_and_changes_nothing(
     old = created.headers["etag"]
     for header in (old, '"x"', '""', f"W/{etag}", f'{old}, "7-0", "2"', '"02-0"'):
         headers = {"If-Match": header}
-        answer = await alice.request(method, path + rest, json=body, headers=headers)
-        assert_problem(answer, 412)
+        response = await alice.request(method, path + rest, json=body, headers=headers)
+        assert_problem(response, 412)
     assert await api.stored(created.json()) == before
     for header in ("2", "garbage", etag.strip('"'), f"{etag} {etag}", f'{etag}, "', ""):
         headers = {"If-Match": header}
-        answer = await alice.request(method, path + rest, json=body, headers=headers)
-        assert_names(answer, "/header/If-Match")
+        response = await alice.request(method, path + rest, json=body, headers=headers)
+        assert_names(response, "/header/If-Match")
     assert await api.stored(created.json()) == before
 
 
 @pytest.mark.parametrize(
     "header", ["{}", "*", '"1-0000", {}', ' ,{} , "x"', '"2-0123456789abcdef"']
 )
-async def test_a_write_over_the_present_revision_is_done(
+async def test_a_write_with_the_present_revision_takes_effect(
     alice: httpx2.AsyncClient, created: httpx2.Response, header: str
 ) -> None:
     path = path_of(created)
     etag = (await alice.patch(path, json={"description": "newer"})).headers["etag"]
     headers = {"If-Match": header.format(etag)}
-    answer = await alice.put(path, json={"name": "other"}, headers=headers)
-    assert answer.status_code == 200
-    assert answer.json()["revision"] == 3
+    response = await alice.put(path, json={"name": "other"}, headers=headers)
+    assert response.status_code == 200
+    assert response.json()["revision"] == 3
 
 
 async def test_a_firing_does_not_fail_an_edit(
@@ -122,21 +124,21 @@ async def test_a_firing_does_not_fail_an_edit(
     await api.runtime.jobs._firing.fire(await api.jobs.list_due(now, limit=10), now)
     assert (await api.stored(created.json())).next_run > now  # type: ignore[operator]
     headers = {"If-Match": created.headers["etag"]}
-    answer = await alice.patch(path_of(created), json={"interval": 60}, headers=headers)
-    assert answer.status_code == 200
+    response = await alice.patch(path_of(created), json={"interval": 60}, headers=headers)
+    assert response.status_code == 200
 
 
-async def test_of_edits_of_one_revision_at_the_same_time_one_wins(
+async def test_one_of_several_simultaneous_edits_of_a_revision_wins(
     alice: httpx2.AsyncClient, created: httpx2.Response
 ) -> None:
     headers = {"If-Match": created.headers["etag"]}
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(
             alice.patch(path_of(created), json={"description": str(i)}, headers=headers)
             for i in range(8)
         )
     )
-    assert sorted(answer.status_code for answer in answers) == [200] + [412] * 7
+    assert sorted(response.status_code for response in responses) == [200] + [412] * 7
 
 
 async def test_the_revision_is_checked_again_after_a_lost_race(
@@ -179,10 +181,10 @@ async def test_a_schedule_has_the_revision_of_its_job(
         ("DELETE", there, None),
     ):
         for old in (etag, f"W/{etag}", '"x"'):
-            answer = await alice.request(method, where, json=body, headers={"If-Match": old})
-            assert_problem(answer, 412)
-        answer = await alice.request(method, where, json=body, headers={"If-Match": "garbage"})
-        assert_names(answer, "/header/If-Match")
+            response = await alice.request(method, where, json=body, headers={"If-Match": old})
+            assert_problem(response, 412)
+        response = await alice.request(method, where, json=body, headers={"If-Match": "garbage"})
+        assert_names(response, "/header/If-Match")
     assert (await alice.get(path_of(created))).json() == before
 
     now = (await alice.get(there)).headers["etag"]

@@ -1,4 +1,4 @@
-"""Executions: run a job now, read its history."""
+"""Executions: execute a job, read its history."""
 
 from datetime import timedelta
 from typing import Any
@@ -17,13 +17,13 @@ async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
     return job
 
 
-async def test_run_now_without_a_body_queues_an_execution(
+async def test_execute_without_a_body_queues_an_execution(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice)
-    answer = await alice.post(f"/jobs/{job['id']}/execute")
-    assert answer.status_code == 202
-    execution = answer.json()
+    response = await alice.post(f"/jobs/{job['id']}/execute")
+    assert response.status_code == 202
+    execution = response.json()
     assert execution["kind"] == "manual"
     assert execution["status"] == "queued"
     assert execution["scheduled_for"] == execution["run_at"] == "2026-11-23T08:00:00Z"
@@ -33,25 +33,27 @@ async def test_run_now_without_a_body_queues_an_execution(
     assert (await alice.get(f"/executions/{execution['id']}")).json() == execution
 
 
-async def test_run_now_takes_other_parameters(alice: httpx2.AsyncClient) -> None:
+async def test_execute_accepts_other_parameters(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, parameters={"a": 1})
-    answer = await alice.post(f"/jobs/{job['id']}/execute", json={"parameters": {"b": 2}})
-    assert answer.json()["parameters"] == {"b": 2}
+    response = await alice.post(f"/jobs/{job['id']}/execute", json={"parameters": {"b": 2}})
+    assert response.json()["parameters"] == {"b": 2}
 
 
-async def test_run_now_runs_a_paused_job_too(alice: httpx2.AsyncClient) -> None:
+async def test_execute_runs_a_paused_job(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, active=False)
     assert (await alice.post(f"/jobs/{job['id']}/execute")).status_code == 202
 
 
-async def test_run_now_allows_several_by_default(alice: httpx2.AsyncClient) -> None:
+async def test_execute_allows_parallel_executions_by_default(alice: httpx2.AsyncClient) -> None:
     job = await create(alice)
     for _ in range(2):
-        answer = await alice.post(f"/jobs/{job['id']}/execute", json={})
-        assert answer.json()["status"] == "queued"
+        response = await alice.post(f"/jobs/{job['id']}/execute", json={})
+        assert response.json()["status"] == "queued"
 
 
-async def test_under_skip_a_second_run_is_recorded_as_skipped(alice: httpx2.AsyncClient) -> None:
+async def test_with_the_policy_skip_a_second_execution_is_recorded_as_skipped(
+    alice: httpx2.AsyncClient,
+) -> None:
     job = await create(alice)
     wish = {"overlap_policy": "skip"}
     first = (await alice.post(f"/jobs/{job['id']}/execute", json=wish)).json()
@@ -72,7 +74,7 @@ async def test_under_skip_a_second_run_is_recorded_as_skipped(alice: httpx2.Asyn
         ({"run_at": "2027-01-01T00:00:00Z"}, "/run_at"),
     ],
 )
-async def test_a_bad_wish_names_the_field(
+async def test_an_invalid_execute_body_names_the_field(
     alice: httpx2.AsyncClient, body: JsonBody, pointer: str
 ) -> None:
     job = await create(alice)
@@ -87,7 +89,7 @@ async def test_history_has_the_newest_first_in_keyset_pages(
     ids = []
     for i in range(5):
         if i % 2:
-            api.clock.advance(timedelta(seconds=1))  # some share an instant
+            api.clock.advance(timedelta(seconds=1))  # so that some have the same instant
         ids.append((await alice.post(f"{path}/execute")).json()["id"])
     seen: list[str] = []
     cursor = None
@@ -104,7 +106,7 @@ async def test_history_has_the_newest_first_in_keyset_pages(
     assert sorted(seen) == sorted(ids)
 
 
-async def test_history_can_be_narrowed(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_history_can_be_filtered(api: Api, alice: httpx2.AsyncClient) -> None:
     job = await create(alice)
     path = f"/jobs/{job['id']}"
     for _ in range(3):
@@ -134,17 +136,17 @@ async def test_history_can_be_narrowed(api: Api, alice: httpx2.AsyncClient) -> N
         ({"since": "2026-11-23T08:00:00Z"}, "/query/since"),
     ],
 )
-async def test_a_bad_query_names_the_parameter(
+async def test_an_invalid_query_names_the_parameter(
     alice: httpx2.AsyncClient, query: JsonBody, pointer: str
 ) -> None:
     job = await create(alice)
     assert_names(await alice.get(f"/jobs/{job['id']}/executions", params=query), pointer)
 
 
-async def test_the_history_of_a_job_without_any_is_empty(alice: httpx2.AsyncClient) -> None:
+async def test_the_history_of_a_new_job_is_empty(alice: httpx2.AsyncClient) -> None:
     job = await create(alice)
-    answer = await alice.get(f"/jobs/{job['id']}/executions")
-    assert answer.json() == {"items": [], "next_cursor": None}
+    response = await alice.get(f"/jobs/{job['id']}/executions")
+    assert response.json() == {"items": [], "next_cursor": None}
 
 
 async def test_a_deleted_job_without_history_is_unknown(alice: httpx2.AsyncClient) -> None:
@@ -153,11 +155,11 @@ async def test_a_deleted_job_without_history_is_unknown(alice: httpx2.AsyncClien
     assert_problem(await alice.get(f"/jobs/{job['id']}/executions"), 404)
 
 
-async def test_an_empty_page_of_a_deleted_jobs_history_is_no_404(
+async def test_an_empty_page_of_a_deleted_jobs_history_is_not_a_404(
     alice: httpx2.AsyncClient,
 ) -> None:
     job = await create(alice)
     await alice.post(f"/jobs/{job['id']}/execute")
     await alice.delete(f"/jobs/{job['id']}")
-    answer = await alice.get(f"/jobs/{job['id']}/executions", params={"status": "succeeded"})
-    assert answer.json() == {"items": [], "next_cursor": None}
+    response = await alice.get(f"/jobs/{job['id']}/executions", params={"status": "succeeded"})
+    assert response.json() == {"items": [], "next_cursor": None}

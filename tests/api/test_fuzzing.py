@@ -1,4 +1,5 @@
-"""The API by requests that a fuzzer makes from its document: right ones, wrong ones, chains."""
+"""The API with requests that a fuzzer generates from the OpenAPI document: valid ones, invalid
+ones, sequences."""
 
 import asyncio
 import contextlib
@@ -27,7 +28,7 @@ NOT_HELD = "positive_data_acceptance"
 
 @pytest.fixture
 async def url(api: Api) -> AsyncIterator[str]:
-    """The API on a port. Its engine does not run: nothing is ever delivered."""
+    """The API on a port, without an engine, so that nothing is delivered."""
     config = uvicorn.Config(api.app, port=free_port(), lifespan="off", log_config=None)
     server = uvicorn.Server(config)
     with contextlib.suppress(asyncio.CancelledError):
@@ -40,7 +41,8 @@ async def url(api: Api) -> AsyncIterator[str]:
 
 
 async def fill(client: httpx2.AsyncClient) -> dict[str, list[str]]:
-    """Give a user a bit of everything. Returns the ids by the names that paths have for them."""
+    """Create one resource of each kind for a user. Returns their ids by the names of path
+    parameters."""
     ids: dict[str, list[str]] = {"job_id": [], "schedule_id": [], "execution_id": []}
     for n in range(3):
         job = {"name": f"job {n}", "interval": 3600, "target": TARGET}
@@ -81,7 +83,7 @@ async def fuzz(url: str, folder: Path, given: JsonBody, phases: str, *, seed: in
     ("name", "other", "phases"),
     [("alice", "bob", "examples,coverage,fuzzing,stateful"), ("bob", "alice", "fuzzing,stateful")],
 )
-async def test_a_user_is_answered_as_documented_and_never_with_anothers_data(
+async def test_responses_to_a_user_are_documented_and_never_contain_another_users_data(
     api: Api, url: str, tmp_path: Path, name: str, other: str, phases: str
 ) -> None:
     async with api.client(name) as own_client, api.client(other) as other_client:
@@ -108,7 +110,9 @@ async def test_a_user_is_answered_as_documented_and_never_with_anothers_data(
         assert await everything_of(other_client) == before
 
 
-async def test_nobody_is_answered_nothing(api: Api, url: str, tmp_path: Path) -> None:
+async def test_responses_without_a_token_contain_no_data(
+    api: Api, url: str, tmp_path: Path
+) -> None:
     async with api.client("alice") as alice:
         ids = await fill(alice)
         before = await everything_of(alice)

@@ -1,4 +1,4 @@
-"""What holds for every route: problems, request ids, paths, headers, documentation, health."""
+"""Rules of all routes: problems, request ids, paths, headers, documentation, health."""
 
 import asyncio
 import re
@@ -18,18 +18,18 @@ from tests.support.api import Api, assert_problem, open_api
 async def test_404_and_405_are_problems(alice: httpx2.AsyncClient) -> None:
     assert_problem(await alice.get("/nowhere"), 404)
     assert_problem(await alice.get("/static/nowhere.js"), 404)
-    answer = await alice.delete("/jobs")
-    assert assert_problem(answer, 405)["type"] == "urn:carillon:problem:method_not_allowed"
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "POST"}
+    response = await alice.delete("/jobs")
+    assert assert_problem(response, 405)["type"] == "urn:carillon:problem:method_not_allowed"
+    assert set(response.headers["allow"].split(", ")) == {"GET", "POST"}
 
 
-async def test_a_path_of_its_own_allows_what_it_has(alice: httpx2.AsyncClient) -> None:
-    answer = await alice.request("OPTIONS", "/schedules/preview")
-    assert assert_problem(answer, 405)
-    assert answer.headers["allow"] == "POST"
+async def test_a_405_names_only_the_methods_of_the_literal_path(alice: httpx2.AsyncClient) -> None:
+    response = await alice.request("OPTIONS", "/schedules/preview")
+    assert assert_problem(response, 405)
+    assert response.headers["allow"] == "POST"
 
 
-async def test_a_bug_is_a_500_that_says_nothing_of_it(
+async def test_a_500_does_not_describe_the_bug(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any, **__: Any) -> None:
@@ -37,42 +37,42 @@ async def test_a_bug_is_a_500_that_says_nothing_of_it(
 
     monkeypatch.setattr(api.jobs, "get", fail)
     with capture_logs() as logs:
-        answer = await alice.get(f"/jobs/{'0' * 32}", headers={"X-Request-ID": "mine"})
+        response = await alice.get(f"/jobs/{'0' * 32}", headers={"X-Request-ID": "mine"})
     assert [log["request_id"] for log in logs if log["event"] == "request_failed"] == ["mine"]
-    body = assert_problem(answer, 500)
+    body = assert_problem(response, 500)
     assert body["request_id"] == "mine"
-    assert "secret" not in answer.text
-    assert "ZeroDivision" not in answer.text
+    assert "secret" not in response.text
+    assert "ZeroDivision" not in response.text
 
 
 async def test_a_database_that_is_down_is_a_503(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any, **__: Any) -> None:
-        raise UnavailableError("The database does not answer.")
+        raise UnavailableError("The database does not response.")
 
     monkeypatch.setattr(api.jobs, "now", fail)
-    answer = await alice.post("/jobs", json={"name": "x"})
-    assert_problem(answer, 503)
-    assert int(answer.headers["retry-after"]) > 0
+    response = await alice.post("/jobs", json={"name": "x"})
+    assert_problem(response, 503)
+    assert int(response.headers["retry-after"]) > 0
 
 
-async def test_a_request_id_is_taken_over_or_made(nobody: httpx2.AsyncClient) -> None:
-    answer = await nobody.get("/ping", headers={"X-Request-ID": "abc-123"})
-    assert answer.headers["x-request-id"] == "abc-123"
+async def test_a_request_id_is_accepted_or_generated(nobody: httpx2.AsyncClient) -> None:
+    response = await nobody.get("/ping", headers={"X-Request-ID": "abc-123"})
+    assert response.headers["x-request-id"] == "abc-123"
     made = set()
     for bad in ("", "a b", "x" * 129, "\x7f", "é"):
-        answer = await nobody.get("/ping", headers=[(b"X-Request-ID", bad.encode("latin-1"))])
-        made.add(answer.headers["x-request-id"])
+        response = await nobody.get("/ping", headers=[(b"X-Request-ID", bad.encode("latin-1"))])
+        made.add(response.headers["x-request-id"])
     assert len(made) == 5
     assert all(re.fullmatch(r"[0-9a-f]{32}", one) for one in made)
 
 
 async def test_a_trailing_slash_works_without_a_redirect(alice: httpx2.AsyncClient) -> None:
-    answer = await alice.post("/jobs/", json={"name": "x"})
-    assert answer.status_code == 201
-    job = answer.json()
-    assert answer.headers["location"] == f"/jobs/{job['id']}"
+    response = await alice.post("/jobs/", json={"name": "x"})
+    assert response.status_code == 201
+    job = response.json()
+    assert response.headers["location"] == f"/jobs/{job['id']}"
     assert (await alice.get("/jobs/")).json()["items"] == [job]
     assert (await alice.get(f"/jobs/{job['id']}/")).json() == job
     assert (await alice.post(f"/jobs/{job['id']}/execute/")).status_code == 202
@@ -96,12 +96,12 @@ async def test_the_old_paths_work_and_are_hidden(api: Api, alice: httpx2.AsyncCl
     assert_problem(await alice.get("/scheduler/jobsx"), 404)
 
 
-async def test_answers_are_not_guessed_at_and_not_stored(alice: httpx2.AsyncClient) -> None:
+async def test_responses_forbid_sniffing_and_storing(alice: httpx2.AsyncClient) -> None:
     for path in ("/jobs", "/ping", "/nowhere", "/docs"):
         stored = "private, no-cache" if path == "/jobs" else "no-store"
-        answer = await alice.get(path)
-        assert answer.headers["x-content-type-options"] == "nosniff"
-        assert answer.headers["cache-control"] == stored
+        response = await alice.get(path)
+        assert response.headers["x-content-type-options"] == "nosniff"
+        assert response.headers["cache-control"] == stored
 
 
 @pytest.mark.parametrize("path", ["/docs", "/docs/", "/swagger", "/swagger/"])
@@ -120,7 +120,7 @@ async def test_the_documentation_loads_nothing_from_the_network(
         assert (await nobody.get(link)).status_code == 200
 
 
-async def test_swagger_ui_starts_with_our_document_and_asks_no_validator(
+async def test_swagger_ui_loads_our_document_and_uses_no_validator(
     nobody: httpx2.AsyncClient,
 ) -> None:
     script = (await nobody.get("/static/swagger/start.js")).text
@@ -174,12 +174,12 @@ async def test_every_example_is_a_valid_body(alice: httpx2.AsyncClient) -> None:
         return [example["value"] for example in content["examples"].values()]
 
     for body in examples("/jobs", "post"):
-        answer = await alice.post("/jobs", json=body)
-        assert answer.status_code == 201, answer.text
+        response = await alice.post("/jobs", json=body)
+        assert response.status_code == 201, response.text
     job = (await alice.post("/jobs", json={"name": "x", "interval": 60})).json()
     for body in examples("/jobs/{job_id}", "patch"):
-        answer = await alice.patch(f"/jobs/{job['id']}", json=body)
-        assert answer.status_code == 200, answer.text
+        response = await alice.patch(f"/jobs/{job['id']}", json=body)
+        assert response.status_code == 200, response.text
     for body in examples("/jobs/{job_id}/execute", "post"):
         assert (await alice.post(f"/jobs/{job['id']}/execute", json=body)).status_code == 202
 
@@ -201,15 +201,15 @@ async def test_readiness_names_the_failing_part(
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(health, "_PATIENCE_SECONDS", 0.05)
+    monkeypatch.setattr(health, "_TIMEOUT_SECONDS", 0.05)
     ages: dict[str, float | None] = {"scheduler": 1.0, "worker": 31.0, "reaper": None}
     loops = tuple(LoopProbe(name, lambda name=name: ages[name]) for name in ages)  # type: ignore[misc]
     nowhere = "redis://127.0.0.1:1/0"
     async with open_api(mongo_uri, database_name, nowhere, loops=loops) as api:
         monkeypatch.setattr(api.database, "ping", hang)
         async with api.client() as nobody:
-            answer = await nobody.get("/health/ready")
-    body = assert_problem(answer, 503)
+            response = await nobody.get("/health/ready")
+    body = assert_problem(response, 503)
     checks = body["checks"]
     assert checks["scheduler"] == "ok"
     for part in ("database", "redis", "worker", "reaper"):
@@ -225,7 +225,7 @@ async def test_a_slow_body_is_a_408(api: Api, monkeypatch: pytest.MonkeyPatch) -
     [limit] = [m for m in api.app.user_middleware if "limit_of" in m.kwargs]
     limit.kwargs["receive_seconds"] = 0.05
     async with api.client("alice") as alice:
-        answer = await alice.post(
+        response = await alice.post(
             "/jobs", content=dripping(), headers={"Content-Type": "application/json"}
         )
-    assert_problem(answer, 408)
+    assert_problem(response, 408)

@@ -1,4 +1,4 @@
-"""Idempotency-Key: a POST that is sent again is done once and answered the same."""
+"""Idempotency-Key: a repeated POST takes effect once and gets the same response."""
 
 import asyncio
 from datetime import timedelta
@@ -18,15 +18,15 @@ async def names(client: httpx2.AsyncClient) -> list[str]:
     return [job["name"] for job in (await client.get("/jobs")).json()["items"]]
 
 
-def assert_replayed(answer: httpx2.Response, first: httpx2.Response) -> None:
-    assert answer.headers["idempotency-replayed"] == "true"
-    assert (answer.status_code, answer.content) == (first.status_code, first.content)
+def assert_replayed(response: httpx2.Response, first: httpx2.Response) -> None:
+    assert response.headers["idempotency-replayed"] == "true"
+    assert (response.status_code, response.content) == (first.status_code, first.content)
     for header in ("location", "etag", "content-type"):
-        assert answer.headers.get(header) == first.headers.get(header)
-    assert answer.headers["x-request-id"] != first.headers["x-request-id"]
+        assert response.headers.get(header) == first.headers.get(header)
+    assert response.headers["x-request-id"] != first.headers["x-request-id"]
 
 
-async def test_the_same_request_creates_one_job_and_gets_the_same_answer(
+async def test_a_repeated_request_creates_one_job_and_gets_the_same_response(
     alice: httpx2.AsyncClient,
 ) -> None:
     first = await alice.post("/jobs", json=NEW, headers=KEY)
@@ -39,7 +39,7 @@ async def test_the_same_request_creates_one_job_and_gets_the_same_answer(
     assert await names(alice) == ["renamed"]
 
 
-async def test_a_run_is_queued_once(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_a_repeated_execute_queues_one_execution(api: Api, alice: httpx2.AsyncClient) -> None:
     job = (await alice.post("/jobs", json=NEW)).json()
     path = f"/jobs/{job['id']}/execute"
     first = await alice.post(path, headers=KEY)
@@ -48,7 +48,7 @@ async def test_a_run_is_queued_once(api: Api, alice: httpx2.AsyncClient) -> None
     assert len(await api.history(job)) == 1
 
 
-async def test_a_replay_of_a_pause_pauses_nothing(alice: httpx2.AsyncClient) -> None:
+async def test_a_repeated_pause_has_no_second_effect(alice: httpx2.AsyncClient) -> None:
     path = f"/jobs/{(await alice.post('/jobs', json=NEW)).json()['id']}"
     first = await alice.post(f"{path}/deactivate", headers=KEY)
     await alice.post(f"{path}/activate")
@@ -56,7 +56,7 @@ async def test_a_replay_of_a_pause_pauses_nothing(alice: httpx2.AsyncClient) -> 
     assert (await alice.get(path)).json()["active"] is True
 
 
-async def test_the_key_with_another_body_or_route_is_a_409(alice: httpx2.AsyncClient) -> None:
+async def test_a_key_with_another_body_or_route_is_a_409(alice: httpx2.AsyncClient) -> None:
     job = (await alice.post("/jobs", json=NEW, headers=KEY)).json()
     others = [
         alice.post("/jobs", json={**NEW, "name": "other"}, headers=KEY),
@@ -69,51 +69,59 @@ async def test_the_key_with_another_body_or_route_is_a_409(alice: httpx2.AsyncCl
     assert await names(alice) == ["a job"]
 
 
-async def test_a_key_is_one_users_own(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> None:
+async def test_users_can_use_the_same_key(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient
+) -> None:
     first = await alice.post("/jobs", json=NEW, headers=KEY)
     second = await bob.post("/jobs", json=NEW, headers=KEY)
     assert second.status_code == 201
     assert first.json()["id"] != second.json()["id"]
 
 
-async def test_a_key_is_good_for_a_day(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_a_key_is_valid_for_a_day(api: Api, alice: httpx2.AsyncClient) -> None:
     first = await alice.post("/jobs", json=NEW, headers=KEY)
     api.clock.advance(timedelta(hours=23, minutes=59))
     async with api.client("alice") as later:
         assert_replayed(await later.post("/jobs", json=NEW, headers=KEY), first)
         api.clock.advance(timedelta(minutes=2))
     async with api.client("alice") as later:
-        answer = await later.post("/jobs", json={**NEW, "name": "other"}, headers=KEY)
-        assert answer.status_code == 201
+        response = await later.post("/jobs", json={**NEW, "name": "other"}, headers=KEY)
+        assert response.status_code == 201
         assert sorted(await names(later)) == ["a job", "other"]
 
 
-async def test_what_has_expired_is_deleted_by_the_database(api: Api) -> None:
+async def test_the_database_deletes_expired_keys(api: Api) -> None:
     indexes = await api.database.collection("idempotency_keys").index_information()
     [expiry] = [index for index in indexes.values() if "expireAfterSeconds" in index]
     assert (expiry["key"], expiry["expireAfterSeconds"]) == ([("expires_at", 1)], 0)
 
 
-async def test_of_many_at_once_one_is_done(api: Api, alice: httpx2.AsyncClient) -> None:
-    answers = await asyncio.gather(*(alice.post("/jobs", json=NEW, headers=KEY) for _ in range(12)))
-    ids = {answer.json()["id"] for answer in answers if answer.status_code == 201}
+async def test_one_of_many_simultaneous_requests_takes_effect(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    responses = await asyncio.gather(
+        *(alice.post("/jobs", json=NEW, headers=KEY) for _ in range(12))
+    )
+    ids = {response.json()["id"] for response in responses if response.status_code == 201}
     assert len(ids) == 1
-    for answer in answers:
-        if answer.status_code != 201:
-            assert assert_problem(answer, 409)["type"] == "urn:carillon:problem:still_running"
-            assert answer.headers["retry-after"] == "1"
+    for response in responses:
+        if response.status_code != 201:
+            assert assert_problem(response, 409)["type"] == "urn:carillon:problem:still_running"
+            assert response.headers["retry-after"] == "1"
     assert await names(alice) == ["a job"]
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).json()["id"] in ids
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "é", "\x7f", "a\tb"])
-async def test_what_cannot_be_a_key_is_refused(alice: httpx2.AsyncClient, key: str) -> None:
+async def test_an_invalid_key_is_refused(alice: httpx2.AsyncClient, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     assert_names(await alice.post("/jobs", json=NEW, headers=headers), "/header/Idempotency-Key")
     assert await names(alice) == []
 
 
-async def test_the_longest_key_and_an_odd_one_work(alice: httpx2.AsyncClient) -> None:
+async def test_the_longest_key_and_unusual_characters_are_accepted(
+    alice: httpx2.AsyncClient,
+) -> None:
     for key in ("x" * 255, '$a.b:"{}"'):
         first = await alice.post("/jobs", json=NEW, headers={"Idempotency-Key": key})
         again = await alice.post("/jobs", json=NEW, headers={"Idempotency-Key": key})
@@ -131,7 +139,7 @@ async def test_a_refused_request_leaves_the_key_free(
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
 
 
-async def test_a_404_and_a_409_are_answers_like_others(alice: httpx2.AsyncClient) -> None:
+async def test_a_404_and_a_409_are_stored_responses(alice: httpx2.AsyncClient) -> None:
     path = f"/jobs/{'0' * 32}/execute"
     first = await alice.post(path, headers=KEY)
     assert_problem(first, 404)
@@ -145,7 +153,7 @@ async def test_a_404_and_a_409_are_answers_like_others(alice: httpx2.AsyncClient
     assert_replayed(await alice.post(path, headers=headers), first)
 
 
-async def test_after_a_412_and_where_all_was_too_busy_the_key_is_free(
+async def test_after_a_412_and_a_409_with_retry_after_the_key_is_free(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = (await alice.post("/jobs", json=NEW)).json()
@@ -163,7 +171,7 @@ async def test_after_a_412_and_where_all_was_too_busy_the_key_is_free(
     assert (await alice.post(path, headers=KEY)).status_code == 200
 
 
-async def test_a_schedule_whose_answer_was_lost_is_found_again_whatever_if_match_says(
+async def test_a_retry_after_a_lost_response_finds_the_schedule_despite_if_match(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created = await alice.post("/jobs", json=NEW)
@@ -172,12 +180,12 @@ async def test_a_schedule_whose_answer_was_lost_is_found_again_whatever_if_match
     schedule = {"type": "interval", "interval_seconds": 60}
     replace = api.jobs.replace
 
-    async def lose_answer(*args: Any, **named: Any) -> None:
+    async def lose_response(*args: Any, **named: Any) -> None:
         await replace(*args, **named)
-        raise UnavailableError("the answer is lost")
+        raise UnavailableError("the response is lost")
 
     with monkeypatch.context() as patch:
-        patch.setattr(api.jobs, "replace", lose_answer)
+        patch.setattr(api.jobs, "replace", lose_response)
         assert_problem(await alice.post(path, json=schedule, headers=headers), 503)
     again = await alice.post(path, json=schedule, headers=headers)
     assert again.status_code == 201
@@ -186,7 +194,7 @@ async def test_a_schedule_whose_answer_was_lost_is_found_again_whatever_if_match
 
 
 @pytest.mark.parametrize("route", ["create", "execute"])
-async def test_an_outage_after_the_write_does_not_do_it_twice(
+async def test_a_retry_after_an_outage_does_not_repeat_the_write(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
     job = (await alice.post("/jobs", json={"name": "there"})).json()
@@ -194,11 +202,11 @@ async def test_an_outage_after_the_write_does_not_do_it_twice(
     path, body = ("/jobs", NEW) if route == "create" else (f"/jobs/{job['id']}/execute", {})
     insert = repository.insert
 
-    async def lose_the_answer(record: Any) -> Any:
+    async def lose_the_response(record: Any) -> Any:
         await insert(record)
-        raise UnavailableError("The database does not answer.")
+        raise UnavailableError("The database does not response.")
 
-    monkeypatch.setattr(repository, "insert", lose_the_answer)
+    monkeypatch.setattr(repository, "insert", lose_the_response)
     assert_problem(await alice.post(path, json=body, headers=KEY), 503)
     monkeypatch.undo()
     first = await alice.post(path, json=body, headers=KEY)
@@ -208,10 +216,10 @@ async def test_an_outage_after_the_write_does_not_do_it_twice(
     assert len(await api.history(job)) == (0 if route == "create" else 1)
 
 
-async def test_a_crash_blocks_the_key_for_a_minute_and_does_nothing_twice(
+async def test_after_a_crash_the_key_is_reserved_for_a_minute_and_nothing_is_repeated(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process dies after the insert: neither an answer nor a release is ever stored."""
+    """The process dies after the insert and stores neither a response nor a release."""
 
     async def die(*_: Any) -> None:
         return None
@@ -224,16 +232,16 @@ async def test_a_crash_blocks_the_key_for_a_minute_and_does_nothing_twice(
     api.clock.advance(timedelta(seconds=59))
     assert_problem(await alice.post("/jobs", json=body, headers=KEY), 409)
     api.clock.advance(timedelta(seconds=2))
-    answer = await alice.post("/jobs", json=body, headers=KEY)  # its instant has passed by now
-    assert answer.status_code == 201
-    assert answer.json() == created
+    response = await alice.post("/jobs", json=body, headers=KEY)  # run_at is in the past now
+    assert response.status_code == 201
+    assert response.json() == created
     assert await names(alice) == ["once"]
 
 
-async def test_a_slow_first_request_and_its_successor_create_one_job(
+async def test_a_slow_first_request_and_its_retry_create_one_job(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The reservation ends while the first request still hangs before its insert."""
+    """The reservation ends while the first request has not inserted the job yet."""
     insert = api.jobs.insert
     hanging, go_on = asyncio.Event(), asyncio.Event()
 
@@ -253,7 +261,7 @@ async def test_a_slow_first_request_and_its_successor_create_one_job(
     assert await names(alice) == ["a job"]
 
 
-async def test_a_bug_leaves_the_key_to_the_next_try(
+async def test_after_a_bug_the_request_can_be_sent_again(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_: Any) -> bool:
@@ -265,22 +273,22 @@ async def test_a_bug_leaves_the_key_to_the_next_try(
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
 
 
-async def test_an_outage_while_the_answer_is_stored_is_not_the_clients_business(
+async def test_an_outage_while_the_response_is_stored_does_not_change_the_response(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> bool:
-        raise UnavailableError("The database does not answer.")
+        raise UnavailableError("The database does not response.")
 
     monkeypatch.setattr(api.runtime.idempotency._keys, "store_response", fail)
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201
 
 
-async def test_signing_in_takes_no_key(api: Api, nobody: httpx2.AsyncClient) -> None:
+async def test_signing_in_ignores_keys(api: Api, nobody: httpx2.AsyncClient) -> None:
     form = {"username": "alice", "password": "wrong password"}
     for _ in range(2):
-        answer = await nobody.post("/token", data=form, headers=KEY)
-        assert_problem(answer, 401)
-        assert "idempotency-replayed" not in answer.headers
+        response = await nobody.post("/token", data=form, headers=KEY)
+        assert_problem(response, 401)
+        assert "idempotency-replayed" not in response.headers
     assert await api.database.collection("idempotency_keys").count_documents({}) == 0
 
 

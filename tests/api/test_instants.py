@@ -1,4 +1,4 @@
-"""Instants have one form in every answer: UTC, and milliseconds only where there are any."""
+"""Instants have one form in responses: UTC, with milliseconds only if they are not zero."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any, get_args, get_origin
@@ -8,7 +8,7 @@ import pytest
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, PlainSerializer
 
-from app.models.record import written
+from app.models.record import rfc3339
 from tests.support.api import Api
 
 
@@ -22,8 +22,8 @@ from tests.support.api import Api
         (datetime.fromisoformat("2026-11-21T05:14:00+01:30"), "2026-11-21T03:44:00Z"),
     ],
 )
-def test_the_form(instant: datetime, text: str) -> None:
-    assert written(instant) == text
+def test_an_instant_has_one_form(instant: datetime, text: str) -> None:
+    assert rfc3339(instant) == text
 
 
 async def test_jobs_schedules_and_executions_show_milliseconds(
@@ -38,13 +38,13 @@ async def test_jobs_schedules_and_executions_show_milliseconds(
     assert execution["finished_at"] is None
 
 
-def test_no_answer_has_an_instant_in_another_form(api: Api) -> None:
+def test_no_response_model_has_an_instant_in_another_form(api: Api) -> None:
     seen: set[type[BaseModel]] = set()
     routers = [vars(route).get("original_router") for route in api.app.routes]
     for route in [route for router in routers if router for route in router.routes]:
         if isinstance(route, APIRoute) and route.response_model is not None:
             bare = list(bare_instants(route.response_model, seen))
-            assert bare == [], f"{route.path}: declare these as Moment (app/models/record.py)"
+            assert bare == [], f"{route.path}: declare these as Instant (app/models/record.py)"
     assert len(seen) > 5
 
 
@@ -54,8 +54,8 @@ def bare_instants(kind: Any, seen: set[type[BaseModel]]) -> Any:
             return
         seen.add(kind)
         for name, field in kind.model_fields.items():
-            is_moment = any(isinstance(part, PlainSerializer) for part in field.metadata)
-            if field.annotation is datetime and not is_moment:
+            is_instant = any(isinstance(part, PlainSerializer) for part in field.metadata)
+            if field.annotation is datetime and not is_instant:
                 yield f"{kind.__name__}.{name}"
             yield from bare_instants(field.annotation, seen)
     elif get_origin(kind) is not None and not any(

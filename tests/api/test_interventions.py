@@ -1,4 +1,4 @@
-"""Cancel, retry and backfill, and executions across jobs."""
+"""Cancel, retry and backfill, and executions of all jobs."""
 
 from datetime import timedelta
 from typing import Any
@@ -20,17 +20,17 @@ MINUTE = timedelta(minutes=1)
 
 @pytest.fixture
 async def job(alice: httpx2.AsyncClient) -> JsonBody:
-    """A job that runs every minute, but no scheduler does."""
-    answer = await alice.post("/jobs", json={"name": "a job", "interval": 60})
-    created: JsonBody = answer.json()
+    """A job with a slot every minute; no scheduler is running."""
+    response = await alice.post("/jobs", json={"name": "a job", "interval": 60})
+    created: JsonBody = response.json()
     return created
 
 
 async def run(client: httpx2.AsyncClient, job: JsonBody, **body: Any) -> JsonBody:
-    answer = await client.post(f"/jobs/{job['id']}/execute", json=body)
-    assert answer.status_code == 202
-    execution: JsonBody = answer.json()
-    assert answer.headers["location"] == f"/executions/{execution['id']}"
+    response = await client.post(f"/jobs/{job['id']}/execute", json=body)
+    assert response.status_code == 202
+    execution: JsonBody = response.json()
+    assert response.headers["location"] == f"/executions/{execution['id']}"
     return execution
 
 
@@ -42,30 +42,33 @@ async def cancel(client: httpx2.AsyncClient, execution: JsonBody) -> httpx2.Resp
     return await client.post(f"/executions/{execution['id']}/cancel")
 
 
-async def test_what_waits_is_cancelled_at_once(
+async def test_a_queued_execution_is_cancelled_immediately(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     execution = await run(alice, job)
-    answer = await cancel(alice, execution)
-    assert answer.status_code == 200
-    assert (answer.json()["status"], answer.json()["reason"]) == ("cancelled", "cancelled_by_user")
+    response = await cancel(alice, execution)
+    assert response.status_code == 200
+    assert (response.json()["status"], response.json()["reason"]) == (
+        "cancelled",
+        "cancelled_by_user",
+    )
     assert await leases(api).claim(limit=1) == []
-    assert (await cancel(alice, execution)).json() == answer.json()
+    assert (await cancel(alice, execution)).json() == response.json()
 
 
-async def test_what_runs_is_asked_to_stop(
+async def test_a_running_execution_is_asked_to_stop(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     execution = await run(alice, job)
     await leases(api).claim(limit=1)
     for _ in range(2):
-        answer = await cancel(alice, execution)
-        assert answer.status_code == 202
-        assert answer.json()["status"] == "running"
-        assert answer.json()["cancel_requested_at"] == "2026-11-23T08:00:00Z"
+        response = await cancel(alice, execution)
+        assert response.status_code == 202
+        assert response.json()["status"] == "running"
+        assert response.json()["cancel_requested_at"] == "2026-11-23T08:00:00Z"
 
 
-async def test_what_has_ended_otherwise_cannot_be_cancelled(
+async def test_a_finished_execution_cannot_be_cancelled(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     await run(alice, job, overlap_policy="skip")
@@ -74,27 +77,29 @@ async def test_what_has_ended_otherwise_cannot_be_cancelled(
     assert_problem(await cancel(alice, skipped), 409)
 
 
-async def test_a_cancel_lets_the_next_one_go_on(alice: httpx2.AsyncClient, job: JsonBody) -> None:
+async def test_a_cancel_releases_the_next_waiting_execution(
+    alice: httpx2.AsyncClient, job: JsonBody
+) -> None:
     first = await run(alice, job, overlap_policy="buffer_one")
     held = await run(alice, job, overlap_policy="buffer_one")
     full = await run(alice, job, overlap_policy="buffer_one")
     assert (full["status"], full["reason"]) == ("skipped", "buffer_full")
     await cancel(alice, first)
     third = await run(alice, job, overlap_policy="skip")
-    assert third["status"] == "skipped"  # the held one is the live one now
+    assert third["status"] == "skipped"  # the execution that was waiting is live now
     assert (await alice.get(f"/executions/{held['id']}")).json()["status"] == "queued"
 
 
-async def test_an_ended_execution_is_run_again(
+async def test_a_finished_execution_can_be_retried(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     first = await run(alice, job, parameters={"n": 1})
     await cancel(alice, first)
     api.clock.advance(MINUTE)
-    answer = await alice.post(f"/executions/{first['id']}/retry")
-    again = answer.json()
-    assert answer.status_code == 202
-    assert answer.headers["location"] == f"/executions/{again['id']}"
+    response = await alice.post(f"/executions/{first['id']}/retry")
+    again = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/executions/{again['id']}"
     assert (again["kind"], again["retry_of"], again["status"]) == ("retry", first["id"], "queued")
     assert again["scheduled_for"] == first["scheduled_for"]
     assert again["parameters"] == {"n": 1}
@@ -102,14 +107,14 @@ async def test_an_ended_execution_is_run_again(
     assert other.json()["parameters"] == {"n": 2}
 
 
-async def test_what_has_not_ended_is_not_run_again(
+async def test_an_unfinished_execution_cannot_be_retried(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     execution = await run(alice, job)
     assert_problem(await alice.post(f"/executions/{execution['id']}/retry"), 409)
 
 
-async def test_nothing_of_a_deleted_job_is_run_again(
+async def test_an_execution_of_a_deleted_job_cannot_be_retried(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     execution = await run(alice, job)
@@ -117,14 +122,16 @@ async def test_nothing_of_a_deleted_job_is_run_again(
     assert_problem(await alice.post(f"/executions/{execution['id']}/retry"), 409)
 
 
-async def test_a_retry_under_a_key_is_one_execution(
+async def test_a_repeated_retry_with_a_key_is_one_execution(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     first = await run(alice, job)
     await cancel(alice, first)
     key = {"Idempotency-Key": "once"}
-    answers = [await alice.post(f"/executions/{first['id']}/retry", headers=key) for _ in range(2)]
-    assert answers[0].json() == answers[1].json()
+    responses = [
+        await alice.post(f"/executions/{first['id']}/retry", headers=key) for _ in range(2)
+    ]
+    assert responses[0].json() == responses[1].json()
     assert len(await api.history(job)) == 2
 
 
@@ -134,43 +141,43 @@ def past(api: Api, minutes: int, **changes: Any) -> JsonBody:
     return {"start": start.isoformat(), "end": now.isoformat(), **changes}
 
 
-async def test_a_dry_run_names_the_slots_and_writes_nothing(
+async def test_a_dry_run_lists_the_slots_and_stores_nothing(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     api.clock.advance(10 * MINUTE)
-    answer = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10, dry_run=True))
-    assert answer.status_code == 200
-    body = answer.json()
-    assert (body["count"], body["backfill_id"]) == (9, None)  # the range's end is not part of it
+    response = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10, dry_run=True))
+    assert response.status_code == 200
+    body = response.json()
+    assert (body["count"], body["backfill_id"]) == (9, None)  # the end of the range is exclusive
     assert body["slots"][0]["scheduled_for"] == "2026-11-23T08:01:00Z"
     assert body["slots"][0]["schedule_id"] == job["schedules"][0]["id"]
     assert await api.history(job) == []
 
 
-async def test_a_backfill_queues_each_slot_once_ten_a_second(
+async def test_a_backfill_queues_each_slot_once_and_ten_per_second(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     api.clock.advance(10 * MINUTE)
     key = {"Idempotency-Key": "once"}
     for _ in range(2):
         wanted = past(api, 10, overlap_policy="allow_all")
-        answer = await alice.post(f"/jobs/{job['id']}/backfill", json=wanted, headers=key)
-        assert answer.status_code == 202
+        response = await alice.post(f"/jobs/{job['id']}/backfill", json=wanted, headers=key)
+        assert response.status_code == 202
     history = await api.history(job)
     assert [e.scheduled_for for e in history] == [START + n * MINUTE for n in range(1, 10)]
     assert {e.status for e in history} == {ExecutionStatus.QUEUED}
-    assert {e.backfill_id for e in history} == {answer.json()["backfill_id"]}
+    assert {e.backfill_id for e in history} == {response.json()["backfill_id"]}
     assert [e.run_at - api.clock.now() for e in history] == [
         n * timedelta(milliseconds=100) for n in range(9)
     ]
 
 
-async def test_a_backfill_runs_its_slots_in_turn_unless_told_otherwise(
+async def test_a_backfill_runs_its_slots_one_after_the_other_by_default(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     api.clock.advance(10 * MINUTE)
-    answer = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10))
-    assert answer.json()["count"] == 9
+    response = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10))
+    assert response.json()["count"] == 9
     for n in range(1, 10):
         live, *waiting = [e for e in await api.history(job) if e.status is ExecutionStatus.QUEUED]
         assert (live.scheduled_for, live.waiting) == (START + n * MINUTE, False)
@@ -187,10 +194,10 @@ async def test_a_backfill_runs_its_slots_in_turn_unless_told_otherwise(
         (OverlapPolicy.TERMINATE_OTHER, [3]),
     ],
 )
-async def test_a_backfill_takes_every_policy_also_a_second_time(
+async def test_a_backfill_accepts_every_policy_and_can_be_repeated(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody, policy: OverlapPolicy, left: list[int]
 ) -> None:
-    """As after a crash between the records and the answer: the same id is tried again."""
+    """The second call stands for a retry after a crash between the records and the response."""
     api.clock.advance(4 * MINUTE)
     actor = Actor(user_id=api.ids["alice"], username="alice", role=Role.EDITOR)
     wanted = BackfillIn.model_validate(past(api, 4, overlap_policy=policy))
@@ -203,11 +210,11 @@ async def test_a_backfill_takes_every_policy_also_a_second_time(
         assert [e.scheduled_for for e in queued] == [START + n * MINUTE for n in left]
 
 
-async def test_a_range_without_slots_is_no_backfill(
+async def test_a_range_without_slots_starts_no_backfill(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
-    answer = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 60))
-    assert (answer.status_code, answer.json()["count"]) == (200, 0)
+    response = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 60))
+    assert (response.status_code, response.json()["count"]) == (200, 0)
 
 
 @pytest.mark.parametrize(
@@ -222,16 +229,18 @@ async def test_a_range_without_slots_is_no_backfill(
         ({"until": "2026-11-01T00:00:00Z"}, "/until"),
     ],
 )
-async def test_a_bad_range_names_the_field(
+async def test_an_invalid_range_names_the_field(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody, changes: JsonBody, pointer: str
 ) -> None:
-    answer = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10) | changes)
-    body = assert_problem(answer, 422)
+    response = await alice.post(f"/jobs/{job['id']}/backfill", json=past(api, 10) | changes)
+    body = assert_problem(response, 422)
     assert pointer in [error["pointer"] for error in body["errors"]]
     assert await api.history(job) == []
 
 
-async def test_too_many_slots_are_counted_and_refused(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_a_range_with_too_many_slots_is_refused_with_their_number(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
     fast = (await alice.post("/jobs", json={"name": "fast", "interval": 1})).json()
     api.clock.advance(20 * MINUTE)
     path = f"/jobs/{fast['id']}/backfill"
@@ -240,8 +249,8 @@ async def test_too_many_slots_are_counted_and_refused(api: Api, alice: httpx2.As
         (2, "skip", 120),
         (2, "buffer_all", 120),
     ):
-        answer = await alice.post(path, json=past(api, minutes, overlap_policy=policy))
-        assert f"{slots} slots" in assert_problem(answer, 422)["errors"][0]["detail"]
+        response = await alice.post(path, json=past(api, minutes, overlap_policy=policy))
+        assert f"{slots} slots" in assert_problem(response, 422)["errors"][0]["detail"]
     assert await api.history(fast) == []
 
 
@@ -271,11 +280,11 @@ async def test_executions_are_listed_across_jobs(
     assert await ids(alice, **{"from": since, "to": until}) == newest_first[2:4]
 
 
-async def test_pages_go_on_where_they_ended_and_are_bound_to_their_filters(
+async def test_pages_continue_after_the_previous_one_and_keep_their_filters(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     for _ in range(5):
-        await run(alice, job)  # of the same instant
+        await run(alice, job)  # at the same instant
     seen: list[str] = []
     cursor = None
     while True:

@@ -33,24 +33,24 @@ FULL: JsonBody = {
 
 
 async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
-    answer = await client.post("/jobs", json={"name": "a job", **body})
-    assert answer.status_code == 201, answer.text
-    job: JsonBody = answer.json()
+    response = await client.post("/jobs", json={"name": "a job", **body})
+    assert response.status_code == 201, response.text
+    job: JsonBody = response.json()
     return job
 
 
 async def edit(client: httpx2.AsyncClient, job: JsonBody, **body: Any) -> JsonBody:
-    answer = await client.patch(f"/jobs/{job['id']}", json=body)
-    assert answer.status_code == 200, answer.text
-    changed: JsonBody = answer.json()
+    response = await client.patch(f"/jobs/{job['id']}", json=body)
+    assert response.status_code == 200, response.text
+    changed: JsonBody = response.json()
     return changed
 
 
-async def test_a_full_job_comes_back_as_it_was_sent(alice: httpx2.AsyncClient) -> None:
-    answer = await alice.post("/jobs", json=FULL)
-    assert answer.status_code == 201
-    job = answer.json()
-    assert answer.headers["location"] == f"/jobs/{job['id']}"
+async def test_a_job_with_all_fields_is_returned_as_sent(alice: httpx2.AsyncClient) -> None:
+    response = await alice.post("/jobs", json=FULL)
+    assert response.status_code == 201
+    job = response.json()
+    assert response.headers["location"] == f"/jobs/{job['id']}"
     assert job["tags"] == ["reports", "mail"]
     for field in ("name", "description", "parameters", "timeout_seconds", "overlap_policy"):
         assert job[field] == FULL[field]
@@ -77,7 +77,7 @@ async def test_a_job_without_target_runs_the_log_target(alice: httpx2.AsyncClien
     assert job["overlap_policy"] == "skip"
 
 
-async def test_a_paused_new_job_has_no_cursor(alice: httpx2.AsyncClient) -> None:
+async def test_a_new_paused_job_has_no_next_run(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, active=False, schedules=[EVERY_MINUTE])
     assert job["next_run"] is None
     assert job["schedules"][0]["next_run"] is None
@@ -111,8 +111,8 @@ async def test_a_paused_new_job_has_no_cursor(alice: httpx2.AsyncClient) -> None
 async def test_a_schedule_that_can_never_fire_is_refused(
     alice: httpx2.AsyncClient, schedule: JsonBody, pointer: str
 ) -> None:
-    answer = await alice.post("/jobs", json={"name": "a job", "schedules": [schedule]})
-    assert_names(answer, pointer)
+    response = await alice.post("/jobs", json={"name": "a job", "schedules": [schedule]})
+    assert_names(response, pointer)
 
 
 async def test_the_listing_has_the_newest_first_in_keyset_pages(
@@ -150,7 +150,7 @@ async def test_the_listing_shows_own_jobs_and_an_admin_all(
     assert await names(admin) == {"of alice", "of bob"}
 
 
-async def test_the_listing_can_be_narrowed(alice: httpx2.AsyncClient) -> None:
+async def test_the_listing_can_be_filtered(alice: httpx2.AsyncClient) -> None:
     await create(alice, name="paused", active=False, tags=["x"])
     await create(alice, name="http", target={"type": "http", "url": "https://example.com/"})
 
@@ -180,13 +180,13 @@ async def test_the_listing_can_be_narrowed(alice: httpx2.AsyncClient) -> None:
         ({"tag": "\0"}, "/query/tag"),
     ],
 )
-async def test_a_bad_query_names_the_parameter(
+async def test_an_invalid_query_names_the_parameter(
     alice: httpx2.AsyncClient, query: JsonBody, pointer: str
 ) -> None:
     assert_names(await alice.get("/jobs", params=query), pointer)
 
 
-async def test_an_edit_changes_what_it_names_and_keeps_the_rest(
+async def test_an_edit_changes_the_named_fields_and_keeps_the_others(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = (await alice.post("/jobs", json=FULL)).json()
@@ -211,22 +211,22 @@ async def test_an_edit_changes_what_it_names_and_keeps_the_rest(
 
 async def test_put_means_the_same_as_patch(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, description="kept", schedules=[EVERY_MINUTE])
-    answer = await alice.put(f"/jobs/{job['id']}", json={"name": "other"})
-    assert answer.status_code == 200
-    assert answer.json()["description"] == "kept"
-    assert answer.json()["schedules"] == job["schedules"]
+    response = await alice.put(f"/jobs/{job['id']}", json={"name": "other"})
+    assert response.status_code == 200
+    assert response.json()["description"] == "kept"
+    assert response.json()["schedules"] == job["schedules"]
 
 
 async def test_another_type_replaces_the_target(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, target={"type": "http", "url": "https://example.com/"})
     assert (await edit(alice, job, target={"type": "log"}))["target"] == {"type": "log"}
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"target": {"type": "http"}})
-    assert_names(answer, "/target/url")
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"target": {"method": "GET"}})
-    assert_names(answer, "/target/method")
+    response = await alice.patch(f"/jobs/{job['id']}", json={"target": {"type": "http"}})
+    assert_names(response, "/target/url")
+    response = await alice.patch(f"/jobs/{job['id']}", json={"target": {"method": "GET"}})
+    assert_names(response, "/target/method")
 
 
-async def test_new_schedules_replace_the_list_and_equal_ones_keep_their_cursor(
+async def test_new_schedules_replace_the_list_and_identical_ones_keep_their_next_run(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE, {**EVERY_MINUTE, "interval_seconds": 90}])
@@ -248,20 +248,20 @@ async def test_a_schedule_named_by_its_id_keeps_id_runs_and_anchor(
         await edit(alice, job, schedules=[{**EVERY_MINUTE, "id": before["id"], "max_runs": 9}])
     )["schedules"]
     assert after == {**before, "max_runs": 9}
-    answer = await alice.patch(
+    response = await alice.patch(
         f"/jobs/{job['id']}", json={"schedules": [{**EVERY_MINUTE, "id": UNKNOWN}]}
     )
-    assert_names(answer, "/schedules/0/id")
+    assert_names(response, "/schedules/0/id")
 
 
-async def test_a_schedule_id_may_not_be_named_twice(alice: httpx2.AsyncClient) -> None:
+async def test_a_schedule_id_cannot_appear_twice(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE])
     twice = [{**EVERY_MINUTE, "id": job["schedules"][0]["id"]}] * 2
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"schedules": twice})
-    assert_names(answer, "/schedules/1/id")
+    response = await alice.patch(f"/jobs/{job['id']}", json={"schedules": twice})
+    assert_names(response, "/schedules/1/id")
 
 
-async def test_a_past_one_time_schedule_is_refused_only_where_it_is_new(
+async def test_a_past_one_time_schedule_is_refused_only_if_it_is_new(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     once = {"type": "one_time", "run_at": "2026-11-23T08:00:10Z"}
@@ -270,11 +270,11 @@ async def test_a_past_one_time_schedule_is_refused_only_where_it_is_new(
     same = await edit(alice, job, name="other", schedules=[once, EVERY_MINUTE])
     assert same["schedules"][0]["id"] == job["schedules"][0]["id"]
     past = {"type": "one_time", "run_at": "2026-11-23T08:00:20Z"}
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"schedules": [EVERY_MINUTE, past]})
-    assert_names(answer, "/schedules/1/run_at")
+    response = await alice.patch(f"/jobs/{job['id']}", json={"schedules": [EVERY_MINUTE, past]})
+    assert_names(response, "/schedules/1/run_at")
 
 
-async def test_an_edit_of_the_schedule_first_fires_what_is_due(
+async def test_an_edit_of_the_schedule_first_records_due_slots(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE], overlap_policy="allow_all")
@@ -285,7 +285,7 @@ async def test_an_edit_of_the_schedule_first_fires_what_is_due(
     assert changed["next_run"] == "2026-11-23T08:11:01Z"
 
 
-async def test_an_edit_of_the_name_leaves_what_is_due_alone(
+async def test_an_edit_of_the_name_does_not_affect_due_slots(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE])
@@ -295,7 +295,7 @@ async def test_an_edit_of_the_name_leaves_what_is_due_alone(
     assert await api.history(job) == []
 
 
-async def test_pause_fires_what_is_due_and_resume_runs_nothing_that_passed(
+async def test_pause_records_due_slots_and_resume_runs_no_passed_slots(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE], overlap_policy="allow_all")
@@ -320,7 +320,7 @@ async def test_pausing_twice_changes_nothing_the_second_time(alice: httpx2.Async
     assert first == second
 
 
-async def test_an_edit_may_pause_and_resume_too(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_an_edit_can_pause_and_resume(api: Api, alice: httpx2.AsyncClient) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE])
     paused = await edit(alice, job, active=False)
     assert paused["next_run"] is None
@@ -331,7 +331,7 @@ async def test_an_edit_may_pause_and_resume_too(api: Api, alice: httpx2.AsyncCli
     assert resumed["next_run"] == "2026-11-23T08:12:00Z"
 
 
-async def test_a_job_whose_receiver_is_gone_is_paused_and_says_so(
+async def test_a_job_whose_receiver_is_gone_is_paused_with_a_reason(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE])
@@ -346,7 +346,7 @@ async def test_a_job_whose_receiver_is_gone_is_paused_and_says_so(
     assert (await alice.post(f"{path}/deactivate")).json()["pause_reason"] is None
 
 
-async def test_what_a_user_made_of_a_job_since_stands_against_a_410(
+async def test_a_410_does_not_pause_a_job_that_was_edited_since(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE])
@@ -358,15 +358,15 @@ async def test_what_a_user_made_of_a_job_since_stands_against_a_410(
     assert not await api.runtime.jobs.pause_gone(before)
 
 
-async def test_a_deleted_job_is_gone_and_its_history_stays(
+async def test_a_deleted_job_is_a_404_and_its_history_stays(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     job = await create(alice, schedules=[EVERY_MINUTE])
     api.clock.advance(timedelta(seconds=61))
-    answer = await alice.delete(f"/jobs/{job['id']}")
-    assert answer.status_code == 204
-    assert answer.content == b""
-    assert "content-type" not in answer.headers
+    response = await alice.delete(f"/jobs/{job['id']}")
+    assert response.status_code == 204
+    assert response.content == b""
+    assert "content-type" not in response.headers
     assert_problem(await alice.get(f"/jobs/{job['id']}"), 404)
     assert_problem(await alice.delete(f"/jobs/{job['id']}"), 404)
     [execution] = (await alice.get(f"/jobs/{job['id']}/executions")).json()["items"]
@@ -377,8 +377,8 @@ async def test_a_deleted_job_is_gone_and_its_history_stays(
 async def test_every_write_wakes_the_scheduler(api: Api, alice: httpx2.AsyncClient) -> None:
     async def wakes(method: str, path: str, **options: Any) -> bool:
         api.wake.schedules.clear()
-        answer = await alice.request(method, path, **options)
-        assert answer.is_success
+        response = await alice.request(method, path, **options)
+        assert response.is_success
         return api.wake.schedules.is_set()
 
     assert await wakes("POST", "/jobs", json={"name": "other", "interval": 60})
@@ -390,7 +390,7 @@ async def test_every_write_wakes_the_scheduler(api: Api, alice: httpx2.AsyncClie
     assert await wakes("DELETE", path)
 
 
-async def test_an_edit_that_always_loses_the_race_is_a_conflict(
+async def test_an_edit_that_loses_every_race_is_a_conflict(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await create(alice)
@@ -402,7 +402,7 @@ async def test_an_edit_that_always_loses_the_race_is_a_conflict(
     assert_problem(await alice.patch(f"/jobs/{job['id']}", json={"name": "other"}), 409)
 
 
-async def test_an_edit_that_loses_the_race_once_starts_over(
+async def test_an_edit_that_loses_a_race_is_repeated(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = await create(alice, description="old")

@@ -1,4 +1,4 @@
-"""Job listings: filters, search, orders and pages, on indexes and bound to their query."""
+"""Listings of jobs: filters, search, orders and pages."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ NAMES = ["Beta", "alpha", "alpha two", "ALPHA", "Äther", "zeta", "(a+)+$", "%_\
 
 @pytest.fixture
 async def stored(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> list[JsonBody]:
-    """Alice's jobs in the order of their creation; bob has one of the first's name."""
+    """Alice's jobs in the order of their creation. Bob has a job with the name of the first."""
     await bob.post("/jobs", json={"name": NAMES[0], "tags": ["even"]})
     jobs = []
     for i, name in enumerate(NAMES):
@@ -26,9 +26,9 @@ async def pages(client: httpx2.AsyncClient, limit: int, **query: Any) -> list[Js
     found: list[JsonBody] = []
     cursor: JsonBody = {}
     while True:
-        answer = await client.get("/jobs", params={"limit": limit, **query, **cursor})
-        assert answer.status_code == 200, answer.text
-        page = answer.json()
+        response = await client.get("/jobs", params={"limit": limit, **query, **cursor})
+        assert response.status_code == 200, response.text
+        page = response.json()
         found += page["items"]
         if page["next_cursor"] is None:
             return found
@@ -80,7 +80,7 @@ async def test_every_order_shows_each_job_once(
     ],
 )
 @pytest.mark.parametrize("sort", [None, "name", "-name", "created_at"])
-async def test_a_search_finds_names_that_begin_so_and_takes_nothing_for_a_pattern(
+async def test_a_search_finds_names_by_their_start_and_knows_no_patterns(
     alice: httpx2.AsyncClient,
     stored: list[JsonBody],
     q: str,
@@ -120,11 +120,11 @@ async def test_the_cursor_of_another_query_is_refused(
         cursors[i] = page["next_cursor"]
     for i, query in enumerate(queries):
         for j, cursor in cursors.items():
-            answer = await alice.get("/jobs", params={**query, "cursor": cursor})
+            response = await alice.get("/jobs", params={**query, "cursor": cursor})
             if i == j:
-                assert answer.status_code == 200
+                assert response.status_code == 200
             else:
-                assert_names(answer, "/query/cursor")
+                assert_names(response, "/query/cursor")
 
 
 async def test_a_tampered_cursor_is_refused(
@@ -138,7 +138,7 @@ async def test_a_tampered_cursor_is_refused(
         assert_names(await alice.get("/jobs", params={"cursor": bad}), "/query/cursor")
 
 
-async def test_anothers_cursor_shows_only_the_own_jobs(
+async def test_a_cursor_of_another_user_shows_only_own_jobs(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     cursor = (await alice.get("/jobs", params={"limit": 1})).json()["next_cursor"]
@@ -147,7 +147,7 @@ async def test_anothers_cursor_shows_only_the_own_jobs(
     assert {job["id"] for job in page["items"]} <= mine
 
 
-async def test_a_cursor_outlives_the_job_it_names(
+async def test_a_cursor_stays_valid_after_its_job_is_deleted(
     alice: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     for sort in ("name", "-created_at"):
@@ -184,13 +184,13 @@ async def test_a_cursor_outlives_the_job_it_names(
         ({"skip": 5}, "/query/skip"),
     ],
 )
-async def test_a_wrong_query_names_the_parameter(
+async def test_an_invalid_query_names_the_parameter(
     alice: httpx2.AsyncClient, query: JsonBody, pointer: str
 ) -> None:
     assert_names(await alice.get("/jobs", params=query), pointer)
 
 
-async def test_an_admin_pages_through_everybodys(
+async def test_an_admin_pages_through_the_jobs_of_all_users(
     admin: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     every = await pages(admin, 3, sort="name")
@@ -200,10 +200,10 @@ async def test_an_admin_pages_through_everybodys(
     assert len(await pages(admin, 2, q="beta")) == 3
 
 
-async def test_a_listing_that_takes_too_long_is_given_up(
+async def test_a_listing_that_takes_too_long_is_a_503(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.repositories.jobs._LISTING_SECONDS", 1e-6)
-    answer = await alice.get("/jobs")
-    assert_problem(answer, 503)
-    assert answer.headers["retry-after"]
+    response = await alice.get("/jobs")
+    assert_problem(response, 503)
+    assert response.headers["retry-after"]

@@ -1,4 +1,4 @@
-"""Edits: what is named changes, what is left out stays; slots are neither lost nor added."""
+"""Edits change the named fields and keep the others. No slot is lost or added."""
 
 import asyncio
 from datetime import timedelta
@@ -33,9 +33,9 @@ CHANGED_BY_EVERY_EDIT = {"revision", "updated_at"}
 
 @pytest.fixture
 async def full(alice: httpx2.AsyncClient) -> JsonBody:
-    answer = await alice.post("/jobs", json=FULL)
-    assert answer.status_code == 201, answer.text
-    job: JsonBody = answer.json()
+    response = await alice.post("/jobs", json=FULL)
+    assert response.status_code == 201, response.text
+    job: JsonBody = response.json()
     return job
 
 
@@ -58,18 +58,18 @@ async def full(alice: httpx2.AsyncClient) -> JsonBody:
         ({"schedules": FULL["schedules"]}, {}),
     ],
 )
-async def test_only_what_is_named_changes(
+async def test_only_named_fields_change(
     api: Api, alice: httpx2.AsyncClient, full: JsonBody, method: str, edit: Any, after: JsonBody
 ) -> None:
     pending = (await api.stored(full)).next_run
     api.clock.advance(timedelta(seconds=90))  # a slot is due and not recorded yet
-    answer = await alice.request(method, f"/jobs/{full['id']}", json=edit)
-    assert answer.status_code == 200
+    response = await alice.request(method, f"/jobs/{full['id']}", json=edit)
+    assert response.status_code == 200
     expected = {**full}
     for name, value in after.items():
         outer, _, inner = name.partition(".")
         expected[outer] = {**full[outer], inner: value} if inner else value
-    changed = answer.json()
+    changed = response.json()
     assert {k: v for k, v in changed.items() if k not in CHANGED_BY_EVERY_EDIT} == {
         k: v for k, v in expected.items() if k not in CHANGED_BY_EVERY_EDIT
     }
@@ -99,19 +99,20 @@ async def test_a_partial_short_form_changes_the_period_and_nothing_else(
     assert {name: changed[name] for name in untouched} == {name: full[name] for name in untouched}
 
 
-async def test_a_short_form_that_says_the_same_leaves_what_is_pending_alone(
+async def test_a_short_form_without_a_change_does_not_affect_pending_slots(
     api: Api, alice: httpx2.AsyncClient, full: JsonBody
 ) -> None:
     api.clock.advance(timedelta(seconds=90))
-    answer = await alice.put(f"/jobs/{full['id']}", json={"schedule_config": {"seconds": 60}})
-    assert answer.json()["next_run"] == full["next_run"]
+    response = await alice.put(f"/jobs/{full['id']}", json={"schedule_config": {"seconds": 60}})
+    assert response.json()["next_run"] == full["next_run"]
     assert await api.history(full) == []
 
 
 async def test_changing_the_schedule_while_it_fires_loses_and_adds_no_slot(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    """Each second's period is in force from its edit to the next; the slots are counted by it."""
+    """Each period is in force from its edit to the next one. The expected slots are computed by
+    these periods."""
     body = {"name": "x", "interval": 1, "overlap_policy": "allow_all"}
     job = (await alice.post("/jobs", json=body)).json()
     firing = api.runtime.jobs._firing
@@ -130,10 +131,10 @@ async def test_changing_the_schedule_while_it_fires_loses_and_adds_no_slot(
             expected.append(slot)
             slot = next_slot(schedule, slot)
         edit = {"schedule_config": {"seconds": 1 + (step + 1) % 3}}
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             fire(), alice.put(f"/jobs/{job['id']}", json=edit), fire(), fire()
         )
-        assert answers[1].status_code == 200
+        assert responses[1].status_code == 200
     await fire()
     slots = [execution.scheduled_for for execution in await api.history(job)]
     assert slots == expected

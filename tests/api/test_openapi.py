@@ -1,4 +1,4 @@
-"""The document that clients are generated from says everything they need."""
+"""The OpenAPI document has all texts, errors and examples that generated clients need."""
 
 import re
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ def operations() -> Iterator[tuple[str, dict[str, Any]]]:
             yield f"{method.upper()} {path}", item[method]
 
 
-def test_every_operation_has_a_name_of_its_own_and_words() -> None:
+def test_every_operation_has_a_unique_id_and_texts() -> None:
     names = [operation["operationId"] for _, operation in operations()]
     assert len(set(names)) == len(names)
     for where, operation in operations():
@@ -38,17 +38,17 @@ def test_every_error_is_documented_as_a_problem() -> None:
             assert set(response["content"]) == {"application/problem+json"}, f"{where} {code}"
 
 
-def test_every_operation_that_needs_a_token_documents_its_absence() -> None:
+def test_every_operation_that_needs_a_token_documents_the_401() -> None:
     for where, operation in operations():
         if operation.get("security"):
             assert {"401", "503"} <= set(operation["responses"]), where
 
 
-def test_the_document_is_a_valid_one() -> None:
+def test_the_document_is_valid() -> None:
     validate(create_app().openapi())
 
 
-def test_every_post_documents_what_a_key_and_a_body_may_bring() -> None:
+def test_every_post_documents_the_errors_of_keys_and_bodies() -> None:
     for where, operation in operations():
         if where.startswith("POST") and operation.get("security"):
             assert {"408", "409", "413", "422"} <= set(operation["responses"]), where
@@ -56,7 +56,7 @@ def test_every_post_documents_what_a_key_and_a_body_may_bring() -> None:
             assert {"408", "413", "415", "422"} <= set(operation["responses"]), where
 
 
-def test_what_is_made_or_written_documents_its_headers() -> None:
+def test_creating_and_writing_operations_document_their_headers() -> None:
     for where, operation in operations():
         for code, header in (("201", "Location"), ("201", "ETag"), ("304", "ETag")):
             if code in operation["responses"]:
@@ -78,5 +78,5 @@ def test_every_parameter_is_described() -> None:
 
 
 def test_the_document_changes_only_on_purpose() -> None:
-    """If it was: `python -m tests.api.update_openapi`, and say it in the changelog."""
+    """To change it, run `python -m tests.api.update_openapi` and update the changelog."""
     assert SNAPSHOT.read_text() == present_document()

@@ -1,4 +1,4 @@
-"""A database or a Redis that is down: a 503 in time, or a slower answer that is as right."""
+"""Outages: without the database a 503 in time, without Redis a slower correct response."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -28,7 +28,7 @@ ROUTES = [
 
 @pytest.fixture
 async def cut_off(api: Api) -> AsyncIterator[Api]:
-    """The API after its database has gone: every collection is asked for at a closed port."""
+    """The API after an outage of its database: all collections are on a closed port."""
     timeout = Settings(_env_file=None).mongodb_timeout
     nowhere = Database(
         open_client("mongodb://127.0.0.1:1/?directConnection=true", timeout=timeout),
@@ -57,28 +57,26 @@ async def test_every_route_is_a_503_in_time_while_the_database_is_down(cut_off: 
             path = path.format(id="0" * 32)
             if path == "/token":
                 form = {"username": "alice", "password": PASSWORD}
-                answer = await alice.post(path, data=form)
+                response = await alice.post(path, data=form)
             else:
                 body = {"name": "x"} if method in {"POST", "PATCH"} else None
-                answer = await alice.request(
+                response = await alice.request(
                     method, path, json=body, headers={"Idempotency-Key": "k", "X-Request-ID": "r"}
                 )
-            return answer, perf_counter() - begun
+            return response, perf_counter() - begun
 
-        for answer, seconds in await asyncio.gather(*(ask(*route) for route in ROUTES)):
-            body = assert_problem(answer, 503)
+        for response, seconds in await asyncio.gather(*(ask(*route) for route in ROUTES)):
+            body = assert_problem(response, 503)
             assert body["type"] == "urn:carillon:problem:unavailable"
-            assert int(answer.headers["retry-after"]) > 0
+            assert int(response.headers["retry-after"]) > 0
             assert seconds < MOST_SECONDS
 
 
-async def test_redis_that_goes_away_in_between_means_slower_and_not_wrong(
-    api: Api, alice: httpx2.AsyncClient
-) -> None:
+async def test_responses_stay_correct_when_redis_fails(api: Api, alice: httpx2.AsyncClient) -> None:
     path = f"/jobs/{(await alice.post('/jobs', json={'name': 'one'})).json()['id']}"
     for known in (path, "/jobs"):
         assert (await alice.get(known)).status_code == 200
-    cache: Cache = api.runtime.job_views._cache
+    cache: Cache = api.runtime.cached_jobs._cache
     cache._redis.connection_pool.connection_kwargs["port"] = 1
     await cache._redis.connection_pool.disconnect()
     assert (await alice.get(path)).json()["name"] == "one"
@@ -90,7 +88,7 @@ async def test_redis_that_goes_away_in_between_means_slower_and_not_wrong(
     assert (await alice.get(path)).json()["name"] == "two"
 
 
-async def test_every_kind_of_write_shows_at_once_in_another_process(
+async def test_every_kind_of_write_shows_immediately_in_another_process(
     api: Api, alice: httpx2.AsyncClient, mongo_uri: str, database_name: str, redis_url: str
 ) -> None:
     users = api.database.collection("users")

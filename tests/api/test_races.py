@@ -1,4 +1,4 @@
-"""Edits, pauses and firings of one job at the same time: no slot is lost, doubled or invented."""
+"""Simultaneous edits, pauses and firings of a job: no slot is lost, doubled or invented."""
 
 import asyncio
 from datetime import timedelta
@@ -12,7 +12,7 @@ from tests.support.clock import START
 SECONDLY = {"type": "interval", "interval_seconds": 1}
 
 
-async def test_renaming_while_the_scheduler_fires_loses_and_doubles_nothing(
+async def test_renaming_while_the_scheduler_fires_loses_and_doubles_no_slot(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     body = {"name": "x", "schedules": [SECONDLY], "overlap_policy": "allow_all"}
@@ -24,8 +24,8 @@ async def test_renaming_while_the_scheduler_fires_loses_and_doubles_nothing(
         await firing.fire(await api.jobs.list_due(now, limit=10), now)
 
     async def rename(name: str) -> None:
-        answer = await alice.patch(f"/jobs/{job['id']}", json={"name": name})
-        assert answer.status_code in {200, 409}
+        response = await alice.patch(f"/jobs/{job['id']}", json={"name": name})
+        assert response.status_code in {200, 409}
 
     for second in range(20):
         api.clock.advance(timedelta(seconds=1))
@@ -59,13 +59,13 @@ async def test_pausing_while_the_scheduler_fires_ends_with_a_record_for_every_sl
     assert {e.status for e in fired} == {ExecutionStatus.QUEUED}
 
 
-async def test_edits_at_the_same_time_all_count(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_simultaneous_edits_all_take_effect(api: Api, alice: httpx2.AsyncClient) -> None:
     job = (await alice.post("/jobs", json={"name": "x"})).json()
     edits = [{"name": "y"}, {"description": "d"}, {"tags": ["t"]}, {"timeout_seconds": 5}]
-    answers = await asyncio.gather(
+    responses = await asyncio.gather(
         *(alice.patch(f"/jobs/{job['id']}", json=edit) for edit in edits)
     )
-    assert {answer.status_code for answer in answers} == {200}
+    assert {response.status_code for response in responses} == {200}
     stored = await api.stored(job)
     assert (stored.name, stored.description, stored.tags, stored.timeout_seconds) == (
         "y",

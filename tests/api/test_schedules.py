@@ -1,4 +1,4 @@
-"""Schedules one by one, previews, coming slots, and what became of an instant."""
+"""Schedules one by one, previews, next slots, and what happened to an instant."""
 
 from datetime import timedelta
 from typing import Any
@@ -21,7 +21,7 @@ async def job(alice: httpx2.AsyncClient) -> JsonBody:
 
 
 async def fire(api: Api) -> None:
-    """What the scheduler does, without its loop."""
+    """Fire all due jobs, as the scheduler does."""
     firing: Firing = api.runtime.jobs._firing
     jobs = api.runtime.jobs._jobs
     now = await jobs.now()
@@ -29,15 +29,15 @@ async def fire(api: Api) -> None:
         await firing.fire(due, now)
 
 
-async def test_a_schedule_is_added_read_and_taken_away(
+async def test_a_schedule_is_added_read_and_deleted(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
-    answer = await alice.post(f"/jobs/{job['id']}/schedules", json=WEEKDAYS)
-    added = answer.json()
-    assert answer.status_code == 201
-    assert answer.headers["location"] == f"/schedules/{added['id']}"
+    response = await alice.post(f"/jobs/{job['id']}/schedules", json=WEEKDAYS)
+    added = response.json()
+    assert response.status_code == 201
+    assert response.headers["location"] == f"/schedules/{added['id']}"
     assert added["job_id"] == job["id"]
-    assert added["next_run"] == "2026-11-24T08:00:00Z"  # today's nine is just now: 08:00 UTC
+    assert added["next_run"] == "2026-11-24T08:00:00Z"  # 09:00 of today is now, 08:00 UTC
     assert (await alice.get(f"/schedules/{added['id']}")).json() == added
     listed = (await alice.get(f"/jobs/{job['id']}/schedules")).json()["items"]
     assert [schedule["id"] for schedule in listed] == [job["schedules"][0]["id"], added["id"]]
@@ -49,7 +49,7 @@ async def test_a_schedule_is_added_read_and_taken_away(
     assert stored["revision"] == 3
 
 
-async def test_a_schedule_added_twice_under_a_key_is_one(
+async def test_a_schedule_added_twice_with_a_key_is_one(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     for _ in range(2):
@@ -58,14 +58,14 @@ async def test_a_schedule_added_twice_under_a_key_is_one(
     assert len((await alice.get(f"/jobs/{job['id']}")).json()["schedules"]) == 2
 
 
-async def test_a_job_has_at_most_twenty(alice: httpx2.AsyncClient, job: JsonBody) -> None:
+async def test_a_job_has_at_most_twenty_schedules(alice: httpx2.AsyncClient, job: JsonBody) -> None:
     for _ in range(19):
         await alice.post(f"/jobs/{job['id']}/schedules", json=EVERY_MINUTE)
     assert_problem(await alice.post(f"/jobs/{job['id']}/schedules", json=EVERY_MINUTE), 409)
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
-async def test_an_edit_keeps_what_it_leaves_out(
+async def test_an_edit_keeps_the_fields_that_it_does_not_name(
     alice: httpx2.AsyncClient, job: JsonBody, method: str
 ) -> None:
     before = (await alice.post(f"/jobs/{job['id']}/schedules", json=WEEKDAYS)).json()
@@ -84,8 +84,8 @@ async def test_another_type_needs_its_own_fields(alice: httpx2.AsyncClient, job:
     body = assert_problem(await alice.patch(url, json={"cron_expression": "0 9 * * *"}), 422)
     assert body["errors"][0]["pointer"] == "/cron_expression"
     changed = {"type": "cron", "cron_expression": "0 9 * * *"}
-    answer = (await alice.patch(url, json=changed)).json()
-    assert (answer["id"], answer["type"]) == (job["schedules"][0]["id"], "cron")
+    response = (await alice.patch(url, json=changed)).json()
+    assert (response["id"], response["type"]) == (job["schedules"][0]["id"], "cron")
 
 
 @pytest.mark.parametrize(
@@ -99,7 +99,7 @@ async def test_another_type_needs_its_own_fields(alice: httpx2.AsyncClient, job:
         ({"runs": 5}, "/runs"),
     ],
 )
-async def test_a_bad_edit_names_the_field(
+async def test_an_invalid_edit_names_the_field(
     alice: httpx2.AsyncClient, job: JsonBody, change: JsonBody, pointer: str
 ) -> None:
     url = f"/schedules/{job['schedules'][0]['id']}"
@@ -110,7 +110,7 @@ async def test_a_bad_edit_names_the_field(
 async def test_a_change_of_schedule_loses_and_adds_no_slot(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
-    api.clock.advance(3 * MINUTE)  # nobody has fired the three slots
+    api.clock.advance(3 * MINUTE)  # the three slots are not recorded
     url = f"/schedules/{job['schedules'][0]['id']}"
     await alice.patch(url, json={"interval_seconds": 120})
     api.clock.advance(MINUTE)
@@ -125,13 +125,13 @@ async def test_a_change_of_schedule_loses_and_adds_no_slot(
 
 
 async def preview(client: httpx2.AsyncClient, count: int, **body: Any) -> JsonBody:
-    answer = await client.post("/schedules/preview", params={"count": count}, json=body)
-    assert answer.status_code == 200, answer.text
-    shown: JsonBody = answer.json()
+    response = await client.post("/schedules/preview", params={"count": count}, json=body)
+    assert response.status_code == 200, response.text
+    shown: JsonBody = response.json()
     return shown
 
 
-async def test_a_preview_shows_slots_in_words_in_utc_and_in_local_time(
+async def test_a_preview_describes_the_schedule_and_shows_slots_in_utc_and_local_time(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     shown = await preview(alice, 2, **WEEKDAYS)
@@ -146,7 +146,7 @@ async def test_a_preview_shows_slots_in_words_in_utc_and_in_local_time(
     assert len(shown["next_runs"]) == 2
 
 
-async def test_a_preview_begins_with_start_at(alice: httpx2.AsyncClient) -> None:
+async def test_a_preview_starts_at_start_at(alice: httpx2.AsyncClient) -> None:
     shown = await preview(alice, 1, **EVERY_MINUTE, start_at="2027-01-01T00:00:00Z")
     assert shown["description"] == "Every minute"
     assert shown["next_runs"][0]["utc"] == "2027-01-01T00:00:00Z"
@@ -158,7 +158,7 @@ async def test_a_preview_ends_with_max_runs_and_end_at(alice: httpx2.AsyncClient
     assert len((await preview(alice, 10, **EVERY_MINUTE, **ends))["next_runs"]) == 4
 
 
-async def test_a_preview_notes_what_a_clock_change_does(alice: httpx2.AsyncClient) -> None:
+async def test_a_preview_explains_clock_changes(alice: httpx2.AsyncClient) -> None:
     cron = {"type": "cron", "timezone": "America/New_York", "start_at": "2027-03-14T00:00:00-05:00"}
     gap = await preview(alice, 1, **cron, cron_expression="30 2 * * *")
     assert gap["next_runs"][0]["local"] == "2027-03-14T03:00:00-04:00"
@@ -180,7 +180,7 @@ async def test_a_preview_notes_what_a_clock_change_does(alice: httpx2.AsyncClien
         ("30 2 * * *", "Europe/Berlin", "clock change"),
     ],
 )
-async def test_a_preview_warns_of_what_may_surprise(
+async def test_a_preview_warns_of_unintended_properties(
     alice: httpx2.AsyncClient, expression: str, zone: str, word: str
 ) -> None:
     body = {"type": "cron", "cron_expression": expression, "timezone": zone}
@@ -188,7 +188,7 @@ async def test_a_preview_warns_of_what_may_surprise(
     assert word in warning
 
 
-async def test_a_quiet_schedule_has_no_warnings(alice: httpx2.AsyncClient) -> None:
+async def test_a_schedule_without_problems_has_no_warnings(alice: httpx2.AsyncClient) -> None:
     body = {"type": "cron", "cron_expression": "17 */6 * * *", "timezone": "Europe/Berlin"}
     assert (await preview(alice, 1, **body))["warnings"] == []
 
@@ -201,7 +201,7 @@ async def test_a_quiet_schedule_has_no_warnings(alice: httpx2.AsyncClient) -> No
         ({"type": "one_time", "run_at": "2020-01-01T00:00:00Z"}, "/run_at"),
     ],
 )
-async def test_what_never_fires_is_refused(
+async def test_a_schedule_that_never_fires_is_refused(
     alice: httpx2.AsyncClient, body: JsonBody, pointer: str
 ) -> None:
     refused = assert_problem(await alice.post("/schedules/preview", json=body), 422)
@@ -210,8 +210,8 @@ async def test_what_never_fires_is_refused(
 
 @pytest.mark.parametrize("count", ["0", "101", "x"])
 async def test_the_count_has_bounds(alice: httpx2.AsyncClient, count: str) -> None:
-    answer = await alice.post("/schedules/preview", params={"count": count}, json=EVERY_MINUTE)
-    assert assert_problem(answer, 422)["errors"][0]["pointer"] == "/query/count"
+    response = await alice.post("/schedules/preview", params={"count": count}, json=EVERY_MINUTE)
+    assert assert_problem(response, 422)["errors"][0]["pointer"] == "/query/count"
 
 
 async def test_next_runs_merge_all_active_schedules(
@@ -234,13 +234,13 @@ async def test_next_runs_merge_all_active_schedules(
 
 
 async def why(client: httpx2.AsyncClient, job: JsonBody, at: str) -> JsonBody:
-    answer = await client.get(f"/jobs/{job['id']}/why", params={"at": at})
-    (only,) = answer.json()["answers"]
+    response = await client.get(f"/jobs/{job['id']}/why", params={"at": at})
+    (only,) = response.json()["items"]
     found: JsonBody = only
     return found
 
 
-async def test_why_says_what_became_of_an_instant(
+async def test_why_explains_what_happened_to_an_instant(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     api.clock.advance(MINUTE)
@@ -264,7 +264,7 @@ async def test_why_says_what_became_of_an_instant(
     assert (await why(alice, job, "2026-11-23T07:59:00Z"))["verdict"] == "never_due"
 
 
-async def test_why_says_that_a_paused_slot_has_no_record(
+async def test_why_explains_that_a_slot_of_a_paused_job_has_no_record(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     await alice.post(f"/jobs/{job['id']}/deactivate")
@@ -273,6 +273,8 @@ async def test_why_says_that_a_paused_slot_has_no_record(
     assert (await why(alice, job, "2026-11-23T08:03:00Z"))["verdict"] == "not_recorded"
 
 
-async def test_an_instant_has_an_offset(alice: httpx2.AsyncClient, job: JsonBody) -> None:
-    answer = await alice.get(f"/jobs/{job['id']}/why", params={"at": "2026-11-23T08:00:00"})
-    assert assert_problem(answer, 422)["errors"][0]["pointer"] == "/query/at"
+async def test_an_instant_without_an_offset_is_refused(
+    alice: httpx2.AsyncClient, job: JsonBody
+) -> None:
+    response = await alice.get(f"/jobs/{job['id']}/why", params={"at": "2026-11-23T08:00:00"})
+    assert assert_problem(response, 422)["errors"][0]["pointer"] == "/query/at"

@@ -1,4 +1,4 @@
-"""Every short form of people's existing calls becomes one schedule."""
+"""Every short form becomes one schedule."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -13,9 +13,9 @@ MONDAY_9 = "0 9 * * MON"
 
 
 async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
-    answer = await client.post("/jobs", json={"name": "a job", **body})
-    assert answer.status_code == 201, answer.text
-    job: JsonBody = answer.json()
+    response = await client.post("/jobs", json={"name": "a job", **body})
+    assert response.status_code == 201, response.text
+    job: JsonBody = response.json()
     return job
 
 
@@ -87,12 +87,12 @@ async def test_a_past_start_of_an_interval_is_its_anchor(alice: httpx2.AsyncClie
     assert job["next_run"] == "2026-11-23T08:05:30Z"
 
 
-async def test_a_short_form_takes_a_time_zone(alice: httpx2.AsyncClient) -> None:
+async def test_a_short_form_accepts_a_time_zone(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
     assert job["next_run"] == iso(datetime(2026, 11, 30, 8, tzinfo=UTC))  # strictly after 8:00
 
 
-async def test_nulls_in_a_short_form_count_as_left_out(alice: httpx2.AsyncClient) -> None:
+async def test_nulls_in_a_short_form_count_as_absent(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, interval=600, cron_expression=None, next_run=None)
     assert only_schedule(job)["type"] == "interval"
 
@@ -143,8 +143,8 @@ async def test_a_period_alone_changes_the_interval(api: Api, alice: httpx2.Async
     job = await create(alice, schedule_type="interval", schedule_config={"seconds": 10})
     before = only_schedule(job)
     api.clock.advance(timedelta(seconds=5))
-    answer = await alice.put(f"/jobs/{job['id']}", json={"schedule_config": {"seconds": 20}})
-    after = only_schedule(answer.json())
+    response = await alice.put(f"/jobs/{job['id']}", json={"schedule_config": {"seconds": 20}})
+    after = only_schedule(response.json())
     assert after["interval_seconds"] == 20
     assert after["id"] == before["id"]
     assert after["anchor_at"] == before["anchor_at"]
@@ -153,25 +153,25 @@ async def test_a_period_alone_changes_the_interval(api: Api, alice: httpx2.Async
 
 async def test_an_expression_alone_changes_the_cron_schedule(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"cron_expression": "30 10 * * *"})
-    schedule = only_schedule(answer.json())
+    response = await alice.patch(f"/jobs/{job['id']}", json={"cron_expression": "30 10 * * *"})
+    schedule = only_schedule(response.json())
     assert schedule["id"] == only_schedule(job)["id"]
     assert schedule["timezone"] == "Europe/Berlin"
     assert schedule["next_run"] == "2026-11-23T09:30:00Z"
 
 
-async def test_a_zone_alone_moves_the_cron_schedule(alice: httpx2.AsyncClient) -> None:
+async def test_a_time_zone_alone_changes_the_cron_schedule(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, cron_expression="0 12 * * *")
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "America/New_York"})
-    assert only_schedule(answer.json())["next_run"] == "2026-11-23T17:00:00Z"
+    response = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "America/New_York"})
+    assert only_schedule(response.json())["next_run"] == "2026-11-23T17:00:00Z"
 
 
 async def test_a_short_form_of_another_type_replaces_the_schedule(
     alice: httpx2.AsyncClient,
 ) -> None:
     job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
-    schedule = only_schedule(answer.json())
+    response = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
+    schedule = only_schedule(response.json())
     assert schedule["type"] == "interval"
     assert schedule["id"] != only_schedule(job)["id"]
     assert schedule["timezone"] == "Europe/Berlin"
@@ -183,10 +183,10 @@ async def test_a_short_form_gives_a_job_without_schedules_its_first(
     job = await create(alice)
     assert job["schedules"] == []
     assert job["next_run"] is None
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "Europe/Berlin"})
-    assert_problem(answer, 422)
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
-    assert only_schedule(answer.json())["interval_seconds"] == 60
+    response = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "Europe/Berlin"})
+    assert_problem(response, 422)
+    response = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
+    assert only_schedule(response.json())["interval_seconds"] == 60
 
 
 async def test_a_short_form_to_a_job_with_several_schedules_is_a_conflict(
@@ -194,16 +194,16 @@ async def test_a_short_form_to_a_job_with_several_schedules_is_a_conflict(
 ) -> None:
     two = [{"type": "interval", "interval_seconds": seconds} for seconds in (60, 90)]
     job = await create(alice, schedules=two)
-    answer = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
-    assert_problem(answer, 409)
+    response = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
+    assert_problem(response, 409)
 
 
 async def test_a_partial_short_form_must_fit_the_type(alice: httpx2.AsyncClient) -> None:
     job = await create(alice, interval=60)
-    answer = await alice.patch(
+    response = await alice.patch(
         f"/jobs/{job['id']}", json={"schedule_type": "interval", "cron_expression": MONDAY_9}
     )
-    assert_names(answer, "/cron_expression")
+    assert_names(response, "/cron_expression")
 
 
 def iso(instant: datetime) -> str:

@@ -32,13 +32,13 @@ async def sign_in(
     return await client.post("/token", data=form)
 
 
-async def test_a_token_is_good_for_an_hour(api: Api, nobody: httpx2.AsyncClient) -> None:
-    answer = await sign_in(nobody, "alice", PASSWORD, grant_type="password")
-    assert answer.status_code == 200
-    body = answer.json()
+async def test_a_token_is_valid_for_an_hour(api: Api, nobody: httpx2.AsyncClient) -> None:
+    response = await sign_in(nobody, "alice", PASSWORD, grant_type="password")
+    assert response.status_code == 200
+    body = response.json()
     assert body["token_type"] == "bearer"
     assert body["expires_in"] == 3600
-    assert answer.headers["cache-control"] == "no-store"
+    assert response.headers["cache-control"] == "no-store"
     headers = {"Authorization": f"Bearer {body['access_token']}"}
     assert (await nobody.get("/jobs", headers=headers)).status_code == 200
     api.clock.advance(timedelta(minutes=59))
@@ -47,11 +47,11 @@ async def test_a_token_is_good_for_an_hour(api: Api, nobody: httpx2.AsyncClient)
     assert_problem(await nobody.get("/jobs", headers=headers), 401)
 
 
-async def test_user_names_do_not_depend_on_case(nobody: httpx2.AsyncClient) -> None:
+async def test_user_names_ignore_case(nobody: httpx2.AsyncClient) -> None:
     assert (await sign_in(nobody, "ALICE", PASSWORD)).status_code == 200
 
 
-async def test_unknown_wrong_and_disabled_get_the_same_answer_after_the_same_work(
+async def test_all_refused_sign_ins_get_the_same_response_after_the_same_work(
     api: Api, nobody: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.add_user("carol", active=False)
@@ -73,14 +73,14 @@ async def test_unknown_wrong_and_disabled_get_the_same_answer_after_the_same_wor
         ("a\0", "a\0" * 10),
     ]
     for username, password in attempts:
-        answer = await sign_in(nobody, username, password)
-        body = assert_problem(answer, 401)
+        response = await sign_in(nobody, username, password)
+        body = assert_problem(response, 401)
         details.add(body["detail"])
-        assert answer.headers["www-authenticate"] == "Bearer"
-        assert password not in answer.text
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert password not in response.text
     assert len(details) == 1
     assert len(verified) == len(attempts)
-    assert len(set(verified)) == 1  # the same parameters, so the same time
+    assert len(set(verified)) == 1  # the same parameters take the same time
 
 
 async def test_passwords_are_hashed_off_the_event_loop(
@@ -93,8 +93,8 @@ async def test_passwords_are_hashed_off_the_event_loop(
         return verify_password(password, password_hash)
 
     monkeypatch.setattr(auth_module, "verify_password", note)
-    answers = await asyncio.gather(*(sign_in(nobody, "alice", PASSWORD) for _ in range(10)))
-    assert {answer.status_code for answer in answers} == {200}
+    responses = await asyncio.gather(*(sign_in(nobody, "alice", PASSWORD) for _ in range(10)))
+    assert {response.status_code for response in responses} == {200}
     assert all(name.startswith(PASSWORD_THREADS) for name in threads)
     assert 1 <= len(threads) <= 2
 
@@ -117,26 +117,26 @@ async def test_an_outdated_hash_is_renewed_at_sign_in(api: Api, nobody: httpx2.A
         ({"username": "alice", "password": PASSWORD, "grant_type": "magic"}, "/grant_type"),
     ],
 )
-async def test_a_bad_form_names_the_field_and_repeats_no_password(
+async def test_an_invalid_form_names_the_field_and_does_not_repeat_the_password(
     nobody: httpx2.AsyncClient, form: dict[str, str], pointer: str
 ) -> None:
-    answer = await nobody.post("/token", data=form)
-    assert_names(answer, pointer)
-    assert PASSWORD not in answer.text
+    response = await nobody.post("/token", data=form)
+    assert_names(response, pointer)
+    assert PASSWORD not in response.text
 
 
-async def test_json_is_not_a_form(nobody: httpx2.AsyncClient) -> None:
-    answer = await nobody.post("/token", json={"username": "alice", "password": PASSWORD})
-    assert_problem(answer, 422)
-    assert PASSWORD not in answer.text
+async def test_signing_in_by_json_is_refused(nobody: httpx2.AsyncClient) -> None:
+    response = await nobody.post("/token", json={"username": "alice", "password": PASSWORD})
+    assert_problem(response, 422)
+    assert PASSWORD not in response.text
 
 
 @pytest.mark.parametrize(
     "header", ["", "Bearer", "Bearer ", "Bearer x.y.z", "Basic YWxpY2U6eA==", "Bearer \xff"]
 )
 async def test_a_wrong_token_is_a_401(nobody: httpx2.AsyncClient, header: str) -> None:
-    answer = await nobody.get("/jobs", headers=[(b"Authorization", header.encode("latin-1"))])
-    assert_problem(answer, 401)
+    response = await nobody.get("/jobs", headers=[(b"Authorization", header.encode("latin-1"))])
+    assert_problem(response, 401)
 
 
 async def test_a_token_of_another_key_or_kind_is_a_401(
@@ -144,8 +144,8 @@ async def test_a_token_of_another_key_or_kind_is_a_401(
 ) -> None:
     good = api.token("alice")
     for forged in (good[:-4] + "AAAA", good + "A", good.replace(".", ""), "A" * 1_000_000):
-        answer = await nobody.get("/jobs", headers={"Authorization": f"Bearer {forged}"})
-        assert_problem(answer, 401)
+        response = await nobody.get("/jobs", headers={"Authorization": f"Bearer {forged}"})
+        assert_problem(response, 401)
     other = security.issue_token(
         TokenKey(SECRET[::-1], "HS256"),
         user_id=api.ids["admin"],
@@ -153,8 +153,8 @@ async def test_a_token_of_another_key_or_kind_is_a_401(
         now=api.clock.now(),
         lifetime=timedelta(hours=1),
     )
-    answer = await nobody.get("/jobs", headers={"Authorization": f"Bearer {other}"})
-    assert_problem(answer, 401)
+    response = await nobody.get("/jobs", headers={"Authorization": f"Bearer {other}"})
+    assert_problem(response, 401)
 
 
 async def empty_users(api: Api) -> Any:
@@ -163,7 +163,7 @@ async def empty_users(api: Api) -> Any:
     return users
 
 
-async def test_of_five_starts_at_once_one_adds_the_first_admin(
+async def test_one_of_five_simultaneous_starts_adds_the_first_admin(
     api: Api, nobody: httpx2.AsyncClient
 ) -> None:
     users = await empty_users(api)
@@ -171,8 +171,8 @@ async def test_of_five_starts_at_once_one_adds_the_first_admin(
     found = await asyncio.gather(*(auth.ensure_first_admin(None, None) for _ in range(5)))
     [credentials] = [one for one in found if one is not None]
     assert await users.count_documents({}) == 1
-    answer = await sign_in(nobody, credentials.username, credentials.password)
-    assert answer.status_code == 200
+    response = await sign_in(nobody, credentials.username, credentials.password)
+    assert response.status_code == 200
     assert credentials.username == "admin"
     assert credentials.password in credentials.announcement()
     assert await auth.ensure_first_admin(None, None) is None
@@ -189,7 +189,7 @@ async def test_a_chosen_password_of_the_first_admin_is_not_shown(
 @pytest.mark.parametrize(
     ("username", "password"), [("a b", PASSWORD), ("root", "short"), ("root", "x" * 129)]
 )
-async def test_a_first_admin_that_cannot_be_stops_the_start(
+async def test_an_invalid_first_admin_stops_the_start(
     api: Api, username: str, password: str
 ) -> None:
     users = await empty_users(api)

@@ -1,4 +1,4 @@
-"""`python -m tests.api.update_openapi`: take the present document as the one that is meant."""
+"""`python -m tests.api.update_openapi` stores the present OpenAPI document as the snapshot."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 
 def present_document() -> str:
-    """The OpenAPI document, as the snapshot stores it."""
+    """The OpenAPI document in the form of the snapshot."""
     return json.dumps(create_app().openapi(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 

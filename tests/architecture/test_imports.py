@@ -71,7 +71,7 @@ BROKEN = [
     Broken("settings", {"engine/worker.py": "from app import settings"}),
     Broken("composition", {"routers/jobs.py": "from app import engine"}),
     Broken("composition", {"services/jobs.py": "from app import middleware"}),
-    Broken("composition", {"repositories/mongo.py": "from app import local"}),
+    Broken("composition", {"repositories/mongo.py": "from app import embedded"}),
     Broken("stores-and-targets", {"routers/jobs.py": "from app import repositories"}),
     Broken("stores-and-targets", {"routers/jobs.py": "from app.targets import http"}),
     Broken("stores-and-targets", {"routers/jobs.py": "from app import cache"}),

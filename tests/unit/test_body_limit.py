@@ -11,6 +11,10 @@ from app.middleware.body_limit import BodyLimit
 LIMIT = 10
 
 
+async def limit_of(_: Scope) -> int:
+    return LIMIT
+
+
 async def read_through(
     chunks: list[bytes], *, length: str | None = None, seconds: float = 30
 ) -> bytes:
@@ -36,7 +40,7 @@ async def read_through(
 
     unread = list(chunks)
     headers = [] if length is None else [(b"content-length", length.encode())]
-    limit = BodyLimit(app, limit_of=lambda _: LIMIT, receive_seconds=seconds)
+    limit = BodyLimit(app, limit_of=limit_of, receive_seconds=seconds)
     await limit({"type": "http", "headers": headers}, receive, send)
     return body
 
@@ -85,6 +89,6 @@ async def test_waiting_for_the_client_to_disconnect_has_no_time_limit() -> None:
         raise AssertionError
 
     received: list[bool] = []
-    limit = BodyLimit(app, limit_of=lambda _: LIMIT, receive_seconds=0.01)
+    limit = BodyLimit(app, limit_of=limit_of, receive_seconds=0.01)
     with pytest.raises(TimeoutError):
         await limit({"type": "http", "headers": []}, receive, send)

@@ -1,4 +1,4 @@
-"""The bounds of every number and length: the last value inside and the first outside."""
+"""The bounds of numbers and lengths: the last valid value and the first invalid one."""
 
 from typing import Any
 
@@ -60,11 +60,11 @@ def test_a_field_of_a_schedule_keeps_its_bounds(field: str, inside: Any, outside
         JobCreate.model_validate({"name": "x", "schedules": [{**schedule, field: outside}]})
 
 
-def test_an_edit_knows_what_its_body_named() -> None:
+def test_an_edit_knows_the_fields_that_its_body_names() -> None:
     body = JobUpdate.model_validate({"retry": {"max_attempts": 2}, "target": {"url": "http://x/"}})
     assert body.model_fields_set == {"retry", "target"}
     assert body.retry.model_dump(exclude_unset=True) == {"max_attempts": 2}
-    assert body.target.given() == {"url": "http://x/"}
+    assert body.target.given_fields() == {"url": "http://x/"}
     assert body.target.given_type is None
 
 

@@ -1,4 +1,4 @@
-"""The types of values from outside."""
+"""The types of values in requests."""
 
 import json
 from datetime import UTC, datetime, timedelta
@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from app.schemas.json_types import Instant, JsonValue, Text, TimeZone, time_zones
+from app.schemas.json_types import InputInstant, JsonValue, Text, TimeZone, time_zones
 
-INSTANT = TypeAdapter[datetime](Instant)
+INSTANT = TypeAdapter[datetime](InputInstant)
 JSON = TypeAdapter[Any](JsonValue)
 TEXT = TypeAdapter[str](Text)
 ZONE = TypeAdapter[str](TimeZone)
@@ -60,7 +60,7 @@ def test_an_instant_is_utc_in_whole_milliseconds(text: str, instant: datetime) -
         {"$gt": ""},
     ],
 )
-def test_what_is_no_instant_is_refused(value: Any) -> None:
+def test_an_invalid_instant_is_refused(value: Any) -> None:
     with pytest.raises(ValidationError):
         INSTANT.validate_python(value)
 
@@ -101,7 +101,7 @@ def test_iana_names_are_time_zones(name: str) -> None:
         None,
     ],
 )
-def test_nothing_else_is_a_time_zone(name: Any) -> None:
+def test_other_texts_are_not_time_zones(name: Any) -> None:
     with pytest.raises(ValidationError):
         ZONE.validate_python(name)
 
@@ -111,13 +111,13 @@ def test_the_zones_are_read_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "x\udfff", b"bytes", 5, None, ["x"]])
-def test_what_cannot_be_stored_is_no_text(text: Any) -> None:
+def test_a_text_that_cannot_be_stored_is_refused(text: Any) -> None:
     with pytest.raises(ValidationError):
         TEXT.validate_python(text)
 
 
 @pytest.mark.parametrize("text", ["", "é", "\u2028", "💣", "line\nbreak", "\x1b[31m"])
-def test_all_other_text_stays_as_it_is(text: str) -> None:
+def test_any_other_text_stays_unchanged(text: str) -> None:
     assert TEXT.validate_python(text) == text
 
 
@@ -140,7 +140,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-def test_json_comes_through_unchanged(value: Any) -> None:
+def test_json_stays_unchanged(value: Any) -> None:
     assert JSON.validate_python(json.loads(json.dumps(value))) == value
 
 
@@ -166,7 +166,7 @@ def test_json_that_cannot_be_stored_is_refused(value: Any) -> None:
         JSON.validate_python(value)
 
 
-def test_json_may_be_32_levels_deep_and_no_deeper() -> None:
+def test_json_has_at_most_32_levels() -> None:
     def nested(levels: int) -> Any:
         value: Any = 1
         for _ in range(levels):

@@ -1,4 +1,4 @@
-"""Cursors: what is encoded is read back, what is tampered with is refused."""
+"""Cursors: a cursor is read back unchanged, a modified one is refused."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,7 @@ def opaque(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def test_a_bound_cursor_is_read_back_for_its_query_only() -> None:
+def test_a_bound_cursor_is_valid_only_for_its_query() -> None:
     cursor = bound_cursor("name", [ID, "a job"])
     assert read_bound_cursor("name", cursor) == [ID, "a job"]
     for query, sent in (("-name", cursor), ("name", cursor[:-4] + "AAAA")):
@@ -71,7 +71,7 @@ def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) 
         opaque("[" * 100),
     ],
 )
-def test_what_is_no_cursor_is_refused(cursor: str) -> None:
+def test_an_invalid_cursor_is_refused(cursor: str) -> None:
     for read in (read_any_bound_cursor, read_any_execution_cursor):
         with pytest.raises(InvalidInputError) as refused:
             read(cursor)
@@ -79,7 +79,7 @@ def test_what_is_no_cursor_is_refused(cursor: str) -> None:
 
 
 @given(st.text(max_size=100))
-def test_no_text_at_all_breaks_the_reader(cursor: str) -> None:
+def test_any_text_is_read_or_refused(cursor: str) -> None:
     for read in (read_any_bound_cursor, read_any_execution_cursor):
         try:
             read(cursor)

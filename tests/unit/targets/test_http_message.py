@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.targets.envelope import rfc3339
+from app.models.record import rfc3339
 from app.targets.http_message import MAX_RETRY_AFTER, parse_retry_after
 from tests.support.clock import START
 

@@ -1,24 +1,22 @@
-"""What an http target may be: rules on the URL and the headers that a user gives."""
+"""Rules on the URL and the headers of an http target."""
 
 import ipaddress
 import re
 from collections.abc import Mapping
 
-from yarl import URL  # the parser that aiohttp sends with: two parsers could read two hosts
+from yarl import URL  # aiohttp sends with this parser; another parser could read another host
 
 from app.errors import InvalidInputError
+from app.models.target import FIRST_UNPRIVILEGED_PORT, WELL_KNOWN_PORTS
 
 MAX_URL_LENGTH = 2_048
 MAX_HEADERS = 50
 MAX_HEADER_VALUE_LENGTH = 4_096
 MAX_HEADERS_BYTES = 8_192
 
-WELL_KNOWN_PORTS = frozenset({80, 443})
-FIRST_UNPRIVILEGED_PORT = 1024
-
 MAX_HOST_LENGTH = 253
 HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,62})", re.IGNORECASE)
-# A resolver reads 2130706433, 0x7f.1 and 127.1 as 127.0.0.1.
+# Resolvers accept 2130706433, 0x7f.1 and 127.1 for 127.0.0.1.
 NUMERIC_LABEL = re.compile(r"[0-9]+|0x[0-9a-f]*", re.IGNORECASE)
 
 HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -26,7 +24,7 @@ UNSENDABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 RESERVED_HEADERS = frozenset(
     {
-        # They frame the message or concern one connection.
+        # These frame the message or belong to one connection.
         "host",
         "content-length",
         "transfer-encoding",
@@ -37,7 +35,7 @@ RESERVED_HEADERS = frozenset(
         "upgrade",
         "expect",
         "accept-encoding",
-        # They say which attempt this is.
+        # These identify the attempt.
         "idempotency-key",
         "x-job-id",
         "x-scheduled-for",
@@ -48,27 +46,28 @@ RESERVED_PREFIXES = ("proxy-", "webhook-")
 
 
 def check_url(url: str) -> None:
-    """Refuse a URL that the service will not send to. Which addresses its host has is checked
-    when a connection is made, not here.
+    """Raise InvalidInputError for a URL that the service does not send to.
 
-    Raises InvalidInputError without a pointer, which the caller knows.
+    The error has no pointer; the caller adds it. The addresses of the host are checked when a
+    connection is made, not here.
     """
     if len(url) > MAX_URL_LENGTH:
         raise InvalidInputError(f"the URL may have at most {MAX_URL_LENGTH} characters")
     if any(not char.isprintable() or char.isspace() or char == "\\" for char in url):
         raise InvalidInputError(
-            "the URL may not contain spaces, control characters or backslashes; percent-encode them"
+            "the URL must not contain spaces, control characters or backslashes;"
+            " percent-encode them"
         )
     try:
         parsed = URL(url)
     except ValueError:
-        raise InvalidInputError("the URL cannot be read; an example: https://host/path") from None
+        raise InvalidInputError("the URL is not valid; an example: https://host/path") from None
     if parsed.scheme not in {"http", "https"}:
         raise InvalidInputError("the URL must begin with http:// or https://")
     authority = re.split("[/?#]", url.partition("//")[2], maxsplit=1)[0]
-    if "@" in authority:  # as written: the parser drops an empty user
+    if "@" in authority:  # in the text of the URL, because the parser drops an empty user
         raise InvalidInputError(
-            "the URL may not contain a user name or password; use an Authorization header"
+            "the URL must not contain a user name or password; use an Authorization header"
         )
     if not parsed.raw_host:
         raise InvalidInputError("the URL must name a host; an example: https://host/path")
@@ -93,11 +92,11 @@ def _check_host(host: str) -> None:
     labels = name.split(".")
     if len(name) > MAX_HOST_LENGTH or not all(HOST_LABEL.fullmatch(label) for label in labels):
         raise InvalidInputError(
-            "the URL's host is not a host name: letters, digits and hyphens, each part between dots"
-            " at most 63 characters, 253 in all"
+            "the URL's host is not a host name; use letters, digits and hyphens, at most 63"
+            f" characters between dots and at most {MAX_HOST_LENGTH} in total"
         )
     if NUMERIC_LABEL.fullmatch(labels[-1]) and not _is_ipv4(host):
-        raise InvalidInputError("an IPv4 address is written as four decimal numbers: 192.0.2.1")
+        raise InvalidInputError("write an IPv4 address as four decimal numbers, such as 192.0.2.1")
 
 
 def _is_ipv4(host: str) -> bool:
@@ -116,9 +115,9 @@ def _check_port(port: int) -> None:
 
 
 def check_headers(headers: Mapping[str, str]) -> None:
-    """Refuse headers that cannot be sent, or that are not the user's to set.
+    """Raise InvalidInputError for headers that cannot be sent or that the service sets itself.
 
-    Raises InvalidInputError without a pointer, which the caller knows.
+    The error has no pointer; the caller adds it.
     """
     if len(headers) > MAX_HEADERS:
         raise InvalidInputError(f"there may be at most {MAX_HEADERS} headers")
@@ -127,20 +126,22 @@ def check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         _check_header_name(name)
         if name.lower() in seen:
-            raise InvalidInputError("two headers have the same name; case makes no difference")
+            raise InvalidInputError(
+                "two headers have the same name, ignoring case; send one of them"
+            )
         seen.add(name.lower())
         _check_header_value(name, value)
         size += len(name) + len(value.encode())
     if size > MAX_HEADERS_BYTES:
         raise InvalidInputError(
-            f"the headers may have at most {MAX_HEADERS_BYTES} bytes in all, names and values"
+            f"the headers may have at most {MAX_HEADERS_BYTES} bytes in total, names and values"
         )
 
 
 def _check_header_name(name: str) -> None:
     if not HEADER_NAME.fullmatch(name):
         raise InvalidInputError(
-            "a header name is one or more letters, digits or any of !#$%&'*+-.^_`|~"
+            "a header name consists of one or more letters, digits and any of !#$%&'*+-.^_`|~"
         )
     lower = name.lower()
     if lower in RESERVED_HEADERS or lower.startswith(RESERVED_PREFIXES):
@@ -154,6 +155,6 @@ def _check_header_value(name: str, value: str) -> None:
         )
     if UNSENDABLE.search(value):
         raise InvalidInputError(
-            f"the value of the header {name[:64]} may not contain line breaks, tabs or other"
+            f"the value of the header {name[:64]} must not contain line breaks, tabs or other"
             " control characters"
         )

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
-from app.policies.target_rules import (
+from app.schemas.target_rules import (
     MAX_HEADER_VALUE_LENGTH,
     MAX_HEADERS,
     MAX_URL_LENGTH,
@@ -58,12 +58,12 @@ BAD_URLS = [
     ("http://example.com:0/", "port"),
     ("http://example.com:22/", "port"),
     ("http://example.com:1023/", "port"),
-    ("http://example.com:65536/", "cannot be read"),
-    ("http://example.com:-1/", "cannot be read"),
-    ("http://example.com:http/", "cannot be read"),
-    ("http://example.com:80:80/", "cannot be read"),
-    ("http://[::1", "cannot be read"),
-    ("http://[127.0.0.1]/", "cannot be read"),
+    ("http://example.com:65536/", "is not valid"),
+    ("http://example.com:-1/", "is not valid"),
+    ("http://example.com:http/", "is not valid"),
+    ("http://example.com:80:80/", "is not valid"),
+    ("http://[::1", "is not valid"),
+    ("http://[127.0.0.1]/", "is not valid"),
     ("http://[v1.a]/", "brackets"),
     ("http://[fe80::1%25eth0]/", "brackets"),
     ("http://[fe80::1%eth0]/", "brackets"),
@@ -179,7 +179,7 @@ def test_a_header_that_the_service_sets_is_refused_by_name(name: str) -> None:
     ["", " ", "X A", "X:", "X\r\nY", "X\n", "X\x00", "X-Ä", "(x)", "X/Y", "X@", "\ud800", "X\t"],
 )
 def test_a_header_name_that_is_no_token_is_refused(name: str) -> None:
-    with pytest.raises(InvalidInputError, match="a header name is"):
+    with pytest.raises(InvalidInputError, match="a header name consists of"):
         check_headers({name: "1"})
 
 
@@ -187,7 +187,7 @@ def test_a_header_name_that_is_no_token_is_refused(name: str) -> None:
     "value", ["\r", "\n", "a\r\nX-Evil: 1", "\x00", "\t", "\x1b", "\x7f", "\x85", "\ud800"]
 )
 def test_a_header_value_with_a_control_character_is_refused_but_not_repeated(value: str) -> None:
-    with pytest.raises(InvalidInputError, match="X-Secret may not contain") as refused:
+    with pytest.raises(InvalidInputError, match="X-Secret must not contain") as refused:
         check_headers({"X-Secret": f"hunter2{value}"})
     assert "hunter2" not in str(refused.value)
 

@@ -1,0 +1,48 @@
+"""Response bodies of jobs, cached in Redis."""
+
+from collections.abc import Awaitable, Callable
+
+from app.cache import ALL_OWNERS, Cache
+from app.models.user import Actor
+from app.schemas.jobs import JobQuery
+from app.schemas.response_bodies import ResponseBody, job_body, job_page_body
+from app.services.jobs import JobService
+
+
+class CachedJobs:
+    """Reads jobs for an actor. Users' changes show immediately; `next_run`, `last_run` and
+    `last_status` may be as old as a cache entry."""
+
+    def __init__(self, *, jobs: JobService, cache: Cache) -> None:
+        self._jobs = jobs
+        self._cache = cache
+
+    async def get_job(self, actor: Actor, job_id: str) -> ResponseBody:
+        """One job. Raises NotFoundError."""
+
+        async def read() -> ResponseBody:
+            return job_body(await self._jobs.get(actor, job_id))
+
+        return await self._get_or_read(actor, f"job:{job_id}", read)
+
+    async def list_jobs(self, actor: Actor, query: JobQuery) -> ResponseBody:
+        """A page of jobs. Raises InvalidInputError for an invalid cursor."""
+
+        async def read() -> ResponseBody:
+            listing = await self._jobs.list_jobs(actor, query)
+            return job_page_body(listing.items, listing.next_cursor)
+
+        return await self._get_or_read(actor, f"jobs:{query.model_dump_json()}", read)
+
+    async def _get_or_read(
+        self, actor: Actor, key: str, read: Callable[[], Awaitable[ResponseBody]]
+    ) -> ResponseBody:
+        """The cached body, else what `read` returns. An entry is the entity tag, a line break and
+        the content."""
+        entry, pending = await self._cache.get(actor.visible_owner_id or ALL_OWNERS, key)
+        if entry is not None:
+            etag, _, content = entry.partition(b"\n")
+            return ResponseBody(content, etag.decode() or None)
+        body = await read()
+        await self._cache.put(pending, (body.etag or "").encode() + b"\n" + body.content)
+        return body

@@ -1,0 +1,171 @@
+"""Forecasts: slots to come, and what happened to an instant."""
+
+import heapq
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from itertools import islice
+from zoneinfo import ZoneInfo
+
+from app.models.execution import Execution, ExecutionStatus
+from app.models.ids import NewId
+from app.models.schedule import Schedule, begins_at, next_slot, runs_left, trigger_of
+from app.models.user import Actor
+from app.repositories.executions import ExecutionRepository
+from app.repositories.jobs import JobRepository
+from app.schemas.forecasts import ComingSlot, Preview, SlotVerdict, Verdict, Why
+from app.schemas.schedules import ScheduleIn
+from app.schemas.schedules_to_write import read_new_schedule
+from app.services.jobs import JobService
+from app.services.schedule_changes import build_schedules
+from app.triggers.preview import describe, notes_on, warnings_of
+
+_MILLISECOND = timedelta(milliseconds=1)
+_PAUSED = "The job is paused: it has no future slots until it is resumed."
+
+
+class ForecastService:
+    """Computes slots of unsaved and of stored schedules.
+
+    Every method may raise UnavailableError, and NotFoundError if it takes an id.
+    """
+
+    def __init__(
+        self,
+        *,
+        jobs: JobService,
+        stored_jobs: JobRepository,
+        executions: ExecutionRepository,
+        new_id: NewId,
+    ) -> None:
+        self._jobs = jobs
+        self._stored_jobs = stored_jobs
+        self._executions = executions
+        self._new_id = new_id
+
+    async def preview(self, body: ScheduleIn, count: int) -> Preview:
+        """The first slots of a schedule that is not saved. Raises InvalidInputError."""
+        now = await self._stored_jobs.now()
+        to_write = read_new_schedule(body)
+        (schedule,) = build_schedules([to_write], (), now=now, new_id=self._new_id)
+        trigger = trigger_of(schedule)
+        after = schedule.start_at - _MILLISECOND if schedule.start_at else now
+        return Preview(
+            description=describe(trigger),
+            warnings=warnings_of(trigger, jitter_seconds=schedule.jitter_seconds, now=now),
+            next_runs=[
+                _show_slot(schedule, slot, schedule_id=None)
+                for slot in islice(_slots_after(schedule, after), count)
+            ],
+        )
+
+    async def next_runs(self, actor: Actor, job_id: str, count: int) -> Preview:
+        """The next slots of all active schedules of a job, in order."""
+        job = await self._jobs.get(actor, job_id)
+        now = await self._stored_jobs.now()
+        active = [s for s in job.schedules if s.active] if job.active else []
+        coming = heapq.merge(
+            *([(slot, n) for slot in islice(_coming_slots(s), count)] for n, s in enumerate(active))
+        )
+        warnings = [
+            warning
+            for s in active
+            for warning in warnings_of(trigger_of(s), jitter_seconds=s.jitter_seconds, now=now)
+        ]
+        return Preview(
+            description="; ".join(describe(trigger_of(s)) for s in job.schedules) or "Never",
+            warnings=warnings if job.active else [_PAUSED],
+            next_runs=[
+                _show_slot(active[n], slot, schedule_id=active[n].id)
+                for slot, n in islice(coming, count)
+            ],
+        )
+
+    async def why(self, actor: Actor, job_id: str, at: datetime) -> Why:
+        """What happened to the instant `at` in each present schedule, from the records."""
+        job = await self._jobs.get(actor, job_id)
+        now = await self._stored_jobs.now()
+        verdicts = []
+        for schedule in job.schedules:
+            newest = await self._executions.find_newest_slot(schedule.id, at)
+            verdicts.append(_judge(schedule, newest, at, now))
+        return Why(at=at, items=verdicts)
+
+
+def _slots_after(schedule: Schedule, instant: datetime) -> Iterator[datetime]:
+    """The schedule's slots after an instant, as many as `max_runs` still allows."""
+    left = runs_left(schedule)
+    slot = next_slot(schedule, instant)
+    while slot is not None and left != 0:
+        yield slot
+        left = None if left is None else left - 1
+        slot = next_slot(schedule, slot)
+
+
+def _coming_slots(schedule: Schedule) -> Iterator[datetime]:
+    if schedule.next_run is not None:
+        yield from _slots_after(schedule, schedule.next_run - _MILLISECOND)
+
+
+def _show_slot(schedule: Schedule, slot: datetime, *, schedule_id: str | None) -> ComingSlot:
+    zone = ZoneInfo(schedule.timezone)
+    local = slot.astimezone(zone)
+    return ComingSlot(
+        schedule_id=schedule_id,
+        utc=slot,
+        local=local.isoformat(timespec="milliseconds" if slot.microsecond else "seconds"),
+        offset=local.isoformat()[-6:],
+        notes=notes_on(trigger_of(schedule), slot, zone),
+    )
+
+
+def _judge(
+    schedule: Schedule, newest: Execution | None, at: datetime, now: datetime
+) -> SlotVerdict:
+    """`newest` is the schedule's newest record whose slot is not after `at`."""
+    if newest is not None and newest.scheduled_for == at:
+        return _recorded(schedule, newest)
+    trigger = trigger_of(schedule)
+    begin, end = begins_at(schedule), schedule.end_at
+    is_slot = trigger.count(at, at) == 1
+    if not is_slot or (begin is not None and at < begin) or (end is not None and at > end):
+        return SlotVerdict(
+            schedule_id=schedule.id,
+            verdict=Verdict.NEVER_DUE,
+            explanation="The schedule has no slot at this instant.",
+            slot_before=trigger.last_until(at - _MILLISECOND),
+            slot_after=trigger.next_after(at),
+        )
+    if newest is not None and newest.missed_until is not None and at <= newest.missed_until:
+        return _recorded(schedule, newest)
+    if at > now:
+        return SlotVerdict(
+            schedule_id=schedule.id,
+            verdict=Verdict.PENDING,
+            explanation="The slot is in the future. It runs if the schedule is active and "
+            "unchanged then.",
+        )
+    return SlotVerdict(
+        schedule_id=schedule.id,
+        verdict=Verdict.NOT_RECORDED,
+        explanation="This is a slot of the present schedule, but it has no record: at that time "
+        "the schedule was paused, had another rule or did not exist, or retention has deleted the "
+        "record.",
+    )
+
+
+def _recorded(schedule: Schedule, execution: Execution) -> SlotVerdict:
+    is_missed = execution.status is ExecutionStatus.MISSED
+    reason = f" (reason: {execution.reason})" if execution.reason else ""
+    explanation = f"The slot has an execution with the status {execution.status}{reason}."
+    if is_missed:
+        explanation = (
+            f"It is one of {execution.missed_count} slots that were not recorded in time and that "
+            "the job's catch-up policy did not run."
+        )
+    return SlotVerdict(
+        schedule_id=schedule.id,
+        verdict=Verdict.MISSED if is_missed else Verdict.RECORDED,
+        explanation=explanation,
+        execution_id=execution.id,
+        status=execution.status,
+    )
