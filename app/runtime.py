@@ -205,6 +205,7 @@ async def _compose_engine(
                 targets=targets,
                 pause_gone=job_service.pause_gone,
                 randomness=random.SystemRandom(),
+                clock=clock,
             ),
             keeper=engine.keeper,
             recorder=recorder,

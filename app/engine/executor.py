@@ -3,11 +3,14 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 import structlog
 
+from app.clock import Clock
 from app.engine.recorder import Recorder
 from app.errors import ConflictError, UnavailableError
 from app.models.execution import AttemptOutcome, Execution
@@ -20,8 +23,12 @@ from app.targets.target import Delivery
 
 _log = structlog.get_logger(__name__)
 
-_DEADLINE_GRACE_SECONDS = 0.5
-"""A target keeps its own deadline; one that does not is cut this much later (promise: 1 s)."""
+_DEADLINE_GRACE = timedelta(seconds=0.5)
+"""A target enforces the timeout itself. The executor cancels one that does not, this much later."""
+
+_CANCEL_GRACE = timedelta(seconds=0.4)
+"""How long the executor waits for a cancelled target. Both graces together stay below 1 s, because
+no attempt may run longer than its timeout + 1 s."""
 
 _SETTLE_RETRY_SECONDS = 0.25
 
@@ -69,11 +76,16 @@ class Executor:
         targets: Targets,
         pause_gone: Callable[[Job], Awaitable[bool]],
         randomness: random.Random,
+        clock: Clock,
     ) -> None:
         self._recorder = recorder
         self._targets = targets
         self._pause_gone = pause_gone
         self._random = randomness
+        self._clock = clock
+        self._stuck: set[asyncio.Task[Outcome]] = set()
+        """Deliveries that did not end when they were cancelled. asyncio keeps only weak references
+        to tasks, so this set keeps them from being collected while they run."""
         self.dropped = 0
         """Results that were not recorded, since the start: their lease was lost."""
 
@@ -94,18 +106,22 @@ class Executor:
         return True
 
     async def _deliver(self, run: Run) -> Outcome:
-        """The target's outcome, or the one that a cut, a deadline or a bug comes to."""
+        """Return the target's outcome, or the one for an interruption, a timeout or a bug."""
         if run.cut_by is not None:
             return _outcome_of(run.cut_by)
         delivery = asyncio.ensure_future(self._targets.deliver(run.job.target, _delivery(run)))
         run.delivery = delivery
-        limit = run.job.timeout_seconds + _DEADLINE_GRACE_SECONDS
-        done, _ = await asyncio.wait({delivery}, timeout=limit)
-        if not done:
+        limit = run.job.timeout + _DEADLINE_GRACE
+        if not await self._wait(delivery, limit):
             delivery.cancel()
-            await asyncio.wait({delivery})
+            if not await self._wait(delivery, _CANCEL_GRACE):
+                _log.error("delivery_not_cancellable", **_ids(run))
+                self._stuck.add(delivery)
+                delivery.add_done_callback(self._stuck.discard)
             return Outcome(
-                AttemptOutcome.TIMED_OUT, Failure.TIMEOUT, f"no end after {limit:g} seconds"
+                AttemptOutcome.TIMED_OUT,
+                Failure.TIMEOUT,
+                f"no end after {limit.total_seconds():g} seconds",
             )
         try:
             return delivery.result()
@@ -114,6 +130,13 @@ class Executor:
         except Exception:  # a bug in a target is that attempt's failure, not the service's
             _log.exception("target_failed", **_ids(run))
             return Outcome(AttemptOutcome.FAILED, Failure.BUG, "internal error in the target")
+
+    async def _wait(self, delivery: "asyncio.Task[Outcome]", limit: timedelta) -> bool:
+        """Wait for the end of a delivery, at most for `limit`. Return whether it has ended."""
+        with suppress(TimeoutError):
+            async with self._clock.timeout(limit):
+                await asyncio.wait({delivery})
+        return delivery.done()
 
     async def _pause(self, run: Run) -> None:
         """After the end is recorded: who has lost the lease has no say. Where the process dies or

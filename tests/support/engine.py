@@ -133,6 +133,7 @@ class World:
                     targets=self.targets,  # type: ignore[arg-type]
                     pause_gone=self.pause_gone,
                     randomness=random.Random(0),
+                    clock=self.clock,
                 ),
                 keeper=keeper,
                 recorder=recorder,

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from app.models.policy import RetryPolicy, RetryStrategy
 from app.repositories.leases import Lease, LeaseRepository, Settlement
 from app.targets.target import Delivery
 from tests.support.engine import LEASE, SUCCEEDED, World
+from tests.support.waiting import run_other_tasks
 
 REFUSED = Outcome(AttemptOutcome.FAILED, Failure.CONNECTION_ERROR, "could not connect")
 MINUTE = timedelta(minutes=1)
@@ -225,17 +226,87 @@ async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
     assert [e.status for e in await world.history(job)] == ["queued", "skipped"]
 
 
-async def test_a_target_that_overstays_is_cut(world: World) -> None:
+async def test_a_target_that_ignores_the_timeout_is_stopped(world: World) -> None:
     process = world.process()
-    job = await world.add_job(timeout_seconds=0.1, retry=RetryPolicy(max_attempts=1))
+    job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
-    world.targets.answer = lambda _: asyncio.sleep(60)
+    began = asyncio.Event()
 
-    await process.work()
+    async def hang() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    world.targets.answer = lambda _: hang()
+    await process.worker.tick()
+    await began.wait()
+    world.clock.advance(timedelta(seconds=5.499))
+    await run_other_tasks(10)
+    assert (await world.read(queued)).status is ExecutionStatus.RUNNING
+    world.clock.advance(timedelta(seconds=0.001))
+    await process.settle()
 
     done = await world.read(queued)
     assert done.status is ExecutionStatus.TIMED_OUT
     assert done.attempts[0].outcome is AttemptOutcome.TIMED_OUT
+    assert done.attempts[0].error == "no end after 5.5 seconds"
+
+
+@pytest.mark.parametrize("late", [Outcome(AttemptOutcome.SUCCEEDED), ValueError("late")], ids=type)
+async def test_what_a_target_does_after_its_cancellation_is_ignored(
+    world: World, late: Outcome | Exception
+) -> None:
+    process = world.process()
+    job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+    began = asyncio.Event()
+
+    async def suppress_cancellation() -> Outcome:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if isinstance(late, Exception):
+            raise late
+        return late
+
+    world.targets.answer = lambda _: suppress_cancellation()
+    await process.worker.tick()
+    await began.wait()
+    world.clock.advance(timedelta(seconds=5.5))
+    await process.settle()
+
+    assert (await world.read(queued)).status is ExecutionStatus.TIMED_OUT
+
+
+async def test_a_target_that_cannot_be_cancelled_times_out_within_a_second(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+    began, cancelled, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hang() -> Outcome:
+        began.set()
+        while not may_end.is_set():
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+        return SUCCEEDED
+
+    world.targets.answer = lambda _: hang()
+    await process.worker.tick()
+    await began.wait()
+    world.clock.advance(timedelta(seconds=5.5))
+    await cancelled.wait()
+    world.clock.advance(timedelta(seconds=0.4))
+    await process.settle()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.TIMED_OUT
+    assert done.finished_at is not None
+    assert done.attempts[0].started_at is not None
+    assert done.finished_at - done.attempts[0].started_at < timedelta(seconds=6)
+    may_end.set()
+    await run_other_tasks(2)
 
 
 async def test_a_bug_in_a_target_is_that_attempts_failure(world: World) -> None:

@@ -96,7 +96,10 @@ class Users(Stage):
         for s in schedules:
             if s["type"] == "one_time":
                 s["run_at"] = (now + timedelta(seconds=s.pop("in_seconds"))).isoformat()
-        body = JobCreate.model_validate({"name": "a job", "schedules": schedules} | fields)
+        body = JobCreate.model_validate(
+            # The model knows no timeouts, so no attempt may reach one.
+            {"name": "a job", "timeout_seconds": 86_400, "schedules": schedules} | fields
+        )
         stored = self.bench.run(self.jobs.create(ACTOR, body))
         job = Job(
             stored.id,
