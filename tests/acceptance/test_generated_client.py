@@ -1,4 +1,4 @@
-"""The service as somebody sees it who generates a client from its document."""
+"""A client generated from the OpenAPI document works against the service."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ SECONDS = 60
 
 
 async def run(*arguments: object, folder: Path) -> str:
-    """What the program prints, once it has ended well."""
+    """Run a Python program that must succeed; return what it prints."""
     python = ENVIRONMENT / "bin" / "python"
     assert python.exists(), "the generator is not installed: run `make test`, which does it"
     code, said = await run_program(

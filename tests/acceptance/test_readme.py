@@ -1,4 +1,4 @@
-"""What the README shows is run."""
+"""The commands in the README work."""
 
 import asyncio
 import os

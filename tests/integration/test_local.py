@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +21,16 @@ from pymongo import MongoClient
 from app.errors import ConfigurationError
 from app.local import open_stores, secret_key, start_mongod, start_redis
 from app.settings import load_settings
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 
 USE_MONGOD = """
-import sys, time
+import sys
 from pathlib import Path
 from app.local import start_mongod
 print(start_mongod(Path(sys.argv[1])).pid, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 USE_STORES = """
@@ -40,7 +40,7 @@ from app.settings import load_settings
 async def main():
     async with open_stores(load_settings(env_file=None, data_dir=sys.argv[1])):
         print("ready", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 asyncio.run(main())
 """
 
@@ -95,11 +95,7 @@ def somebody_else_at(port: int) -> Iterator[None]:
 def wait_for_mongod_process(data_dir: Path) -> None:
     """Return as soon as a mongod was launched, long before it answers."""
     record = data_dir / "mongodb.json"
-    for _ in range(4000):
-        if record.exists() and "pid" in record.read_text():
-            return
-        time.sleep(0.005)
-    raise AssertionError("no mongod was launched")
+    wait_until(lambda: record.exists() and "pid" in record.read_text(), 20)
 
 
 def insert(uri: str, text: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.wake import Wake
+from tests.support.waiting import run_other_tasks
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def test_a_redis_that_is_gone_costs_nothing_but_the_hint() -> None:
     wake = Wake(client)
     wake.start()
     wake.executions_queued()
-    await asyncio.sleep(0)
+    await run_other_tasks()
     assert wake.executions.is_set()
     await wake.close()
     await client.aclose()

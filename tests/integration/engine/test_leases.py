@@ -194,7 +194,7 @@ async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
     async def hang() -> None:
         began.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
             cut.set()
 

@@ -145,7 +145,7 @@ async def test_cancel_other_asks_the_live_one_to_stop_and_runs_after_it(world: W
 
     async def first_hangs(attempt: int) -> None:
         began.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     job = await world.add_job(world.every(5), overlap_policy=OverlapPolicy.CANCEL_OTHER)
     world.targets.answer = lambda d: SUCCEEDED if began.is_set() else first_hangs(d.attempt)

@@ -16,7 +16,7 @@ from app.models.policy import RetryPolicy, RetryStrategy
 from app.repositories.leases import Lease, LeaseRepository, Settlement
 from app.targets.target import Delivery
 from tests.support.engine import LEASE, SUCCEEDED, World
-from tests.support.waiting import run_other_tasks
+from tests.support.waiting import eventually, run_other_tasks
 
 REFUSED = Outcome(AttemptOutcome.FAILED, Failure.CONNECTION_ERROR, "could not connect")
 MINUTE = timedelta(minutes=1)
@@ -342,7 +342,7 @@ async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> Non
 async def test_deleting_a_job_ends_what_is_queued_and_stops_what_runs(world: World) -> None:
     process = world.process(concurrency=1)
     job = await world.add_job()
-    world.targets.answer = lambda _: asyncio.sleep(60)
+    world.targets.answer = lambda _: asyncio.Event().wait()
     running = await world.queue(job)
     await process.worker.tick()
     queued = await world.queue(job)
@@ -375,14 +375,19 @@ async def test_a_stop_waits_for_what_runs(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
+    may_end = asyncio.Event()
 
     async def answer() -> Outcome:
-        await asyncio.sleep(0.05)
+        await may_end.wait()
         return SUCCEEDED
 
     world.targets.answer = lambda _: answer()
     await process.worker.tick()
-    await process.worker.drain(timedelta(seconds=5))
+    stopping = asyncio.create_task(process.worker.drain(timedelta(seconds=5)))
+    await run_other_tasks(10)
+    assert not stopping.done()
+    may_end.set()
+    await stopping
 
     assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED
 
@@ -391,7 +396,7 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None
     one, two = world.process(), world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
-    world.targets.answer = lambda d: asyncio.sleep(60) if d.attempt == 1 else SUCCEEDED
+    world.targets.answer = lambda d: asyncio.Event().wait() if d.attempt == 1 else SUCCEEDED
     await one.worker.tick()
     await one.worker.drain(timedelta(0))
 
@@ -440,9 +445,7 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
     async def answer_late(self: LeaseRepository) -> list[Execution]:
         found = await list_owned(self)
         may_end.set()
-        async with asyncio.timeout(5):
-            while first.id in process.worker._runs:
-                await asyncio.sleep(0)
+        await eventually(lambda: first.id not in process.worker._runs)
         return found
 
     with answer_lost(monkeypatch, "claim"):
@@ -480,7 +483,7 @@ async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_l
 
     async def hang() -> None:
         began.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     world.targets.answer = lambda _: hang()
     await process.worker.tick()
@@ -546,13 +549,11 @@ async def test_a_worker_that_gets_an_execution_back_gives_up_its_older_run(world
 
     world.targets.answer = hang
     await process.worker.tick()
-    await asyncio.sleep(0)
+    await run_other_tasks()
     world.clock.advance(LEASE)
     await process.reaper.tick()
     await process.worker.tick()
-    async with asyncio.timeout(5):
-        while cut != [1]:
-            await asyncio.sleep(0)
+    await eventually(lambda: cut == [1])
     assert await world.executions.request_cancel(queued.id, reason="cancelled_by_user")
     await process.worker.watch()
     await process.settle()
