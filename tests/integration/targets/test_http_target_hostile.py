@@ -68,6 +68,10 @@ async def assert_times_out(target: HttpTarget, spec: HttpTargetSpec, delivery: A
     assert outcome == TIMED_OUT
 
 
+async def never_end() -> None:
+    await asyncio.Event().wait()
+
+
 async def assert_ends_at_the_timeout(
     clock: ManualClock, delivering: "asyncio.Future[Outcome]"
 ) -> None:
@@ -91,25 +95,34 @@ class TestDeadline:
         await receiver.wait_for_cut_requests(1)
 
     @pytest.mark.parametrize("rest", [b"", b"OK\r\n", b"OK\r\n\r\n"])
-    async def test_a_receiver_that_drips_a_byte_at_a_time(
-        self, target: HttpTarget, rest: bytes
-    ) -> None:
+    async def test_a_receiver_that_drips_a_byte_at_a_time(self, rest: bytes) -> None:
+        clock, may_send, sent = ManualClock(), asyncio.Semaphore(0), asyncio.Semaphore(0)
+
         async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 200 " + rest)
             while True:
+                await may_send.acquire()
                 writer.write(b"X")
                 await writer.drain()
-                await asyncio.sleep(0.02)
+                sent.release()
 
-        async with RawReceiver(drip) as receiver:
-            await assert_times_out(target, spec_for(receiver))
+        async with RawReceiver(drip) as receiver, open_target(clock=clock) as target:
+            delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), SHORT))
+            for _ in range(3):
+                may_send.release()
+                await sent.acquire()
+                await run_other_tasks(10)  # the target reads the byte
+                assert not delivering.done()
+                clock.advance(SHORT.timeout / 3)
+            async with asyncio.timeout(5):
+                assert await delivering == TIMED_OUT
 
     async def test_interim_answers_without_end(self, target: HttpTarget) -> None:
         async def interim(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
                 writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10)
                 await writer.drain()
-                await asyncio.sleep(0.001)
+                await run_other_tasks()
 
         async with RawReceiver(interim) as receiver:
             await assert_times_out(target, spec_for(receiver))
@@ -134,7 +147,7 @@ class TestDeadline:
 
     @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
     async def test_a_receiver_that_does_not_read(self, target: HttpTarget) -> None:
-        async with RawReceiver(lambda *_: asyncio.sleep(60)) as receiver:
+        async with RawReceiver(lambda *_: never_end()) as receiver:
             large = a_delivery(timeout=SHORT.timeout, parameters={"a": "x" * 20_000_000})
             await assert_times_out(target, spec_for(receiver), large)
 

@@ -14,6 +14,7 @@ from app.repositories.leases import Start
 from tests.support.engine import SUCCEEDED
 from tests.support.life.records import LEASE, Execution, Lease
 from tests.support.life.stage import Run, Stage, picks
+from tests.support.waiting import run_other_tasks
 
 OUTCOMES = {
     "succeeded": SUCCEEDED,
@@ -59,7 +60,7 @@ class Workers(Stage):
             for _ in range(100):
                 if place in self.answers:
                     break
-                await asyncio.sleep(0)
+                await run_other_tasks()
             until = self.model.now + LEASE
             runs.append(Run(worker, id_, lease, until, self.answers[place], tasks[id_]))
         return runs
