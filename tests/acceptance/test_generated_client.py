@@ -3,9 +3,12 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.programs import run_program
 from tests.support.service import PASSWORD, USERNAME, Service
 
+pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("generated_client.py")
 ENVIRONMENT = Path(sys.prefix) / "client"
 SECONDS = 60

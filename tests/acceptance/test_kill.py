@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from aiohttp import web
 
 from app.clock import SystemClock
@@ -13,6 +14,7 @@ from tests.support.receiver import Receiver
 from tests.support.service import Service
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.slow
 SECOND = timedelta(seconds=1)
 WAIT_SECONDS = 60
 

@@ -14,6 +14,7 @@ from tests.api.update_openapi import SNAPSHOT
 from tests.support.programs import run_program
 from tests.support.service import PASSWORD, ROOT, USERNAME, Service
 
+pytestmark = pytest.mark.slow
 FOLDER = ROOT / "postman"
 COLLECTION = FOLDER / "carillon.postman_collection.json"
 ENVIRONMENT = FOLDER / "carillon.postman_environment.json"

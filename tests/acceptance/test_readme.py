@@ -5,7 +5,11 @@ import os
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support.service import PASSWORD, ROOT, Service
+
+pytestmark = pytest.mark.slow
 
 _RUN = re.compile(r"<!-- run by tests/acceptance/test_readme.py -->\n```sh\n(.*?)```", re.DOTALL)
 _URL = "http://127.0.0.1:8000"

@@ -19,7 +19,7 @@ from tests.support.service import ROOT, free_port
 from tests.support.waiting import eventually
 
 SECONDS = 200
-pytestmark = pytest.mark.timeout(SECONDS + 20)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 20)]
 TARGET = {"type": "http", "url": "https://example.com/hook"}
 # What is refused by more than the form of the request (a cron that never fires) cannot be said in
 # the document, so that a refusal of what fits it is no failure.

@@ -23,6 +23,7 @@ from app.local import open_stores, secret_key, start_mongod, start_redis
 from app.settings import load_settings
 from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # each test starts servers of its own
 ROOT = Path(__file__).resolve().parents[2]
 
 USE_MONGOD = """
