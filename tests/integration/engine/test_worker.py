@@ -1,4 +1,4 @@
-"""Claims, attempts, retries and how a run ends."""
+"""Claims, attempts, retries and how an execution ends."""
 
 import asyncio
 from collections.abc import Iterator
@@ -24,16 +24,16 @@ FIXED = RetryPolicy(max_attempts=3, strategy=RetryStrategy.FIXED, delay_seconds=
 
 
 @contextmanager
-def answer_lost(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
-    """Each call of a method on leases is done, but raises; what is within must raise it, too."""
+def response_lost(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
+    """Each call of a method on leases takes effect, then raises; the body must raise the same."""
     call = getattr(LeaseRepository, method)
 
-    async def lose_answer(self: LeaseRepository, *args: Any, **named: Any) -> None:
+    async def lose_response(self: LeaseRepository, *args: Any, **named: Any) -> None:
         await call(self, *args, **named)
-        raise UnavailableError("the answer is lost")
+        raise UnavailableError("the response is lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, method, lose_answer)
+        patched.setattr(LeaseRepository, method, lose_response)
         with pytest.raises(UnavailableError):
             yield
 
@@ -63,7 +63,7 @@ async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> Non
     assert attempt.started_at == attempt.finished_at == world.clock.now()
 
 
-async def test_a_finish_leaves_the_hint_of_the_newest_slot(world: World) -> None:
+async def test_the_last_run_fields_are_those_of_the_newest_slot(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     newer = await world.queue(job)
@@ -116,7 +116,7 @@ async def test_two_workers_never_run_the_same_execution(world: World) -> None:
     )
 
 
-async def test_no_more_is_claimed_than_there_is_room_for(world: World) -> None:
+async def test_a_worker_claims_only_as_many_as_its_concurrency_allows(world: World) -> None:
     process = world.process(concurrency=2)
     job = await world.add_job()
     blocked = asyncio.Event()
@@ -405,16 +405,16 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None
     assert given_back.attempts[0].error == "shutdown"
     await two.work()
     done = await world.read(queued)
-    assert done.status is ExecutionStatus.SUCCEEDED  # the cut attempt did not count
+    assert done.status is ExecutionStatus.SUCCEEDED  # the interrupted attempt did not count
 
 
-async def test_a_claim_whose_answer_was_lost_is_found_again(
+async def test_a_claim_whose_response_was_lost_is_found_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    with answer_lost(monkeypatch, "claim"):
+    with response_lost(monkeypatch, "claim"):
         await process.worker.tick()
     await process.work()
     await process.settle()
@@ -424,10 +424,10 @@ async def test_a_claim_whose_answer_was_lost_is_found_again(
     assert len(done.attempts) == 1
 
 
-async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
+async def test_an_execution_that_ends_while_lost_claims_are_read_is_not_started_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database has answered which executions run, and one of them ends before this is read."""
+    """An execution that the database reports as running ends before the worker reads this."""
     process = world.process()
     job = await world.add_job()
     may_end = asyncio.Event()
@@ -442,28 +442,28 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
     await world.queue(job)
     list_owned = LeaseRepository.list_owned
 
-    async def answer_late(self: LeaseRepository) -> list[Execution]:
+    async def respond_late(self: LeaseRepository) -> list[Execution]:
         found = await list_owned(self)
         may_end.set()
         await eventually(lambda: first.id not in process.worker._runs)
         return found
 
-    with answer_lost(monkeypatch, "claim"):
+    with response_lost(monkeypatch, "claim"):
         await process.worker.tick()
-    monkeypatch.setattr(LeaseRepository, "list_owned", answer_late)
+    monkeypatch.setattr(LeaseRepository, "list_owned", respond_late)
     await process.worker.tick()
     await process.settle()
 
     assert [d.execution_id for d in world.targets.deliveries].count(first.id) == 1
 
 
-async def test_a_start_whose_answer_was_lost_adds_no_second_attempt(
+async def test_a_start_whose_response_was_lost_adds_no_second_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    with answer_lost(monkeypatch, "start"):
+    with response_lost(monkeypatch, "start"):
         await process.worker.tick()
     await process.work()
     await process.settle()
@@ -499,11 +499,13 @@ async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_l
     world.targets.answer = lambda _: SUCCEEDED
     await process.work()
 
-    assert (await world.read(given_up)).status is ExecutionStatus.RUNNING  # the reaper's now
+    assert (
+        await world.read(given_up)
+    ).status is ExecutionStatus.RUNNING  # until the reaper takes it
     assert [d.execution_id for d in world.targets.deliveries].count(given_up.id) == 1
 
 
-async def test_a_claim_that_was_answered_too_late_is_left_to_the_reaper(
+async def test_a_claim_with_a_late_response_is_left_to_the_reaper(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -533,18 +535,20 @@ async def _refuse(*_: object, **__: object) -> None:
     raise UnavailableError("no primary")
 
 
-async def test_a_worker_that_gets_an_execution_back_gives_up_its_older_run(world: World) -> None:
-    """It slept past its lease; the attempt of then is cut, the one of now can still be."""
+async def test_a_worker_that_claims_an_execution_again_stops_its_older_attempt(
+    world: World,
+) -> None:
+    """Its lease ran out. The old attempt is stopped; the new one can still be cancelled."""
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    cut: list[int] = []
+    stopped: list[int] = []
 
     async def hang(delivery: Delivery) -> Outcome:
         try:
             await asyncio.Event().wait()
         finally:
-            cut.append(delivery.attempt)
+            stopped.append(delivery.attempt)
         return SUCCEEDED
 
     world.targets.answer = hang
@@ -553,12 +557,12 @@ async def test_a_worker_that_gets_an_execution_back_gives_up_its_older_run(world
     world.clock.advance(LEASE)
     await process.reaper.tick()
     await process.worker.tick()
-    await eventually(lambda: cut == [1])
+    await eventually(lambda: stopped == [1])
     assert await world.executions.request_cancel(queued.id, reason="cancelled_by_user")
     await process.worker.watch()
     await process.settle()
 
-    assert cut == [1, 2]
+    assert stopped == [1, 2]
     done = await world.read(queued)
     assert done.status is ExecutionStatus.CANCELLED
     assert [a.outcome for a in done.attempts] == ["abandoned", "cancelled"]
