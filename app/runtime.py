@@ -320,6 +320,7 @@ def _compose_worker(
         targets=resources.targets,
         pause_gone=parts.jobs.pause_gone,
         randomness=resources.randomness,
+        clock=clock,
     )
     worker = Worker(
         jobs=repositories.jobs,

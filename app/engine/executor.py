@@ -3,11 +3,14 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
 
 import structlog
 
+from app.clock import Clock
 from app.engine.recorder import Recorder
 from app.errors import ConflictError, UnavailableError
 from app.models.execution import AttemptOutcome, Execution
@@ -21,8 +24,12 @@ from app.targets.target import Delivery, Target
 
 _log = structlog.get_logger(__name__)
 
-_DEADLINE_GRACE_SECONDS = 0.5
-"""A target keeps its own deadline; one that does not is cut this much later (promise: 1 s)."""
+_DEADLINE_GRACE = timedelta(seconds=0.5)
+"""A target enforces the timeout itself. The executor cancels one that does not, this much later."""
+
+_CANCEL_GRACE = timedelta(seconds=0.4)
+"""How long the executor waits for a cancelled target. Both graces together stay below 1 s, because
+no attempt may run longer than its timeout + 1 s."""
 
 _SETTLE_RETRY_SECONDS = 0.25
 
@@ -71,11 +78,16 @@ class Executor:
         targets: Target[TargetSpec],
         pause_gone: Callable[[Job], Awaitable[bool]],
         randomness: random.Random,
+        clock: Clock,
     ) -> None:
         self._recorder = recorder
         self._targets = targets
         self._pause_gone = pause_gone
         self._random = randomness
+        self._clock = clock
+        self._stuck: set[asyncio.Task[Outcome]] = set()
+        """Deliveries that did not end when they were cancelled. asyncio keeps only weak references
+        to tasks, so this set keeps them from being collected while they run."""
         self.dropped = 0
         """How many results were not recorded, because their lease was lost."""
 
@@ -102,13 +114,17 @@ class Executor:
             self._targets.deliver(running.job.target, _delivery(running))
         )
         running.delivery = delivery
-        limit = running.job.timeout_seconds + _DEADLINE_GRACE_SECONDS
-        done, _ = await asyncio.wait({delivery}, timeout=limit)
-        if not done:
+        limit = running.job.timeout + _DEADLINE_GRACE
+        if not await self._wait(delivery, limit):
             delivery.cancel()
-            await asyncio.wait({delivery})
+            if not await self._wait(delivery, _CANCEL_GRACE):
+                _log.error("delivery_not_cancellable", **_ids(running))
+                self._stuck.add(delivery)
+                delivery.add_done_callback(self._stuck.discard)
             return Outcome(
-                AttemptOutcome.TIMED_OUT, Failure.TIMEOUT, f"no end after {limit:g} seconds"
+                AttemptOutcome.TIMED_OUT,
+                Failure.TIMEOUT,
+                f"no end after {limit.total_seconds():g} seconds",
             )
         try:
             return delivery.result()
@@ -117,6 +133,13 @@ class Executor:
         except Exception:  # a bug in a target is that attempt's failure, not the service's
             _log.exception("target_failed", **_ids(running))
             return Outcome(AttemptOutcome.FAILED, Failure.BUG, "internal error in the target")
+
+    async def _wait(self, delivery: "asyncio.Task[Outcome]", limit: timedelta) -> bool:
+        """Wait for the end of a delivery, at most for `limit`. Return whether it has ended."""
+        with suppress(TimeoutError):
+            async with self._clock.timeout(limit):
+                await asyncio.wait({delivery})
+        return delivery.done()
 
     async def _pause_job(self, running: RunningAttempt) -> None:
         """Pause the job of a receiver that is gone.

@@ -1,6 +1,5 @@
 """The http target: an attempt is one HTTP request."""
 
-import asyncio
 from datetime import timedelta
 from http import HTTPStatus
 
@@ -31,17 +30,16 @@ class HttpTarget:
         self._user_agent = f"Carillon/{version}"
 
     async def deliver(self, spec: HttpTargetSpec, delivery: Delivery) -> Outcome:
-        seconds = delivery.timeout.total_seconds()
         try:
-            # One deadline around everything: a limit on each read would let a receiver that sends
-            # a byte a second hold the attempt for hours.
-            async with asyncio.timeout(seconds):
+            # One timeout covers the whole exchange: with a limit on each read, a receiver that
+            # sends one byte a second could occupy the attempt for hours.
+            async with self._clock.timeout(delivery.timeout):
                 return await self._exchange(spec, delivery)
         except TimeoutError:
             return Outcome(
                 AttemptOutcome.TIMED_OUT,
                 failure=Failure.TIMEOUT,
-                error=f"no complete answer within {seconds:g} s",
+                error=f"no complete response within {delivery.timeout.total_seconds():g} s",
             )
 
     async def _exchange(self, spec: HttpTargetSpec, delivery: Delivery) -> Outcome:

@@ -1,7 +1,8 @@
-"""A stranger's program: it knows the service only by the client generated from its document.
+"""A user's program that knows the service only by the client generated from its OpenAPI document.
 
 `generated_client.py URL USERNAME PASSWORD` prints the statuses of the executions that it read.
-It runs in the generator's own environment, with the generated package `carillon_client` beside it.
+It runs in the virtual environment of the generator; the generated package `carillon_client` is in
+the same folder.
 """
 
 import datetime
@@ -51,11 +52,10 @@ def main(url: str, username: str, password: str) -> None:
 
     execute_job.sync(job.id, client=client, body=ExecuteIn())
     ends_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < ends_at:
+    while time.monotonic() < ends_at:  # one request after the other is pause enough
         executions = list_job_executions.sync(job.id, client=client).items
         if executions[0].status is ExecutionStatus.SUCCEEDED:
             break
-        time.sleep(0.1)
     (attempt,) = executions[0].attempts
     assert attempt.finished_at >= attempt.started_at
     print(*(execution.status for execution in executions))

@@ -1,18 +1,21 @@
-"""The service as somebody sees it who generates a client from its document."""
+"""A client generated from the OpenAPI document works against the service."""
 
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.programs import run_program
 from tests.support.service import PASSWORD, USERNAME, Service
 
+pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("generated_client.py")
 ENVIRONMENT = Path(sys.prefix) / "client"
 SECONDS = 60
 
 
 async def run(*arguments: object, folder: Path) -> str:
-    """What the program prints, once it has ended well."""
+    """Run a Python program that must succeed; return what it prints."""
     python = ENVIRONMENT / "bin" / "python"
     assert python.exists(), "the generator is not installed: run `make test`, which does it"
     code, said = await run_program(

@@ -1,4 +1,4 @@
-"""The Postman collection: made from the document, and green from top to bottom."""
+"""The Postman collection is generated from the OpenAPI document, and all its requests succeed."""
 
 import json
 import os
@@ -14,6 +14,7 @@ from tests.api.update_openapi import SNAPSHOT
 from tests.support.programs import run_program
 from tests.support.service import PASSWORD, ROOT, USERNAME, Service
 
+pytestmark = pytest.mark.slow
 FOLDER = ROOT / "postman"
 COLLECTION = FOLDER / "carillon.postman_collection.json"
 ENVIRONMENT = FOLDER / "carillon.postman_environment.json"
@@ -29,22 +30,22 @@ def requests_of(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 async def node(script: Path, *arguments: str | Path) -> tuple[int | None, str]:
-    """Runs a script by Node.js; its exit code and all that it printed."""
+    """Run a script with Node.js; return its exit code and its output."""
     assert shutil.which("node"), "Node.js is missing: `apt-get install nodejs npm`, or nodejs.org"
     assert (FOLDER / "node_modules").is_dir(), "newman is missing: `npm ci --prefix postman`"
     env = {"PATH": os.environ["PATH"], "NO_COLOR": "1"}
     return await run_program("node", script, *arguments, env=env, seconds=SECONDS)
 
 
-async def test_the_collection_is_that_of_the_document(tmp_path: Path) -> None:
-    """If not: `make postman`. An operation without a step gets one in postman/flow.mjs."""
+async def test_the_collection_agrees_with_the_document(tmp_path: Path) -> None:
+    """If this fails, run `make postman`. A new operation needs a step in postman/flow.mjs."""
     made = tmp_path / "collection.json"
     code, output = await node(FOLDER / "make_collection.mjs", SNAPSHOT, made)
     assert (code, output) == (0, "")
     assert made.read_text() == COLLECTION.read_text()
 
 
-async def test_a_new_operation_comes_last_in_its_folder_and_is_named(tmp_path: Path) -> None:
+async def test_a_new_operation_is_last_in_its_folder_and_is_reported(tmp_path: Path) -> None:
     document = json.loads(SNAPSHOT.read_text())
     ping = document["paths"]["/ping"]["get"]
     document["paths"]["/jobs/{job_id}/pong"] = {
@@ -88,14 +89,14 @@ def test_every_variable_is_declared() -> None:
     assert set(re.findall(r"{{(\w+)}}", collection)) == set(declared)
 
 
-def test_no_password_and_no_token_is_kept() -> None:
+def test_no_password_and_no_token_is_stored() -> None:
     values = {v["key"]: v["value"] for v in json.loads(ENVIRONMENT.read_text())["values"]}
     assert values == {"base_url": "http://127.0.0.1:8000", "username": "admin", "password": ""}
     variables = json.loads(COLLECTION.read_text())["variable"]
     assert {variable["value"] for variable in variables} == {""}
 
 
-def test_only_what_is_paused_has_a_target_elsewhere() -> None:
+def test_every_job_with_an_http_target_is_paused() -> None:
     for item in requests_of(json.loads(COLLECTION.read_text())):
         body = json.loads(item["request"].get("body", {}).get("raw", "{}"))
         if body.get("target", {}).get("type") == "http":

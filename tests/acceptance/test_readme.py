@@ -1,11 +1,15 @@
-"""What the README shows is run."""
+"""The commands in the README work."""
 
 import asyncio
 import os
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.support.service import PASSWORD, ROOT, Service
+
+pytestmark = pytest.mark.slow
 
 _RUN = re.compile(r"<!-- run by tests/acceptance/test_readme.py -->\n```sh\n(.*?)```", re.DOTALL)
 _URL = "http://127.0.0.1:8000"

@@ -17,9 +17,10 @@ import uvicorn
 from tests.support.api import Api, JsonBody
 from tests.support.programs import run_program
 from tests.support.service import ROOT, free_port
+from tests.support.waiting import eventually
 
 SECONDS = 200
-pytestmark = pytest.mark.timeout(SECONDS + 20)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 20)]
 TARGET = {"type": "http", "url": "https://example.com/hook"}
 # What is refused by more than the form of the request (a cron that never fires) cannot be said in
 # the document, so that a refusal of what fits it is no failure.
@@ -33,8 +34,7 @@ async def url(api: Api) -> AsyncIterator[str]:
     server = uvicorn.Server(config)
     with contextlib.suppress(asyncio.CancelledError):
         task = asyncio.create_task(server.serve())
-        while not server.started:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: server.started)
         yield f"http://127.0.0.1:{config.port}"
         server.should_exit = True
         await task

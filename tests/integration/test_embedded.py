@@ -8,7 +8,6 @@ import subprocess
 import sys
 import sysconfig
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,15 +24,17 @@ from app.embedded.secret_key import load_secret_key
 from app.embedded.stores import open_stores
 from app.errors import ConfigurationError
 from app.settings import load_settings
+from tests.support.waiting import wait_until
 
+pytestmark = pytest.mark.slow  # each test starts servers of its own
 ROOT = Path(__file__).resolve().parents[2]
 
 USE_MONGOD = """
-import sys, time
+import sys
 from pathlib import Path
 from app.embedded.mongod import start_mongod
 print(start_mongod(Path(sys.argv[1])).pid, flush=True)
-time.sleep(60)
+sys.stdin.read()
 """
 
 USE_STORES = """
@@ -43,7 +44,7 @@ from app.settings import load_settings
 async def main():
     async with open_stores(load_settings(env_file=None, data_dir=sys.argv[1])):
         print("ready", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 asyncio.run(main())
 """
 
@@ -100,11 +101,7 @@ def occupy_port(port: int) -> Iterator[None]:
 def wait_for_mongod_process(data_dir: Path) -> None:
     """Wait until a mongod has been launched, long before it is ready."""
     record = data_dir / "mongodb.json"
-    for _ in range(4000):
-        if record.exists() and "pid" in record.read_text():
-            return
-        time.sleep(0.005)
-    raise AssertionError("no mongod was launched")
+    wait_until(lambda: record.exists() and "pid" in record.read_text(), 20)
 
 
 def insert(uri: str, text: str) -> None:

@@ -7,6 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.wake import Wake
+from tests.support.waiting import run_other_tasks
 
 
 @pytest.fixture
@@ -56,7 +57,7 @@ async def test_without_a_connection_to_redis_a_process_still_wakes_itself() -> N
     wake = Wake(client)
     wake.start()
     wake.executions_queued()
-    await asyncio.sleep(0)
+    await run_other_tasks()
     assert wake.executions.is_set()
     await wake.close()
     await client.aclose()

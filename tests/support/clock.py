@@ -1,17 +1,31 @@
 """A clock that tests move."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 START = datetime(2026, 11, 23, 8, 0, tzinfo=UTC)
 
 
+@dataclass(frozen=True, eq=False)
+class _Timer:
+    """A timeout that has been entered and not left."""
+
+    ends_at: datetime
+    timeout: asyncio.Timeout
+    loop: asyncio.AbstractEventLoop
+
+
 class ManualClock:
-    """Stands still until it is told to move; the database's now is its now."""
+    """Stands still until `advance` moves it; it also gives the database's now."""
 
     def __init__(self, start: datetime = START) -> None:
         self._now = start
         self._monotonic = 1_000.0
+        self._timers: set[_Timer] = set()
 
     @property
     def now_expression(self) -> Any:
@@ -23,6 +37,37 @@ class ManualClock:
     def monotonic(self) -> float:
         return self._monotonic
 
+    @property
+    def timer_count(self) -> int:
+        """How many bodies of `timeout` run at present."""
+        return len(self._timers)
+
+    @asynccontextmanager
+    async def timeout(self, delay: timedelta) -> AsyncIterator[None]:
+        """As `Clock.timeout`, but only `advance` lets time pass."""
+        async with asyncio.timeout(None) as timeout:
+            timer = _Timer(self._now + delay, timeout, asyncio.get_running_loop())
+            self._timers.add(timer)
+            self._fire_if_due(timer)
+            try:
+                yield
+            finally:
+                self._timers.discard(timer)
+
     def advance(self, by: timedelta) -> None:
+        """Move the clock and end the timeouts that are due.
+
+        Their bodies are cancelled when the event loop runs next, so this works outside of it, too.
+        """
         self._now += by
         self._monotonic += by.total_seconds()
+        for timer in self._timers:
+            self._fire_if_due(timer)
+
+    def _fire_if_due(self, timer: _Timer) -> None:
+        if timer.ends_at <= self._now:
+            timer.loop.call_soon(self._fire, timer)
+
+    def _fire(self, timer: _Timer) -> None:
+        if timer in self._timers:  # else its body has ended meanwhile
+            timer.timeout.reschedule(timer.loop.time())

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp.abc import AbstractResolver
 
+from app.clock import Clock
 from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
@@ -16,11 +17,15 @@ from tests.support.clock import ManualClock
 
 @asynccontextmanager
 async def open_target(
-    *, private: bool = True, limit: int = 0, resolver: AbstractResolver | None = None
+    *,
+    private: bool = True,
+    limit: int = 0,
+    resolver: AbstractResolver | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[HttpTarget]:
-    """An http target with a session of its own; its clock stands at `START`."""
+    """An http target with a session of its own. Without `clock`, its clock stays at `START`."""
     async with open_session(allow_private_hosts=private, limit=limit, resolver=resolver) as session:
-        yield HttpTarget(session=session, clock=ManualClock(), version="1.2.3")
+        yield HttpTarget(session=session, clock=clock or ManualClock(), version="1.2.3")
 
 
 async def deliver_to(

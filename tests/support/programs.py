@@ -1,4 +1,4 @@
-"""Other programs, run to their end."""
+"""Runs other programs."""
 
 import asyncio
 from collections.abc import Mapping
@@ -8,7 +8,10 @@ from pathlib import Path
 async def run_program(
     *command: str | Path, env: Mapping[str, str], seconds: float, cwd: Path | None = None
 ) -> tuple[int | None, str]:
-    """Its exit code and all that it printed. Raises TimeoutError; nothing is left running."""
+    """Run a program until it ends; return its exit code and its output.
+
+    Raises TimeoutError after `seconds`. The program is then killed.
+    """
     process = await asyncio.create_subprocess_exec(
         *command,
         cwd=cwd,

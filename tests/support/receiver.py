@@ -12,6 +12,8 @@ import orjson
 from aiohttp import web
 from multidict import CIMultiDictProxy
 
+from tests.support.waiting import run_other_tasks
+
 HOST = "127.0.0.1"
 WAIT_SECONDS = 5
 
@@ -173,7 +175,7 @@ class RawReceiver:
         async def script(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(data)
             await writer.drain()
-            await asyncio.sleep(0.02)  # a reset overtakes what was not read yet
+            await run_other_tasks(10)  # the client reads: a reset discards what it has not read
             writer.transport.abort()
 
         return cls(script)

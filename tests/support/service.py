@@ -1,4 +1,4 @@
-"""The whole service as a process of its own, as `make run` starts it."""
+"""The whole service in a separate process, as `make run` starts it."""
 
 import asyncio
 import os
@@ -13,6 +13,8 @@ from typing import Any, Self
 
 import httpx2
 
+from tests.support.waiting import eventually
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 USERNAME = "admin"
 PASSWORD = "correct horse battery"
@@ -21,7 +23,7 @@ STOP_SECONDS = 60
 
 
 class Service:
-    """`python -m app all` on a free port of 127.0.0.1, with its embedded servers in `data_dir`."""
+    """`python -m app all` on a free port of 127.0.0.1; its embedded servers use `data_dir`."""
 
     def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
         self.data_dir = data_dir
@@ -53,9 +55,7 @@ class Service:
             **self._settings,
         }
         self._process = self._spawn(environment)
-        async with asyncio.timeout(START_SECONDS):
-            while not await self._is_ready():
-                await asyncio.sleep(0.1)
+        await eventually(self._is_ready, START_SECONDS, every=0.1)
 
     def _spawn(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
@@ -77,18 +77,19 @@ class Service:
             return False
 
     async def sign_in(self) -> None:
-        answer = await self.client.post("/token", data={"username": USERNAME, "password": PASSWORD})
-        assert answer.status_code == 200, answer.text
-        self.client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        form = {"username": USERNAME, "password": PASSWORD}
+        response = await self.client.post("/token", data=form)
+        assert response.status_code == 200, response.text
+        self.client.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
 
     async def call(self, method: str, path: str, **options: Any) -> Any:
-        """The JSON answer of a call that must succeed."""
-        answer = await self.client.request(method, path, **options)
-        assert answer.is_success, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json() if answer.content else None
+        """Send a request that must succeed and return its JSON."""
+        response = await self.client.request(method, path, **options)
+        assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
+        return response.json() if response.content else None
 
     async def executions(self, job_id: str) -> list[dict[str, Any]]:
-        """All executions of a job, the newest slot first, read page by page."""
+        """Read all executions of a job, page by page; the newest slot comes first."""
         items: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
@@ -100,11 +101,11 @@ class Service:
                 return items
 
     async def kill(self) -> None:
-        """kill -9: nothing is tidied up."""
+        """Send SIGKILL, so that the process cannot clean up."""
         await self._end(signal.SIGKILL)
 
     async def stop(self) -> int:
-        """SIGTERM; returns the exit code."""
+        """Send SIGTERM and return the exit code."""
         return await self._end(signal.SIGTERM)
 
     async def _end(self, how: signal.Signals) -> int:

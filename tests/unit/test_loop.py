@@ -1,4 +1,4 @@
-"""A loop never dies of a failing round, rests as it is told, and stops when asked."""
+"""A loop continues after a failing round, rests as long as a tick says, and stops when asked."""
 
 import asyncio
 from datetime import timedelta
@@ -11,22 +11,22 @@ LONG = timedelta(hours=1)
 
 
 class Rounds:
-    """A tick that answers from a list and then stands still."""
+    """A tick that returns or raises the given results, then one long rest."""
 
-    def __init__(self, *answers: timedelta | Exception) -> None:
-        self.answers = list(answers)
+    def __init__(self, *results: timedelta | Exception) -> None:
+        self.results = list(results)
         self.count = 0
         self.idle = asyncio.Event()
 
     async def tick(self) -> timedelta:
         self.count += 1
-        if not self.answers:
+        if not self.results:
             self.idle.set()
             return LONG
-        answer = self.answers.pop(0)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        result = self.results.pop(0)
+        if isinstance(result, Exception):
+            raise result
+        return result
 
 
 async def run_until_idle(rounds: Rounds, wake: asyncio.Event | None = None) -> Loop:
@@ -37,21 +37,21 @@ async def run_until_idle(rounds: Rounds, wake: asyncio.Event | None = None) -> L
     return loop
 
 
-async def test_it_goes_on_at_once_while_more_waits() -> None:
+async def test_it_continues_at_once_while_more_work_waits() -> None:
     rounds = Rounds(AT_ONCE, AT_ONCE)
     loop = await run_until_idle(rounds)
     await loop.stop()
     assert rounds.count == 3
 
 
-async def test_it_survives_an_outage_and_a_bug() -> None:
+async def test_it_continues_after_an_outage_and_a_bug() -> None:
     rounds = Rounds(UnavailableError("no primary"), ZeroDivisionError())
     loop = await run_until_idle(rounds)
     assert loop.seconds_since_tick() == 0
     await loop.stop()
 
 
-async def test_a_failed_round_is_no_tick() -> None:
+async def test_a_failed_round_does_not_count_as_a_tick() -> None:
     clock, entered = ManualClock(), asyncio.Event()
 
     async def fail() -> timedelta:

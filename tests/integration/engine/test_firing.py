@@ -1,4 +1,4 @@
-"""A due slot becomes one record, and only then the cursor moves."""
+"""A due slot becomes one record, and only then `next_run` moves."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 
 
-async def test_a_due_slot_is_recorded_and_the_cursor_moves(world: World) -> None:
+async def test_a_due_slot_is_recorded_and_next_run_moves(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
@@ -50,7 +50,7 @@ async def test_the_scheduler_rests_until_the_next_slot(world: World) -> None:
     assert await process.scheduler.tick() == timedelta(milliseconds=301)
 
 
-async def test_a_cursor_stored_behind_where_polls_begin_is_found_in_five_seconds(
+async def test_a_next_run_below_the_start_of_the_polls_is_found_within_five_seconds(
     world: World,
 ) -> None:
     process = world.process()
@@ -65,7 +65,7 @@ async def test_a_cursor_stored_behind_where_polls_begin_is_found_in_five_seconds
     assert slots(await world.history(job)) == [behind]
 
 
-async def test_after_an_error_a_poll_looks_at_the_whole(
+async def test_after_an_error_a_poll_reads_the_whole_index(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -74,7 +74,7 @@ async def test_after_an_error_a_poll_looks_at_the_whole(
     job = await world.add_job(OneTimeSchedule(id=world.new_id(), run_at=behind, next_run=behind))
 
     async def fail(**_: object) -> None:
-        raise UnavailableError("the database is away")
+        raise UnavailableError("the database does not respond")
 
     with monkeypatch.context() as patch:
         patch.setattr(process.runtime.repositories.jobs, "peek", fail)
@@ -84,7 +84,7 @@ async def test_after_an_error_a_poll_looks_at_the_whole(
     assert slots(await world.history(job)) == [behind]
 
 
-async def test_a_one_time_schedule_fires_once_and_has_no_cursor_left(world: World) -> None:
+async def test_a_one_time_schedule_fires_once_and_has_no_next_run_left(world: World) -> None:
     process = world.process()
     at = world.clock.now() + MINUTE
     job = await world.add_job(OneTimeSchedule(id=world.new_id(), run_at=at))
@@ -98,7 +98,7 @@ async def test_a_one_time_schedule_fires_once_and_has_no_cursor_left(world: Worl
     assert (await world.jobs.get(job.id, owner_id=None)).next_run is None
 
 
-async def test_several_schedules_of_a_job_keep_cursors_of_their_own(world: World) -> None:
+async def test_several_schedules_of_a_job_each_keep_their_own_next_run(world: World) -> None:
     process = world.process()
     job = await world.add_job(
         world.every(60), world.every(90), overlap_policy=OverlapPolicy.ALLOW_ALL
@@ -112,7 +112,7 @@ async def test_several_schedules_of_a_job_keep_cursors_of_their_own(world: World
     assert recorded == [start + timedelta(seconds=s) for s in (60, 90, 120, 180, 180)]
 
 
-async def test_a_crash_between_record_and_cursor_doubles_nothing(
+async def test_a_crash_between_the_record_and_next_run_records_no_slot_twice(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -157,7 +157,7 @@ async def test_a_batch_that_is_too_old_is_dropped(world: World) -> None:
     assert await world.history(job) == []
 
 
-async def test_a_cursor_is_not_moved_over_a_users_edit(world: World) -> None:
+async def test_a_users_edit_is_not_overwritten_when_next_run_moves(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
@@ -170,7 +170,7 @@ async def test_a_cursor_is_not_moved_over_a_users_edit(world: World) -> None:
     assert await world.jobs.get(job.id, owner_id=None) == edited
 
 
-async def test_under_skip_a_slot_is_skipped_while_another_execution_lives(world: World) -> None:
+async def test_under_skip_a_slot_is_skipped_while_another_execution_is_live(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     for _ in range(2):
@@ -197,8 +197,8 @@ async def test_a_skipped_slot_recorded_twice_stays_one_record(world: World) -> N
     assert [e.status for e in await world.history(job)] == ["queued", "skipped"]
 
 
-async def test_the_slots_own_record_is_no_overlap(world: World) -> None:
-    """Both unique indexes are hit at once, and the server names only one of them."""
+async def test_the_record_of_the_same_slot_is_no_overlap(world: World) -> None:
+    """The insert violates both unique indexes, and the server names only one of them."""
     process = world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
@@ -270,7 +270,7 @@ async def test_catch_up_all_runs_each_late_slot_ten_a_second(world: World) -> No
 async def test_two_schedulers_at_different_instants_lose_no_slot_to_a_missed_record(
     world: World,
 ) -> None:
-    """A missed record depends on now, so finding one is not the same as having written it."""
+    """A missed record depends on now, so two schedulers may write different ones."""
     one, two = world.process(), world.process()
     job = await world.add_job(world.every(1), overlap_policy=OverlapPolicy.ALLOW_ALL)
     start = world.clock.now()
@@ -291,7 +291,7 @@ async def test_two_schedulers_at_different_instants_lose_no_slot_to_a_missed_rec
     assert sum(e.missed_count or 1 for e in await world.history(job)) == 80
 
 
-async def test_max_runs_counts_runs_and_not_skipped_slots(world: World) -> None:
+async def test_max_runs_does_not_count_skipped_slots(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60, max_runs=2))
     world.clock.advance(MINUTE)
@@ -334,7 +334,7 @@ async def test_jitter_delays_the_start_the_same_way_everywhere(world: World) -> 
     assert all(timedelta(0) <= delay < MINUTE for delay in delays)  # never past the next slot
 
 
-async def test_a_schedule_without_a_meaning_stops_and_holds_nobody_up(world: World) -> None:
+async def test_an_unreadable_schedule_stops_and_delays_no_other(world: World) -> None:
     process = world.process()
     broken = CronSchedule(
         id=world.new_id(),

@@ -1,4 +1,4 @@
-"""Old history goes, a page at a time; what a person would miss stays."""
+"""Old history is deleted page by page; the last success and failure of each job are kept."""
 
 from datetime import timedelta
 
@@ -20,7 +20,7 @@ def open_janitor(world: World, *, days: int = 30) -> Janitor:
     return Janitor(history=history, retention=timedelta(days=days))
 
 
-async def finished(world: World, job: Job, age: timedelta, status: str) -> Execution:
+async def add_finished(world: World, job: Job, age: timedelta, status: str) -> Execution:
     at = world.clock.now() - age
     execution = Execution(
         id=world.new_id(),
@@ -42,24 +42,24 @@ async def clean(janitor: Janitor | Trimmer) -> None:
         pass
 
 
-async def test_what_is_older_than_the_retention_goes(world: World) -> None:
+async def test_executions_older_than_the_retention_are_deleted(world: World) -> None:
     job = await world.add_job()
     for age in (60, 50, 40):
-        await finished(world, job, age * DAY, "skipped")
-    young = await finished(world, job, 29 * DAY, "skipped")
+        await add_finished(world, job, age * DAY, "skipped")
+    young = await add_finished(world, job, 29 * DAY, "skipped")
 
     await clean(open_janitor(world))
 
     assert await world.history(job) == [young]
 
 
-async def test_the_last_success_and_the_last_failure_stay(world: World) -> None:
+async def test_the_last_success_and_the_last_failure_are_kept(world: World) -> None:
     job, other = await world.add_job(), await world.add_job()
-    await finished(world, job, 90 * DAY, "succeeded")
-    last_failure = await finished(world, job, 80 * DAY, "timed_out")
-    last_success = await finished(world, job, 70 * DAY, "succeeded")
-    await finished(world, other, 60 * DAY, "failed")
-    recent = await finished(world, other, DAY, "failed")
+    await add_finished(world, job, 90 * DAY, "succeeded")
+    last_failure = await add_finished(world, job, 80 * DAY, "timed_out")
+    last_success = await add_finished(world, job, 70 * DAY, "succeeded")
+    await add_finished(world, other, 60 * DAY, "failed")
+    recent = await add_finished(world, other, DAY, "failed")
 
     await clean(open_janitor(world))
 
@@ -67,7 +67,7 @@ async def test_the_last_success_and_the_last_failure_stay(world: World) -> None:
     assert await world.history(other) == [recent]
 
 
-async def test_what_has_not_finished_is_never_deleted(world: World) -> None:
+async def test_an_unfinished_execution_is_never_deleted(world: World) -> None:
     job = await world.add_job()
     waiting = await world.queue(job)
     world.clock.advance(365 * DAY)
@@ -77,20 +77,20 @@ async def test_what_has_not_finished_is_never_deleted(world: World) -> None:
 
 async def test_nothing_younger_than_a_day_is_deleted(world: World) -> None:
     job = await world.add_job()
-    young = await finished(world, job, DAY - timedelta(minutes=1), "skipped")
-    await finished(world, job, DAY + timedelta(minutes=1), "skipped")
+    young = await add_finished(world, job, DAY - timedelta(minutes=1), "skipped")
+    await add_finished(world, job, DAY + timedelta(minutes=1), "skipped")
     await clean(open_janitor(world, days=0))
     assert await world.history(job) == [young]
 
 
-async def test_a_pass_goes_on_page_by_page_over_what_it_keeps(
+async def test_a_pass_continues_after_pages_that_it_keeps(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PAGE", 2)
     jobs = [await world.add_job() for _ in range(5)]
     for job in jobs:
-        await finished(world, job, 50 * DAY, "skipped")
-        await finished(world, job, 40 * DAY, "succeeded")
+        await add_finished(world, job, 50 * DAY, "skipped")
+        await add_finished(world, job, 40 * DAY, "succeeded")
     janitor = open_janitor(world)
 
     for _ in range(2):  # two whole passes give the same
@@ -98,15 +98,15 @@ async def test_a_pass_goes_on_page_by_page_over_what_it_keeps(
         assert [len(await world.history(job)) for job in jobs] == [1] * 5
 
 
-async def test_the_last_success_stays_though_many_later_ones_failed(
+async def test_the_last_success_is_kept_when_many_later_executions_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only so many of the newest are looked at; what they do not say is not taken for a no."""
+    """Only some of the newest are read; a success that is not among them is still kept."""
     monkeypatch.setattr(history, "_MOST_EXAMINED", 3)
     job = await world.add_job()
-    last = await finished(world, job, 90 * DAY, "succeeded")
-    beyond = await finished(world, job, 20 * DAY, "succeeded")
-    newest = [await finished(world, job, (10 - n) * DAY, "failed") for n in range(5)]
+    last = await add_finished(world, job, 90 * DAY, "succeeded")
+    beyond = await add_finished(world, job, 20 * DAY, "succeeded")
+    newest = [await add_finished(world, job, (10 - n) * DAY, "failed") for n in range(5)]
     await clean(open_janitor(world))
     assert await world.history(job) == [last, beyond, *newest]
 
@@ -115,40 +115,42 @@ def open_trimmer(world: World, *, keep: int) -> Trimmer:
     return Trimmer(history=HistoryRepository(world.database), keep=keep)
 
 
-async def test_more_than_a_job_may_keep_goes_the_oldest_first(world: World) -> None:
+async def test_the_oldest_executions_above_the_limit_of_a_job_are_deleted(world: World) -> None:
     jobs = [await world.add_job() for _ in range(3)]
     kept = {}
     for job, count in zip(jobs, (5, 3, 2), strict=True):
-        history = [await finished(world, job, (9 - n) * DAY, "skipped") for n in range(count)]
+        history = [await add_finished(world, job, (9 - n) * DAY, "skipped") for n in range(count)]
         kept[job.id] = history[-3:]
     await clean(open_trimmer(world, keep=3))
     for job in jobs:
         assert await world.history(job) == kept[job.id]
 
 
-async def test_a_trim_keeps_the_last_success_and_failure_what_lives_and_what_is_young(
+async def test_a_trim_keeps_the_last_success_and_failure_and_live_and_young_executions(
     world: World,
 ) -> None:
     job = await world.add_job()
     live = await world.queue(job)
     world.clock.advance(10 * DAY)
-    await finished(world, job, 9 * DAY, "succeeded")
-    success = await finished(world, job, 8 * DAY, "succeeded")
-    failure = await finished(world, job, 7 * DAY, "timed_out")
-    await finished(world, job, 6 * DAY, "skipped")
-    young = [await finished(world, job, DAY - n * timedelta(minutes=1), "skipped") for n in (2, 1)]
+    await add_finished(world, job, 9 * DAY, "succeeded")
+    success = await add_finished(world, job, 8 * DAY, "succeeded")
+    failure = await add_finished(world, job, 7 * DAY, "timed_out")
+    await add_finished(world, job, 6 * DAY, "skipped")
+    young = [
+        await add_finished(world, job, DAY - n * timedelta(minutes=1), "skipped") for n in (2, 1)
+    ]
     for _ in range(2):
         await clean(open_trimmer(world, keep=1))
         assert await world.history(job) == [live, success, failure, *reversed(young)]
 
 
-async def test_a_trim_goes_on_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_trim_continues_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_PAGE", 2)
     monkeypatch.setattr(module, "_JOBS", 2)
     jobs = [await world.add_job() for _ in range(5)]
     for job in jobs:
         for n in range(8):
-            await finished(world, job, (20 - n) * DAY, "succeeded" if n == 0 else "skipped")
+            await add_finished(world, job, (20 - n) * DAY, "succeeded" if n == 0 else "skipped")
     trimmer = open_trimmer(world, keep=2)
     for _ in range(2):
         await clean(trimmer)

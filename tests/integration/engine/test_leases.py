@@ -1,4 +1,4 @@
-"""One owner at most: expiry, the reaper, the fence and the renewal."""
+"""At most one process holds a lease: expiry, the reaper, the fence and renewal."""
 
 import asyncio
 from datetime import timedelta
@@ -12,11 +12,11 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import Settlement, Start
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
-MOMENT = timedelta(milliseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 
 
 async def claim(world: World, process: Process, **changes: object) -> Execution:
-    """One execution, claimed by `process` and begun."""
+    """An execution that `process` has claimed and started."""
     job = await world.add_job(**changes)
     await world.queue(job, live_for=job.id)
     (claimed,) = await process.leases.claim(limit=1)
@@ -36,7 +36,7 @@ def success_of(execution: Execution) -> Settlement:
 async def test_a_lease_that_has_not_run_out_is_left_alone(world: World) -> None:
     one, two = world.process(), world.process()
     claimed = await claim(world, one)
-    world.clock.advance(LEASE - MOMENT)
+    world.clock.advance(LEASE - MILLISECOND)
 
     await two.reaper.tick()
 
@@ -76,7 +76,7 @@ async def test_an_abandoned_last_attempt_fails_the_execution(world: World) -> No
     assert failed.live_for is None
 
 
-async def test_an_expired_claim_that_was_never_begun_leaves_no_attempt(world: World) -> None:
+async def test_an_expired_claim_that_was_never_started_leaves_no_attempt(world: World) -> None:
     one, two = world.process(), world.process()
     job = await world.add_job()
     queued = await world.queue(job)
@@ -112,7 +112,7 @@ async def test_a_cancel_wins_over_another_attempt_when_the_worker_dies(world: Wo
     assert (await world.read(claimed)).status is ExecutionStatus.CANCELLED
 
 
-async def test_who_lost_the_lease_changes_nothing(world: World) -> None:
+async def test_a_process_that_lost_its_lease_changes_nothing(world: World) -> None:
     one, two = world.process(), world.process()
     claimed = await claim(world, one)
     world.clock.advance(LEASE)
@@ -126,8 +126,8 @@ async def test_who_lost_the_lease_changes_nothing(world: World) -> None:
     assert await world.read(claimed) == before
 
 
-async def test_a_second_settle_answers_like_the_first(world: World) -> None:
-    """As after an answer that was lost on its way."""
+async def test_a_second_settle_returns_the_same_as_the_first(world: World) -> None:
+    """A process repeats the call when the response of the first one was lost."""
     process = world.process()
     claimed = await claim(world, process)
 
@@ -137,7 +137,7 @@ async def test_a_second_settle_answers_like_the_first(world: World) -> None:
     assert len((await world.read(claimed)).attempts) == 1
 
 
-async def test_a_batch_settles_what_is_held_and_says_what_is_not(world: World) -> None:
+async def test_a_batch_settles_the_leases_that_hold_and_reports_the_others(world: World) -> None:
     one, two = world.process(), world.process()
     lost = await claim(world, one)
     world.clock.advance(LEASE)
@@ -168,7 +168,7 @@ async def test_renewal_gives_a_lease_a_new_term(world: World) -> None:
 
     renewed = await world.read(claimed)
     assert renewed.lease_until == world.clock.now() + LEASE
-    world.clock.advance(LEASE - MOMENT)
+    world.clock.advance(LEASE - MILLISECOND)
     await two.reaper.tick()
     assert (await world.read(claimed)).status is ExecutionStatus.RUNNING
 
@@ -177,7 +177,7 @@ async def test_a_dead_event_loop_loses_its_leases(world: World) -> None:
     process = world.process()
     claimed = await claim(world, process)
     process.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
-    world.clock.advance(LEASE + MOMENT)  # the loop has not answered since
+    world.clock.advance(LEASE + MILLISECOND)  # the event loop has not responded since
 
     process.keeper.renew()
 
@@ -190,14 +190,14 @@ async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    began, cut = asyncio.Event(), asyncio.Event()
+    began, stopped = asyncio.Event(), asyncio.Event()
 
     async def hang() -> None:
         began.set()
         try:
-            await asyncio.sleep(60)
+            await asyncio.Event().wait()
         finally:
-            cut.set()
+            stopped.set()
 
     def refuse(*_: object, **__: object) -> None:
         raise UnavailableError("no primary")
@@ -211,8 +211,8 @@ async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
     await process.worker.guard()
     await process.finish_attempts()
 
-    assert cut.is_set()
-    assert (await world.read(queued)).status is ExecutionStatus.RUNNING  # the reaper's now
+    assert stopped.is_set()
+    assert (await world.read(queued)).status is ExecutionStatus.RUNNING  # until the reaper takes it
 
 
 async def test_the_keepers_thread_renews_and_reports_what_is_lost(world: World) -> None:

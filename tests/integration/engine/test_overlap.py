@@ -1,4 +1,4 @@
-"""Six policies for a slot whose job still has a live execution."""
+"""The six overlap policies, for a slot whose job still has a live execution."""
 
 import asyncio
 from datetime import timedelta
@@ -33,23 +33,23 @@ async def fire(world: World, process: Process, times: int = 1) -> None:
 
 
 async def finish_live(world: World, process: Process, job: Job) -> None:
-    """The live execution succeeds, and its finisher promotes."""
+    """Let the live execution succeed and promote the next one."""
     (live,) = [e for e in await world.history(job) if e.status is ExecutionStatus.RUNNING]
     lease = Lease(live.id, live.lease_token)
     assert await process.leases.settle([Settlement(lease, ExecutionStatus.SUCCEEDED)]) == [True]
     await world.overlaps.promote(job.id)
 
 
-def facts(executions: list[Execution]) -> list[tuple[str, str | None, bool]]:
+def summarize(executions: list[Execution]) -> list[tuple[str, str | None, bool]]:
     return [(e.status.value, e.reason, e.waiting) for e in executions]
 
 
-async def test_buffer_one_holds_one_slot_and_skips_the_others(world: World) -> None:
+async def test_under_buffer_one_one_slot_waits_and_the_others_are_skipped(world: World) -> None:
     process = world.process()
     job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process, times=3)
 
-    assert facts(await world.history(job)) == [
+    assert summarize(await world.history(job)) == [
         ("running", None, False),
         ("queued", None, True),
         ("skipped", "buffer_full", False),
@@ -57,14 +57,14 @@ async def test_buffer_one_holds_one_slot_and_skips_the_others(world: World) -> N
     ]
 
 
-async def test_what_is_held_is_not_claimed(world: World) -> None:
+async def test_a_waiting_execution_is_not_claimed(world: World) -> None:
     process = world.process()
     await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     assert await process.leases.claim(limit=10) == []
 
 
-async def test_the_held_slot_goes_on_when_the_live_one_ends(world: World) -> None:
+async def test_the_waiting_slot_runs_when_the_live_one_ends(world: World) -> None:
     process = world.process()
     job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
@@ -102,7 +102,7 @@ async def test_a_full_buffer_skips(world: World) -> None:
     assert [e.reason for e in history[-2:]] == ["buffer_full", "buffer_full"]
 
 
-async def test_two_schedulers_hold_a_slot_once(world: World) -> None:
+async def test_two_schedulers_queue_a_waiting_slot_once(world: World) -> None:
     one, two = world.process(), world.process()
     job = await busy_job(world, one, OverlapPolicy.BUFFER_ALL)
     world.clock.advance(MINUTE)
@@ -115,26 +115,28 @@ async def test_two_schedulers_hold_a_slot_once(world: World) -> None:
     assert len(await world.history(job)) == 2
 
 
-async def test_the_reaper_promotes_what_a_dead_finisher_left(world: World) -> None:
+async def test_the_reaper_promotes_after_a_worker_died_before_it_could(world: World) -> None:
     process = world.process()
     job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
-    (live, held) = await world.history(job)
+    (live, waiting) = await world.history(job)
     lease = Lease(live.id, live.lease_token)
-    await process.leases.settle([Settlement(lease, ExecutionStatus.SUCCEEDED)])  # and dies
+    await process.leases.settle(
+        [Settlement(lease, ExecutionStatus.SUCCEEDED)]
+    )  # and dies before it promotes
 
     await process.reaper.tick()
 
-    promoted = await world.read(held)
+    promoted = await world.read(waiting)
     assert (promoted.waiting, promoted.live_for) == (False, job.id)
 
 
-async def test_an_expired_last_attempt_makes_way(world: World) -> None:
+async def test_an_expired_lease_lets_the_waiting_execution_run(world: World) -> None:
     process = world.process()
     job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     world.clock.advance(LEASE)
-    await process.reaper.tick()  # the first was never begun: it is queued again
+    await process.reaper.tick()  # the first was never started: it is queued again
     await process.work()
 
     assert [e.status for e in await world.history(job)] == ["succeeded", "succeeded"]
@@ -146,7 +148,7 @@ async def test_cancel_other_asks_the_live_one_to_stop_and_runs_after_it(world: W
 
     async def first_hangs(attempt: int) -> None:
         began.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     job = await world.add_job(world.every(5), overlap_policy=OverlapPolicy.CANCEL_OTHER)
     world.targets.outcome_of = lambda d: SUCCEEDED if began.is_set() else first_hangs(d.attempt)
@@ -172,19 +174,19 @@ async def test_cancel_other_ends_a_queued_one_at_once(world: World) -> None:
     job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.CANCEL_OTHER)
     await fire(world, process, times=3)
 
-    assert facts(await world.history(job)) == [
+    assert summarize(await world.history(job)) == [
         ("cancelled", "cancelled_by_overlap", False),
         ("cancelled", "cancelled_by_overlap", False),
         ("queued", None, False),
     ]
 
 
-async def test_under_cancel_other_a_newer_slot_replaces_the_held_one(world: World) -> None:
+async def test_under_cancel_other_a_newer_slot_replaces_the_waiting_one(world: World) -> None:
     process = world.process()
     job = await busy_job(world, process, OverlapPolicy.CANCEL_OTHER)
     await fire(world, process, times=3)
 
-    assert facts(await world.history(job)) == [
+    assert summarize(await world.history(job)) == [
         ("running", "cancelled_by_overlap", False),
         ("cancelled", "replaced_by_newer", True),
         ("cancelled", "replaced_by_newer", True),
@@ -215,13 +217,13 @@ async def test_a_slot_is_never_terminated_by_its_own_record(world: World) -> Non
     await one.firing.fire(due, world.clock.now())
     await two.firing.fire(due, world.clock.now())
 
-    assert facts(await world.history(job)) == [
+    assert summarize(await world.history(job)) == [
         ("cancelled", "terminated_by_overlap", False),
         ("queued", None, False),
     ]
 
 
-async def test_an_allow_all_run_neither_blocks_nor_is_blocked(world: World) -> None:
+async def test_an_allow_all_execution_neither_blocks_nor_is_blocked(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.SKIP)
     await world.queue(job)  # manual: allow_all
@@ -250,7 +252,7 @@ async def test_a_buffer_takes_the_late_slots_of_an_outage_in_order(world: World)
     assert order == [e.id for e in history[:10]]
 
 
-async def test_a_cancelled_attempt_that_failed_makes_way_though_another_was_due(
+async def test_a_cancelled_execution_is_not_retried_and_lets_the_next_one_run(
     world: World,
 ) -> None:
     process = world.process()
@@ -268,7 +270,7 @@ async def test_a_cancelled_attempt_that_failed_makes_way_though_another_was_due(
     may_fail.set()
     await process.finish_attempts()
 
-    assert facts(await world.history(job)) == [
+    assert summarize(await world.history(job)) == [
         ("cancelled", "cancelled_by_overlap", False),
         ("queued", None, False),
     ]
@@ -312,8 +314,8 @@ async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
     assert (await world.read(newer)).status == "queued"
 
 
-async def test_buffer_one_holds_none_where_others_wait_already(world: World) -> None:
-    """They wait since the policy was `buffer_all`, at places of which the first is free again."""
+async def test_under_buffer_one_no_slot_waits_when_others_wait_already(world: World) -> None:
+    """They have waited since the policy was `buffer_all`; the first place is free again."""
     process = world.process()
     job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=3)
@@ -323,14 +325,14 @@ async def test_buffer_one_holds_none_where_others_wait_already(world: World) -> 
     assert await world.jobs.replace(stored.model_copy(update=changes), expected=stored)
     await fire(world, process)
 
-    assert facts(await world.history(job))[-2:] == [
+    assert summarize(await world.history(job))[-2:] == [
         ("queued", None, True),
         ("skipped", "buffer_full", False),
     ]
 
 
 async def retry_of_a_live_retry(world: World, policy: OverlapPolicy) -> list[Execution]:
-    """A slot has run, is being run again, and is to be run once more. Returns the retries."""
+    """Retry a slot whose first retry is still live. Return both retries."""
     process = world.process()
     job = await world.add_job(world.every(60))
     await fire(world, process)
@@ -344,24 +346,24 @@ async def retry_of_a_live_retry(world: World, policy: OverlapPolicy) -> list[Exe
     return [await world.read(first), await world.read(second)]
 
 
-async def test_terminate_other_ends_another_run_of_the_same_slot(world: World) -> None:
+async def test_terminate_other_ends_another_retry_of_the_same_slot(world: World) -> None:
     retries = await retry_of_a_live_retry(world, OverlapPolicy.TERMINATE_OTHER)
 
-    assert facts(retries) == [
+    assert summarize(retries) == [
         ("cancelled", "terminated_by_overlap", False),
         ("queued", None, False),
     ]
 
 
-async def test_cancel_other_stops_another_run_of_the_same_slot(world: World) -> None:
+async def test_cancel_other_stops_another_retry_of_the_same_slot(world: World) -> None:
     first, second = await retry_of_a_live_retry(world, OverlapPolicy.CANCEL_OTHER)
 
     assert first.cancel_requested_at == world.clock.now()
     assert (second.status, second.waiting) == ("queued", True)
 
 
-async def test_cancel_other_makes_way_for_the_newer_one_that_waits(world: World) -> None:
-    """An older slot ends what is live, and finds a newer one waiting: that is next."""
+async def test_cancel_other_lets_the_newer_waiting_execution_run(world: World) -> None:
+    """An older slot ends the live execution, but a newer one already waits and runs next."""
     process = world.process()
     job = await world.add_job(overlap_policy=OverlapPolicy.CANCEL_OTHER)
     live = await world.queue(job, live_for=job.id)
@@ -371,7 +373,7 @@ async def test_cancel_other_makes_way_for_the_newer_one_that_waits(world: World)
     )
     await world.admission.admit(older, OverlapPolicy.CANCEL_OTHER, world.clock.now())
 
-    assert facts([await world.read(e) for e in (live, older, newer)]) == [
+    assert summarize([await world.read(e) for e in (live, older, newer)]) == [
         ("cancelled", "cancelled_by_overlap", False),
         ("skipped", "buffer_full", False),
         ("queued", None, False),

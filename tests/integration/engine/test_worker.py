@@ -1,8 +1,8 @@
-"""Claims, attempts, retries and how a run ends."""
+"""Claims, attempts, retries and how an execution ends."""
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -18,6 +18,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository, Settlement
 from app.targets.target import Delivery
 from tests.support.engine import LEASE, SUCCEEDED, World
+from tests.support.waiting import eventually, run_other_tasks
 
 REFUSED = Outcome(AttemptOutcome.FAILED, Failure.CONNECTION_ERROR, "could not connect")
 MINUTE = timedelta(minutes=1)
@@ -25,16 +26,16 @@ FIXED = RetryPolicy(max_attempts=3, strategy=RetryStrategy.FIXED, delay_seconds=
 
 
 @contextmanager
-def answer_lost(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
-    """Each call of a method on leases is done, but raises; what is within must raise it, too."""
+def response_lost(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
+    """Each call of a method on leases takes effect, then raises; the body must raise the same."""
     call = getattr(LeaseRepository, method)
 
-    async def lose_answer(self: LeaseRepository, *args: Any, **named: Any) -> None:
+    async def lose_response(self: LeaseRepository, *args: Any, **named: Any) -> None:
         await call(self, *args, **named)
-        raise UnavailableError("the answer is lost")
+        raise UnavailableError("the response is lost")
 
     with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, method, lose_answer)
+        patched.setattr(LeaseRepository, method, lose_response)
         with pytest.raises(UnavailableError):
             yield
 
@@ -64,7 +65,7 @@ async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> Non
     assert attempt.started_at == attempt.finished_at == world.clock.now()
 
 
-async def test_a_finish_leaves_the_hint_of_the_newest_slot(world: World) -> None:
+async def test_the_last_run_fields_are_those_of_the_newest_slot(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     newer = await world.queue(job)
@@ -117,7 +118,7 @@ async def test_two_workers_never_run_the_same_execution(world: World) -> None:
     )
 
 
-async def test_no_more_is_claimed_than_there_is_room_for(world: World) -> None:
+async def test_a_worker_claims_only_as_many_as_its_concurrency_allows(world: World) -> None:
     process = world.process(concurrency=2)
     job = await world.add_job()
     blocked = asyncio.Event()
@@ -228,17 +229,87 @@ async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
     assert [e.status for e in await world.history(job)] == ["queued", "skipped"]
 
 
-async def test_a_target_that_overstays_is_cut(world: World) -> None:
+async def test_a_target_that_ignores_the_timeout_is_stopped(world: World) -> None:
     process = world.process()
-    job = await world.add_job(timeout_seconds=0.1, retry=RetryPolicy(max_attempts=1))
+    job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
-    world.targets.outcome_of = lambda _: asyncio.sleep(60)
+    began = asyncio.Event()
 
-    await process.work()
+    async def hang() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    world.targets.outcome_of = lambda _: hang()
+    await process.worker.tick()
+    await began.wait()
+    world.clock.advance(timedelta(seconds=5.499))
+    await run_other_tasks(10)
+    assert (await world.read(queued)).status is ExecutionStatus.RUNNING
+    world.clock.advance(timedelta(seconds=0.001))
+    await process.finish_attempts()
 
     done = await world.read(queued)
     assert done.status is ExecutionStatus.TIMED_OUT
     assert done.attempts[0].outcome is AttemptOutcome.TIMED_OUT
+    assert done.attempts[0].error == "no end after 5.5 seconds"
+
+
+@pytest.mark.parametrize("late", [Outcome(AttemptOutcome.SUCCEEDED), ValueError("late")], ids=type)
+async def test_what_a_target_does_after_its_cancellation_is_ignored(
+    world: World, late: Outcome | Exception
+) -> None:
+    process = world.process()
+    job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+    began = asyncio.Event()
+
+    async def suppress_cancellation() -> Outcome:
+        began.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        if isinstance(late, Exception):
+            raise late
+        return late
+
+    world.targets.outcome_of = lambda _: suppress_cancellation()
+    await process.worker.tick()
+    await began.wait()
+    world.clock.advance(timedelta(seconds=5.5))
+    await process.finish_attempts()
+
+    assert (await world.read(queued)).status is ExecutionStatus.TIMED_OUT
+
+
+async def test_a_target_that_cannot_be_cancelled_times_out_within_a_second(world: World) -> None:
+    process = world.process()
+    job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+    began, cancelled, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def hang() -> Outcome:
+        began.set()
+        while not may_end.is_set():
+            try:
+                await may_end.wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+        return SUCCEEDED
+
+    world.targets.outcome_of = lambda _: hang()
+    await process.worker.tick()
+    await began.wait()
+    world.clock.advance(timedelta(seconds=5.5))
+    await cancelled.wait()
+    world.clock.advance(timedelta(seconds=0.4))
+    await process.finish_attempts()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.TIMED_OUT
+    assert done.finished_at is not None
+    assert done.attempts[0].started_at is not None
+    assert done.finished_at - done.attempts[0].started_at < timedelta(seconds=6)
+    may_end.set()
+    await run_other_tasks(2)
 
 
 async def test_a_bug_in_a_target_is_that_attempts_failure(world: World) -> None:
@@ -274,7 +345,7 @@ async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> Non
 async def test_deleting_a_job_ends_what_is_queued_and_stops_what_runs(world: World) -> None:
     process = world.process(concurrency=1)
     job = await world.add_job()
-    world.targets.outcome_of = lambda _: asyncio.sleep(60)
+    world.targets.outcome_of = lambda _: asyncio.Event().wait()
     running = await world.queue(job)
     await process.worker.tick()
     queued = await world.queue(job)
@@ -307,14 +378,19 @@ async def test_a_stop_waits_for_what_runs(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
+    may_end = asyncio.Event()
 
     async def answer() -> Outcome:
-        await asyncio.sleep(0.05)
+        await may_end.wait()
         return SUCCEEDED
 
     world.targets.outcome_of = lambda _: answer()
     await process.worker.tick()
-    await process.worker.drain(timedelta(seconds=5))
+    stopping = asyncio.create_task(process.worker.drain(timedelta(seconds=5)))
+    await run_other_tasks(10)
+    assert not stopping.done()
+    may_end.set()
+    await stopping
 
     assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED
 
@@ -323,7 +399,7 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None
     one, two = world.process(), world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
-    world.targets.outcome_of = lambda d: asyncio.sleep(60) if d.attempt == 1 else SUCCEEDED
+    world.targets.outcome_of = lambda d: asyncio.Event().wait() if d.attempt == 1 else SUCCEEDED
     await one.worker.tick()
     await one.worker.drain(timedelta(0))
 
@@ -332,16 +408,16 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None
     assert given_back.attempts[0].error == "shutdown"
     await two.work()
     done = await world.read(queued)
-    assert done.status is ExecutionStatus.SUCCEEDED  # the cut attempt did not count
+    assert done.status is ExecutionStatus.SUCCEEDED  # the interrupted attempt did not count
 
 
-async def test_a_claim_whose_answer_was_lost_is_found_again(
+async def test_a_claim_whose_response_was_lost_is_found_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    with answer_lost(monkeypatch, "claim"):
+    with response_lost(monkeypatch, "claim"):
         await process.worker.tick()
     await process.work()
     await process.finish_attempts()
@@ -351,10 +427,10 @@ async def test_a_claim_whose_answer_was_lost_is_found_again(
     assert len(done.attempts) == 1
 
 
-async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
+async def test_an_execution_that_ends_while_lost_claims_are_read_is_not_started_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The database has answered which executions run, and one of them ends before this is read."""
+    """An execution that the database reports as running ends before the worker reads this."""
     process = world.process()
     job = await world.add_job()
     may_end = asyncio.Event()
@@ -369,30 +445,28 @@ async def test_what_ends_while_lost_claims_are_looked_for_is_not_begun_again(
     await world.queue(job)
     list_owned = LeaseRepository.list_owned
 
-    async def answer_late(self: LeaseRepository) -> list[Execution]:
+    async def respond_late(self: LeaseRepository) -> list[Execution]:
         found = await list_owned(self)
         may_end.set()
-        async with asyncio.timeout(5):
-            while first.id in process.worker._running:
-                await asyncio.sleep(0)
+        await eventually(lambda: first.id not in process.worker._running)
         return found
 
-    with answer_lost(monkeypatch, "claim"):
+    with response_lost(monkeypatch, "claim"):
         await process.worker.tick()
-    monkeypatch.setattr(LeaseRepository, "list_owned", answer_late)
+    monkeypatch.setattr(LeaseRepository, "list_owned", respond_late)
     await process.worker.tick()
     await process.finish_attempts()
 
     assert [d.execution_id for d in world.targets.deliveries].count(first.id) == 1
 
 
-async def test_a_start_whose_answer_was_lost_adds_no_second_attempt(
+async def test_a_start_whose_response_was_lost_adds_no_second_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    with answer_lost(monkeypatch, "start"):
+    with response_lost(monkeypatch, "start"):
         await process.worker.tick()
     await process.work()
     await process.finish_attempts()
@@ -412,7 +486,7 @@ async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_l
 
     async def hang() -> None:
         began.set()
-        await asyncio.sleep(60)
+        await asyncio.Event().wait()
 
     world.targets.outcome_of = lambda _: hang()
     await process.worker.tick()
@@ -428,11 +502,13 @@ async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_l
     world.targets.outcome_of = lambda _: SUCCEEDED
     await process.work()
 
-    assert (await world.read(given_up)).status is ExecutionStatus.RUNNING  # the reaper's now
+    assert (
+        await world.read(given_up)
+    ).status is ExecutionStatus.RUNNING  # until the reaper takes it
     assert [d.execution_id for d in world.targets.deliveries].count(given_up.id) == 1
 
 
-async def test_a_claim_that_was_answered_too_late_is_left_to_the_reaper(
+async def test_a_claim_with_a_late_response_is_left_to_the_reaper(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -462,34 +538,34 @@ async def _refuse(*_: object, **__: object) -> None:
     raise UnavailableError("no primary")
 
 
-async def test_a_worker_that_gets_an_execution_back_gives_up_its_older_run(world: World) -> None:
-    """It slept past its lease; the attempt of then is cut, the one of now can still be."""
+async def test_a_worker_that_claims_an_execution_again_stops_its_older_attempt(
+    world: World,
+) -> None:
+    """Its lease ran out. The old attempt is stopped; the new one can still be cancelled."""
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    cut: list[int] = []
+    stopped: list[int] = []
 
     async def hang(delivery: Delivery) -> Outcome:
         try:
             await asyncio.Event().wait()
         finally:
-            cut.append(delivery.attempt)
+            stopped.append(delivery.attempt)
         return SUCCEEDED
 
     world.targets.outcome_of = hang
     await process.worker.tick()
-    await asyncio.sleep(0)
+    await run_other_tasks()
     world.clock.advance(LEASE)
     await process.reaper.tick()
     await process.worker.tick()
-    async with asyncio.timeout(5):
-        while cut != [1]:
-            await asyncio.sleep(0)
+    await eventually(lambda: stopped == [1])
     assert await world.executions.request_cancel(queued.id, reason=Reason.CANCELLED_BY_USER)
     await process.worker.watch()
     await process.finish_attempts()
 
-    assert cut == [1, 2]
+    assert stopped == [1, 2]
     done = await world.read(queued)
     assert done.status is ExecutionStatus.CANCELLED
     assert [a.outcome for a in done.attempts] == ["abandoned", "cancelled"]

@@ -13,14 +13,17 @@ import bson
 import pytest
 from aiohttp import web
 
+from app.clock import SystemClock
 from app.models.execution import AttemptOutcome, Response
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpMethod, HttpTargetSpec
 from app.targets.http import HttpTarget
+from tests.support.clock import ManualClock
 from tests.support.deliveries import DELIVERY, a_delivery
-from tests.support.http_target import assert_fails, deliver_to, open_target
+from tests.support.http_target import assert_fails, open_target
 from tests.support.receiver import HOST, RawReceiver, Receiver
 from tests.support.resolvers import FailingResolver
+from tests.support.waiting import eventually, run_other_tasks
 
 SHORT = a_delivery(timeout=timedelta(seconds=0.3))
 KIBIBYTE = 1_024
@@ -38,7 +41,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 
 @pytest.fixture
 async def target() -> AsyncIterator[HttpTarget]:
-    async with open_target() as target:
+    async with open_target(clock=SystemClock()) as target:
         yield target
 
 
@@ -52,41 +55,74 @@ def body_of(outcome: Outcome) -> Response:
     return outcome.response
 
 
+TIMED_OUT = Outcome(
+    AttemptOutcome.TIMED_OUT, failure=Failure.TIMEOUT, error="no complete response within 0.3 s"
+)
+
+
 async def assert_times_out(target: HttpTarget, spec: HttpTargetSpec, delivery: Any = SHORT) -> None:
+    """The target keeps the timeout in real time, whatever the network does meanwhile."""
     started = time.monotonic()
     outcome = await target.deliver(spec, delivery)
     assert time.monotonic() - started < delivery.timeout.total_seconds() + 1
-    assert outcome == Outcome(
-        AttemptOutcome.TIMED_OUT, failure=Failure.TIMEOUT, error="no complete answer within 0.3 s"
-    )
+    assert outcome == TIMED_OUT
+
+
+async def never_end() -> None:
+    await asyncio.Event().wait()
+
+
+async def assert_ends_at_the_timeout(
+    clock: ManualClock, delivering: "asyncio.Future[Outcome]"
+) -> None:
+    """The delivery runs until the clock reaches its timeout, and not longer."""
+    clock.advance(SHORT.timeout - timedelta(milliseconds=1))
+    await run_other_tasks(10)
+    assert not delivering.done()
+    clock.advance(timedelta(milliseconds=1))
+    async with asyncio.timeout(5):
+        assert await delivering == TIMED_OUT
 
 
 class TestDeadline:
-    async def test_a_receiver_that_hangs(self, target: HttpTarget, receiver: Receiver) -> None:
+    async def test_a_receiver_that_hangs(self, receiver: Receiver) -> None:
         receiver.never_respond()
-        await assert_times_out(target, spec_for(receiver))
+        clock = ManualClock()
+        async with open_target(clock=clock) as target:
+            delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), SHORT))
+            await receiver.wait_for_requests(1)
+            await assert_ends_at_the_timeout(clock, delivering)
         await receiver.wait_for_interrupted_requests(1)
 
     @pytest.mark.parametrize("rest", [b"", b"OK\r\n", b"OK\r\n\r\n"])
-    async def test_a_receiver_that_drips_a_byte_at_a_time(
-        self, target: HttpTarget, rest: bytes
-    ) -> None:
+    async def test_a_receiver_that_drips_a_byte_at_a_time(self, rest: bytes) -> None:
+        clock, may_send, sent = ManualClock(), asyncio.Semaphore(0), asyncio.Semaphore(0)
+
         async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             writer.write(b"HTTP/1.1 200 " + rest)
             while True:
+                await may_send.acquire()
                 writer.write(b"X")
                 await writer.drain()
-                await asyncio.sleep(0.02)
+                sent.release()
 
-        async with RawReceiver(drip) as receiver:
-            await assert_times_out(target, spec_for(receiver))
+        async with RawReceiver(drip) as receiver, open_target(clock=clock) as target:
+            delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), SHORT))
+            for _ in range(3):
+                may_send.release()
+                await sent.acquire()
+                await run_other_tasks(10)  # the target reads the byte
+                assert not delivering.done()
+                clock.advance(SHORT.timeout / 3)
+            async with asyncio.timeout(5):
+                assert await delivering == TIMED_OUT
 
     async def test_endless_interim_responses(self, target: HttpTarget) -> None:
         async def interim(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
                 writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10)
                 await writer.drain()
-                await asyncio.sleep(0.001)
+                await run_other_tasks()
 
         async with RawReceiver(interim) as receiver:
             await assert_times_out(target, spec_for(receiver))
@@ -103,21 +139,27 @@ class TestDeadline:
             await assert_times_out(target, HttpTargetSpec(url=url))
 
     async def test_a_name_that_does_not_resolve_in_time(self) -> None:
-        outcome = await deliver_to("http://slow.test:8080/", SHORT, FailingResolver(None))
-        assert outcome.failure is Failure.TIMEOUT
+        clock, spec = ManualClock(), HttpTargetSpec(url="http://slow.test:8080/")
+        async with open_target(clock=clock, resolver=FailingResolver(None)) as target:
+            delivering = asyncio.ensure_future(target.deliver(spec, SHORT))
+            await eventually(lambda: clock.timer_count == 1)
+            await assert_ends_at_the_timeout(clock, delivering)
 
     @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
     async def test_a_receiver_that_does_not_read(self, target: HttpTarget) -> None:
-        async with RawReceiver(lambda *_: asyncio.sleep(60)) as receiver:
+        async with RawReceiver(lambda *_: never_end()) as receiver:
             large = a_delivery(timeout=SHORT.timeout, parameters={"a": "x" * 20_000_000})
             await assert_times_out(target, spec_for(receiver), large)
 
     async def test_a_request_that_waits_for_a_free_connection(self, receiver: Receiver) -> None:
         receiver.never_respond()
-        async with open_target(limit=1) as target:
+        clock = ManualClock()
+        async with open_target(limit=1, clock=clock) as target:
             first = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
             await receiver.wait_for_requests(1)
-            await assert_times_out(target, spec_for(receiver))
+            second = asyncio.ensure_future(target.deliver(spec_for(receiver), SHORT))
+            await eventually(lambda: clock.timer_count == 2)
+            await assert_ends_at_the_timeout(clock, second)
             first.cancel()
             await asyncio.wait({first})
         assert len(receiver.requests) == 1

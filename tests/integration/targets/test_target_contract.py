@@ -20,6 +20,7 @@ from app.targets.registry import Targets
 from tests.support.clock import ManualClock
 from tests.support.deliveries import DELIVERY, a_delivery
 from tests.support.receiver import Receiver
+from tests.support.waiting import run_other_tasks
 
 
 @dataclass(frozen=True)
@@ -120,8 +121,7 @@ async def test_one_instance_serves_many_deliveries_at_once(case: Case) -> None:
 async def test_a_cancelled_delivery_leaves_nothing_running(case: Case, turns: int) -> None:
     before = asyncio.all_tasks()
     delivering = asyncio.ensure_future(case.targets.deliver(case.spec, DELIVERY))
-    for _ in range(turns):
-        await asyncio.sleep(0)
+    await run_other_tasks(turns)
     if delivering.cancel():
         with pytest.raises(asyncio.CancelledError):
             await delivering

@@ -510,6 +510,7 @@ def test_the_days_are_those_of_a_plain_calendar(fields: tuple[str, str, str], ye
     assert found == wanted
 
 
+@pytest.mark.slow
 @given(values(0, 59), values(0, 59), values(0, 23))
 @STEADY
 def test_the_times_of_a_day_are_those_of_a_plain_clock(second: str, minute: str, hour: str) -> None:

@@ -311,6 +311,7 @@ NEAR_CHANGES = st.tuples(
 ).map(" ".join)
 
 
+@pytest.mark.slow
 @given(NEAR_CHANGES, st.sampled_from(CHANGES), st.sampled_from(Dst))
 @settings(deadline=None, derandomize=True, max_examples=400, database=None)
 def test_around_a_change_any_expression_has_the_slots_of_the_oracle(
@@ -427,6 +428,7 @@ def test_every_zone_that_changes_has_the_slots_of_the_oracle(
                 assert trigger.count(first, last) == len(wanted), (key, change, expression, dst)
 
 
+@pytest.mark.slow
 def test_every_zone_can_be_used_all_through_its_years() -> None:
     first, last = at("2000-01-01T00:00"), at("2100-12-31T23:59")
     every_minute = (last - first) // MINUTE + 1
