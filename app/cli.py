@@ -24,7 +24,7 @@ cli = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-users = typer.Typer(help="Who may sign in.", no_args_is_help=True)
+users = typer.Typer(help="Manage the users who may sign in.", no_args_is_help=True)
 cli.add_typer(users, name="user")
 
 _CLOSE_CONNECTIONS_SECONDS = 5
@@ -32,36 +32,36 @@ _CLOSE_CONNECTIONS_SECONDS = 5
 
 @cli.command("all")
 def run_all() -> None:
-    """Run the API, the scheduler and the worker in one process (or what ROLE says)."""
+    """Run the API, the scheduler and the worker in one process, or only what ROLE names."""
     _serve(load_settings())
 
 
 @cli.command()
 def serve() -> None:
-    """Run the API alone."""
+    """Run only the API."""
     _serve(load_settings(role="api"))
 
 
 @cli.command()
 def schedule() -> None:
-    """Run the scheduler alone; its port answers health checks."""
+    """Run only the scheduler. Its port responds to health checks."""
     _serve(load_settings(role="scheduler"))
 
 
 @cli.command()
 def work() -> None:
-    """Run a worker alone; its port answers health checks."""
+    """Run only a worker. Its port responds to health checks."""
     _serve(load_settings(role="worker"))
 
 
 @cli.command("init-db")
 def init_db() -> None:
-    """Create the indexes, migrate the documents of earlier releases, add the first admin, exit."""
+    """Create the indexes, migrate the documents of earlier releases and add the first admin."""
 
     async def report(runtime: Runtime) -> None:
         typer.echo("The database is ready.")
 
-    _once(report, migrate_again=True)
+    _run_once(report, migrate_again=True)
 
 
 @users.command("add")
@@ -69,7 +69,7 @@ def add_user(
     username: str,
     role: Annotated[Role, typer.Option(help="What the user may do.")] = Role.EDITOR,
 ) -> None:
-    """Add a user. The password is asked for, or read as a line from standard input."""
+    """Add a user. The password is read from the terminal or from a line of standard input."""
     if sys.stdin.isatty():
         password = typer.prompt("Password", hide_input=True, confirmation_prompt=True)
     else:
@@ -79,11 +79,11 @@ def add_user(
         user = await runtime.auth.add_user(username, password, role)
         typer.echo(f"Added {user.username} ({user.role}).")
 
-    _once(add)
+    _run_once(add)
 
 
 def main() -> None:
-    """Run a command; what cannot work is one clear message and exit code 1."""
+    """Run a command. An error of the service is printed as one message; the exit code is then 1."""
     try:
         cli()
     except CarillonError as error:
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens and what to do next, once it does."""
+    """Prints the URL and the next steps when the server listens."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -111,7 +111,7 @@ def _serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     configure_logs(settings.log_level, settings.log_format)
     for signum in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn raises the signal again once everything is closed: then a stop is a success.
+        # uvicorn raises the signal again when everything is closed. The exit code is then 0.
         signal.signal(signum, _exit)
     listener = _listen(settings.host, settings.port)
 
@@ -134,7 +134,11 @@ def _exit(signum: int, frame: FrameType | None) -> None:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """Take the address first: a second start says so before it touches any data."""
+    """Bind the address.
+
+    This is the first step, so that a second process on the same port fails before it uses any data.
+    Raises ConfigurationError.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -143,13 +147,16 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         listener.close()
         raise ConfigurationError(
-            f"HOST {host} and PORT {port}: {error.strerror}. Is another one running? Set PORT."
+            f"HOST {host} and PORT {port}: {error.strerror}. If another program uses this "
+            "port, set PORT to another one."
         ) from error
     return listener
 
 
-def _once(command: Callable[[Runtime], Awaitable[None]], *, migrate_again: bool = False) -> None:
-    """Run one command on the stores, without any loop."""
+def _run_once(
+    command: Callable[[Runtime], Awaitable[None]], *, migrate_again: bool = False
+) -> None:
+    """Run a command with an open runtime whose loops are not started."""
     settings = load_settings(role="api")
     configure_logs("WARNING", settings.log_format)
 

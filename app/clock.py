@@ -1,8 +1,8 @@
 """The clock: the only module that asks for the time.
 
 The database's clock decides what is due and when a lease ends, so that processes whose clocks
-differ agree. `now_expression` is how a repository says "now" inside a query or an update; the
-process's own `now()` serves only logs, tokens and ids.
+differ agree. A repository uses `now_expression` for the database's present instant in a query or an
+update. The process's own `now()` is only for logs, tokens and ids.
 """
 
 import asyncio
@@ -36,13 +36,13 @@ class Clock(Protocol):
     def timeout(self, delay: timedelta) -> AbstractAsyncContextManager[object]:
         """Cancel the body of the `async with` statement when `delay` has passed.
 
-        The statement then raises TimeoutError. A body that suppresses the cancellation runs on.
+        The statement then raises TimeoutError. A body that suppresses the cancellation continues.
         """
         ...
 
 
 class SystemClock:
-    """The real time: of the machine, and in queries of the database server."""
+    """The clock of this machine, and in queries the clock of the database server."""
 
     now_expression: Any = "$$NOW"
 

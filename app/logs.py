@@ -19,7 +19,10 @@ _SHARED: list[Any] = [
 
 
 def configure_logs(level: str, log_format: LogFormat) -> None:
-    """Write the log lines of this process to standard error, from `level` up."""
+    """Write the log lines of this process with at least this level to standard error.
+
+    `level`: a name of the standard library's `logging`, such as `INFO`.
+    """
     # Plain tracebacks, because rich ones show local variables, which may be passwords.
     renderer: Any = structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback

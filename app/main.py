@@ -41,8 +41,11 @@ _TAGS = [
 
 
 def create_app(runtime: Runtime | None = None) -> FastAPI:
-    """The application with an open runtime. Without one, the application opens a runtime by the
-    settings of the environment when it starts, and closes it when it stops."""
+    """Create the application for an open runtime.
+
+    Without `runtime`, the application opens one with the settings of the environment when it
+    starts, and closes it when it stops.
+    """
     app = FastAPI(
         title="Carillon",
         summary="A job scheduler service that keeps its promises.",
@@ -72,7 +75,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
-        if runtime is None:  # started by uvicorn, not by our command line
+        if runtime is None:  # uvicorn has imported `app`; the command line passes a runtime
             settings = load_settings()
             configure_logs(settings.log_level, settings.log_format)
             runtime = await stack.enter_async_context(open_runtime(settings))

@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from app.models.finished_execution import FinishedExecution
-from app.policies.retention import YOUNGEST, deletable, newest_of_groups
+from app.policies.retention import YOUNGEST, select_deletable, select_newest_of_groups
 from app.repositories.history import HistoryRepository
 
 _log = structlog.get_logger(__name__)
@@ -77,9 +77,9 @@ async def _delete(history: HistoryRepository, page: Sequence[FinishedExecution])
         return 0
     superseded = {
         last.execution.id: await history.has_newer(last.execution, last.statuses)
-        for last in newest_of_groups(page)
+        for last in select_newest_of_groups(page)
     }
-    deleted = await history.delete(deletable(page, superseded))
+    deleted = await history.delete(select_deletable(page, superseded))
     if deleted:
         _log.info("history_deleted", executions=deleted, examined=len(page))
     return deleted

@@ -29,7 +29,7 @@ class ExecutionStatus(StrEnum):
     SKIPPED = "skipped"
     """Final from the start: the overlap policy did not allow it to run."""
     MISSED = "missed"
-    """Final from the start: it counts slots that were due during an outage and do not run."""
+    """Final from the start: it counts slots that were due during an outage and are not executed."""
 
 
 LIVE_STATUSES = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.RUNNING})
@@ -48,16 +48,16 @@ MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
     ),
     **{status: frozenset() for status in FINAL_STATUSES},
 }
-"""Every legal move. Repositories build their writes by `status_before`, which checks it."""
+"""The legal moves from each status. Repositories build their writes with `status_before`."""
 
 
 def status_before(before: ExecutionStatus, after: ExecutionStatus) -> ExecutionStatus:
-    """`before`: the status that a write expects which moves an execution to `after`.
+    """Check a move from `before` to `after`, and return `before` for the condition of its write.
 
-    Raises ValueError for a move that is not legal.
+    Raises ValueError if the move is not legal.
     """
     if after not in MOVES[before]:
-        raise ValueError(f"an execution never moves from {before} to {after}")
+        raise ValueError(f"an execution must not move from {before} to {after}")
     return before
 
 
@@ -69,7 +69,7 @@ class Reason(StrEnum):
     BUFFER_FULL = "buffer_full"
     """Skipped: no position among the waiting executions was free."""
     CATCH_UP = "catch_up"
-    """Missed: the slots were late and the catch-up policy does not run them."""
+    """Missed: the slots were late and the catch-up policy does not execute them."""
     CANCELLED_BY_USER = "cancelled_by_user"
     """A user cancelled it."""
     CANCELLED_BY_OVERLAP = "cancelled_by_overlap"
@@ -77,7 +77,7 @@ class Reason(StrEnum):
     TERMINATED_BY_OVERLAP = "terminated_by_overlap"
     """A newer execution ended it without asking its worker, under `terminate_other`."""
     REPLACED_BY_NEWER = "replaced_by_newer"
-    """It waited, and a newer execution took its position, under `cancel_other`."""
+    """It was waiting, and a newer execution took its position, under `cancel_other`."""
     JOB_DELETED = "job_deleted"
     """Its job was deleted."""
 
@@ -101,7 +101,7 @@ class AttemptOutcome(StrEnum):
     SUCCEEDED = "succeeded"
     """The target accepted it."""
     FAILED = "failed"
-    """The target refused it, or could not be reached."""
+    """The target rejected it, or could not be reached."""
     TIMED_OUT = "timed_out"
     """It did not end within the job's timeout."""
     CANCELLED = "cancelled"
@@ -132,7 +132,7 @@ class Attempt(Record):
 
 
 class Origin(TypedDict, total=False):
-    """What only some kinds of executions have."""
+    """Fields that only some kinds of executions have."""
 
     schedule_id: str | None
     parameters: dict[str, Any] | None
@@ -159,14 +159,14 @@ class Execution(Record):
     live_for: str | None = None
     """The job's id while this execution is live and does not run under `allow_all`."""
     waiting: bool = False
-    """Whether it stands behind a live execution of its job."""
+    """Whether it waits for the end of a live execution of its job."""
     place: int | None = None
-    """Its position among the waiting executions of its job."""
+    """Its position among the waiting executions of its job, from 0; None if it is not waiting."""
     cancel_requested_at: Instant | None = None
     retry_of: str | None = None
     backfill_id: str | None = None
     parameters: dict[str, Any] | None = None
-    """Override of the job's parameters; None means the job's own."""
+    """The parameters in place of the job's; None means the job's own."""
     overlap_policy: OverlapPolicy | None = None
     missed_until: Instant | None = None
     """The last slot that a `missed` record covers; `scheduled_for` is the first."""
@@ -189,9 +189,9 @@ class Execution(Record):
         now: datetime,
         **origin: Unpack[Origin],
     ) -> Self:
-        """A new execution that may start at `run_at`, subject to the overlap policy.
+        """Make a queued execution of any kind. It may start at `run_at`, subject to `policy`.
 
-        `now` is the database's; all kinds of executions are made here.
+        `now` is the database's present instant.
         """
         return cls(
             id=execution_id,
@@ -207,18 +207,18 @@ class Execution(Record):
         )
 
     def skip(self, reason: Reason, now: datetime) -> Self:
-        """The record of this slot if it does not run."""
-        return self._end_unrun(ExecutionStatus.SKIPPED, reason, now)
+        """Return the record of this slot if the overlap policy skips it."""
+        return self._end_unstarted(ExecutionStatus.SKIPPED, reason, now)
 
     def miss(self, *, until: datetime, count: int, now: datetime) -> Self:
-        """The record that counts this slot and the following ones, to `until`, as missed."""
-        missed = self._end_unrun(ExecutionStatus.MISSED, Reason.CATCH_UP, now)
+        """Return one record of `count` missed slots: this one and all others through `until`."""
+        missed = self._end_unstarted(ExecutionStatus.MISSED, Reason.CATCH_UP, now)
         return missed.model_copy(update={"missed_until": until, "missed_count": count})
 
     def wait_at(self, place: int) -> Self:
-        """This execution behind the live one, at a position among the waiting ones."""
+        """Return this execution as a waiting one, at a position from 0."""
         return self.model_copy(update={"waiting": True, "place": place, "live_for": None})
 
-    def _end_unrun(self, status: ExecutionStatus, reason: Reason, now: datetime) -> Self:
+    def _end_unstarted(self, status: ExecutionStatus, reason: Reason, now: datetime) -> Self:
         changes = {"status": status, "reason": reason, "live_for": None, "finished_at": now}
         return self.model_copy(update=changes)

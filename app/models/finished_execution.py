@@ -1,4 +1,4 @@
-"""Finished executions as retention sees them."""
+"""Finished executions, with the fields that retention needs."""
 
 from dataclasses import dataclass
 from datetime import datetime

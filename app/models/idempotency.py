@@ -1,4 +1,4 @@
-"""Idempotency keys: the request that a client's key stands for, and the response to it."""
+"""Idempotency keys: the request that a client sent with a key, and the response to it."""
 
 from datetime import datetime
 
@@ -6,7 +6,7 @@ from app.models.record import Record
 
 
 class StoredResponse(Record):
-    """A response that is sent again when its request is sent again."""
+    """The response to a request. It is sent again if the client repeats the request."""
 
     status: int
     headers: dict[str, str]
@@ -19,13 +19,13 @@ class IdempotencyKey(Record):
     id: str
     """`<user's id>:<key>`."""
     fingerprint: str
-    """Hash of the request: method, path, query and body."""
+    """A hash of the request's method, path, query and body."""
     result_id: str
-    """The id of what the request creates. Every try of the request uses the same one."""
+    """The id of what the request creates. Repeated requests use the same id."""
     holder: str
     """The request that has the key. A request that takes the key over writes a new value."""
     held_until: datetime
-    """Without a response: from then on another request may take the key over."""
+    """Without a response, another request may take the key over from this instant on."""
     response: StoredResponse | None = None
     expires_at: datetime
 
@@ -33,7 +33,7 @@ class IdempotencyKey(Record):
 class Reserved(Record):
     """The id that an idempotency key reserves for what its request creates.
 
-    `again`: an earlier try with this id has started, and its result is unknown.
+    `again`: an earlier request with this id was started, and its result is unknown.
     """
 
     result_id: str

@@ -1,16 +1,16 @@
-"""Ids: UUIDv7 (RFC 9562) as 32 hex digits, minted before the insert and ordered by time."""
+"""Ids: UUIDv7 (RFC 9562) as 32 hex digits, created before the insert and ordered by time."""
 
 import re
 from collections.abc import Callable
 
 NewId = Callable[[], str]
-"""Mints a fresh id."""
+"""Creates a new id."""
 
 _ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
 def uuid7(milliseconds: int, entropy: bytes) -> str:
-    """The UUIDv7 of a Unix time in milliseconds and ten random bytes, as 32 hex digits."""
+    """Return the UUIDv7 of a Unix time and at least ten random bytes, as 32 hex digits."""
     random = int.from_bytes(entropy[:10], "big")
     value = (milliseconds & (1 << 48) - 1) << 80
     value |= 0x7 << 76 | (random >> 62 & 0xFFF) << 64
@@ -19,5 +19,5 @@ def uuid7(milliseconds: int, entropy: bytes) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` has the form of an id. One that does not is answered like an unknown one."""
+    """Whether `text` has the form of an id. Other texts are treated like unknown ids."""
     return _ID.match(text) is not None

@@ -1,4 +1,4 @@
-"""Jobs: definitions with a target, policies and schedules. A job is never a run."""
+"""Jobs: definitions with a target, policies and schedules."""
 
 import unicodedata
 from datetime import datetime, timedelta
@@ -42,18 +42,18 @@ class Job(Record):
     next_run: datetime | None = None
     """The earliest `next_run` of its active schedules, while the job is active; else None."""
     last_run: datetime | None = None
-    """The newest slot that has finished. Written after the execution's end, at the latest every
-    second; the history is the authority."""
+    """The newest slot that has finished. It is written in batches after the end of an execution, so
+    it may be about a second behind the history."""
     last_status: ExecutionStatus | None = None
     revision: int = 1
-    """Every edit of a user raises it; firing does not."""
+    """Each edit by a user increases it; firing does not."""
     created_at: datetime
     updated_at: datetime
 
     @computed_field  # type: ignore[prop-decorator]
     @property
     def folded_name(self) -> str:
-        """The name as listings sort and search it. Stored, because they use an index on it."""
+        """The name by which listings sort and search. It is stored for an index."""
         return fold(self.name)
 
     @property
@@ -62,11 +62,11 @@ class Job(Record):
 
 
 def fold(text: str) -> str:
-    """`text` without differences of case and of Unicode's equivalent spellings."""
+    """Return `text` without differences of case and of equivalent Unicode forms."""
     return unicodedata.normalize("NFKC", text).casefold()
 
 
 def earliest_next_run(schedules: tuple[Schedule, ...], *, active: bool) -> datetime | None:
-    """A job's `next_run`: the minimum over its active schedules; None for a paused job."""
+    """Return a job's `next_run`: the minimum over its active schedules; None for a paused job."""
     instants = (s.next_run for s in schedules if s.active and s.next_run is not None)
     return min(instants, default=None) if active else None

@@ -1,4 +1,4 @@
-"""How a delivery ended: the value that a target returns and the retry policy decides on."""
+"""How a delivery ended: the value that a target returns and from which the retry policy decides."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -8,18 +8,18 @@ from app.models.execution import AttemptOutcome, Response
 
 
 class Failure(StrEnum):
-    """Why a delivery did not succeed, as `retry_on` names it."""
+    """Why a delivery did not succeed. `retry_on` uses some of these names."""
 
     TIMEOUT = "timeout"
-    """No complete answer within the timeout."""
+    """No complete response arrived within the timeout."""
     CONNECTION_ERROR = "connection_error"
-    """No connection, or it broke."""
+    """The connection was not made, or it was lost."""
     STATUS = "status"
-    """An answer whose status is not a success."""
+    """The status of the response is not a success."""
     REFUSED = "refused"
-    """Never sent: the job's target cannot be used. No retry helps."""
+    """The request was not sent, because the job's target cannot be used. It is not retried."""
     BUG = "bug"
-    """The target's code failed in a way nobody foresaw."""
+    """The target's code raised an unexpected exception."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,6 @@ class Outcome:
     error: str | None = None
     response: Response | None = None
     retry_after: timedelta | None = None
-    """How long the receiver asked to be left alone."""
+    """The delay before the next attempt that the receiver asked for."""
     gone: bool = False
-    """The receiver said 410: the job is to be paused."""
+    """The receiver responded 410, so the job must be paused."""

@@ -11,7 +11,7 @@ from app.models.schedule import MAX_INTERVAL_SECONDS
 from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE
 
 MAX_CATCH_UP_SECONDS = MAX_INTERVAL_SECONDS
-"""The window reaches back at least one period of any interval."""
+"""The longest interval, so that a window can always contain one period."""
 
 
 class OverlapPolicy(StrEnum):
@@ -24,9 +24,9 @@ class OverlapPolicy(StrEnum):
     BUFFER_ALL = "buffer_all"
     """Up to 100 slots wait, in order."""
     CANCEL_OTHER = "cancel_other"
-    """The live execution is cancelled; the slot runs after it has ended."""
+    """The live execution is cancelled; the slot is executed after its end."""
     TERMINATE_OTHER = "terminate_other"
-    """The live execution ends immediately; the slot runs."""
+    """The live execution ends immediately; the slot is executed."""
     ALLOW_ALL = "allow_all"
     """Executions run side by side."""
 
@@ -35,11 +35,11 @@ class CatchUpPolicy(StrEnum):
     """What happens to slots that are recorded late, after an outage."""
 
     ONE = "one"
-    """The latest late slot of each schedule runs."""
+    """The latest late slot of each schedule is executed."""
     ALL = "all"
-    """Each late slot within the window runs, in order."""
+    """Each late slot within the window is executed, in order."""
     NONE = "none"
-    """No late slot runs."""
+    """No late slot is executed."""
 
 
 class CatchUp(Record):

@@ -1,4 +1,4 @@
-"""Schedules: each ties a job to a trigger, a time zone and bounds. Embedded in their job."""
+"""Schedules: each gives a job a trigger, a time zone and bounds. A job contains its schedules."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
@@ -31,7 +31,7 @@ class _Bounds(Record):
     max_runs: int | None = None
     jitter_seconds: int = 0
     next_run: Instant | None = None
-    """The first slot that has no record yet. None if no slot is to come."""
+    """The first slot that has no record yet. None if there is no further slot."""
     runs: int = 0
     """How many scheduled executions are recorded; skipped and missed slots do not count."""
 
@@ -51,7 +51,7 @@ class IntervalSchedule(_Bounds):
     type: Literal["interval"] = "interval"
     interval_seconds: int
     anchor_at: Instant
-    """`start_at`, else the instant of creation. Changing the period keeps it."""
+    """`start_at`, or without it the instant of creation. A new period keeps the anchor."""
 
 
 class OneTimeSchedule(_Bounds):
@@ -65,7 +65,10 @@ Schedule = Annotated[CronSchedule | IntervalSchedule | OneTimeSchedule, Field(di
 
 
 def trigger_of(schedule: Schedule) -> Trigger:
-    """The rule that names the schedule's slots. Parsed cron expressions are cached."""
+    """Return the rule that names the schedule's slots. Parsed cron expressions are cached.
+
+    Raises InvalidInputError for an invalid expression, and what ZoneInfo raises for its key.
+    """
     match schedule:
         case CronSchedule():
             return CronTrigger.parse(
@@ -81,10 +84,10 @@ def trigger_of(schedule: Schedule) -> Trigger:
 
 
 def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
-    """The first slot strictly after `after` within the schedule's bounds, or None.
+    """Return the first slot strictly after `after` within the schedule's bounds, or None.
 
-    It ignores `active` and `max_runs`: these decide whether a slot runs, not which instants are
-    slots.
+    It ignores `active` and `max_runs`: these decide whether a slot is executed, not which instants
+    are slots.
     """
     begin = begins_at(schedule)
     if begin is not None:
@@ -96,7 +99,7 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
 
 
 def begins_at(schedule: Schedule) -> datetime | None:
-    """The first instant that may be a slot; None if there is no lower bound.
+    """Return the first instant that may be a slot; None if there is no lower bound.
 
     An interval without `start_at` has its first slot one period after its creation.
     """
@@ -106,12 +109,12 @@ def begins_at(schedule: Schedule) -> datetime | None:
 
 
 def first_slot(schedule: Schedule, now: datetime) -> datetime | None:
-    """The `next_run` of a schedule that is created, edited or resumed at the database's `now`."""
+    """Return the `next_run` of a schedule that is created, edited or resumed at `now`."""
     if not schedule.active or runs_left(schedule) == 0:
         return None
     return next_slot(schedule, now)
 
 
 def runs_left(schedule: Schedule) -> int | None:
-    """How many more scheduled executions `max_runs` allows; None without a limit."""
+    """Return how many more scheduled executions `max_runs` allows; None without a limit."""
     return None if schedule.max_runs is None else max(0, schedule.max_runs - schedule.runs)

@@ -9,7 +9,7 @@ from app.models.record import Record
 
 
 class HttpMethod(StrEnum):
-    """The methods an http target may use."""
+    """The methods that an http target may use."""
 
     GET = "GET"
     POST = "POST"

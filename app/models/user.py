@@ -1,4 +1,4 @@
-"""Users: who may sign in and whose jobs are whose."""
+"""Users, their roles, and the actor of a request."""
 
 from datetime import datetime
 from enum import StrEnum
@@ -10,9 +10,9 @@ class Role(StrEnum):
     """What a user may do."""
 
     ADMIN = "admin"
-    """Everything, on everybody's jobs."""
+    """Read and change all jobs."""
     EDITOR = "editor"
-    """Everything on the own jobs."""
+    """Read and change the own jobs."""
     VIEWER = "viewer"
     """Read the own jobs."""
 
@@ -32,7 +32,7 @@ class User(Record):
 
 
 class Actor(Record):
-    """Who makes a request."""
+    """The user who makes a request, or the service itself."""
 
     user_id: str
     username: str
@@ -40,9 +40,9 @@ class Actor(Record):
 
     @property
     def visible_owner_id(self) -> str | None:
-        """The owner whose things this actor may see; None means everybody's."""
+        """The only owner whose jobs and executions this actor may see; None means all owners."""
         return None if self.role is Role.ADMIN else self.user_id
 
 
 THE_SERVICE = Actor(user_id="", username="", role=Role.ADMIN)
-"""What the service does of itself."""
+"""The actor of changes that the service makes itself."""

@@ -1,1 +1,1 @@
-"""WHAT THEN: pure decisions on what to do with a slot or an outcome."""
+"""WHAT THEN: pure decisions on what to do with a slot, an outcome or an old execution."""

@@ -1,4 +1,4 @@
-"""Which of a schedule's due slots run, and which are counted as missed."""
+"""Decides which due slots of a schedule are executed, and which are counted as missed."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,13 +7,13 @@ from app.models.policy import CatchUp, CatchUpPolicy
 from app.models.schedule import Schedule, next_slot, runs_left, trigger_of
 
 ON_TIME = timedelta(seconds=10)
-"""A slot recorded no later than this after its time runs whatever the policy says."""
+"""A slot that is at most this old is on time. It is executed under every policy."""
 
 MOST_LATE_SLOTS = 1_000
-"""How many late slots `all` runs at the most: the latest ones."""
+"""The most late slots that the policy `all` executes. It takes the latest ones."""
 
 SPREAD = timedelta(milliseconds=100)
-"""The distance between the starts of late slots: ten a second."""
+"""The time between the starts of late slots: ten start per second."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 _NO_SLOTS: tuple[datetime, ...] = ()
@@ -21,7 +21,7 @@ _NO_SLOTS: tuple[datetime, ...] = ()
 
 @dataclass(frozen=True, slots=True)
 class MissedSpan:
-    """Consecutive slots that do not run: from `first` through `last`, `count` of them."""
+    """`count` consecutive slots that are not executed, from `first` through `last`."""
 
     first: datetime
     last: datetime
@@ -30,46 +30,48 @@ class MissedSpan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What becomes of a schedule's slots up to now.
+    """What happens to the slots of a schedule up to now.
 
-    `missed` is recorded first, alone; then `runs`; then the cursor moves to `next_run`.
+    Three writes follow it: the record of `missed`, the records of `slots`, and the new `next_run`.
     """
 
     missed: MissedSpan | None
-    runs: tuple[datetime, ...]
-    late_runs: int
-    """How many of `runs`, the first ones, are late."""
+    slots: tuple[datetime, ...]
+    """The slots that are executed, in order."""
+    late_count: int
+    """How many of `slots` are late. These are the first ones."""
     next_run: datetime | None
 
 
 def plan(schedule: Schedule, catch_up: CatchUp, now: datetime) -> Plan:
-    """Decide on every slot of `schedule` from its cursor through `now`.
+    """Decide on every slot of `schedule` from its `next_run` through `now`, the database's instant.
 
-    The cursor must be at or before `now`. However long the outage, the work is bounded: late
-    slots are counted by arithmetic and at most `MOST_LATE_SLOTS` are named.
+    The plan has no slots if `next_run` is None or after `now`. The work is bounded, however long an
+    outage was: missed slots are counted by arithmetic, and at most `MOST_LATE_SLOTS` late slots are
+    listed.
     """
-    cursor = schedule.next_run
-    if cursor is None or cursor > now:
-        return Plan(None, (), 0, cursor)
-    late_until = _last_before(schedule, now - ON_TIME)
-    if late_until is None or late_until < cursor:
+    first = schedule.next_run
+    if first is None or first > now:
+        return Plan(None, (), 0, first)
+    late_until = _find_last_before(schedule, now - ON_TIME)
+    if late_until is None or late_until < first:
         late, missed = _NO_SLOTS, None
     else:
-        late = _late_runs(schedule, catch_up, max(cursor, now - catch_up.window), late_until)
-        missed = _missed(schedule, cursor, late, late_until)
-    on_time = _slots(schedule, max(cursor, now - ON_TIME), now)
-    runs = (*late, *on_time)
+        late = _select_late(schedule, catch_up, max(first, now - catch_up.window), late_until)
+        missed = _count_missed(schedule, first, late, late_until)
+    on_time = _list_slots(schedule, max(first, now - ON_TIME), now)
+    slots = (*late, *on_time)
     left = runs_left(schedule)
-    if left is not None and len(runs) > left:
-        # Some of them may be skipped and so not count: what is left over is decided again.
-        return Plan(missed, runs[:left], min(len(late), left), runs[left])
-    return Plan(missed, runs, len(late), next_slot(schedule, now))
+    if left is not None and len(slots) > left:
+        # Skipped slots do not count towards `max_runs`, so the next plan decides on the rest.
+        return Plan(missed, slots[:left], min(len(late), left), slots[left])
+    return Plan(missed, slots, len(late), next_slot(schedule, now))
 
 
-def _late_runs(
+def _select_late(
     schedule: Schedule, catch_up: CatchUp, oldest: datetime, late_until: datetime
 ) -> tuple[datetime, ...]:
-    """The late slots that run, in order: none older than `oldest`."""
+    """Return the late slots that are executed, in order. None of them is before `oldest`."""
     match catch_up.policy:
         case CatchUpPolicy.NONE:
             return ()
@@ -85,18 +87,18 @@ def _late_runs(
             return tuple(reversed(latest))
 
 
-def _missed(
-    schedule: Schedule, cursor: datetime, late: tuple[datetime, ...], late_until: datetime
+def _count_missed(
+    schedule: Schedule, first: datetime, late: tuple[datetime, ...], late_until: datetime
 ) -> MissedSpan | None:
-    """The late slots before the first that runs: those that run are always the latest."""
-    last = _last_before(schedule, late[0]) if late else late_until
-    if last is None or last < cursor:
+    """Return the span of late slots before the first executed one, which are all missed."""
+    last = _find_last_before(schedule, late[0]) if late else late_until
+    if last is None or last < first:
         return None
-    return MissedSpan(cursor, last, trigger_of(schedule).count(cursor, last))
+    return MissedSpan(first, last, trigger_of(schedule).count(first, last))
 
 
-def _slots(schedule: Schedule, first: datetime, last: datetime) -> tuple[datetime, ...]:
-    """The slots in [first, last]."""
+def _list_slots(schedule: Schedule, first: datetime, last: datetime) -> tuple[datetime, ...]:
+    """Return the slots in [first, last]."""
     slots: list[datetime] = []
     slot = next_slot(schedule, first - _MILLISECOND)
     while slot is not None and slot <= last:
@@ -105,8 +107,8 @@ def _slots(schedule: Schedule, first: datetime, last: datetime) -> tuple[datetim
     return tuple(slots)
 
 
-def _last_before(schedule: Schedule, instant: datetime) -> datetime | None:
-    """The last slot strictly before `instant`, not after the schedule's end."""
+def _find_last_before(schedule: Schedule, instant: datetime) -> datetime | None:
+    """Return the last slot strictly before `instant`, but not after the schedule's end."""
     limit = instant - _MILLISECOND
     if schedule.end_at is not None:
         limit = min(limit, schedule.end_at)

@@ -1,4 +1,4 @@
-"""Jitter: a delay that spreads starts, the same whenever and wherever it is computed."""
+"""Jitter: a delay that spreads the starts of executions. It is the same in every process."""
 
 import hashlib
 from datetime import datetime, timedelta
@@ -7,7 +7,10 @@ _STEPS = 1 << 64
 
 
 def jitter(job_id: str, slot: datetime, *, most: timedelta) -> timedelta:
-    """A delay in [0, most), evenly spread over jobs and slots, in whole milliseconds."""
+    """Return a delay in [0, most), in whole milliseconds, evenly distributed over jobs and slots.
+
+    It is a hash of the job and the slot, so the same arguments always have the same delay.
+    """
     digest = hashlib.sha256(f"{job_id} {slot.timestamp():.3f}".encode()).digest()
     milliseconds = most // timedelta(milliseconds=1)
     return timedelta(milliseconds=int.from_bytes(digest[:8], "big") * milliseconds // _STEPS)

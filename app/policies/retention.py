@@ -1,4 +1,4 @@
-"""Which executions of a job's history may be deleted."""
+"""Decides which executions of a job's history may be deleted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -8,25 +8,25 @@ from app.models.execution import ExecutionStatus
 from app.models.finished_execution import FinishedExecution
 
 YOUNGEST = timedelta(hours=24)
-"""Younger executions are never deleted: the record of a slot keeps a scheduler that was frozen
-with an old read from firing the slot again."""
+"""Younger executions are never deleted. A scheduler that was frozen after a read must still find
+the record of a slot, otherwise it fires the slot again."""
 
 _SUCCESSES = frozenset({ExecutionStatus.SUCCEEDED})
 _FAILURES = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT})
 KEPT_GROUPS = (_SUCCESSES, _FAILURES)
-"""A job's newest execution of each group is kept, however old it is."""
+"""The newest execution of each group is kept for every job, without a limit of age."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewestOfGroup:
-    """The newest execution of one job and one kept group, among some old ones."""
+    """The newest execution of a job with these statuses in a page of old executions."""
 
     execution: FinishedExecution
     statuses: frozenset[ExecutionStatus]
 
 
-def newest_of_groups(page: Sequence[FinishedExecution]) -> list[NewestOfGroup]:
-    """The executions of a page that may be their job's last success or failure."""
+def select_newest_of_groups(page: Sequence[FinishedExecution]) -> list[NewestOfGroup]:
+    """Return the executions of a page that may be the last success or failure of their job."""
     newest: dict[tuple[str, frozenset[ExecutionStatus]], FinishedExecution] = {}
     for execution in page:
         for statuses in KEPT_GROUPS:
@@ -37,7 +37,12 @@ def newest_of_groups(page: Sequence[FinishedExecution]) -> list[NewestOfGroup]:
     return [NewestOfGroup(execution, statuses) for (_, statuses), execution in newest.items()]
 
 
-def deletable(page: Sequence[FinishedExecution], superseded: Mapping[str, bool]) -> list[str]:
-    """The ids of the executions that may be deleted. `superseded` says for each of
-    `newest_of_groups`, by id, whether the job has a newer one of its group."""
+def select_deletable(
+    page: Sequence[FinishedExecution], superseded: Mapping[str, bool]
+) -> list[str]:
+    """Return the ids of the executions that may be deleted.
+
+    `superseded` states for each id of `select_newest_of_groups` whether the job has a newer
+    execution of the same group.
+    """
     return [execution.id for execution in page if superseded.get(execution.id, True)]

@@ -9,12 +9,13 @@ from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
 
 SHUTDOWN = "shutdown"
-"""The error of an attempt that was stopped with its process. It does not count."""
+"""The error of an attempt that stopped with its process. It does not count for `max_attempts`."""
 
 ABANDONED = Outcome(AttemptOutcome.ABANDONED, error="abandoned")
-"""The end of an attempt whose lease ran out."""
+"""The outcome of an attempt whose lease ran out."""
 
 STOPPED_BY_SHUTDOWN = Outcome(AttemptOutcome.ABANDONED, error=SHUTDOWN)
+"""The outcome of an attempt that stopped with its process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,11 @@ class Decision:
 def decide(
     outcome: Outcome, policy: RetryPolicy, *, earlier: Sequence[Attempt], chance: float
 ) -> Decision:
-    """The next status after `outcome`. `earlier`: the previous attempts; `chance`: in [0, 1)."""
+    """Decide what follows `outcome`.
+
+    `earlier`: the previous attempts of the execution; `chance`: a random number in [0, 1), from
+    which the delay is computed.
+    """
     counted = 1 + sum(attempt.error != SHUTDOWN for attempt in earlier)
     match outcome.outcome:
         case AttemptOutcome.SUCCEEDED:
@@ -46,7 +51,7 @@ def decide(
                     outcome.retry_after or timedelta(0),
                 )
                 return Decision(ExecutionStatus.QUEUED, delay)
-            return Decision(_final(outcome.outcome))
+            return Decision(_final_status(outcome.outcome))
 
 
 def is_retriable(outcome: Outcome, policy: RetryPolicy) -> bool:
@@ -65,21 +70,22 @@ def is_retriable(outcome: Outcome, policy: RetryPolicy) -> bool:
 
 
 def backoff(policy: RetryPolicy, *, failed: int, chance: float) -> timedelta:
-    """The delay after the `failed`-th counted attempt.
+    """Return the delay after the `failed`-th counted attempt, at most `max_delay_seconds`.
 
-    Fixed: always `delay_seconds`. Exponential: full jitter, evenly distributed between zero and
-    the doubled delay ("Exponential Backoff And Jitter", AWS Architecture Blog, 2015).
+    Fixed: `delay_seconds`. Exponential: full jitter, evenly distributed between zero and
+    `delay_seconds` doubled for each earlier attempt ("Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015).
     """
     match policy.strategy:
         case RetryStrategy.FIXED:
             return min(policy.delay, policy.max_delay)
         case RetryStrategy.EXPONENTIAL:
-            doublings = min(failed - 1, 64)  # 2 ** more overflows a timedelta
+            doublings = min(failed - 1, 64)  # a larger exponent overflows a timedelta
             most = min(policy.delay_seconds * 2.0**doublings, policy.max_delay_seconds)
             return timedelta(seconds=most * chance)
 
 
-def _final(outcome: AttemptOutcome) -> ExecutionStatus:
+def _final_status(outcome: AttemptOutcome) -> ExecutionStatus:
     if outcome is AttemptOutcome.TIMED_OUT:
         return ExecutionStatus.TIMED_OUT
     return ExecutionStatus.FAILED

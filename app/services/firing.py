@@ -120,7 +120,7 @@ class Firing:
     def _due(self, job: Job, schedule: Schedule, decided: Plan, now: datetime) -> _Due:
         executions = [
             self._queue(job, schedule, slot, _run_at(job, schedule, decided, i, now), now)
-            for i, slot in enumerate(decided.runs)
+            for i, slot in enumerate(decided.slots)
         ]
         return _Due(job, schedule, decided, executions)
 
@@ -194,9 +194,9 @@ class Firing:
 
 def _run_at(job: Job, schedule: Schedule, decided: Plan, i: int, now: datetime) -> datetime:
     """When the i-th planned slot may start: late ones ten a second, the others with jitter."""
-    if i < decided.late_runs:
+    if i < decided.late_count:
         return now + i * SPREAD
-    slot = decided.runs[i]
+    slot = decided.slots[i]
     most = timedelta(seconds=schedule.jitter_seconds)
     if not most:
         return slot

@@ -1,10 +1,12 @@
 """WHEN: pure rules that name instants. No I/O, no clock.
 
-Every trigger answers three questions, in UTC and whole milliseconds:
+Every trigger has three methods. Their instants are aware datetimes; slots are in UTC and whole
+milliseconds:
 
-- `next_after(instant)`: the first slot strictly after it, or None when there is none;
-- `last_until(instant)`: the last slot at or before it, or None when there is none;
-- `count(first, last)`: how many slots lie in [first, last], however many they are.
+- `next_after(instant)` returns the first slot strictly after the instant, or None;
+- `last_until(instant)` returns the last slot at or before the instant, or None;
+- `count(first, last)` returns the number of slots in [first, last]. It computes the number without
+  visiting each slot, so it is fast for any range.
 """
 
 from app.triggers.cron import CronTrigger

@@ -1,8 +1,8 @@
 """Cron trigger: the instants that a cron expression names on the wall clock of a time zone.
 
-The expression is read by cron_dialect.py, the calendar is wall_time.py's and the zone's changes
-are zone_offsets.py's. Here stands what brings them together: which readings of the wall clock
-count in each stretch of one offset, hence what happens where the clock leaps or is put back.
+cron_dialect.py reads the expression, wall_time.py knows the calendar, and zone_offsets.py splits
+the time of a zone into spans of one UTC offset. This module combines them. It decides which
+readings of the wall clock count in each span, and so what happens where the clock changes.
 """
 
 from dataclasses import dataclass, field
@@ -15,35 +15,36 @@ from app.errors import InvalidInputError
 from app.triggers.cron_dialect import read
 from app.triggers.wall_time import FAR_FUTURE, FAR_PAST, WallRule
 from app.triggers.zone_offsets import (
-    BEGIN,
     END,
-    Stretch,
+    START,
+    OffsetSpan,
     ZoneOffsets,
-    ceiling_of,
-    instant_of,
+    ceil_seconds,
+    floor_seconds,
     offsets_of,
-    seconds_of,
+    to_instant,
 )
 
 
 class Dst(StrEnum):
-    """What a fixed time does where the clock changes.
+    """What happens to a fixed time when the clock changes.
 
-    A time is fixed if neither its minute nor its hour field begins with `*`; all others follow
-    real time, whatever is chosen here: not in a gap, and in both passes of a repeated hour.
+    A time is fixed if neither its minute nor its hour field begins with `*`. All other times follow
+    real time under every rule: they do not fire in a gap and fire in both passes of a repeated
+    hour.
     """
 
     DEBIAN = "debian"
-    """As Debian's cron: times in a gap fire once when it ends, times that repeat only at first."""
+    """As in Debian's cron: times in a gap fire once when it ends, repeated times fire once."""
     SKIP = "skip"
-    """Times in a gap are left out, and times that repeat fire only at first."""
+    """Times in a gap do not fire; repeated times fire once."""
     TWICE = "twice"
-    """Times in a gap fire once when it ends, and times that repeat fire both times."""
+    """Times in a gap fire once when it ends, and repeated times fire both times."""
 
 
 @dataclass(frozen=True, slots=True)
 class CronTrigger:
-    """Names the instants of a cron expression, from 2000 to 2100. Made by `parse` alone."""
+    """Names the instants of a cron expression from 2000 to 2100. Only `parse` creates it."""
 
     expression: str
     zone: ZoneInfo
@@ -57,88 +58,89 @@ class CronTrigger:
     def parse(
         cls, expression: str, *, zone: ZoneInfo, seconds: bool = False, dst: Dst = Dst.DEBIAN
     ) -> "CronTrigger":
-        """The trigger of an expression of the dialect that cron_dialect.py describes.
+        """Return the trigger of an expression in the dialect that cron_dialect.py describes.
 
-        `seconds` asks for a sixth field, which is the first. Raises InvalidInputError, which
-        names the field, for what is outside the dialect and for what never fires until 2100.
+        `seconds`: the expression has six fields, the first is the second. Raises InvalidInputError,
+        which names the field, if the expression is outside the dialect or never fires until 2100.
+        Parsed expressions are cached.
         """
         return _parse(expression, zone, seconds, dst)
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """The first slot strictly after `instant`, or None when there is none until 2100."""
-        second = max(BEGIN, seconds_of(instant) + 1)
+        """Return the first slot strictly after `instant`, or None if there is none until 2100."""
+        second = max(START, floor_seconds(instant) + 1)
         if second >= END:
             return None
         searched = found = FAR_PAST
-        stretches = self._offsets.stretches
-        for index in range(self._offsets.index_at(second), len(stretches)):
-            stretch = stretches[index]
-            start = self._start(stretch, second)
-            if not searched <= start <= found:  # else the last search answers this one too
+        spans = self._offsets.spans
+        for index in range(self._offsets.index_at(second), len(spans)):
+            span = spans[index]
+            start = self._first_reading_from(span, second)
+            if not searched <= start <= found:  # else the last result is still valid
                 searched, found = start, self._rule.first_from(start)
-            if found < stretch.wall_ends:
-                return _slot(stretch, found)
+            if found < span.wall_end:
+                return _slot_instant(span, found)
         return None
 
     def last_until(self, instant: datetime) -> datetime | None:
-        """The last slot at or before `instant`, or None when there is none since 2000."""
-        second = min(END - 1, seconds_of(instant))
-        if second < BEGIN:
+        """Return the last slot at or before `instant`, or None if there is none since 2000."""
+        second = min(END - 1, floor_seconds(instant))
+        if second < START:
             return None
         searched = found = FAR_FUTURE
-        stretches = self._offsets.stretches
+        spans = self._offsets.spans
         for index in range(self._offsets.index_at(second), -1, -1):
-            stretch = stretches[index]
-            end = min(stretch.wall_ends - 1, second + stretch.offset)
+            span = spans[index]
+            end = min(span.wall_end - 1, second + span.offset)
             if not found <= end <= searched:
                 searched, found = end, self._rule.last_until(end)
-            if found >= self._opens(stretch):
-                return _slot(stretch, found)
+            if found >= self._first_reading(span):
+                return _slot_instant(span, found)
         return None
 
     def count(self, first: datetime, last: datetime) -> int:
-        """How many slots there are in [first, last], without going through them."""
-        start = max(BEGIN, ceiling_of(first))
-        end = min(END - 1, seconds_of(last))
+        """Return the number of slots in [first, last], by arithmetic."""
+        start = max(START, ceil_seconds(first))
+        end = min(END - 1, floor_seconds(last))
         if end < start:
             return 0
-        stretches = self._offsets.stretches
+        spans = self._offsets.spans
         indexes = range(self._offsets.index_at(start), self._offsets.index_at(end) + 1)
-        return sum(self._count_in(stretches[index], start, end) for index in indexes)
+        return sum(self._count_in(spans[index], start, end) for index in indexes)
 
-    def _count_in(self, stretch: Stretch, start: int, end: int) -> int:
-        """How many slots of the stretch there are in the seconds [start, end]."""
-        opens = self._start(stretch, start)
-        count = self._rule.count(opens, min(stretch.wall_ends, end + 1 + stretch.offset))
-        if opens < stretch.wall_begins:  # all that was swallowed is one slot, when the gap ends
-            count -= max(0, self._rule.count(opens, stretch.wall_begins + 1) - 1)
+    def _count_in(self, span: OffsetSpan, start: int, end: int) -> int:
+        """Return the number of slots of the span in the seconds [start, end]."""
+        first = self._first_reading_from(span, start)
+        count = self._rule.count(first, min(span.wall_end, end + 1 + span.offset))
+        if first < span.wall_start:  # all skipped readings are one slot, at the gap's end
+            count -= max(0, self._rule.count(first, span.wall_start + 1) - 1)
         return count
 
-    def _start(self, stretch: Stretch, second: int) -> int:
-        """The first reading of the stretch that counts when slots before `second` do not."""
-        opens = self._opens(stretch)
-        return opens if second <= stretch.begins else max(opens, second + stretch.offset)
+    def _first_reading_from(self, span: OffsetSpan, second: int) -> int:
+        """Return the first reading of the span that counts, without slots before `second`."""
+        first = self._first_reading(span)
+        return first if second <= span.start else max(first, second + span.offset)
 
-    def _opens(self, stretch: Stretch) -> int:
-        """The first reading that counts in the stretch.
+    def _first_reading(self, span: OffsetSpan) -> int:
+        """Return the first reading of the wall clock that counts in the span.
 
-        The earlier of `reached` and `wall_begins` takes in what the change swallowed or what
-        comes a second time; the later leaves it out.
+        The earlier of `first_new` and `wall_start` includes the readings that the change skips or
+        repeats; the later one excludes them.
         """
         if not self._has_fixed_time:
-            return stretch.wall_begins
+            return span.wall_start
         match self.dst:
             case Dst.DEBIAN:
-                return stretch.reached
+                return span.first_new
             case Dst.SKIP:
-                return max(stretch.reached, stretch.wall_begins)
+                return max(span.first_new, span.wall_start)
             case Dst.TWICE:
-                return min(stretch.reached, stretch.wall_begins)
+                return min(span.first_new, span.wall_start)
 
 
-def _slot(stretch: Stretch, reading: int) -> datetime:
-    """The instant of a reading that counts in the stretch; a swallowed one's is its begin."""
-    return instant_of(max(stretch.begins, reading - stretch.offset))
+def _slot_instant(span: OffsetSpan, reading: int) -> datetime:
+    """Return the instant of a reading in the span; skipped readings fire when the span starts."""
+    return to_instant(max(span.start, reading - span.offset))
 
 
 @lru_cache(maxsize=4096)
@@ -153,9 +155,9 @@ def _parse(expression: str, zone: ZoneInfo, seconds: bool, dst: Dst) -> CronTrig
         _offsets=offsets_of(zone),
         _has_fixed_time=fields.has_fixed_time,
     )
-    if trigger.next_after(instant_of(BEGIN - 1)) is None:
+    if trigger.next_after(to_instant(START - 1)) is None:
         raise InvalidInputError(
-            "cron expression: it never fires: nothing until 2100 matches its day-of-month, month "
-            "and day-of-week fields"
+            "cron expression: it never fires until 2100; change its day-of-month, month or "
+            "day-of-week field"
         )
     return trigger

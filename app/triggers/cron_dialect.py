@@ -1,23 +1,24 @@
-"""The cron dialect: which expressions are accepted, and what each field of them says.
+"""The cron dialect: which expressions are accepted, and what each of their fields means.
 
 Five fields (minute, hour, day-of-month, month, day-of-week), or six with seconds first. A field
 is a list of items joined by commas: `*`, a value, a range `a-b`, each of them with a step `/n`.
 
-- `n/s` means from n to the end of the field, every s. A range must go up. A step must not be
-  greater than the field's highest value: it starts again each hour, month or week, so `*/90`
-  would not do what it seems to say.
+- `n/s` means every s-th value from n to the field's highest value. The first value of a range must
+  not be greater than its last. A step must not be greater than the field's highest value: steps
+  start again each minute, hour, day, month, year or week, so `*/90` minutes would be misleading.
 - Months and days of the week may be written as names of three letters, in any case. Sunday is
-  0 or 7; a range that ends on Sunday is written `5-7`.
+  0 or 7; a range that ends on Sunday needs 7, as in `5-7`.
 - `L` in day-of-month is the last day of the month. In day-of-week `FRI#2` is the second Friday
-  of the month, and `FRIL` or `LFRI` (also `5L`, `L5`) the last; these do not stand in one list
-  with plain days.
-- `@yearly @annually @monthly @weekly @daily @midnight @hourly` are accepted; nothing else that
-  other crons know is (`?`, `W`, `H`, `R`, a year, `@reboot`).
-- If day-of-month or day-of-week begins with `*`, a day must match both fields, else either, as
-  in Vixie's and Debian's cron.
+  of the month, and `FRIL` or `LFRI` (also `5L`, `L5`) the last; a list with these must not contain
+  plain days.
+- `@yearly @annually @monthly @weekly @daily @midnight @hourly` are accepted. Other extensions are
+  not (`?`, `W`, `H`, `R`, a year, `@reboot`).
+- If day-of-month or day-of-week begins with `*`, a day must match both fields. Otherwise it must
+  match at least one of them. This is the rule of Vixie's and Debian's cron.
 
-This module checks; croniter expands. It is given nothing but numbers in forms that it reads as
-Debian's cron does: croniter takes `5-5` for the whole field, and accepts much that is random.
+This module checks an expression and then passes it to croniter, which expands it. croniter receives
+only numbers, in forms that it reads as Debian's cron does: it reads `5-5` as the whole field, and
+it accepts random values (`R`).
 """
 
 import re
@@ -29,7 +30,7 @@ from app.errors import InvalidInputError
 
 MAX_LENGTH = 120
 LAST = -1
-"""Stands for "the last of the month" where the number of a weekday within its month stands."""
+"""In place of a number from 1 to 5: the last such weekday of the month."""
 
 _ALLOWED = re.compile(r"[0-9A-Za-z*,/#@ \t-]*")
 _ITEM = re.compile(r"(?:(?P<star>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<step>\w+))?", re.ASCII)
@@ -49,22 +50,22 @@ _NICKNAMES = {
 
 @dataclass(frozen=True, slots=True)
 class DayFields:
-    """Which days an expression names. A weekday is 0 for Sunday to 6 for Saturday."""
+    """The days that an expression names. A weekday is a number from 0 (Sunday) to 6 (Saturday)."""
 
     days: frozenset[int]
     last_day: bool
-    """Whether the last day of the month is named."""
+    """Whether the last day of each month is named."""
     months: frozenset[int]
     weekdays: frozenset[int]
     nth_weekdays: frozenset[tuple[int, int]]
     """Pairs of a weekday and its number within the month, 1 to 5 or LAST."""
     must_match_both: bool
-    """Whether a day must match day-of-month and day-of-week, not just either."""
+    """Whether a day must match day-of-month and day-of-week. If not, one of them is enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What an expression says. Times are sorted."""
+    """The values of all fields of an expression. Seconds, minutes and hours are sorted."""
 
     seconds: tuple[int, ...]
     minutes: tuple[int, ...]
@@ -80,7 +81,7 @@ class _Field:
     low: int
     high: int
     names: str = ""
-    """Names of the values from `low` on, of three letters each."""
+    """The names of the values from `low` on, separated by spaces."""
 
 
 _SECOND = _Field("second", 0, 59)
@@ -93,25 +94,28 @@ _FIELDS = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY)
 
 
 def read(expression: str, *, seconds: bool) -> Fields:
-    """What the expression says; InvalidInputError for anything outside the dialect."""
+    """Read an expression of five fields, or of six with `seconds`.
+
+    Raises InvalidInputError, which names the field, if the expression is outside the dialect.
+    """
     second, *rest = _split(expression, seconds=seconds)
     minute, hour, day, _, weekday = rest
     numbers = " ".join(
         [
-            *(_checked(field, text) for field, text in zip(_FIELDS, rest, strict=True)),
-            _checked(_SECOND, second),  # croniter's own order: seconds last
+            *(_normalise_field(field, text) for field, text in zip(_FIELDS, rest, strict=True)),
+            _normalise_field(_SECOND, second),  # croniter expects seconds last
         ]
     )
     (minutes, hours, days, months, weekdays, all_seconds), nth = croniter.expand(numbers)
     return Fields(
-        seconds=_values(_SECOND, all_seconds),
-        minutes=_values(_MINUTE, minutes),
-        hours=_values(_HOUR, hours),
+        seconds=_list_values(_SECOND, all_seconds),
+        minutes=_list_values(_MINUTE, minutes),
+        hours=_list_values(_HOUR, hours),
         day=DayFields(
-            days=frozenset(_values(_DAY, days)),
+            days=frozenset(_list_values(_DAY, days)),
             last_day="L" in day.split(","),
-            months=frozenset(_values(_MONTH, months)),
-            weekdays=frozenset() if nth else frozenset(_values(_WEEKDAY, weekdays)),
+            months=frozenset(_list_values(_MONTH, months)),
+            weekdays=frozenset() if nth else frozenset(_list_values(_WEEKDAY, weekdays)),
             nth_weekdays=frozenset(
                 (int(number), LAST if n == "l" else int(n))
                 for number, ns in nth.items()
@@ -124,82 +128,84 @@ def read(expression: str, *, seconds: bool) -> Fields:
 
 
 def _split(expression: str, *, seconds: bool) -> list[str]:
-    """The six fields, seconds first, in upper case."""
+    """Split into six fields, seconds first, in upper case."""
     if len(expression) > MAX_LENGTH:
-        raise _refusal(f"at most {MAX_LENGTH} characters are allowed")
+        raise _make_error(f"at most {MAX_LENGTH} characters are allowed")
     if not _ALLOWED.fullmatch(expression):
-        raise _refusal("only ASCII letters, digits, spaces and * , - / # are allowed")
+        raise _make_error("only ASCII letters, digits, spaces and * , - / # are allowed")
     fields = expression.upper().split()
     if fields and fields[0].startswith("@"):
-        return ["0", *_nickname(fields)]
+        return ["0", *_expand_nickname(fields)]
     if seconds:
         if len(fields) != 6:
-            raise _refusal(
-                f"with seconds there are 6 fields (second minute hour day-of-month month "
+            raise _make_error(
+                f"with seconds an expression has 6 fields (second minute hour day-of-month month "
                 f"day-of-week), not {len(fields)}"
             )
         return fields
     if len(fields) != 5:
-        raise _refusal(
-            f"there are 5 fields (minute hour day-of-month month day-of-week), not "
-            f"{len(fields)}; seconds, as a sixth and first, must be asked for"
+        raise _make_error(
+            f"an expression has 5 fields (minute hour day-of-month month day-of-week), not "
+            f"{len(fields)}; for a field of seconds before them, set `seconds` to true"
         )
     return ["0", *fields]
 
 
-def _nickname(fields: list[str]) -> list[str]:
+def _expand_nickname(fields: list[str]) -> list[str]:
     meaning = _NICKNAMES.get(fields[0].lower()) if len(fields) == 1 else None
     if meaning is None:
-        raise _refusal(f"after an @ only these are known: {' '.join(_NICKNAMES)}")
+        raise _make_error(f"an expression with @ must be one of {' '.join(_NICKNAMES)}")
     return meaning.split()
 
 
-def _checked(field: _Field, text: str) -> str:
-    """The field in numbers and in forms that croniter reads as we do."""
+def _normalise_field(field: _Field, text: str) -> str:
+    """Check a field, and return it in numbers and in forms that croniter reads correctly."""
     items = text.split(",")
     if field is _WEEKDAY and len({"#" in item or "L" in item for item in items}) > 1:
-        raise _refusal("plain days and those with # or L cannot stand in one list", field)
-    checked = [_checked_item(field, item) for item in items]
-    if field is _DAY:  # croniter takes 31 items, of which one is L, for every day
-        checked = [item for item in checked if item != "L"] or ["L"]
-    return ",".join(checked)
+        raise _make_error("a list of days with # or L must not contain plain days", field)
+    items_for_croniter = [_normalise_item(field, item) for item in items]
+    if field is _DAY:  # croniter reads 31 items, one of them L, as every day
+        items_for_croniter = [item for item in items_for_croniter if item != "L"] or ["L"]
+    return ",".join(items_for_croniter)
 
 
-def _checked_item(field: _Field, item: str) -> str:
+def _normalise_item(field: _Field, item: str) -> str:
     if field is _DAY and item == "L":
         return item
     if field is _WEEKDAY:
         if nth := _NTH_WEEKDAY.fullmatch(item):
-            return f"{_number(field, nth['day'])}#{_nth(nth['nth'])}"
+            return f"{_read_value(field, nth['day'])}#{_read_nth(nth['nth'])}"
         if last := _LAST_WEEKDAY.fullmatch(item):
-            return f"L{_number(field, last['after'] or last['before'])}"
+            return f"L{_read_value(field, last['after'] or last['before'])}"
     match = _ITEM.fullmatch(item)
     if match is None:
-        raise _refusal("each item must be *, a value, a range a-b, or one of these with /n", field)
-    step = "" if match["step"] is None else f"/{_step(field, match['step'])}"
+        raise _make_error(
+            "each item must be *, a value, a range a-b, or one of these with /n", field
+        )
+    step = "" if match["step"] is None else f"/{_read_step(field, match['step'])}"
     if match["star"]:
         return f"*{step}"
-    return _checked_range(field, match, step)
+    return _normalise_range(field, match, step)
 
 
-def _checked_range(field: _Field, match: re.Match[str], step: str) -> str:
-    low = _number(field, match["low"])
-    alone = field.high if step else low
-    high = _number(field, match["high"]) if match["high"] else alone
+def _normalise_range(field: _Field, match: re.Match[str], step: str) -> str:
+    low = _read_value(field, match["low"])
+    default_high = field.high if step else low
+    high = _read_value(field, match["high"]) if match["high"] else default_high
     if low > high:
-        hint = "; Sunday at the end is 7" if field is _WEEKDAY else "; write two, joined by a comma"
-        raise _refusal(f"a range must go up{hint}", field)
+        advice = "write Sunday as 7" if field is _WEEKDAY else "write two ranges, joined by a comma"
+        raise _make_error(f"a range must not begin after its end; {advice}", field)
     return str(low) if low == high else f"{low}-{high}{step}"
 
 
-def _number(field: _Field, text: str) -> int:
+def _read_value(field: _Field, text: str) -> int:
     names = field.names.split()
     if text in names:
         return field.low + names.index(text)
-    value = _digits(text)
+    value = _read_digits(text)
     if value is None or not field.low <= value <= field.high:
         or_name = f", or a name from {names[0]} to {names[-1]}" if names else ""
-        raise _refusal(
+        raise _make_error(
             f"a value must be a number from {field.low} to {field.high} with at most 2 digits"
             f"{or_name}",
             field,
@@ -207,30 +213,30 @@ def _number(field: _Field, text: str) -> int:
     return value
 
 
-def _step(field: _Field, text: str) -> int:
-    value = _digits(text)
+def _read_step(field: _Field, text: str) -> int:
+    value = _read_digits(text)
     if value is None or not 1 <= value <= field.high:
-        raise _refusal(f"a step must be a number from 1 to {field.high}", field)
+        raise _make_error(f"a step must be a number from 1 to {field.high}", field)
     return value
 
 
-def _nth(text: str) -> int:
-    value = _digits(text)
+def _read_nth(text: str) -> int:
+    value = _read_digits(text)
     if value is None or not 1 <= value <= 5:
-        raise _refusal("after a # stands a number from 1 to 5", _WEEKDAY)
+        raise _make_error("the number after # must be from 1 to 5", _WEEKDAY)
     return value
 
 
-def _digits(text: str) -> int | None:
+def _read_digits(text: str) -> int | None:
     return int(text) if len(text) <= 2 and text.isdigit() else None
 
 
-def _values(field: _Field, expanded: list[int | str]) -> tuple[int, ...]:
+def _list_values(field: _Field, expanded: list[int | str]) -> tuple[int, ...]:
     if "*" in expanded:
         return tuple(range(field.low, field.high + 1))
     return tuple(sorted(value for value in expanded if isinstance(value, int)))
 
 
-def _refusal(problem: str, field: _Field | None = None) -> InvalidInputError:
-    place = "cron expression" if field is None else f"cron expression, {field.name} field"
-    return InvalidInputError(f"{place}: {problem}")
+def _make_error(problem: str, field: _Field | None = None) -> InvalidInputError:
+    location = "cron expression" if field is None else f"cron expression, {field.name} field"
+    return InvalidInputError(f"{location}: {problem}")

@@ -1,4 +1,4 @@
-"""Interval trigger: every so many seconds, counted from an anchor, so that nothing drifts."""
+"""Interval trigger: one slot per period, counted from an anchor, so that slots do not drift."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta

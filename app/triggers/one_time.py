@@ -6,7 +6,7 @@ from datetime import datetime
 
 @dataclass(frozen=True, slots=True)
 class OneTimeTrigger:
-    """Names the one instant `run_at`."""
+    """Names the instant `run_at` only."""
 
     run_at: datetime
 

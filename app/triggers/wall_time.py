@@ -1,8 +1,8 @@
-"""Wall time: which readings of a wall clock an expression names, zones and their changes apart.
+"""Wall time: which readings of a wall clock an expression names. It ignores time zones.
 
-A reading is a number of seconds: the days since 0001-01-01 (Python's ordinal) times 86,400, plus
-the second of that day. The rules know the years 1999 to 2101, so that every reading that any
-zone shows between 2000 and 2100 is among them.
+A reading is a number of seconds: the day (`date.toordinal`, 1 for 0001-01-01) times 86,400, plus
+the second of that day. The rules cover the years 1999 to 2101, because the readings of all zones
+between 2000 and 2100 are in these years.
 """
 
 from bisect import bisect_left, bisect_right
@@ -15,16 +15,16 @@ from app.triggers.cron_dialect import LAST, DayFields, Fields
 
 DAY = 86_400
 FAR_PAST = -1
-"""Before any reading: the answer where there is none before."""
+"""Before any reading. `last_until` returns it if there is no earlier reading or day."""
 FAR_FUTURE = 1 << 62
-"""After any reading: the answer where there is none after."""
+"""After any reading. `first_from` returns it if there is no later reading or day."""
 
 _FIRST_YEAR, _LAST_YEAR = 1999, 2101
 
 
 @dataclass(frozen=True, slots=True)
 class WallRule:
-    """The named readings: each of certain times on each of certain days."""
+    """The readings that an expression names: all its times on all its days."""
 
     days: "DayRule"
     times: "TimesOfDay"
@@ -34,7 +34,7 @@ class WallRule:
         return cls(_day_rule(fields.day), TimesOfDay(fields.hours, fields.minutes, fields.seconds))
 
     def first_from(self, reading: int) -> int:
-        """The first named reading at or after this one, or FAR_FUTURE."""
+        """Return the first named reading at or after this one, or FAR_FUTURE."""
         day, second = divmod(reading, DAY)
         rank = self.times.rank(second)
         if rank == self.times.per_day:
@@ -42,10 +42,10 @@ class WallRule:
         found = self.days.first_from(day)
         if found == FAR_FUTURE:
             return FAR_FUTURE
-        return found * DAY + self.times.at(rank if found == day else 0)
+        return found * DAY + self.times.time_at(rank if found == day else 0)
 
     def last_until(self, reading: int) -> int:
-        """The last named reading at or before this one, or FAR_PAST."""
+        """Return the last named reading at or before this one, or FAR_PAST."""
         day, second = divmod(reading, DAY)
         rank = self.times.rank(second + 1)
         if rank == 0:
@@ -53,25 +53,25 @@ class WallRule:
         found = self.days.last_until(day)
         if found == FAR_PAST:
             return FAR_PAST
-        return found * DAY + self.times.at((rank if found == day else self.times.per_day) - 1)
+        return found * DAY + self.times.time_at((rank if found == day else self.times.per_day) - 1)
 
     def count(self, start: int, end: int) -> int:
-        """How many named readings there are in [start, end), by arithmetic."""
+        """Return the number of named readings in [start, end), by arithmetic."""
         if end <= start:
             return 0
         return self._count_before(end, since=start) - self._count_before(start, since=start)
 
     def _count_before(self, reading: int, *, since: int) -> int:
-        """Named readings before this one, on the day of `since` and later."""
+        """Return the number of named readings before this one, from the day of `since` on."""
         day, second = divmod(reading, DAY)
         count = self.days.count(since // DAY, day) * self.times.per_day
-        if self.days.holds(day):
+        if self.days.includes(day):
             count += self.times.rank(second)
         return count
 
 
 class TimesOfDay:
-    """Every combination of the hours, minutes and seconds, which are sorted, in order of time."""
+    """All combinations of sorted hours, minutes and seconds, in order of time."""
 
     __slots__ = ("_hours", "_minutes", "_per_hour", "_seconds", "per_day")
 
@@ -85,7 +85,7 @@ class TimesOfDay:
         self.per_day = len(hours) * self._per_hour
 
     def rank(self, second_of_day: int) -> int:
-        """How many of the times come before this one."""
+        """Return how many of the times are before this second of the day."""
         minute_of_day, second = divmod(second_of_day, 60)
         hour, minute = divmod(minute_of_day, 60)
         i = bisect_left(self._hours, hour)
@@ -98,33 +98,39 @@ class TimesOfDay:
             return rank
         return rank + bisect_left(self._seconds, second)
 
-    def at(self, rank: int) -> int:
-        """The second of the day of the time that so many others come before."""
+    def time_at(self, rank: int) -> int:
+        """Return the second of the day of the time with this rank, counted from 0."""
         i, rest = divmod(rank, self._per_hour)
         j, k = divmod(rest, len(self._seconds))
         return (self._hours[i] * 60 + self._minutes[j]) * 60 + self._seconds[k]
 
 
 class DayRule:
-    """The named days, as ordinals. Months that begin alike and are as long have the same days."""
+    """The days that an expression names, as ordinals.
+
+    Months with the same first weekday and the same length have the same days, so the days are
+    computed once for each of these 28 kinds of months.
+    """
 
     __slots__ = ("_days_of_kind", "_months")
 
     def __init__(self, fields: DayFields) -> None:
         self._months = fields.months
         self._days_of_kind = tuple(
-            tuple(day for day in range(1, length + 1) if _names(fields, day, first_weekday, length))
+            tuple(
+                day for day in range(1, length + 1) if _is_named(fields, day, first_weekday, length)
+            )
             for first_weekday in range(7)
             for length in range(28, 32)
         )
 
-    def holds(self, ordinal: int) -> bool:
-        index, day = _place(ordinal)
+    def includes(self, ordinal: int) -> bool:
+        index, day = _locate_day(ordinal)
         return day in self._days_in(index)
 
     def first_from(self, ordinal: int) -> int:
-        """The first named day at or after this one, or FAR_FUTURE."""
-        index, wanted = _place(ordinal)
+        """Return the first named day at or after this one, or FAR_FUTURE."""
+        index, wanted = _locate_day(ordinal)
         while index < len(_MONTHS):
             days = self._days_in(index)
             if days and days[-1] >= wanted:
@@ -133,8 +139,8 @@ class DayRule:
         return FAR_FUTURE
 
     def last_until(self, ordinal: int) -> int:
-        """The last named day at or before this one, or FAR_PAST."""
-        index, wanted = _place(ordinal)
+        """Return the last named day at or before this one, or FAR_PAST."""
+        index, wanted = _locate_day(ordinal)
         while index >= 0:
             days = self._days_in(index)
             if days and days[0] <= wanted:
@@ -143,9 +149,9 @@ class DayRule:
         return FAR_PAST
 
     def count(self, start: int, end: int) -> int:
-        """How many named days there are in [start, end), month by month."""
-        first_month, first_day = _place(start)
-        last_month, last_day = _place(end)
+        """Return the number of named days in [start, end). It adds up whole months."""
+        first_month, first_day = _locate_day(start)
+        last_month, last_day = _locate_day(end)
         whole_months = sum(len(self._days_in(index)) for index in range(first_month, last_month))
         return (
             whole_months
@@ -160,12 +166,12 @@ class DayRule:
 
 @lru_cache(maxsize=1024)
 def _day_rule(fields: DayFields) -> DayRule:
-    """Shared, because most expressions name the days as `* * *`."""
+    """Return the rule of these fields. It is cached: most expressions have the days `* * *`."""
     return DayRule(fields)
 
 
-def _names(fields: DayFields, day: int, first_weekday: int, length: int) -> bool:
-    """Whether a day is named, of a month whose first day is this weekday (0 for Sunday)."""
+def _is_named(fields: DayFields, day: int, first_weekday: int, length: int) -> bool:
+    """Whether the fields name a day of a month with this first weekday (0 for Sunday)."""
     weekday = (first_weekday + day - 1) % 7
     by_day = day in fields.days or (fields.last_day and day == length)
     by_weekday = (
@@ -176,14 +182,14 @@ def _names(fields: DayFields, day: int, first_weekday: int, length: int) -> bool
     return by_day and by_weekday if fields.must_match_both else by_day or by_weekday
 
 
-def _place(ordinal: int) -> tuple[int, int]:
-    """The index of the day's month in _MONTHS, and the day of the month."""
+def _locate_day(ordinal: int) -> tuple[int, int]:
+    """Return the index of the day's month in _MONTHS, and the day of the month."""
     day = date.fromordinal(ordinal)
     return (day.year - _FIRST_YEAR) * 12 + day.month - 1, day.day
 
 
-def _month(year: int, month: int) -> tuple[int, int, int]:
-    """The ordinal of the day before the month, its number, its place in DayRule's table."""
+def _describe_month(year: int, month: int) -> tuple[int, int, int]:
+    """Return the ordinal of the day before the month, its number, its kind (see DayRule)."""
     first_weekday, length = monthrange(year, month)  # 0 is Monday here
     return (
         date(year, month, 1).toordinal() - 1,
@@ -193,5 +199,7 @@ def _month(year: int, month: int) -> tuple[int, int, int]:
 
 
 _MONTHS = tuple(
-    _month(year, month) for year in range(_FIRST_YEAR, _LAST_YEAR + 1) for month in range(1, 13)
+    _describe_month(year, month)
+    for year in range(_FIRST_YEAR, _LAST_YEAR + 1)
+    for month in range(1, 13)
 )

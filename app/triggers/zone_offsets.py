@@ -1,6 +1,6 @@
-"""Zone offsets: a time zone from 2000 to 2100 as stretches of one offset from UTC each.
+"""Zone offsets: a time zone from 2000 to 2100, split into spans of one UTC offset each.
 
-With these, from a wall clock's reading to an instant and back is an addition. Instants are
+In a span, an addition converts between a reading of the wall clock and an instant. Instants are
 whole seconds of UTC here, counted like the readings of wall_time.py.
 """
 
@@ -17,92 +17,92 @@ _ORIGIN_SECONDS = _ORIGIN.toordinal() * DAY
 _EPOCH_SECONDS = datetime(1970, 1, 1, tzinfo=UTC).toordinal() * DAY
 _SECOND = timedelta(seconds=1)
 
-# The shortest stretch in today's zone data is one of 7 days (America/Recife, October 2000).
+# Less than the shortest span in the zone data of 2026, 7 days (America/Recife, October 2000).
 _SAMPLE_EVERY = 3 * DAY
 
 
-def seconds_of(instant: datetime) -> int:
-    """The whole second that an instant lies in."""
+def floor_seconds(instant: datetime) -> int:
+    """Round an instant down to a whole second."""
     return (instant - _ORIGIN) // _SECOND + _ORIGIN_SECONDS
 
 
-def ceiling_of(instant: datetime) -> int:
-    """The first whole second that does not begin before an instant."""
+def ceil_seconds(instant: datetime) -> int:
+    """Round an instant up to a whole second."""
     return -((_ORIGIN - instant) // _SECOND) + _ORIGIN_SECONDS
 
 
-def instant_of(seconds: int) -> datetime:
+def to_instant(seconds: int) -> datetime:
     return _ORIGIN + timedelta(seconds=seconds - _ORIGIN_SECONDS)
 
 
-BEGIN = seconds_of(datetime(2000, 1, 1, tzinfo=UTC))
-"""The first second that is looked at."""
-END = seconds_of(datetime(2101, 1, 1, tzinfo=UTC))
-"""The second after the last."""
+START = floor_seconds(datetime(2000, 1, 1, tzinfo=UTC))
+"""The first second of all spans."""
+END = floor_seconds(datetime(2101, 1, 1, tzinfo=UTC))
+"""The second after the last one."""
 
 
-class Stretch(NamedTuple):
-    """A time of one offset: instants in [begins, ends), readings in [wall_begins, wall_ends)."""
+class OffsetSpan(NamedTuple):
+    """A time of one offset: instants in [start, end), readings in [wall_start, wall_end)."""
 
-    begins: int
-    ends: int
+    start: int
+    end: int
     offset: int
-    wall_begins: int
-    wall_ends: int
-    reached: int
-    """The first reading that the wall clock has not shown before this stretch.
+    wall_start: int
+    wall_end: int
+    first_new: int
+    """The first reading that the wall clock has not shown before this span.
 
-    Earlier than `wall_begins` when the clock leaps forward: what lies between is swallowed.
-    Later when it is put back: what lies between comes a second time.
+    If the clock was set forward, it is earlier than `wall_start`, and the readings between them are
+    skipped. If the clock was set back, it is later, and the readings between them are repeated.
     """
 
 
 class ZoneOffsets:
-    """The stretches of one zone, in order and without holes from BEGIN to END."""
+    """The spans of one zone, in order and without gaps from START to END."""
 
-    __slots__ = ("_begins", "stretches")
+    __slots__ = ("_starts", "spans")
 
     def __init__(self, zone: ZoneInfo) -> None:
-        self.stretches = _stretches(zone)
-        self._begins = [stretch.begins for stretch in self.stretches]
+        self.spans = _compute_spans(zone)
+        self._starts = [span.start for span in self.spans]
 
     def index_at(self, second: int) -> int:
-        """Which of the stretches holds this second, which must lie in [BEGIN, END)."""
-        return bisect_right(self._begins, second) - 1
+        """Return the index of the span with this second, which must be in [START, END)."""
+        return bisect_right(self._starts, second) - 1
 
 
 @lru_cache(maxsize=1024)
 def offsets_of(zone: ZoneInfo) -> ZoneOffsets:
-    """Remembered for every zone, because reading one takes some 10 ms."""
+    """Return the spans of a zone. They are cached, because computing them takes about 10 ms."""
     return ZoneOffsets(zone)
 
 
-def _stretches(zone: ZoneInfo) -> tuple[Stretch, ...]:
-    begins = [BEGIN, *_changes(zone)]
-    ends = [*begins[1:], END]
-    stretches: list[Stretch] = []
-    reached = BEGIN + _offset(zone, BEGIN)
-    for begin, end in zip(begins, ends, strict=True):
-        offset = _offset(zone, begin)
-        stretches.append(Stretch(begin, end, offset, begin + offset, end + offset, reached))
-        reached = max(reached, end + offset)
-    return tuple(stretches)
+def _compute_spans(zone: ZoneInfo) -> tuple[OffsetSpan, ...]:
+    starts = [START, *_find_changes(zone)]
+    ends = [*starts[1:], END]
+    spans: list[OffsetSpan] = []
+    first_new = START + _offset(zone, START)
+    for start, end in zip(starts, ends, strict=True):
+        offset = _offset(zone, start)
+        spans.append(OffsetSpan(start, end, offset, start + offset, end + offset, first_new))
+        first_new = max(first_new, end + offset)
+    return tuple(spans)
 
 
-def _changes(zone: ZoneInfo) -> list[int]:
-    """The seconds at which the zone's offset changes."""
+def _find_changes(zone: ZoneInfo) -> list[int]:
+    """Return the seconds at which the zone's offset changes."""
     changes: list[int] = []
-    offset = _offset(zone, BEGIN)
-    for sample in range(BEGIN, END, _SAMPLE_EVERY):
+    offset = _offset(zone, START)
+    for sample in range(START, END, _SAMPLE_EVERY):
         until = min(sample + _SAMPLE_EVERY, END - 1)
         if _offset(zone, until) != offset:
-            changes.append(_first_change(zone, sample, until))
+            changes.append(_find_change(zone, sample, until))
             offset = _offset(zone, until)
     return changes
 
 
-def _first_change(zone: ZoneInfo, before: int, after: int) -> int:
-    """By bisection, the second of the one change in (before, after]."""
+def _find_change(zone: ZoneInfo, before: int, after: int) -> int:
+    """Find the second of the only change in (before, after], by bisection."""
     offset = _offset(zone, before)
     while after - before > 1:
         middle = (before + after) // 2
@@ -114,7 +114,7 @@ def _first_change(zone: ZoneInfo, before: int, after: int) -> int:
 
 
 def _offset(zone: ZoneInfo, second: int) -> int:
-    """Seconds east of UTC."""
+    """Return the zone's offset at this second of UTC, in seconds east of UTC."""
     offset = datetime.fromtimestamp(second - _EPOCH_SECONDS, zone).utcoffset()
-    assert offset is not None  # noqa: S101 - a ZoneInfo always knows
+    assert offset is not None  # noqa: S101 - a ZoneInfo always has an offset
     return offset // _SECOND

@@ -162,7 +162,9 @@ async def test_a_preview_explains_clock_changes(alice: httpx2.AsyncClient) -> No
     cron = {"type": "cron", "timezone": "America/New_York", "start_at": "2027-03-14T00:00:00-05:00"}
     gap = await preview(alice, 1, **cron, cron_expression="30 2 * * *")
     assert gap["next_runs"][0]["local"] == "2027-03-14T03:00:00-04:00"
-    assert gap["next_runs"][0]["notes"] == ["moved to the end of the gap that swallows its time"]
+    assert gap["next_runs"][0]["notes"] == [
+        "moved to the end of the gap, because the clock skips its time"
+    ]
     cron["start_at"] = "2027-11-07T00:00:00-04:00"
     fold = await preview(alice, 2, **cron, cron_expression="30 1 * * *", dst="twice")
     assert [run["notes"] for run in fold["next_runs"]] == [

@@ -40,16 +40,16 @@ def test_no_slot_is_lost_doubled_or_invented(
         assert decided.missed.last == expected + (decided.missed.count - 1) * step
         assert now - decided.missed.last > ON_TIME
         expected += decided.missed.count * step
-    for slot in decided.runs:
+    for slot in decided.slots:
         assert slot == expected
         expected += step
     assert decided.next_run == expected
     if left is None:
         assert expected > now
     else:
-        assert len(decided.runs) <= left
-        assert expected > now or len(decided.runs) == left
-    late = decided.runs[: decided.late_runs]
+        assert len(decided.slots) <= left
+        assert expected > now or len(decided.slots) == left
+    late = decided.slots[: decided.late_count]
     assert all(now - slot > ON_TIME for slot in late)
     assert len(late) <= {"one": 1, "all": MOST_LATE_SLOTS, "none": 0}[policy]
     assert all(now - slot <= timedelta(seconds=window) for slot in late)
@@ -58,9 +58,9 @@ def test_no_slot_is_lost_doubled_or_invented(
 def test_a_slot_exactly_ten_seconds_old_is_on_time() -> None:
     due = schedule(3600, timedelta(hours=1))
     none = CatchUp(policy=CatchUpPolicy.NONE)
-    assert plan(due, none, START + timedelta(hours=1) + ON_TIME).runs == (due.next_run,)
+    assert plan(due, none, START + timedelta(hours=1) + ON_TIME).slots == (due.next_run,)
     late = plan(due, none, START + timedelta(hours=1) + ON_TIME + timedelta(milliseconds=1))
-    assert late.runs == ()
+    assert late.slots == ()
     assert late.missed is not None
 
 

@@ -214,10 +214,10 @@ def test_an_expression_of_120_characters_is_read() -> None:
 @pytest.mark.parametrize(
     ("expression", "message"),
     [
-        ("", "there are 5 fields (minute hour day-of-month month day-of-week), not 0"),
+        ("", "an expression has 5 fields (minute hour day-of-month month day-of-week), not 0"),
         ("  ", "not 0"),
         ("* * * *", "not 4"),
-        ("* * * * * *", "not 6; seconds, as a sixth and first, must be asked for"),
+        ("* * * * * *", "not 6; for a field of seconds before them, set `seconds` to true"),
         ("* * * * * * 2026", "not 7"),
         ("0 0 0 1 1 * 2026", "not 7"),
         ("*" * 121, "at most 120 characters"),
@@ -236,11 +236,14 @@ def test_an_expression_of_120_characters_is_read() -> None:
         ("0 0 ? * *", "only ASCII"),
         ("0 0 * * ?", "only ASCII"),
         ("H(0-5) * * * *", "only ASCII"),
-        ("@reboot", "after an @ only these are known: @yearly @annually @monthly @weekly @daily"),
-        ("@every 5m", "after an @"),
-        ("@", "after an @"),
-        ("@daily 0", "after an @"),
-        ("@hourly @daily * * *", "after an @"),
+        (
+            "@reboot",
+            "an expression with @ must be one of @yearly @annually @monthly @weekly @daily",
+        ),
+        ("@every 5m", "an expression with @"),
+        ("@", "an expression with @"),
+        ("@daily 0", "an expression with @"),
+        ("@hourly @daily * * *", "an expression with @"),
         ("0 @daily * * *", "hour field: each item must be *, a value, a range a-b"),
         ("R * * * *", "minute field: a value must be a number from 0 to 59 with at most 2 digits"),
         ("H * * * *", "minute field: a value must be"),
@@ -263,12 +266,15 @@ def test_an_expression_of_120_characters_is_read() -> None:
         ("*/60 * * * *", "minute field: a step must be a number from 1 to 59"),
         ("*/-5 * * * *", "minute field: each item must be"),
         ("*/x * * * *", "minute field: a step must be"),
-        ("30-10 * * * *", "minute field: a range must go up; write two, joined by a comma"),
+        (
+            "30-10 * * * *",
+            "minute field: a range must not begin after its end; write two ranges, joined",
+        ),
         ("L * * * *", "minute field: a value must be"),
         ("1#2 * * * *", "minute field: each item must be"),
         ("MON * * * *", "minute field: a value must be"),
         ("0 24 * * *", "hour field: a value must be a number from 0 to 23"),
-        ("0 22-5 * * *", "hour field: a range must go up"),
+        ("0 22-5 * * *", "hour field: a range must not begin after its end"),
         ("0 */24 * * *", "hour field: a step must be a number from 1 to 23"),
         ("0 0 0 * *", "day-of-month field: a value must be a number from 1 to 31"),
         ("0 0 32 * *", "day-of-month field: a value must be a number from 1 to 31"),
@@ -284,7 +290,7 @@ def test_an_expression_of_120_characters_is_read() -> None:
         ("0 0 * 13 *", "month field: a value must be a number from 1 to 12"),
         ("0 0 * JANUARY *", "or a name from JAN to DEC"),
         ("0 0 * MON *", "month field: a value must be"),
-        ("0 0 * NOV-FEB *", "month field: a range must go up"),
+        ("0 0 * NOV-FEB *", "month field: a range must not begin after its end"),
         ("0 0 * L *", "month field: a value must be"),
         ("0 0 * * 8", "day-of-week field: a value must be a number from 0 to 7"),
         ("0 0 * * MONDAY", "or a name from SUN to SAT"),
@@ -293,17 +299,20 @@ def test_an_expression_of_120_characters_is_read() -> None:
         ("0 0 * * LL", "day-of-week field: a value must be"),
         ("0 0 * * 8L", "day-of-week field: a value must be"),
         ("0 0 * * L5L", "day-of-week field: a value must be"),
-        ("0 0 * * SAT-SUN", "day-of-week field: a range must go up; Sunday at the end is 7"),
-        ("0 0 * * FRI#0", "day-of-week field: after a # stands a number from 1 to 5"),
-        ("0 0 * * FRI#6", "day-of-week field: after a # stands a number from 1 to 5"),
-        ("0 0 * * FRI#L", "day-of-week field: after a # stands a number from 1 to 5"),
+        (
+            "0 0 * * SAT-SUN",
+            "day-of-week field: a range must not begin after its end; write Sunday as 7",
+        ),
+        ("0 0 * * FRI#0", "day-of-week field: the number after # must be from 1 to 5"),
+        ("0 0 * * FRI#6", "day-of-week field: the number after # must be from 1 to 5"),
+        ("0 0 * * FRI#L", "day-of-week field: the number after # must be from 1 to 5"),
         ("0 0 * * FRI#", "day-of-week field: each item must be"),
         ("0 0 * * #1", "day-of-week field: each item must be"),
         ("0 0 * * *#1", "day-of-week field: each item must be"),
         ("0 0 * * MON-FRI#1", "day-of-week field: each item must be"),
         ("0 0 * * FRI#1/2", "day-of-week field: each item must be"),
-        ("0 0 * * MON,FRI#1", "plain days and those with # or L cannot stand in one list"),
-        ("0 0 * * *,5L", "plain days and those with # or L cannot stand in one list"),
+        ("0 0 * * MON,FRI#1", "a list of days with # or L must not contain plain days"),
+        ("0 0 * * *,5L", "a list of days with # or L must not contain plain days"),
         ("0 0 30 2 *", "it never fires"),
         ("0 0 30,31 FEB *", "it never fires"),
         ("0 0 31 4,6,9,11 *", "it never fires"),
@@ -316,7 +325,7 @@ def test_what_is_outside_the_dialect_is_refused_by_name(expression: str, message
 
 @pytest.mark.parametrize("expression", ["* * * * *", "* * * * * * *", "* * * * * * 2026"])
 def test_with_seconds_there_must_be_six_fields(expression: str) -> None:
-    assert "with seconds there are 6 fields (second minute hour" in refusal(
+    assert "with seconds an expression has 6 fields (second minute hour" in refusal(
         expression, seconds=True
     )
 
