@@ -88,18 +88,18 @@ async def test_a_write_with_another_revision_is_a_412_and_changes_nothing(
 ) -> None:
     path = path_of(created)
     etag = (await alice.patch(path, json={"description": "newer"})).headers["etag"]
-    before = await api.stored(created.json())
+    before = await api.read_job(created.json())
     old = created.headers["etag"]
     for header in (old, '"x"', '""', f"W/{etag}", f'{old}, "7-0", "2"', '"02-0"'):
         headers = {"If-Match": header}
         response = await alice.request(method, path + rest, json=body, headers=headers)
         assert_problem(response, 412)
-    assert await api.stored(created.json()) == before
+    assert await api.read_job(created.json()) == before
     for header in ("2", "garbage", etag.strip('"'), f"{etag} {etag}", f'{etag}, "', ""):
         headers = {"If-Match": header}
         response = await alice.request(method, path + rest, json=body, headers=headers)
         assert_names(response, "/header/If-Match")
-    assert await api.stored(created.json()) == before
+    assert await api.read_job(created.json()) == before
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ async def test_a_firing_does_not_fail_an_edit(
     api.clock.advance(timedelta(seconds=5))
     now = api.clock.now()
     await api.runtime.jobs._firing.fire(await api.jobs.list_due(now, limit=10), now)
-    assert (await api.stored(created.json())).next_run > now  # type: ignore[operator]
+    assert (await api.read_job(created.json())).next_run > now  # type: ignore[operator]
     headers = {"If-Match": created.headers["etag"]}
     response = await alice.patch(path_of(created), json={"interval": 60}, headers=headers)
     assert response.status_code == 200
@@ -155,7 +155,7 @@ async def test_the_revision_is_checked_again_after_a_lost_race(
     monkeypatch.setattr(api.jobs, "replace", lose_to_a_rival)
     headers = {"If-Match": created.headers["etag"]}
     assert_problem(await alice.patch(path_of(created), json={"name": "x"}, headers=headers), 412)
-    assert (await api.stored(created.json())).description == "rival"
+    assert (await api.read_job(created.json())).description == "rival"
 
 
 async def test_a_schedule_has_the_revision_of_its_job(

@@ -61,7 +61,7 @@ async def full(alice: httpx2.AsyncClient) -> JsonBody:
 async def test_only_named_fields_change(
     api: Api, alice: httpx2.AsyncClient, full: JsonBody, method: str, edit: Any, after: JsonBody
 ) -> None:
-    pending = (await api.stored(full)).next_run
+    pending = (await api.read_job(full)).next_run
     api.clock.advance(timedelta(seconds=90))  # a slot is due and not recorded yet
     response = await alice.request(method, f"/jobs/{full['id']}", json=edit)
     assert response.status_code == 200
@@ -73,7 +73,7 @@ async def test_only_named_fields_change(
     assert {k: v for k, v in changed.items() if k not in CHANGED_BY_EVERY_EDIT} == {
         k: v for k, v in expected.items() if k not in CHANGED_BY_EVERY_EDIT
     }
-    assert (await api.stored(full)).next_run == pending
+    assert (await api.read_job(full)).next_run == pending
     assert await api.history(full) == []
 
 
@@ -123,7 +123,7 @@ async def test_changing_the_schedule_while_it_fires_loses_and_adds_no_slot(
 
     expected = []
     for step in range(24):
-        [schedule] = (await api.stored(job)).schedules
+        [schedule] = (await api.read_job(job)).schedules
         begun = api.clock.now()
         api.clock.advance(timedelta(seconds=1 + step % 3))
         slot = next_slot(schedule, begun)

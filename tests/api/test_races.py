@@ -50,7 +50,7 @@ async def test_pausing_while_the_scheduler_fires_ends_with_a_record_for_every_sl
             firing.fire(due, now),
             firing.fire(due, now),
         )
-        stored = await api.stored(job)
+        stored = await api.read_job(job)
         assert stored.active is False
         assert stored.next_run is None
         assert (await alice.post(f"/jobs/{job['id']}/activate")).status_code == 200
@@ -66,7 +66,7 @@ async def test_simultaneous_edits_all_take_effect(api: Api, alice: httpx2.AsyncC
         *(alice.patch(f"/jobs/{job['id']}", json=edit) for edit in edits)
     )
     assert {response.status_code for response in responses} == {200}
-    stored = await api.stored(job)
+    stored = await api.read_job(job)
     assert (stored.name, stored.description, stored.tags, stored.timeout_seconds) == (
         "y",
         "d",

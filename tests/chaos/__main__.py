@@ -26,39 +26,39 @@ def main() -> None:
     parser.add_argument("name", choices=names)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--times", type=int, help="how often; for contention: how many jobs")
-    parser.add_argument("--rate", type=int, default=50, help="slots due a second")
+    parser.add_argument("--rate", type=int, default=50, help="slots due per second")
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument(
         "--broken", choices=sorted(VARIANTS), help="run a broken variant of the engine"
     )
     options = parser.parse_args()
     began = time.monotonic()
-    kept = asyncio.run(_tier(options))
+    passed = asyncio.run(_run_named(options))
     say(f"{options.name} --seed {options.seed}: {time.monotonic() - began:.0f} s")
-    sys.exit(0 if kept else 1)
+    sys.exit(0 if passed else 1)
 
 
-async def _tier(options: argparse.Namespace) -> bool:
+async def _run_named(options: argparse.Namespace) -> bool:
     match options.name:
         case "smoke":
             one = [crash_points(1), kills(20), freeze(1), rolling(2)]
-            kept = await _judge(options, one)
-            kept = await _judge(options, [step_downs(2)], replica_set=True) and kept
-            return await _catches_acknowledged_by_one(options) and kept
+            passed = await _judge(options, one)
+            passed = await _judge(options, [step_downs(2)], replica_set=True) and passed
+            return await _detects_acknowledged_by_one(options) and passed
         case "short":
-            kept = True
+            passed = True
             for name, trial in TRIALS.items():
                 say(f"== {name}")
-                kept = await _try(options, trial, trial.times) and kept
-            return await _contend(options, _SIMULTANEOUS_JOBS) and kept
+                passed = await _run_trial(options, trial, trial.times) and passed
+            return await _run_contention(options, _SIMULTANEOUS_JOBS) and passed
         case "contention":
-            return await _contend(options, options.times or _SIMULTANEOUS_JOBS)
+            return await _run_contention(options, options.times or _SIMULTANEOUS_JOBS)
         case name:
             trial = TRIALS[name]
-            return await _try(options, trial, options.times or trial.times)
+            return await _run_trial(options, trial, options.times or trial.times)
 
 
-async def _try(options: argparse.Namespace, trial: Trial, times: int) -> bool:
+async def _run_trial(options: argparse.Namespace, trial: Trial, times: int) -> bool:
     faults = [trial.fault(times)]
     return await _judge(options, faults, replica_set=trial.replica_set, paths=trial.paths)
 
@@ -71,40 +71,40 @@ async def _judge(
     paths: Sequence[str] = (),
 ) -> bool:
     jobs = options.rate * _PERIOD_SECONDS
-    made = Options(
+    run_options = Options(
         seed=options.seed,
         processes=options.processes,
         load=Load(jobs=jobs, period=_PERIOD_SECONDS, paths=paths),
         replica_set=replica_set,
         broken=options.broken,
     )
-    return await run(made, faults)
+    return await run(run_options, faults)
 
 
-async def _catches_acknowledged_by_one(options: argparse.Namespace) -> bool:
-    """Whether the checker finds the lost writes if one member's acknowledgement is enough.
+async def _detects_acknowledged_by_one(options: argparse.Namespace) -> bool:
+    """Whether the checker detects the lost writes if one member's acknowledgement is enough.
 
-    Only this variant needs a failover; test_variants.py tries others.
+    Only this variant needs a failover; test_variants.py tests others.
     """
-    say("with acknowledged_by_one, which must be caught")
+    say("with acknowledged_by_one, which the checker must detect")
     broken = argparse.Namespace(**vars(options) | {"broken": "acknowledged_by_one"})
-    caught = not await _judge(broken, [lagging_majority(1)], replica_set=True)
-    say("caught, as required" if caught else "NOT CAUGHT")
-    return caught
+    detected = not await _judge(broken, [lagging_majority(1)], replica_set=True)
+    say("detected, as required" if detected else "NOT DETECTED")
+    return detected
 
 
-async def _contend(options: argparse.Namespace, jobs: int) -> bool:
+async def _run_contention(options: argparse.Namespace, jobs: int) -> bool:
     """Four processes, and a slot of every job at one instant."""
     begins_in = timedelta(seconds=_START_SECONDS + jobs / _CREATIONS_A_SECOND)
     all_at = datetime.now(UTC).replace(microsecond=0) + begins_in
-    made = Options(
+    run_options = Options(
         seed=options.seed, processes=4, load=Load(jobs=jobs, all_at=all_at), disturb=False
     )
 
     async def until_due(_: object) -> None:
         await asyncio.sleep(max(0.0, (all_at - datetime.now(UTC)).total_seconds()))
 
-    return await run(made, [until_due, nothing(10)])
+    return await run(run_options, [until_due, nothing(10)])
 
 
 main()

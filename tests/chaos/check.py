@@ -17,7 +17,7 @@ from tests.chaos.evidence import (
     read_deliveries,
     read_journal,
 )
-from tests.chaos.figures import figures
+from tests.chaos.figures import compute_figures
 from tests.chaos.invariants import Finding, judge
 from tests.support.changes import Document
 
@@ -25,18 +25,18 @@ _MOST_SHOWN = 5
 
 
 def report(evidence: Evidence) -> bool:
-    """Print the table; returns whether every invariant holds."""
+    """Print the table and return whether every invariant holds."""
     findings = judge(evidence)
     _write(f"{'invariant':34} {'examined':>9} {'violated':>9}")
     for finding in findings:
         _write(f"{finding.name:34} {finding.examined:9} {len(finding.violations):9}")
     for finding in findings:
         _show(finding)
-    for name, value in figures(evidence).items():
+    for name, value in compute_figures(evidence).items():
         _write(f"{name:34} {value}")
-    kept = not any(finding.violations for finding in findings)
-    _write("every invariant holds" if kept else "VIOLATED")
-    return kept
+    passed = not any(finding.violations for finding in findings)
+    _write("every invariant holds" if passed else "VIOLATED")
+    return passed
 
 
 def _show(finding: Finding) -> None:

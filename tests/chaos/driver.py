@@ -16,10 +16,10 @@ from tests.support.service import PASSWORD, USERNAME
 
 _CALL_SECONDS = 12
 """The service responds within 10 s, whatever fails."""
-_MOST_TRIES = 60
-_AT_ONCE = 8
-_FEW = 5
-_OPERATIONS = ("run",) * 6 + ("pause",) * 2 + ("delete",)
+_MAX_TRIES = 60
+_CONCURRENCY = 8
+_EDITED_JOBS = 5
+_OPERATIONS = ("execute",) * 6 + ("pause",) * 2 + ("delete",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class Driver:
 
     async def sign_in(self) -> None:
         """Wait until a process responds. All processes share the key that signs tokens."""
-        for _ in range(10 * _MOST_TRIES):
+        for _ in range(10 * _MAX_TRIES):
             try:
                 response = await self._client.post(
                     f"{self.random.choice(self.urls)}/token",
@@ -79,14 +79,14 @@ class Driver:
             await asyncio.sleep(0.1)
         raise TimeoutError("No process accepts the sign-in.")
 
-    async def finds_ready(self, url: str) -> bool:
+    async def is_ready(self, url: str) -> bool:
         try:
             return (await self._client.get(f"{url}/health/ready")).is_success
         except httpx2.TransportError:
             return False
 
     async def create_jobs(self) -> None:
-        gate = asyncio.Semaphore(_AT_ONCE)
+        gate = asyncio.Semaphore(_CONCURRENCY)
 
         async def one(number: int) -> None:
             async with gate:
@@ -102,26 +102,26 @@ class Driver:
             await asyncio.sleep(0.5)
             name = self.random.choice(sorted(self.ids))
             match self.random.choice(_OPERATIONS):
-                case "run":
-                    await self._call("run", name, "POST", f"/jobs/{self.ids[name]}/execute")
+                case "execute":
+                    await self._call("execute", name, "POST", f"/jobs/{self.ids[name]}/execute")
                 case "pause":
-                    await self._until_ok("pause", name, "deactivate")
-                    await self._until_ok("resume", name, "activate")
+                    await self._retry_until_ok("pause", name, "deactivate")
+                    await self._retry_until_ok("resume", name, "activate")
                 case _:
-                    id_ = self.ids.pop(name)
-                    await self._call("delete", name, "DELETE", f"/jobs/{id_}")
+                    job_id = self.ids.pop(name)
+                    await self._call("delete", name, "DELETE", f"/jobs/{job_id}")
                     await self._create(number)
                     number += 1
 
     async def race(self, edits: int) -> None:
-        """Edit a few jobs by many concurrent clients while their slots fire."""
+        """Edit a few jobs from many concurrent clients while their slots fire."""
         numbers = iter(range(edits))
-        await asyncio.gather(*(self._edit(numbers) for _ in range(_AT_ONCE)))
+        await asyncio.gather(*(self._edit(numbers) for _ in range(_CONCURRENCY)))
 
     async def _edit(self, numbers: Iterator[int]) -> None:
         """Half of the edits carry `If-Match`."""
         for number in numbers:
-            name = sorted(self.ids)[number % _FEW]
+            name = sorted(self.ids)[number % _EDITED_JOBS]
             path = f"/jobs/{self.ids[name]}"
             headers = {}
             if number % 2:
@@ -137,7 +137,7 @@ class Driver:
 
     async def pause_all(self) -> None:
         """Pause all jobs, also those whose creation, resume or deletion had no response."""
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             active = await self._list_active()
             if active == []:
                 return
@@ -171,7 +171,7 @@ class Driver:
 
     async def _create(self, number: int) -> None:
         """Try until a creation is acknowledged. Each try uses another name."""
-        for attempt in range(_MOST_TRIES):
+        for attempt in range(_MAX_TRIES):
             name = f"job {number}.{attempt}"
             start_at = self._start_at(number)
             facts = {"start_at": start_at.isoformat(), "period": self._period}
@@ -189,7 +189,7 @@ class Driver:
         return self.load.period if self.load.all_at is None else 86_400
 
     def _start_at(self, number: int) -> datetime:
-        """A start in the past is only an anchor. It spreads the slots evenly."""
+        """Return the anchor of a job's interval. The anchors spread all slots evenly."""
         if self.load.all_at is not None:
             return self.load.all_at
         now = datetime.now(UTC).replace(microsecond=0)
@@ -216,8 +216,8 @@ class Driver:
             ],
         }
 
-    async def _until_ok(self, verb: str, name: str, path: str) -> None:
-        for _ in range(_MOST_TRIES):
+    async def _retry_until_ok(self, verb: str, name: str, path: str) -> None:
+        for _ in range(_MAX_TRIES):
             done = await self._call(verb, name, "POST", f"/jobs/{self.ids[name]}/{path}")
             if done is not None:
                 return
@@ -234,9 +234,9 @@ class Driver:
         facts: dict[str, Any] | None = None,
         headers: dict[str, str] | None = None,
     ) -> Any:
-        """The response's JSON (or True); None if the call was not acknowledged.
+        """Return the response's JSON (or True), or None if the call was not acknowledged.
 
-        Writes the call to the journal, also if it is cancelled: it may have been done.
+        Writes the call to the journal, even if it is cancelled, because it may have had an effect.
         """
         result, content = Result.UNKNOWN, None
         facts = dict(facts or {})
@@ -257,7 +257,7 @@ class Driver:
         except httpx2.TransportError as error:
             facts["error"] = type(error).__name__
         finally:
-            if verb == "run" and isinstance(content, dict):
+            if verb == "execute" and isinstance(content, dict):
                 facts["execution_id"] = content["id"]
             if verb == "edit" and isinstance(content, dict):
                 facts["revision"] = content["revision"]

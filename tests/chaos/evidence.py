@@ -1,4 +1,4 @@
-"""What a chaos run leaves, read into memory: the database, its history, the logs.
+"""Reads the results of a chaos run into memory: the database, its history, the logs.
 
 The journal and the receiver's log are JSON lines; instants in them are seconds since 1970. All
 programs run on one machine, so they share one clock with the database.
@@ -24,7 +24,7 @@ class Result(StrEnum):
     FAILED = "failed"
     """The call was rejected, or never sent."""
     UNKNOWN = "unknown"
-    """There was no response, or a 5xx: the call may have been done."""
+    """There was no response, or a 5xx: the call may have had an effect."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Call:
     """One write that the driver asked the API for."""
 
     verb: str
-    """`create`, `edit`, `pause`, `resume`, `delete` or `run`."""
+    """`create`, `edit`, `pause`, `resume`, `delete` or `execute`."""
     job: str
     """The name of the job, which is unique."""
     result: Result
@@ -42,19 +42,19 @@ class Call:
     """For `create`: the anchor of the interval."""
     period: timedelta | None = None
     execution_id: str | None = None
-    """For `run`, if it was acknowledged."""
+    """For `execute`, if it was acknowledged."""
     revision: int | None = None
     """For `edit`: the revision that the acknowledged edit made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Something that was done to the service."""
+    """A fault that was applied to the service or its databases."""
 
     name: str
     at: datetime
     pid: int | None = None
-    """The process it was done to; None if it was not a process of the service."""
+    """The affected process; None if it was not a process of the service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def read_journal(path: Path, evidence: Evidence) -> None:
 
 
 def read_deliveries(path: Path, evidence: Evidence) -> None:
-    """Add what the receiver got. A request and its response are two lines with the same number."""
+    """Add the deliveries. A request and its response are two lines with the same number."""
     requests: dict[int, Document] = {}
     for line in _lines(path):
         requests.setdefault(line["request"], {}).update(line)
@@ -112,7 +112,7 @@ def read_deliveries(path: Path, evidence: Evidence) -> None:
 def read_database(
     client: MongoClient[Document], name: str, evidence: Evidence, *, since: Timestamp | None
 ) -> None:
-    """Add what is stored, and with `since` every change from that operation time on.
+    """Add the stored documents, and with `since` every change from that operation time on.
 
     Raises what `read_changes` raises.
     """

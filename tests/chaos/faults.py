@@ -12,8 +12,8 @@ from tests.chaos.servers import Node
 
 _LEASE_SECONDS = 5
 _CRASH_SECONDS = 20
-"""A process under load reaches every step within this time."""
-_MOST_PASSAGES = 30
+"""The time within which a process under load reaches every step."""
+_MAX_PASSAGE = 30
 
 
 def kills(times: int) -> FaultStep:
@@ -48,11 +48,11 @@ async def _crash(run: Run, step: str) -> None:
     node = run.pick()
     run.journal.fault("kill", node.pid)
     await node.kill()
-    passage = 1 if step == "after_reap" else run.random.randint(1, _MOST_PASSAGES)
+    passage = 1 if step == "after_reap" else run.random.randint(1, _MAX_PASSAGE)
     node.start(CRASH_AT=step, CRASH_PASSAGE=str(passage))
     began = time.monotonic()
     if step == "after_reap":
-        await _leave_something_to_reap(run, node)
+        await _provide_expired_leases(run, node)
     code = await node.wait(_CRASH_SECONDS)
     run.journal.fault(f"crash {step}", node.pid)
     say(f"crash {step} at passage {passage} after {time.monotonic() - began:.1f} s")
@@ -60,10 +60,10 @@ async def _crash(run: Run, step: str) -> None:
     node.start()
 
 
-async def _leave_something_to_reap(run: Run, reaper: Node) -> None:
+async def _provide_expired_leases(run: Run, reaper: Node) -> None:
     """Kill the other processes while they run executions, so that this process reaps those.
 
-    It may reap something of an earlier crash before that, even before it is ready.
+    It may reap executions of an earlier crash before that, even before it is ready.
     """
     if not await run.is_ready(reaper):
         return
@@ -129,7 +129,7 @@ def clocks(times: int) -> FaultStep:
 
     async def fault(run: Run) -> None:
         node, wall_clock = run.nodes[0], _faketime()
-        run.driver.exclude(node.url)  # by its clock every token is expired or not yet valid
+        run.driver.exclude(node.url)  # its clock makes every token expired or not yet valid
         for offset in ["+1h", "-1h"] * times:
             say(f"clock {offset}")
             run.journal.fault(f"clock {offset}", node.pid)

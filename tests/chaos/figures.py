@@ -7,8 +7,8 @@ from tests.chaos.evidence import Evidence
 from tests.chaos.invariants import Case
 
 
-def figures(evidence: Evidence) -> dict[str, str]:
-    """The report's lines, by name."""
+def compute_figures(evidence: Evidence) -> dict[str, str]:
+    """Return the values of the report by the names of its lines."""
     case = Case(evidence)
     executions = evidence.executions
     delivered = len(case.deliveries)
@@ -26,10 +26,10 @@ def figures(evidence: Evidence) -> dict[str, str]:
         "by status": ", ".join(
             f"{sum(e['status'] == status for e in executions)} {status}" for status in statuses
         ),
-        "slots due a second": f"{_rate(case):.1f}",
+        "slots due per second": f"{_rate(case):.1f}",
         "executions delivered": str(delivered),
         "redeliveries": f"{redelivered} ({100 * redelivered / max(1, delivered):.2f} %)",
-        "of them with a response before it": str(_responses_not_recorded(case)),
+        "of them with an earlier response": str(_responses_not_recorded(case)),
         "lateness p50, p95, p99, max": ", ".join(
             _at(lateness, part) for part in (0.5, 0.95, 0.99, 1)
         ),
@@ -51,7 +51,7 @@ def _redeliveries(case: Case) -> int:
 def _responses_not_recorded(case: Case) -> int:
     """Abandoned attempts whose response left the receiver before the fault.
 
-    For the others no sender can know how the attempt would have ended.
+    No sender can know how the other attempts would have ended.
     """
     return sum(
         delivery.responded_at is not None and delivery.responded_at < fault.at

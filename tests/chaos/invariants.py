@@ -1,4 +1,4 @@
-"""The invariants of a chaos run: pure functions that return what violates them."""
+"""The invariants of a chaos run: pure functions that return the violations."""
 
 import itertools
 from collections import Counter
@@ -22,7 +22,7 @@ _GRACE = timedelta(seconds=30)
 
 _LONGEST_CALL = timedelta(seconds=10)
 
-_WITHOUT_EFFECT_ON_ACTIVE = {"run", "edit"}
+_WITHOUT_EFFECT_ON_ACTIVE = {"execute", "edit"}
 """Calls that do not change whether a job is active."""
 
 NOT_RUN = {"skipped", "missed"}
@@ -41,15 +41,13 @@ Check = Callable[["Case"], tuple[int, Iterable[str]]]
 
 
 class Case:
-    """The evidence, and what several invariants compute from it."""
+    """The evidence, and values that several invariants compute from it."""
 
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self.by_id = {e["_id"]: e for e in evidence.executions}
         self.names = {job["_id"]: job["name"] for job in evidence.jobs}
-        for (
-            change
-        ) in evidence.changes:  # the insertion has the name of a job that was deleted later
+        for change in evidence.changes:  # an insertion names a job that was deleted later
             if change.collection == "jobs" and change.operation == "insert":
                 self.names[change.id] = change.fields["name"]
         self.jobs = {job["name"]: job for job in evidence.jobs}
@@ -83,7 +81,7 @@ class Case:
         return None
 
     def recorded(self) -> dict[str, Counter[datetime]]:
-        """How often each slot of each job is recorded, slots inside `missed` records included."""
+        """Count the records of each slot of each job, including slots inside `missed` records."""
         recorded: dict[str, Counter[datetime]] = {}
         for execution in self.evidence.executions:
             if execution["kind"] == "scheduled":
@@ -100,7 +98,7 @@ class Case:
 
 
 def judge(evidence: Evidence) -> list[Finding]:
-    """Every invariant, in the order of the table."""
+    """Check every invariant, in the order of the table."""
     case = Case(evidence)
     findings: list[Finding] = []
     for name, check in CHECKS.items():
@@ -154,8 +152,8 @@ def _succeeded_was_received(case: Case) -> tuple[int, Iterable[str]]:
     violations: list[str] = []
     for execution in succeeded:
         last = len(execution["attempts"])
-        got = case.deliveries.get(execution["_id"], [])
-        if not any(d.attempt == last and d.status is not None and d.status < 300 for d in got):
+        received = case.deliveries.get(execution["_id"], [])
+        if not any(d.attempt == last and d.status is not None and d.status < 300 for d in received):
             violations.append(f"{execution['_id']}: no 2xx for attempt {last}")
         if not last or execution["attempts"][-1].get("outcome") != "succeeded":
             violations.append(f"{execution['_id']}: its last attempt did not succeed")
@@ -206,7 +204,7 @@ def _wrong_attempts(execution: Document, job: Document | None) -> Iterator[str]:
     if [a["number"] for a in attempts] != list(range(1, len(attempts) + 1)):
         yield "attempts are not numbered one by one"
     if execution["status"] not in LIVE and any(not a.get("outcome") for a in attempts):
-        yield "it has ended, an attempt has not"
+        yield "it has ended, but one of its attempts has not"
     if execution["lease_token"] < len(attempts):
         yield "more attempts than leases"
     if [a.get("outcome") for a in attempts].count("succeeded") > 1:
@@ -276,8 +274,8 @@ def _writes_are_kept(case: Case) -> tuple[int, Iterable[str]]:
     acknowledged = [call for call in case.evidence.calls if call.result is Result.OK]
     violations: list[str] = []
     for call in acknowledged:
-        if call.verb == "run" and call.execution_id not in case.by_id:
-            violations.append(f"{call.job}: run {call.execution_id} is lost")
+        if call.verb == "execute" and call.execution_id not in case.by_id:
+            violations.append(f"{call.job}: execution {call.execution_id} is lost")
         if call.verb == "create" and call.job not in case.names.values():
             violations.append(f"{call.job}: its creation is lost")
     violations += _wrong_ends(case)
@@ -285,7 +283,7 @@ def _writes_are_kept(case: Case) -> tuple[int, Iterable[str]]:
 
 
 def _wrong_ends(case: Case) -> Iterator[str]:
-    """Jobs whose state differs from what their last call made."""
+    """Find the jobs whose state differs from the result of their last call."""
     for name in {call.job for call in case.evidence.calls}:
         calls = [
             c

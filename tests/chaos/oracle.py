@@ -27,7 +27,10 @@ class Expected:
 
 
 def expected_slots(calls: Sequence[Call], *, until: datetime) -> dict[str, Expected]:
-    """By the name of the job. `until` is the end of the run, for jobs that were never paused."""
+    """Return the expected slots by the name of the job.
+
+    `until`: the end of the chaos run, for jobs that were never paused.
+    """
     by_job: dict[str, list[Call]] = {}
     for call in calls:
         by_job.setdefault(call.job, []).append(call)

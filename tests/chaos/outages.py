@@ -71,7 +71,7 @@ def lagging_majority(times: int) -> FaultStep:
 
 
 def primary_frozen(times: int) -> FaultStep:
-    """SIGSTOP the primary until there is another, and 5 s longer."""
+    """SIGSTOP the primary until 5 s after the election of another one."""
 
     async def fault(run: Run) -> None:
         members = run.members()
@@ -93,7 +93,7 @@ def primary_frozen(times: int) -> FaultStep:
 
 
 def bad_responses(times: int) -> FaultStep:
-    """One in ten commands of the service fails, for 5 s in each way."""
+    """One in ten commands of the service fails, in each way for 5 s."""
 
     async def fault(run: Run) -> None:
         for name, data in [*_BAD_RESPONSES.items()] * times:
@@ -107,7 +107,7 @@ def bad_responses(times: int) -> FaultStep:
 
 
 def redis(times: int) -> FaultStep:
-    """Redis is killed and starts empty, is frozen, flushed repeatedly, and full."""
+    """Redis is killed and started empty, frozen, flushed repeatedly, and full."""
 
     async def fault(run: Run) -> None:
         server = run.redis
@@ -143,7 +143,7 @@ _WRITES = ["insert", "update", "findAndModify", "delete"]
 _BAD_RESPONSES: dict[str, dict[str, object]] = {
     "broken connections": {"failCommands": [*_WRITES, "find"], "closeConnection": True},
     "errors": {"failCommands": [*_WRITES, "find"], "errorCode": 11602},
-    "done, but with an error": {
+    "executed, but with an error": {
         "failCommands": _WRITES,
         "writeConcernError": {"code": 91, "errmsg": "shutting down"},
     },

@@ -1,11 +1,11 @@
-"""One unchanged process of the service that can kill itself: `python -m tests.chaos.process`.
+"""A process of the service that can kill itself: `python -m tests.chaos.process`.
 
-`CRASH_AT=after_claim` ends it by SIGKILL at the `CRASH_PASSAGE`-th passage of that step. A step is
-before or after a single write, and each such write is one method, which is wrapped here. So the
-code in production contains no hook.
+`CRASH_AT=after_claim` kills it when it reaches that step for the `CRASH_PASSAGE`-th time. A step is
+directly before or after a single write. Each such write is one method, which this module wraps. So
+the code in production contains no hook.
 
 `BROKEN=no_fence` runs one of the broken variants of tests/support/variants.py, which the checker
-must catch.
+must detect.
 """
 
 import functools
@@ -49,23 +49,23 @@ STEPS = {
 
 
 def die_at(step: Step, passage: int) -> None:
-    """Kill the process at a step. Passages without work do not count."""
+    """Kill the process when it reaches a step for the `passage`-th time with work to do."""
     method: Method = getattr(step.class_, step.method)
     passages = 0
 
-    def pass_by(something: object) -> None:
+    def count_passage(work: object) -> None:
         nonlocal passages
-        passages += bool(something)
+        passages += bool(work)
         if passages == passage:
             os.kill(os.getpid(), signal.SIGKILL)
 
     @functools.wraps(method)
     async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not step.after:
-            pass_by(args[0])
+            count_passage(args[0])
         result = await method(self, *args, **kwargs)
         if step.after:
-            pass_by(result)
+            count_passage(result)
         return result
 
     setattr(step.class_, step.method, wrapped)

@@ -20,8 +20,8 @@ from aiohttp import web
 _RESPONSE_SECONDS = 0.02
 _SLOW_RESPONSE_SECONDS = 1.0
 _ONE_IN = 20
-"""One in so many executions gets a 503 at the first attempt, and one in so many others is slow:
-there is always something to retry, and something that runs."""
+"""One in 20 executions gets a 503 at the first attempt, and one in 20 others is slow. So there is
+always an execution to retry, and a running one."""
 
 HOSTILE = ("hang", "reset", "drip", "flood", "redirect", "bomb", "busy")
 """Paths at which the receiver misbehaves."""
@@ -29,7 +29,7 @@ _LONG_SECONDS = 60
 
 
 def status_for(execution_id: str, attempt: int) -> int:
-    """Depends only on the id, so that the order of requests changes nothing."""
+    """Return a status that depends only on the id and the attempt, not on the order of requests."""
     refused = attempt == 1 and zlib.crc32(execution_id.encode()) % _ONE_IN == 0
     return 503 if refused else 200
 
@@ -40,7 +40,7 @@ def seconds_for(execution_id: str) -> float:
 
 
 async def misbehave(request: web.BaseRequest) -> web.StreamResponse:
-    """Respond as a bad receiver does. None of these responses is a success, so none is logged."""
+    """Respond as a bad receiver does. None of these responses is a success; none is logged."""
     response = web.StreamResponse(status=500)
     match request.path:
         case "/redirect":

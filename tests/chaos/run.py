@@ -63,8 +63,8 @@ class Run:
     async def is_ready(self, node: Node) -> bool:
         """Wait until the process is ready. False if it ended instead. Raises TimeoutError."""
         async with asyncio.timeout(_READY_SECONDS):
-            while not await self.driver.finds_ready(node.url):
-                if not node.lives():
+            while not await self.driver.is_ready(node.url):
+                if not node.is_running():
                     return False
                 await asyncio.sleep(0.1)
         return True
@@ -94,31 +94,31 @@ FaultStep = Callable[[Run], Awaitable[None]]
 
 
 async def run(options: Options, faults: list[FaultStep]) -> bool:
-    """Whether every invariant holds. If not, the logs are kept."""
+    """Carry out a chaos run and return whether every invariant holds. If not, keep the logs."""
     task = asyncio.current_task()
     assert task is not None
-    # SIGTERM must leave nothing running, so it cancels the task, which ends the processes.
+    # SIGTERM must end all processes, so it cancels this task, which ends them.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = Path(tempfile.mkdtemp(prefix="carillon-chaos-"))
-    kept = False
+    passed = False
     try:
-        kept = report(await _make(options, faults, folder))
+        passed = report(await _carry_out(options, faults, folder))
     finally:
-        _tidy(folder, kept=kept)
-    return kept
+        _remove_data(folder, keep_logs=not passed)
+    return passed
 
 
-def _tidy(folder: Path, *, kept: bool) -> None:
+def _remove_data(folder: Path, *, keep_logs: bool) -> None:
     for data in (path for path in folder.iterdir() if path.is_dir()):
         shutil.rmtree(data, ignore_errors=True)
-    if kept:
-        shutil.rmtree(folder)
-    else:
+    if keep_logs:
         say(f"the logs are in {folder}")
+    else:
+        shutil.rmtree(folder)
 
 
-async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evidence:
-    """Carry out the run and return what it left."""
+async def _carry_out(options: Options, faults: list[FaultStep], folder: Path) -> Evidence:
+    """Carry out the chaos run and return its evidence."""
     async with contextlib.AsyncExitStack() as stack:
         uri, redis, members = await _start_stores(folder, options, stack)
         port = stack.enter_context(running_receiver(folder / "receiver.jsonl"))
@@ -127,7 +127,7 @@ async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evid
         if options.broken is not None:
             settings["BROKEN"] = options.broken
         nodes = [Node(folder, n, settings) for n in range(options.processes)]
-        stack.push_async_callback(_end, nodes)
+        stack.push_async_callback(_kill_all, nodes)
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.close)
         driver = Driver(
@@ -138,7 +138,7 @@ async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evid
             load=options.load,
         )
         await stack.enter_async_context(driver)
-        made = Run(
+        run = Run(
             nodes=nodes,
             driver=driver,
             journal=journal,
@@ -147,8 +147,8 @@ async def _make(options: Options, faults: list[FaultStep], folder: Path) -> Evid
             redis=redis,
             uri=uri,
         )
-        await _go(made, faults, disturb=options.disturb)
-        return await asyncio.to_thread(_gather, folder, uri, began)
+        await _apply(run, faults, disturb=options.disturb)
+        return await asyncio.to_thread(_read_evidence, folder, uri, began)
 
 
 async def _start_stores(
@@ -166,27 +166,27 @@ async def _start_stores(
     return members.uri, redis, members
 
 
-async def _go(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
-    """Apply the load and the faults, one after the other, then pause all jobs."""
+async def _apply(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
+    """Apply the load and one fault after the other, then pause all jobs."""
     say("starting")
     for node in run.nodes:
         node.start()
     await run.all_ready()
     await run.driver.sign_in()
     await run.driver.create_jobs()
-    async with _disturbing(run.driver, on=disturb):
+    async with _disturb(run.driver, on=disturb):
         for fault in faults:
             await fault(run)
     say("pausing")
     for node in run.nodes:
-        if not node.lives():
+        if not node.is_running():
             node.start()
     await run.all_ready()
     await run.driver.pause_all()
 
 
 @contextlib.asynccontextmanager
-async def _disturbing(driver: Driver, *, on: bool) -> AsyncIterator[None]:
+async def _disturb(driver: Driver, *, on: bool) -> AsyncIterator[None]:
     task = asyncio.create_task(driver.disturb()) if on else None
     try:
         yield
@@ -198,7 +198,7 @@ async def _disturbing(driver: Driver, *, on: bool) -> AsyncIterator[None]:
                 raise ended
 
 
-def _gather(folder: Path, uri: str, began: Timestamp) -> Evidence:
+def _read_evidence(folder: Path, uri: str, began: Timestamp) -> Evidence:
     """Wait until no execution is live, then read everything."""
     evidence = Evidence()
     client: MongoClient[Document]
@@ -215,10 +215,10 @@ def _gather(folder: Path, uri: str, began: Timestamp) -> Evidence:
     return evidence
 
 
-async def _end(nodes: list[Node]) -> None:
+async def _kill_all(nodes: list[Node]) -> None:
     """Kill all processes, frozen ones too."""
     for node in nodes:
-        if node.lives():
+        if node.is_running():
             node.send(signal.SIGKILL)
             await node.wait()
 

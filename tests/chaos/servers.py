@@ -18,7 +18,7 @@ from tests.support.changes import Document
 from tests.support.service import PASSWORD, ROOT, USERNAME, free_port
 
 _SET = "chaos"
-_PATIENCE_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 _MONGOD_OPTIONS = (
     "--bind_ip 127.0.0.1 --nounixsocket --wiredTigerCacheSizeGB 0.25 --oplogSize 256 --quiet"
     f" --replSet {_SET} --setParameter enableTestCommands=1"
@@ -57,7 +57,7 @@ class Node:
 
     def start(self, **settings: str) -> None:
         """Start the process without waiting until it is ready."""
-        assert not self.lives()
+        assert not self.is_running()
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.chaos.process", "all"],
@@ -68,20 +68,20 @@ class Node:
                 stderr=log,
             )
 
-    def lives(self) -> bool:
+    def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
-    async def wait(self, seconds: float = _PATIENCE_SECONDS) -> int:
+    async def wait(self, seconds: float = _TIMEOUT_SECONDS) -> int:
         """Wait for the end and return the exit code. Raises subprocess.TimeoutExpired."""
         assert self._process is not None
         return await asyncio.to_thread(self._process.wait, seconds)
 
     async def kill(self) -> None:
-        if self.lives():
+        if self.is_running():
             self.send(signal.SIGKILL)
             await self.wait()
 
@@ -97,7 +97,7 @@ class ReplicaSet:
         self.uri = f"mongodb://{hosts}/?replicaSet={_SET}"
 
     def start(self) -> None:
-        """Start all and wait for a primary and two secondaries."""
+        """Start all members and wait for a primary and two secondaries."""
         for port in self.ports:
             self.start_member(port)
         members = [{"_id": i, "host": f"127.0.0.1:{port}"} for i, port in enumerate(self.ports)]
@@ -105,7 +105,7 @@ class ReplicaSet:
         self._wait_for_secondaries()
 
     def _initiate(self, config: Document) -> None:
-        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while True:
             try:
                 with self.member(self.ports[0]) as client:
@@ -118,7 +118,7 @@ class ReplicaSet:
                 return
 
     def _wait_for_secondaries(self) -> None:
-        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while time.monotonic() < ends_at:
             with self.member(self.primary()) as client:
                 members = client.admin.command("replSetGetStatus")["members"]
@@ -131,7 +131,7 @@ class ReplicaSet:
         folder = self._folder / f"mongod-{port}"
         folder.mkdir(parents=True, exist_ok=True)
         executable = find_mongod()
-        assert executable is not None, "There is no mongod: see `make run`."
+        assert executable is not None, "There is no mongod. `make run` prints how to get one."
         with (self._folder / f"mongod-{port}.log").open("ab") as log:
             self._processes[port] = subprocess.Popen(
                 [str(executable), "--dbpath", str(folder), "--port", str(port), *_MONGOD_OPTIONS],
@@ -157,8 +157,8 @@ class ReplicaSet:
         return None
 
     def primary(self, *, other_than: int | None = None) -> int:
-        """The primary's port; waits for one (other than `other_than`)."""
-        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        """Return the primary's port. Wait until there is a primary (other than `other_than`)."""
+        ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while time.monotonic() < ends_at:
             port = self.find_primary(other_than=other_than)
             if port is not None:
@@ -184,18 +184,18 @@ class ReplicaSet:
 
     def kill_member(self, port: int) -> None:
         self._processes[port].kill()
-        self._processes[port].wait(_PATIENCE_SECONDS)
+        self._processes[port].wait(_TIMEOUT_SECONDS)
 
     def stop(self) -> None:
         for process in self._processes.values():
             process.kill()
         for process in self._processes.values():
-            process.wait(_PATIENCE_SECONDS)
+            process.wait(_TIMEOUT_SECONDS)
 
 
 @contextmanager
 def running_receiver(log: Path) -> Iterator[int]:
-    """Start a receiver; returns its port."""
+    """Start a receiver and yield its port."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.receiver", str(log)],
         cwd=ROOT,
@@ -207,6 +207,6 @@ def running_receiver(log: Path) -> Iterator[int]:
         yield int(process.stdout.readline())
     finally:
         process.kill()
-        process.wait(_PATIENCE_SECONDS)
+        process.wait(_TIMEOUT_SECONDS)
         assert process.stdout is not None
         process.stdout.close()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.chaos.evidence import Call, Delivery, Evidence, Fault, Result
-from tests.chaos.figures import figures
+from tests.chaos.figures import compute_figures
 from tests.chaos.invariants import judge
 from tests.chaos.oracle import expected_slots
 from tests.support.changes import Change, Document
@@ -47,8 +47,8 @@ def execution(n: int, **changes: Any) -> Document:
     return fields | changes
 
 
-def sound() -> Evidence:
-    """Created at 0.7 s, paused from 3.5 s on: the slots at 1, 2 and 3 s."""
+def make_evidence() -> Evidence:
+    """Make evidence of a job with slots at 1, 2 and 3 s: created at 0.7 s, paused at 3.5 s."""
     return Evidence(
         jobs=[
             {
@@ -68,164 +68,164 @@ def sound() -> Evidence:
     )
 
 
-def violated(evidence: Evidence) -> set[str]:
+def list_violated(evidence: Evidence) -> set[str]:
     return {finding.name for finding in judge(evidence) if finding.violations}
 
 
 def test_sound_evidence_passes() -> None:
-    findings = judge(sound())
-    assert not violated(sound())
+    findings = judge(make_evidence())
+    assert not list_violated(make_evidence())
     assert {f.name: f.examined for f in findings}["no slot missing"] == 3
 
 
 def test_a_slot_without_a_record_is_missing() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     del evidence.executions[1], evidence.deliveries[1]
-    assert violated(evidence) == {"no slot missing"}
+    assert list_violated(evidence) == {"no slot missing"}
 
 
 def test_a_slot_inside_a_missed_record_is_not_missing() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     missed = {"status": "missed", "missed_until": NOON + 3 * SECOND, "attempts": []}
     evidence.executions = [execution(1, **missed)]
     evidence.deliveries = []
-    assert not violated(evidence)
+    assert not list_violated(evidence)
 
 
 def test_a_slot_recorded_twice_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     evidence.executions.append(execution(2, _id="other", status="skipped", attempts=[]))
-    assert violated(evidence) == {"no slot recorded twice"}
+    assert list_violated(evidence) == {"no slot recorded twice"}
 
 
 def test_a_slot_recorded_and_counted_as_missed_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     until = NOON + 2 * SECOND
     missed = {"status": "missed", "missed_until": until, "attempts": []}
     evidence.executions[0] = execution(1, **missed)
     del evidence.deliveries[0]
-    assert violated(evidence) == {"no slot recorded twice"}
+    assert list_violated(evidence) == {"no slot recorded twice"}
 
 
 @pytest.mark.parametrize("slot", [0, 2.5, 4], ids=["before", "between", "after the pause"])
 def test_a_record_outside_the_schedule_is_invented(slot: float) -> None:
-    evidence = sound()
+    evidence = make_evidence()
     at = NOON + slot * SECOND
     invented = {"_id": "x", "scheduled_for": at, "status": "skipped", "attempts": []}
     evidence.executions.append(execution(1, **invented))
-    assert violated(evidence) == {"no slot invented"}
+    assert list_violated(evidence) == {"no slot invented"}
 
 
-def test_what_never_ends_is_stuck() -> None:
-    evidence = sound()
+def test_an_execution_that_never_ends_is_stuck() -> None:
+    evidence = make_evidence()
     evidence.executions[0] = execution(1, status="queued")
-    assert violated(evidence) == {"nothing stuck"}
+    assert list_violated(evidence) == {"nothing stuck"}
 
 
-def test_a_success_that_nobody_received_is_named() -> None:
-    evidence = sound()
+def test_a_success_without_a_delivery_is_named() -> None:
+    evidence = make_evidence()
     evidence.deliveries[0] = replace(evidence.deliveries[0], status=None)
-    assert violated(evidence) == {"what succeeded was received"}
+    assert list_violated(evidence) == {"what succeeded was received"}
 
 
 def test_a_delivery_without_a_record_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     evidence.deliveries.append(replace(evidence.deliveries[0], execution_id="unknown"))
-    assert violated(evidence) == {"what was received is recorded"}
+    assert list_violated(evidence) == {"what was received is recorded"}
 
 
 def test_an_attempt_sent_twice_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     evidence.deliveries.append(evidence.deliveries[0])
-    assert violated(evidence) == {"no attempt sent twice"}
+    assert list_violated(evidence) == {"no attempt sent twice"}
 
 
 def test_a_delivery_before_its_slot_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     evidence.deliveries[0] = replace(evidence.deliveries[0], received_at=NOON + 0.9 * SECOND)
-    assert violated(evidence) == {"nothing early"}
+    assert list_violated(evidence) == {"nothing early"}
 
 
 def test_an_attempt_too_soon_after_a_failed_one_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     [second] = execution(1)["attempts"]
     first = second | {"outcome": "failed", "finished_at": second["started_at"]}
     second = second | {"number": 2, "started_at": second["started_at"] + 0.4 * SECOND}
     evidence.executions[0] = execution(1, attempts=[first, second], lease_token=2)
     evidence.deliveries[0] = replace(evidence.deliveries[0], attempt=2)
-    assert violated(evidence) == {"attempts in bounds"}
+    assert list_violated(evidence) == {"attempts in bounds"}
 
 
 @pytest.mark.parametrize(
     "changes", [{"lease_token": 0}, {"number": 2}, {"outcome": None}, {"seconds": 7}], ids=str
 )
 def test_an_attempt_out_of_bounds_is_named(changes: dict[str, Any]) -> None:
-    evidence = sound()
+    evidence = make_evidence()
     one = evidence.executions[0]
     attempt = one["attempts"][0]
     one["lease_token"] = changes.pop("lease_token", 1)
     attempt["finished_at"] = attempt["started_at"] + changes.pop("seconds", 0) * SECOND
     attempt.update(changes)
-    assert "attempts in bounds" in violated(evidence)
+    assert "attempts in bounds" in list_violated(evidence)
 
 
 def test_an_attempt_after_a_cancel_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     cancel = {"status": "cancelled", "cancel_requested_at": NOON}
     evidence.executions[0] = execution(1, **cancel)
-    assert violated(evidence) == {"no attempt after a cancel"}
+    assert list_violated(evidence) == {"no attempt after a cancel"}
 
 
 @pytest.mark.parametrize(
     "lost",
-    [call("run", 2, execution_id="nowhere"), call("resume", 3.8), call("delete", 3.8)],
+    [call("execute", 2, execution_id="nowhere"), call("resume", 3.8), call("delete", 3.8)],
     ids=lambda lost: lost.verb,
 )
-def test_an_acknowledged_write_that_is_not_there_is_named(lost: Call) -> None:
-    evidence = sound()
+def test_a_lost_acknowledged_write_is_named(lost: Call) -> None:
+    evidence = make_evidence()
     evidence.calls.append(lost)
-    assert "acknowledged writes kept" in violated(evidence)
+    assert "acknowledged writes kept" in list_violated(evidence)
 
 
 def test_a_lost_edit_is_named() -> None:
     for lost in ([2, 2], [3]):
-        evidence = sound()
+        evidence = make_evidence()
         evidence.jobs[0]["revision"] = 2
         evidence.calls += [call("edit", 2, revision=revision) for revision in lost]
-        assert violated(evidence) == {"no edit lost"}
+        assert list_violated(evidence) == {"no edit lost"}
     evidence.jobs[0]["revision"] = 3
-    assert not violated(evidence)
+    assert not list_violated(evidence)
 
 
 def test_a_lost_creation_is_named() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     evidence.jobs, evidence.executions, evidence.deliveries = [], [], []
-    assert violated(evidence) == {"acknowledged writes kept", "no slot missing"}
+    assert list_violated(evidence) == {"acknowledged writes kept", "no slot missing"}
 
 
 def test_a_call_that_hangs_is_named_unless_its_process_was_frozen() -> None:
-    evidence = sound()
+    evidence = make_evidence()
     evidence.calls[0] = replace(creation(), sent_at=NOON - 10 * SECOND)
-    assert violated(evidence) == {"calls end within 10 s"}
+    assert list_violated(evidence) == {"calls end within 10 s"}
     evidence.faults = [Fault("freeze", NOON - 9 * SECOND, 77)]
-    assert not violated(evidence)
+    assert not list_violated(evidence)
 
 
-def test_unknown_calls_leave_slots_open() -> None:
+def test_slots_after_an_unknown_call_may_or_may_not_have_a_record() -> None:
     calls = [creation(), call("pause", 2.5, Result.UNKNOWN), call("pause", 4.5)]
     expected = expected_slots(calls, until=NOON + 9 * SECOND)["job"]
     assert expected.must == {NOON + n * SECOND for n in (1, 2)}
     assert expected.may == {NOON + n * SECOND for n in (1, 2, 3, 4)}
 
 
-def test_a_slot_while_a_call_is_under_way_is_open() -> None:
+def test_a_slot_during_a_call_may_or_may_not_have_a_record() -> None:
     calls = [creation(), call("pause", 1.9), call("resume", 2.9), call("pause", 4.5)]
     expected = expected_slots(calls, until=NOON + 9 * SECOND)["job"]
     assert expected.must == {NOON + n * SECOND for n in (1, 4)}
     assert expected.may == {NOON + n * SECOND for n in (1, 2, 3, 4)}
 
 
-def test_an_unknown_creation_must_not_have_slots() -> None:
+def test_a_job_of_an_unknown_creation_needs_no_record_but_may_have_some() -> None:
     expected = expected_slots([creation(Result.UNKNOWN)], until=NOON + 3 * SECOND)["job"]
     assert not expected.must
     assert len(expected.may) == 3
@@ -237,7 +237,7 @@ def change(id_: str, operation: str = "update", /, **fields: Any) -> Change:
     return Change(collection, id_, NOON, operation, named)
 
 
-def birth(id_: str, **changes: Any) -> Change:
+def insertion(id_: str, **changes: Any) -> Change:
     fields = {"job_id": "j", "status": "queued", "lease_token": 0, "live_for": "j"}
     return change(id_, "insert", **(fields | changes))
 
@@ -245,15 +245,20 @@ def birth(id_: str, **changes: Any) -> Change:
 CLAIM: dict[str, Any] = {"status": "running", "lease_token": 1, "lease_owner": "a"}
 
 HISTORIES = {
-    "only legal moves": [birth("e"), change("e", status="succeeded")],
+    "only legal moves": [insertion("e"), change("e", status="succeeded")],
     "tokens grow, one attempt each": [
-        birth("e"),
+        insertion("e"),
         change("e", **CLAIM),
         change("e", attempts=[{}]),
         change("e", attempts__1={}),
     ],
-    "one live lease a job": [birth("e"), birth("f"), change("e", **CLAIM), change("f", **CLAIM)],
-    "next_run never back": [
+    "one live lease per job": [
+        insertion("e"),
+        insertion("f"),
+        change("e", **CLAIM),
+        change("f", **CLAIM),
+    ],
+    "next_run never moves back": [
         change("j", "insert", name="job", revision=1, next_run=NOON),
         change("j", next_run=NOON - SECOND),
     ],
@@ -262,7 +267,7 @@ HISTORIES = {
 
 @pytest.mark.parametrize("name", HISTORIES)
 def test_a_history_that_breaks_a_rule_is_named(name: str) -> None:
-    assert violated(Evidence(changes=HISTORIES[name])) == {name}
+    assert list_violated(Evidence(changes=HISTORIES[name])) == {name}
 
 
 @pytest.mark.parametrize(
@@ -271,17 +276,17 @@ def test_a_history_that_breaks_a_rule_is_named(name: str) -> None:
     ids=str,
 )
 def test_a_token_that_does_not_grow_is_named(wrong: dict[str, Any]) -> None:
-    changes = [birth("e"), change("e", **CLAIM)]
+    changes = [insertion("e"), change("e", **CLAIM)]
     if "status" in wrong:
         changes.append(change("e", status="queued"))
     changes.append(change("e", **wrong))
-    assert violated(Evidence(changes=changes)) == {"tokens grow, one attempt each"}
+    assert list_violated(Evidence(changes=changes)) == {"tokens grow, one attempt each"}
 
 
 def test_a_sound_history_passes() -> None:
     changes = [
-        birth("e"),
-        birth("f", live_for=None),
+        insertion("e"),
+        insertion("f", live_for=None),
         change("f", **CLAIM),
         change("e", **CLAIM),
         change("e", attempts=[{}]),
@@ -293,12 +298,12 @@ def test_a_sound_history_passes() -> None:
         change("j", next_run=None),
         change("j", revision=2, next_run=NOON - SECOND),
     ]
-    assert not violated(Evidence(changes=changes))
+    assert not list_violated(Evidence(changes=changes))
 
 
-def abandoned() -> Evidence:
-    """The first attempt of the first execution was abandoned by process 77."""
-    evidence = sound()
+def make_abandoned_evidence() -> Evidence:
+    """Make evidence in which process 77 abandoned the first attempt of the first execution."""
+    evidence = make_evidence()
     one = evidence.executions[0]
     [last] = one["attempts"]
     first = last | {"outcome": "abandoned", "error": "abandoned"}
@@ -306,30 +311,30 @@ def abandoned() -> Evidence:
     one["attempts"] = [first, second | {"finished_at": second["started_at"]}]
     one["lease_token"] = 2
     claim = CLAIM | {"lease_owner": "a-b-77-c0ffee"}
-    evidence.changes = [birth("e1"), change("e1", **claim), change("e1", attempts=[{}])]
+    evidence.changes = [insertion("e1"), change("e1", **claim), change("e1", attempts=[{}])]
     evidence.deliveries.append(replace(evidence.deliveries[0], attempt=2))
     return evidence
 
 
 def test_an_attempt_abandoned_without_a_fault_is_named() -> None:
-    evidence = abandoned()
+    evidence = make_abandoned_evidence()
     other = Fault("kill", evidence.executions[0]["scheduled_for"], pid=78)
     own_stop = replace(other, name="term", pid=77)
     evidence.faults = [other, own_stop]
-    assert violated(evidence) == {"abandoned only by a fault"}
+    assert list_violated(evidence) == {"abandoned only by a fault"}
 
 
 @pytest.mark.parametrize("pid", [77, None], ids=["its process", "the database"])
-def test_an_attempt_abandoned_by_a_fault_is_in_order(pid: int | None) -> None:
-    evidence = abandoned()
+def test_an_attempt_abandoned_by_a_fault_is_allowed(pid: int | None) -> None:
+    evidence = make_abandoned_evidence()
     evidence.faults = [Fault("a fault", evidence.executions[0]["scheduled_for"], pid)]
-    assert not violated(evidence)
+    assert not list_violated(evidence)
 
 
 def test_redeliveries_and_takeovers_are_counted() -> None:
-    evidence = abandoned()
+    evidence = make_abandoned_evidence()
     evidence.faults = [Fault("kill", evidence.executions[0]["scheduled_for"], 77)]
-    told = figures(evidence)
-    assert told["redeliveries"] == "1 (33.33 %)"
-    assert told["takeovers, p50, p95, max"] == "1, 6.000 s, 6.000 s, 6.000 s"
-    assert told["lateness p50, p95, p99, max"] == "0.050 s, 0.050 s, 0.050 s, 0.050 s"
+    reported = compute_figures(evidence)
+    assert reported["redeliveries"] == "1 (33.33 %)"
+    assert reported["takeovers, p50, p95, max"] == "1, 6.000 s, 6.000 s, 6.000 s"
+    assert reported["lateness p50, p95, p99, max"] == "0.050 s, 0.050 s, 0.050 s, 0.050 s"

@@ -1,6 +1,7 @@
-"""Each broken variant of the engine is caught by the checker; the engine as it is passes.
+"""The checker detects each broken variant of the engine, and passes the unchanged engine.
 
-`acknowledged_by_one` needs a failover, so `make chaos-smoke` tries it. The life tests try the rest.
+`acknowledged_by_one` needs a failover, so `make chaos-smoke` tests it.
+The life tests test the others.
 """
 
 import asyncio
@@ -36,14 +37,14 @@ class Recorder:
         world.targets.outcome_of = self._receive
 
     async def create_job(self, **changes: Any) -> Job:
-        """A job that runs every second; its creation is acknowledged now."""
+        """Store a job that runs every second, and record its creation as acknowledged now."""
         schedule = self.world.every(1)
         job = await self.world.add_job(schedule, **changes)
         self._call("create", start_at=schedule.anchor_at, period=SECOND)
         return job
 
-    def pause_sent(self) -> None:
-        """Slots until now must be recorded; later ones may be."""
+    def record_sent_pause(self) -> None:
+        """Record a pause without a response: slots after it may be recorded."""
         self._call("pause", Result.UNKNOWN)
 
     def _call(self, verb: str, result: Result = Result.OK, **facts: Any) -> None:
@@ -73,18 +74,18 @@ async def crash_while_firing(recorder: Recorder, monkeypatch: pytest.MonkeyPatch
     await recorder.create_job()
     world.clock.advance(SECOND)
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.executions), "insert_many", _killed)
+        patch.setattr(type(world.executions), "insert_many", _kill)
         with pytest.raises(Killed):
             await one.scheduler.tick()
-    await _go_on(two)
-    recorder.pause_sent()
+    await _fire_and_work(two)
+    recorder.record_sent_pause()
 
 
-async def _killed(*_: object) -> None:
+async def _kill(*_: object) -> None:
     raise Killed
 
 
-async def late_finish(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def finish_late(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker is frozen past its lease and finishes while another one runs the execution."""
     world = recorder.world
     one, two = world.process(), world.process()
@@ -93,7 +94,7 @@ async def late_finish(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> No
     recorder.may_respond.clear()
     await one.schedule()
     await one.worker.tick()
-    recorder.pause_sent()
+    recorder.record_sent_pause()
     recorder.evidence.faults.append(Fault("freeze", world.clock.now()))
     world.clock.advance(LEASE)
     await two.reaper.tick()
@@ -103,28 +104,28 @@ async def late_finish(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> No
     await two.finish_attempts()
 
 
-async def two_schedulers(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def fire_by_two_schedulers(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """Two schedulers fire the same due job, whose executions may overlap."""
     world = recorder.world
     one, two = world.process(), world.process()
     job = await recorder.create_job(overlap_policy=OverlapPolicy.ALLOW_ALL)
     world.clock.advance(SECOND)
-    recorder.pause_sent()
+    recorder.record_sent_pause()
     for process in (one, two):
         await process.firing.fire([job], world.clock.now())
-    await _go_on(one)
+    await _fire_and_work(one)
 
 
-async def a_slot_comes_due(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
+async def fire_one_slot(recorder: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slot becomes due and runs."""
     process = recorder.world.process()
     await recorder.create_job()
     recorder.world.clock.advance(SECOND)
-    recorder.pause_sent()
-    await _go_on(process)
+    recorder.record_sent_pause()
+    await _fire_and_work(process)
 
 
-async def _go_on(process: Process) -> None:
+async def _fire_and_work(process: Process) -> None:
     await process.schedule()
     await process.work()
 
@@ -142,9 +143,9 @@ CASES = {
     "next_run before record": Case(
         variants.next_run_before_record, crash_while_firing, "no slot missing"
     ),
-    "no fence": Case(variants.no_fence, late_finish, "attempts in bounds"),
-    "no slot index": Case(variants.no_slot_index, two_schedulers, "no slot recorded twice"),
-    "own clock": Case(variants.own_clock, a_slot_comes_due, "no slot invented"),
+    "no fence": Case(variants.no_fence, finish_late, "attempts in bounds"),
+    "no slot index": Case(variants.no_slot_index, fire_by_two_schedulers, "no slot recorded twice"),
+    "own clock": Case(variants.own_clock, fire_one_slot, "no slot invented"),
 }
 
 
@@ -153,8 +154,8 @@ def case(request: pytest.FixtureRequest) -> Case:
     return CASES[request.param]
 
 
-@pytest.mark.parametrize("broken", [False, True], ids=["as it is", "broken"])
-async def test_the_checker_passes_the_engine_and_catches_the_variant(
+@pytest.mark.parametrize("broken", [False, True], ids=["unchanged", "broken"])
+async def test_the_checker_passes_the_engine_and_detects_the_variant(
     case: Case,
     broken: bool,
     mongo_uri: str,

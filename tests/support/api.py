@@ -1,4 +1,4 @@
-"""The API on real stores, with a clock that tests move and users who are signed in already."""
+"""The API on real stores, with a manual clock and clients of users who are signed in."""
 
 import random
 import secrets
@@ -45,7 +45,7 @@ def password_hash() -> str:
 
 @dataclass
 class Api:
-    """One running API: its app, its parts, and a client for each user."""
+    """One running API: its app, its parts, and clients of its users."""
 
     app: FastAPI
     database: Database
@@ -57,13 +57,13 @@ class Api:
     users: UserRepository
     wake: Wake
     ids: dict[str, str] = field(default_factory=dict)
-    """Users' ids by name."""
+    """The ids of the users by name."""
 
     def new_id(self) -> str:
         return new_id(self.clock)
 
     def client(self, username: str | None = None, **headers: str) -> httpx2.AsyncClient:
-        """A client of a user that `add_user` has stored; of nobody without a name."""
+        """Return a client of a user that `add_user` has stored, or one that is not signed in."""
         if username is not None:
             headers["Authorization"] = f"Bearer {self.token(username)}"
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
@@ -96,7 +96,7 @@ class Api:
         self.ids[username] = user.id
         return user
 
-    async def stored(self, job: JsonBody) -> Job:
+    async def read_job(self, job: JsonBody) -> Job:
         return await self.jobs.get(job["id"], owner_id=None)
 
     async def history(self, job: JsonBody) -> list[Execution]:
@@ -114,7 +114,7 @@ def new_id(clock: ManualClock) -> str:
 async def open_api(
     mongo_uri: str, database_name: str, redis_url: str, *, loops: tuple[LoopProbe, ...] = ()
 ) -> AsyncIterator[Api]:
-    """The API over these stores, with the users `admin`, `alice`, `bob` and `viewer`."""
+    """Open the API on these stores, with the users `admin`, `alice`, `bob` and `viewer`."""
     clock = ManualClock()
     client = open_client(mongo_uri, timeout=timedelta(seconds=8))
     database = Database(client, database_name, clock=clock)
@@ -139,7 +139,7 @@ async def open_api(
 def _compose(
     database: Database, redis: Redis, clock: ManualClock, loops: tuple[LoopProbe, ...]
 ) -> Api:
-    """The service as in production, in the role `api`, on the manual clock."""
+    """Compose the service as in production, in the role `api`, with a manual clock."""
     settings = Settings(
         _env_file=None,
         role="api",
@@ -174,21 +174,21 @@ def _compose(
     )
 
 
-def assert_problem(answer: httpx2.Response, status: int) -> JsonBody:
-    """The answer is a problem of this status, complete and of the right type."""
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    body: JsonBody = answer.json()
+def assert_problem(response: httpx2.Response, status: int) -> JsonBody:
+    """Assert that the response is a complete problem document with this status."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body: JsonBody = response.json()
     assert body["status"] == status
     assert body["type"].startswith("urn:carillon:problem:")
     assert body["title"]
     assert body["detail"]
     assert body["instance"].startswith("/")
-    assert body["request_id"] == answer.headers["x-request-id"]
+    assert body["request_id"] == response.headers["x-request-id"]
     return body
 
 
-def assert_names(answer: httpx2.Response, pointer: str) -> None:
-    """The answer is a 422 that names the field."""
-    body = assert_problem(answer, 422)
+def assert_names(response: httpx2.Response, pointer: str) -> None:
+    """Assert that the response is a 422 whose errors name the field at this JSON pointer."""
+    body = assert_problem(response, 422)
     assert pointer in [error["pointer"] for error in body["errors"]], body["errors"]

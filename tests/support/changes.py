@@ -1,4 +1,4 @@
-"""Every single write on jobs and executions, read from the database's change stream."""
+"""Reads every write on jobs and executions from the change stream of the database."""
 
 import time
 from dataclasses import dataclass
@@ -10,8 +10,8 @@ from pymongo.database import Database
 
 Document = dict[str, Any]
 
-_MARKS = "marks_of_the_checker"
-_PATIENCE_SECONDS = 300
+_END_MARKS = "end_marks_of_the_checker"
+_TIMEOUT_SECONDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +31,14 @@ class Change:
 def read_changes(database: Database[Document], *, since: Timestamp) -> list[Change]:
     """Every change from the operation time `since` until now, in the database's order.
 
-    Inserts a mark and reads up to it, because a stream that returns nothing for a while may still
-    have more. Raises TimeoutError if the mark does not arrive, and pymongo's OperationFailure if
+    Inserts a mark and reads up to it, because a stream that returns nothing for a while may have
+    more changes. Raises TimeoutError if the mark does not arrive, and pymongo's OperationFailure if
     the oplog no longer contains `since`.
     """
-    watched = [{"$match": {"ns.coll": {"$in": ["jobs", "executions", _MARKS]}}}]
-    mark = database[_MARKS].insert_one({}).inserted_id
+    watched = [{"$match": {"ns.coll": {"$in": ["jobs", "executions", _END_MARKS]}}}]
+    mark = database[_END_MARKS].insert_one({}).inserted_id
     changes: list[Change] = []
-    ends_at = time.monotonic() + _PATIENCE_SECONDS
+    ends_at = time.monotonic() + _TIMEOUT_SECONDS
     with database.watch(
         watched, start_at_operation_time=since, max_await_time_ms=500, batch_size=5_000
     ) as stream:
@@ -46,11 +46,11 @@ def read_changes(database: Database[Document], *, since: Timestamp) -> list[Chan
             event = stream.try_next()
             if event is None:
                 continue
-            if event["ns"]["coll"] != _MARKS:
+            if event["ns"]["coll"] != _END_MARKS:
                 changes.append(_change(event))
             elif event["documentKey"]["_id"] == mark:
                 return changes
-    raise TimeoutError("The history could not be read to its end.")
+    raise TimeoutError("The change stream did not reach its end within 300 s.")
 
 
 def _change(event: Any) -> Change:

@@ -20,7 +20,7 @@ class _Timer:
 
 
 class ManualClock:
-    """Stands still until `advance` moves it; it also gives the database's now."""
+    """A `Clock` whose time changes only by `advance`. Queries of the database use it, too."""
 
     def __init__(self, start: datetime = START) -> None:
         self._now = start
@@ -39,12 +39,12 @@ class ManualClock:
 
     @property
     def timer_count(self) -> int:
-        """How many bodies of `timeout` run at present."""
+        """The number of `timeout` bodies that have not ended."""
         return len(self._timers)
 
     @asynccontextmanager
     async def timeout(self, delay: timedelta) -> AsyncIterator[None]:
-        """As `Clock.timeout`, but only `advance` lets time pass."""
+        """As `Clock.timeout`, but by this clock."""
         async with asyncio.timeout(None) as timeout:
             timer = _Timer(self._now + delay, timeout, asyncio.get_running_loop())
             self._timers.add(timer)
@@ -69,5 +69,5 @@ class ManualClock:
             timer.loop.call_soon(self._fire, timer)
 
     def _fire(self, timer: _Timer) -> None:
-        if timer in self._timers:  # else its body has ended meanwhile
+        if timer in self._timers:  # otherwise its body has ended in the meantime
             timer.timeout.reschedule(timer.loop.time())

@@ -20,6 +20,6 @@ DELIVERY = Delivery(
 )
 
 
-def a_delivery(**changes: Any) -> Delivery:
+def make_delivery(**changes: Any) -> Delivery:
     """Return `DELIVERY` with some fields changed."""
     return replace(DELIVERY, **changes)

@@ -1,4 +1,4 @@
-"""The engine on a real database, with a clock that tests move and a target that they script."""
+"""The engine on a real database, with a manual clock and scripted targets."""
 
 import random
 import secrets
@@ -40,12 +40,12 @@ SUCCEEDED = Outcome(AttemptOutcome.SUCCEEDED)
 
 
 class ScriptedTargets:
-    """Stands in for every target: records deliveries and returns outcomes by script."""
+    """Replaces all targets: records the deliveries and returns the outcomes that a test defines."""
 
     def __init__(self) -> None:
         self.deliveries: list[Delivery] = []
         self.outcome_of: Callable[[Delivery], Any] = lambda _: SUCCEEDED
-        """Returns the outcome of a delivery, or something to await for it."""
+        """Returns the outcome of a delivery, or an awaitable of it."""
 
     async def deliver(self, spec: object, delivery: Delivery) -> Outcome:
         self.deliveries.append(delivery)
@@ -56,26 +56,26 @@ class ScriptedTargets:
 
 @dataclass
 class Process:
-    """One process of the service, composed as in production, whose rounds tests call."""
+    """One process of the service, composed as in production. Tests call the rounds of its loops."""
 
     runtime: Runtime
     heartbeat: Heartbeat
 
     @property
     def scheduler(self) -> Scheduler:
-        return _present(self.runtime.engine.scheduler)
+        return _require(self.runtime.engine.scheduler)
 
     @property
     def worker(self) -> Worker:
-        return _present(self.runtime.engine.worker)
+        return _require(self.runtime.engine.worker)
 
     @property
     def reaper(self) -> Reaper:
-        return _present(self.runtime.engine.reaper)
+        return _require(self.runtime.engine.reaper)
 
     @property
     def keeper(self) -> LeaseKeeper:
-        return _present(self.runtime.engine.keeper)
+        return _require(self.runtime.engine.keeper)
 
     @property
     def wake(self) -> Wake:
@@ -90,7 +90,7 @@ class Process:
         return self.runtime.repositories.leases
 
     async def work(self) -> None:
-        """Tick the worker until nothing is claimable, and let every attempt end."""
+        """Tick the worker until nothing is claimable, and wait for the end of all attempts."""
         while await self.worker.tick() == AT_ONCE:
             await self.finish_attempts()
 
@@ -120,7 +120,7 @@ class World:
         self.executions = api.repositories.executions
         self.overlaps = api.repositories.overlaps
         self.admission = api.admission
-        """Those of a process that serves the API only."""
+        """The parts above belong to a process that serves only the API."""
 
     def new_id(self) -> str:
         return uuid7(int(self.clock.now().timestamp() * 1000), secrets.token_bytes(10))
@@ -156,9 +156,9 @@ class World:
         )
 
     async def add_job(self, *schedules: Schedule, **changes: Any) -> Job:
-        """Store a job whose `next_run` fields are as a create sets them."""
+        """Store a job with the `next_run` fields that a creation by the API sets."""
         now = self.clock.now()
-        placed = tuple(
+        initialised = tuple(
             s.model_copy(update={"next_run": s.next_run or first_slot(s, now)}) for s in schedules
         )
         fields: dict[str, Any] = {
@@ -166,8 +166,8 @@ class World:
             "owner_id": "owner",
             "name": "a job",
             "target": LogTargetSpec(),
-            "schedules": placed,
-            "next_run": earliest_next_run(placed, active=True),
+            "schedules": initialised,
+            "next_run": earliest_next_run(initialised, active=True),
             "created_at": now,
             "updated_at": now,
         }
@@ -176,7 +176,7 @@ class World:
         return job
 
     def every(self, seconds: int, **changes: Any) -> IntervalSchedule:
-        """An interval schedule anchored now."""
+        """Return an interval schedule whose anchor is now."""
         return IntervalSchedule(
             id=self.new_id(), interval_seconds=seconds, anchor_at=self.clock.now(), **changes
         )
@@ -199,7 +199,7 @@ class World:
         return execution
 
     async def history(self, job: Job) -> list[Execution]:
-        """The job's executions, the oldest slot first."""
+        """Return the job's executions, the oldest slot first."""
         wanted = ExecutionFilter(job_id=job.id)
         return list(reversed(await self.executions.list_executions(wanted, limit=10_000)))
 
@@ -216,13 +216,13 @@ class World:
 T = TypeVar("T")
 
 
-def _present(part: T | None) -> T:
+def _require(part: T | None) -> T:
     assert part is not None
     return part
 
 
 def open_pymongo_client(uri: str, *, timeout: timedelta) -> Any:
-    """The successor of Motor, with the same options."""
+    """Open a client of PyMongo's asynchronous API, which replaces Motor, with the same options."""
     return AsyncMongoClient(uri, **client_options(timeout))
 
 
@@ -234,5 +234,5 @@ async def open_world(uri: str, name: str, *, driver: OpenClient = open_client) -
 
 
 def slots(executions: Sequence[Execution]) -> list[datetime]:
-    """The nominal times, in order."""
+    """Return the `scheduled_for` of each execution."""
     return [execution.scheduled_for for execution in executions]

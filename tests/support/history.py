@@ -1,4 +1,4 @@
-"""Laws on the history of the stored documents: on every single change, in the database's order."""
+"""Checks every change of the stored documents, in the order of the database."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,7 +18,7 @@ MOVES = {
     ("running", "timed_out"),
     ("running", "cancelled"),
 }
-"""A second copy on purpose: it checks the table of the application."""
+"""A copy of the application's table, so that an error in one of them is found."""
 
 _FINAL_WHEN_INSERTED = {"skipped", "missed"}
 
@@ -36,7 +36,7 @@ class _State:
 
 
 class Replay:
-    """Goes through the changes once and collects what breaks a law."""
+    """Reads the changes once and collects the violations."""
 
     def __init__(self, changes: Iterable[Change]) -> None:
         self.moves: list[str] = []
@@ -89,7 +89,7 @@ class Replay:
             self.tokens.append(f"{change.id} was claimed without a new token")
         owner = change.fields.get("lease_owner")
         if owner is not None and not claimed:
-            self.tokens.append(f"{change.id} went to {owner} without a claim")
+            self.tokens.append(f"{change.id} got the lease owner {owner} without a claim")
         state.token = token
         state.lease_owner = owner or state.lease_owner
 
@@ -97,7 +97,9 @@ class Replay:
         """A new attempt is stored as `attempts.N`, or as the whole list if it was empty."""
         for number in _new_attempts(change.fields, len(state.attempt_tokens)):
             if state.token in state.attempt_tokens:
-                self.tokens.append(f"{change.id}: attempt {number} is the second of its token")
+                self.tokens.append(
+                    f"{change.id}: attempt {number} is the second one with its token"
+                )
             state.attempt_tokens.append(state.token)
             self.lease_owners[change.id, number] = state.lease_owner
 
@@ -128,7 +130,7 @@ class Replay:
         self.next_run_moves += new_next_run != next_run
         if new_revision < revision:
             self.next_run_errors.append(f"{change.id}: revision {revision}, then {new_revision}")
-        if new_revision == revision and moved_back(next_run, new_next_run):
+        if new_revision == revision and has_moved_back(next_run, new_next_run):
             self.next_run_errors.append(f"{change.id}: next_run {next_run}, then {new_next_run}")
         self._next_runs[change.id] = (new_revision, new_next_run)
 
@@ -140,22 +142,22 @@ def _new_attempts(fields: Document, known: int) -> Iterator[int]:
         yield known + 1
 
 
-def moved_back(before: datetime | None, after: datetime | None) -> bool:
-    """Whether a `next_run` became earlier. None is later than every slot: no slot is to come."""
+def has_moved_back(before: datetime | None, after: datetime | None) -> bool:
+    """Whether a `next_run` became earlier. None means that there is no further slot."""
     return after is not None and (before is None or after < before)
 
 
-def pid_of(owner: str) -> int | None:
-    """A lease owner is named `machine-pid-random`."""
-    parts = owner.rsplit("-", 2)
+def pid_of(lease_owner: str) -> int | None:
+    """Return the process id in a lease owner `machine-pid-random`, or None for another form."""
+    parts = lease_owner.rsplit("-", 2)
     return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else None
 
 
 def judge_history(replay: Replay) -> list[tuple[str, int, list[str]]]:
-    """Name, number examined and violations of each invariant."""
+    """Return the name, the number of examined items and the violations of each invariant."""
     return [
         ("only legal moves", replay.executions, replay.moves),
         ("tokens grow, one attempt each", replay.executions, replay.tokens),
-        ("one live lease a job", replay.executions, replay.live),
-        ("next_run never back", replay.next_run_moves, replay.next_run_errors),
+        ("one live lease per job", replay.executions, replay.live),
+        ("next_run never moves back", replay.next_run_moves, replay.next_run_errors),
     ]

@@ -1,4 +1,4 @@
-"""A guard for tests of the egress policy: no test connects to another machine if it fails."""
+"""A guard for tests of the egress policy: a failing test must not connect to another machine."""
 
 import socket
 from typing import Any

@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 from app.embedded.redis_server import find_redis_server
 from tests.support.service import free_port
 
-_PATIENCE_SECONDS = 60
+_TIMEOUT_SECONDS = 60
 
 
 class RedisServer:
@@ -24,7 +24,7 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it responds."""
+        """Start the server and wait until it responds."""
         executable = find_redis_server()
         assert executable is not None, "There is no redis-server: apt-get install redis-server."
         options = f"--port {self._port} --bind 127.0.0.1 --appendonly no".split()
@@ -36,7 +36,7 @@ class RedisServer:
                 stdout=log,
                 stderr=log,
             )
-        ends_at = time.monotonic() + _PATIENCE_SECONDS
+        ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while True:
             try:
                 self.execute("PING")
@@ -65,4 +65,4 @@ class RedisServer:
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()
-        self._process.wait(_PATIENCE_SECONDS)
+        self._process.wait(_TIMEOUT_SECONDS)

@@ -8,7 +8,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 
 class NumericResolver(AbstractResolver):
-    """The system's resolver for addresses only, in every notation that it accepts."""
+    """Resolves only IP addresses, in every notation that the system's resolver accepts."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET

@@ -30,7 +30,7 @@ MONGOD_ARGS = (
 
 
 def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """The folder that the workers of this session share with no other session."""
+    """Return the folder that all workers of this session share, but no other session uses."""
     base = factory.getbasetemp()
     return (base.parent if _is_worker() else base) / _FOLDER
 
@@ -50,12 +50,15 @@ def running_redis(folder: Path) -> Iterator[str]:
 
 
 def worker_number() -> int:
-    """The number of this pytest-xdist worker; 0 without pytest-xdist."""
+    """Return the number of this pytest-xdist worker; 0 without pytest-xdist."""
     return int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 
 
 def clean_up(base: Path) -> None:
-    """At the end of the session, end the servers of killed workers and delete 300 MB of journal."""
+    """End the servers of killed workers and delete the folder, which has 300 MB of journal files.
+
+    Call it at the end of the session.
+    """
     if _is_worker():
         return
     folder = base / _FOLDER

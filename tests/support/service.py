@@ -89,7 +89,7 @@ class Service:
         return response.json() if response.content else None
 
     async def executions(self, job_id: str) -> list[dict[str, Any]]:
-        """Read all executions of a job, page by page; the newest slot comes first."""
+        """Read all executions of a job, page by page. The newest slot is first."""
         items: list[dict[str, Any]] = []
         cursor: str | None = None
         while True:
@@ -102,15 +102,16 @@ class Service:
 
     async def kill(self) -> None:
         """Send SIGKILL, so that the process cannot clean up."""
-        await self._end(signal.SIGKILL)
+        await self._signal(signal.SIGKILL)
 
     async def stop(self) -> int:
         """Send SIGTERM and return the exit code."""
-        return await self._end(signal.SIGTERM)
+        return await self._signal(signal.SIGTERM)
 
-    async def _end(self, how: signal.Signals) -> int:
+    async def _signal(self, number: signal.Signals) -> int:
+        """Send a signal, wait for the end of the process and return its exit code."""
         assert self._process is not None
-        self._process.send_signal(how)
+        self._process.send_signal(number)
         return await asyncio.to_thread(self._process.wait, STOP_SECONDS)
 
     async def __aenter__(self) -> Self:

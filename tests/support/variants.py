@@ -1,6 +1,7 @@
-"""Broken variants of the engine: each drops one rule on which a guarantee depends.
+"""Broken variants of the engine: each removes one rule on which a guarantee depends.
 
-The checker of the chaos runs and the life tests must catch them, otherwise they prove nothing.
+The checker of the chaos runs and the life tests must detect them. This proves that a passed check
+means something.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,7 +32,7 @@ def next_run_before_record(patch: Patch) -> None:
     async def advance_first(
         self: Firing, due: Sequence[firing._Due], now: datetime, read_at: float
     ) -> int:
-        # With max_runs the early advance would also count runs wrongly, which is another fault.
+        # With max_runs the early advance would also store a wrong count, which is another fault.
         if all(one.schedule.max_runs is None for one in due):
             moves = firing._moves(due, {one.schedule.id: 0 for one in due})
             await self._jobs.advance(moves)
@@ -53,11 +54,11 @@ def acknowledged_by_one(patch: Patch) -> None:
     """`w=1`: a write is acknowledged before a majority of members has it."""
     options = mongo.client_options
 
-    def weaker(timeout: timedelta) -> dict[str, Any]:
+    def weaken(timeout: timedelta) -> dict[str, Any]:
         return options(timeout) | {"w": 1}
 
-    patch(mongo, "client_options", weaker)
-    patch(heartbeat, "client_options", weaker)
+    patch(mongo, "client_options", weaken)
+    patch(heartbeat, "client_options", weaken)
 
 
 def no_slot_index(patch: Patch) -> None:
@@ -97,13 +98,13 @@ def no_live_index(patch: Patch) -> None:
 
 
 def uncancellable_finish(patch: Patch) -> None:
-    """The end of an attempt ignores a requested cancel."""
+    """The write that ends an attempt ignores a requested cancel."""
     stages = leases._settlement_stages
 
     def ignore_cancel(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
         first, *others = stages(settlements, now)
-        *_, asked_for = first["$set"]["status"]["$cond"]
-        return [{"$set": first["$set"] | {"status": asked_for}}, *others]
+        *_, status = first["$set"]["status"]["$cond"]
+        return [{"$set": first["$set"] | {"status": status}}, *others]
 
     patch(leases, "_settlement_stages", ignore_cancel)
 
@@ -111,12 +112,12 @@ def uncancellable_finish(patch: Patch) -> None:
 def endless_attempts(patch: Patch) -> None:
     """A failed attempt is always followed by another one."""
 
-    def again(*args: Any, **named: Any) -> Decision:
+    def retry_always(*args: Any, **named: Any) -> Decision:
         decision = decide(*args, **named)
         failed = decision.status in {ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT}
         return Decision(ExecutionStatus.QUEUED) if failed else decision
 
-    patch(executor, "decide", again)
+    patch(executor, "decide", retry_always)
 
 
 def claim_while_waiting(patch: Patch) -> None:
@@ -154,4 +155,4 @@ VARIANTS: dict[str, Callable[[Patch], None]] = {
         uncancellable_finish,
     )
 }
-"""By name, as `python -m tests.chaos --broken NAME` takes it."""
+"""The variants by name, for `python -m tests.chaos --broken NAME`."""

@@ -34,7 +34,7 @@ async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 5) -> None:
-    """`eventually` for tests without an event loop."""
+    """Wait until `condition()` holds, without an event loop; fail after `seconds`."""
     ends_at = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= ends_at:

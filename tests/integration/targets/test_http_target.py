@@ -10,7 +10,7 @@ from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpMethod, HttpTargetSpec
 from app.targets.http import HttpTarget
-from tests.support.deliveries import DELIVERY, a_delivery
+from tests.support.deliveries import DELIVERY, make_delivery
 from tests.support.http_target import open_target
 from tests.support.receiver import HOST, Receiver
 
@@ -138,7 +138,7 @@ class TestRequest:
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         slot = datetime(2026, 11, 23, 8, 0, 0, 250_000, tzinfo=UTC)
-        await target.deliver(spec_for(receiver), a_delivery(scheduled_for=slot))
+        await target.deliver(spec_for(receiver), make_delivery(scheduled_for=slot))
         assert receiver.requests[0].headers["X-Scheduled-For"] == "2026-11-23T08:00:00.250Z"
 
     async def test_cookies_of_one_job_do_not_reach_another(

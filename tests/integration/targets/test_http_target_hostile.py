@@ -19,13 +19,13 @@ from app.models.outcome import Failure, Outcome
 from app.models.target import HttpMethod, HttpTargetSpec
 from app.targets.http import HttpTarget
 from tests.support.clock import ManualClock
-from tests.support.deliveries import DELIVERY, a_delivery
+from tests.support.deliveries import DELIVERY, make_delivery
 from tests.support.http_target import assert_fails, open_target
 from tests.support.receiver import HOST, RawReceiver, Receiver
 from tests.support.resolvers import FailingResolver
 from tests.support.waiting import eventually, run_other_tasks
 
-SHORT = a_delivery(timeout=timedelta(seconds=0.3))
+SHORT = make_delivery(timeout=timedelta(seconds=0.3))
 KIBIBYTE = 1_024
 MAX_BODY_BYTES = 64 * KIBIBYTE
 
@@ -148,7 +148,7 @@ class TestDeadline:
     @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
     async def test_a_receiver_that_does_not_read(self, target: HttpTarget) -> None:
         async with RawReceiver(lambda *_: never_end()) as receiver:
-            large = a_delivery(timeout=SHORT.timeout, parameters={"a": "x" * 20_000_000})
+            large = make_delivery(timeout=SHORT.timeout, parameters={"a": "x" * 20_000_000})
             await assert_times_out(target, spec_for(receiver), large)
 
     async def test_a_request_that_waits_for_a_free_connection(self, receiver: Receiver) -> None:

@@ -18,7 +18,7 @@ from app.targets.http import HttpTarget
 from app.targets.log import LogTarget
 from app.targets.registry import Targets
 from tests.support.clock import ManualClock
-from tests.support.deliveries import DELIVERY, a_delivery
+from tests.support.deliveries import DELIVERY, make_delivery
 from tests.support.receiver import Receiver
 from tests.support.waiting import run_other_tasks
 
@@ -101,7 +101,7 @@ async def test_the_response_can_be_stored(case: Case) -> None:
 
 
 async def test_a_delivery_changes_neither_the_spec_nor_the_delivery(case: Case) -> None:
-    spec, delivery = copy.deepcopy(case.spec), a_delivery(parameters={"a": {"b": [1]}})
+    spec, delivery = copy.deepcopy(case.spec), make_delivery(parameters={"a": {"b": [1]}})
     before = copy.deepcopy(asdict(delivery))
     await case.targets.deliver(case.spec, delivery)
     assert case.spec == spec
@@ -109,7 +109,7 @@ async def test_a_delivery_changes_neither_the_spec_nor_the_delivery(case: Case) 
 
 
 async def test_one_instance_serves_many_deliveries_at_once(case: Case) -> None:
-    deliveries = [a_delivery(execution_id=f"{number:032x}") for number in range(50)]
+    deliveries = [make_delivery(execution_id=f"{number:032x}") for number in range(50)]
     outcomes = await asyncio.gather(*(case.targets.deliver(case.spec, d) for d in deliveries))
     assert {outcome.outcome for outcome in outcomes} == {AttemptOutcome.SUCCEEDED}
     assert sorted(received["execution_id"] for received in case.received()) == [

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from tests.integration.engine.life.records import MILLISECOND, Rule
 from tests.support.changes import Document
-from tests.support.history import LIVE, moved_back
+from tests.support.history import LIVE, has_moved_back
 
 Documents = Mapping[str, Document]
 
@@ -69,7 +69,7 @@ def judge_jobs(before: Documents, after: Documents) -> Iterator[str]:
         if job["revision"] == old["revision"]:
             next_runs = {s["id"]: s["next_run"] for s in job["schedules"]}
             for schedule in old["schedules"]:
-                if moved_back(schedule["next_run"], next_runs[schedule["id"]]):
+                if has_moved_back(schedule["next_run"], next_runs[schedule["id"]]):
                     yield f"next_run {schedule['next_run']} then {next_runs[schedule['id']]}: {job}"
 
 
