@@ -1,4 +1,4 @@
-"""Describes a trigger for users who have not saved it yet: a text, warnings and notes. Pure."""
+"""Describes a trigger before it is saved: a text, warnings and notes. Pure."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""A user's program that knows the service only by the client generated from its OpenAPI document.
+"""A program that uses the service only by the client generated from its OpenAPI document.
 
 `generated_client.py URL USERNAME PASSWORD` prints the statuses of the executions that it read.
 It runs in the virtual environment of the generator; the generated package `carillon_client` is in
@@ -25,7 +25,7 @@ from carillon_client.models import (
     LogTargetIn,
 )
 
-PATIENCE_SECONDS = 20
+TIMEOUT_SECONDS = 20
 
 
 def main(url: str, username: str, password: str) -> None:
@@ -51,8 +51,8 @@ def main(url: str, username: str, password: str) -> None:
     assert interval.next_run > datetime.datetime.now(datetime.UTC)
 
     execute_job.sync(job.id, client=client, body=ExecuteIn())
-    ends_at = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < ends_at:  # one request after the other is pause enough
+    ends_at = time.monotonic() + TIMEOUT_SECONDS
+    while time.monotonic() < ends_at:  # each request takes time, so no pause is needed
         executions = list_job_executions.sync(job.id, client=client).items
         if executions[0].status is ExecutionStatus.SUCCEEDED:
             break

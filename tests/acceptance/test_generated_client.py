@@ -11,32 +11,35 @@ from tests.support.service import PASSWORD, USERNAME, Service
 pytestmark = pytest.mark.slow
 PROGRAM = Path(__file__).with_name("generated_client.py")
 ENVIRONMENT = Path(sys.prefix) / "client"
-SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
-async def run(*arguments: object, folder: Path) -> str:
-    """Run a Python program that must succeed; return what it prints."""
+async def run_python(*arguments: object, folder: Path) -> str:
+    """Run a Python program that must succeed; return its output."""
     python = ENVIRONMENT / "bin" / "python"
-    assert python.exists(), "the generator is not installed: run `make test`, which does it"
-    code, said = await run_program(
+    assert python.exists(), "The generator is not installed. Run `make test`, which installs it."
+    code, output = await run_program(
         python,
         *map(str, arguments),
         cwd=folder,
         env={"PATH": f"{ENVIRONMENT / 'bin'}:/usr/bin:/bin", "PYTHONPATH": str(folder)},
-        seconds=SECONDS,
+        seconds=TIMEOUT_SECONDS,
     )
-    assert code == 0, said
-    return said
+    assert code == 0, output
+    return output
 
 
 async def test_a_generated_client_creates_a_job_and_reads_its_executions(tmp_path: Path) -> None:
     document = tmp_path / "openapi.json"
     async with Service(tmp_path / "data") as service:
         document.write_bytes((await service.client.get("/openapi.json")).content)
-        said = await run(
+        output = await run_python(
             *("-m", "openapi_python_client", "generate", "--path", document),
             *("--meta", "none", "--output-path", tmp_path / "carillon_client"),
             folder=tmp_path,
         )
-        assert "Warning" not in said, said
-        assert await run(PROGRAM, service.url, USERNAME, PASSWORD, folder=tmp_path) == "succeeded\n"
+        assert "Warning" not in output, output
+        assert (
+            await run_python(PROGRAM, service.url, USERNAME, PASSWORD, folder=tmp_path)
+            == "succeeded\n"
+        )

@@ -45,7 +45,7 @@ async def test_a_killed_service_continues_after_its_restart(tmp_path: Path) -> N
             await receiver.wait_for_requests(3)
             interrupted = receiver.requests[2].headers["Idempotency-Key"]
             await service.kill()
-            await let_slots_pass(2)
+            await wait_for_slots(2)
             await service.start()
             await wait_until_succeeded(service, interrupted)
             await receiver.wait_for_requests(len(receiver.requests) + 2)
@@ -62,8 +62,8 @@ async def test_a_killed_service_continues_after_its_restart(tmp_path: Path) -> N
     assert len({request.headers["X-Scheduled-For"] for request in attempts}) == 1
 
 
-async def let_slots_pass(count: int) -> None:
-    """Wait until `count` slots have come due; the job has one each second."""
+async def wait_for_slots(count: int) -> None:
+    """Wait until `count` slots are due. The job has one slot per second."""
     clock = SystemClock()
     last = clock.now() + count * SECOND
     await eventually(lambda: clock.now() >= last)
@@ -78,8 +78,8 @@ async def wait_until_succeeded(service: Service, execution_id: str) -> None:
 
 
 def assert_every_slot_once(executions: list[dict[str, Any]], first_slot: datetime) -> None:
-    """Each second from the first slot to the last recorded one has one record, or is counted in
-    one `missed` record."""
+    """Assert that each second from the first slot to the last recorded one has one record, or is
+    counted in one `missed` record."""
     recorded: Counter[datetime] = Counter()
     for execution in executions:
         slot = datetime.fromisoformat(execution["scheduled_for"])

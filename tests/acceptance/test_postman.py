@@ -18,31 +18,31 @@ pytestmark = pytest.mark.slow
 FOLDER = ROOT / "postman"
 COLLECTION = FOLDER / "carillon.postman_collection.json"
 ENVIRONMENT = FOLDER / "carillon.postman_environment.json"
-SECONDS = 90
+TIMEOUT_SECONDS = 90
 
 
-def requests_of(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def list_requests(folder: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for item in folder["item"]:
         if "item" in item:
-            yield from requests_of(item)
+            yield from list_requests(item)
         else:
             yield item
 
 
-async def node(script: Path, *arguments: str | Path) -> tuple[int | None, str]:
+async def run_node(script: Path, *arguments: str | Path) -> tuple[int | None, str]:
     """Run a script with Node.js; return its exit code and its output."""
     assert shutil.which("node"), "Node.js is missing: `apt-get install nodejs npm`, or nodejs.org"
     assert (FOLDER / "node_modules").is_dir(), "newman is missing: `npm ci --prefix postman`"
     env = {"PATH": os.environ["PATH"], "NO_COLOR": "1"}
-    return await run_program("node", script, *arguments, env=env, seconds=SECONDS)
+    return await run_program("node", script, *arguments, env=env, seconds=TIMEOUT_SECONDS)
 
 
 async def test_the_collection_agrees_with_the_document(tmp_path: Path) -> None:
     """If this fails, run `make postman`. A new operation needs a step in postman/flow.mjs."""
-    made = tmp_path / "collection.json"
-    code, output = await node(FOLDER / "make_collection.mjs", SNAPSHOT, made)
+    generated = tmp_path / "collection.json"
+    code, output = await run_node(FOLDER / "make_collection.mjs", SNAPSHOT, generated)
     assert (code, output) == (0, "")
-    assert made.read_text() == COLLECTION.read_text()
+    assert generated.read_text() == COLLECTION.read_text()
 
 
 async def test_a_new_operation_is_last_in_its_folder_and_is_reported(tmp_path: Path) -> None:
@@ -52,17 +52,19 @@ async def test_a_new_operation_is_last_in_its_folder_and_is_reported(tmp_path: P
         "get": ping | {"operationId": "pong", "summary": "Pong", "tags": ["Jobs"]}
     }
     (tmp_path / "openapi.json").write_text(json.dumps(document))
-    made = tmp_path / "collection.json"
-    code, output = await node(FOLDER / "make_collection.mjs", tmp_path / "openapi.json", made)
+    generated = tmp_path / "collection.json"
+    code, output = await run_node(
+        FOLDER / "make_collection.mjs", tmp_path / "openapi.json", generated
+    )
     assert (code, output) == (0, "flow.mjs has no step for the operation pong.\n")
-    folders = {folder["name"]: folder for folder in json.loads(made.read_text())["item"]}
+    folders = {folder["name"]: folder for folder in json.loads(generated.read_text())["item"]}
     assert folders["Jobs"]["item"][-1]["name"] == "Pong"
 
 
-async def test_the_whole_collection_runs(tmp_path: Path) -> None:
+async def test_all_requests_of_the_collection_succeed(tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     async with Service(tmp_path / "data") as service:
-        code, output = await node(
+        code, output = await run_node(
             FOLDER / "node_modules/newman/bin/newman.js",
             *("run", COLLECTION, "--environment", ENVIRONMENT),
             *("--env-var", f"base_url={service.url}", "--env-var", f"username={USERNAME}"),
@@ -71,14 +73,14 @@ async def test_the_whole_collection_runs(tmp_path: Path) -> None:
         )
         assert code == 0, output
         assert (await service.call("GET", "/jobs"))["items"] == []
-    run = json.loads(report.read_text())["run"]
-    names = [item["name"] for item in requests_of(json.loads(COLLECTION.read_text()))]
-    sent = [execution["item"]["name"] for execution in run["executions"]]
+    result = json.loads(report.read_text())["run"]
+    names = [item["name"] for item in list_requests(json.loads(COLLECTION.read_text()))]
+    sent = [execution["item"]["name"] for execution in result["executions"]]
     assert list(dict.fromkeys(sent)) == names
-    assert not run["failures"]
-    checks = [check for execution in run["executions"] for check in execution["assertions"]]
+    assert not result["failures"]
+    checks = [check for execution in result["executions"] for check in execution["assertions"]]
     assert not [check for check in checks if check.get("skipped")]
-    hosts = {tuple(execution["request"]["url"]["host"]) for execution in run["executions"]}
+    hosts = {tuple(execution["request"]["url"]["host"]) for execution in result["executions"]}
     assert hosts == {("127", "0", "0", "1")}
 
 
@@ -97,7 +99,7 @@ def test_no_password_and_no_token_is_stored() -> None:
 
 
 def test_every_job_with_an_http_target_is_paused() -> None:
-    for item in requests_of(json.loads(COLLECTION.read_text())):
+    for item in list_requests(json.loads(COLLECTION.read_text())):
         body = json.loads(item["request"].get("body", {}).get("raw", "{}"))
         if body.get("target", {}).get("type") == "http":
             assert body["active"] is False, item["name"]

@@ -15,7 +15,7 @@ _RUN = re.compile(r"<!-- run by tests/acceptance/test_readme.py -->\n```sh\n(.*?
 _URL = "http://127.0.0.1:8000"
 
 
-async def test_the_readmes_commands_work(tmp_path: Path) -> None:
+async def test_the_commands_in_the_readme_work(tmp_path: Path) -> None:
     blocks = _RUN.findall((ROOT / "README.md").read_text())
     assert len(blocks) == 4
     script = "set -euo pipefail\n" + "\n".join(blocks)

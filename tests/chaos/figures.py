@@ -62,7 +62,7 @@ def _responses_not_recorded(case: Case) -> int:
 
 
 def _resumptions(evidence: Evidence) -> Iterator[str]:
-    """The time to the first delivery after each election that the run waited for."""
+    """The time to the first delivery after each election that a fault waited for."""
     received = sorted(delivery.received_at for delivery in evidence.deliveries)
     for fault in evidence.faults:
         later = [at for at in received if at > fault.at]

@@ -119,19 +119,19 @@ def test_a_record_outside_the_schedule_is_invented(slot: float) -> None:
 def test_an_execution_that_never_ends_is_stuck() -> None:
     evidence = make_evidence()
     evidence.executions[0] = execution(1, status="queued")
-    assert list_violated(evidence) == {"nothing stuck"}
+    assert list_violated(evidence) == {"no execution stuck"}
 
 
 def test_a_success_without_a_delivery_is_named() -> None:
     evidence = make_evidence()
     evidence.deliveries[0] = replace(evidence.deliveries[0], status=None)
-    assert list_violated(evidence) == {"what succeeded was received"}
+    assert list_violated(evidence) == {"each success was received"}
 
 
 def test_a_delivery_without_a_record_is_named() -> None:
     evidence = make_evidence()
     evidence.deliveries.append(replace(evidence.deliveries[0], execution_id="unknown"))
-    assert list_violated(evidence) == {"what was received is recorded"}
+    assert list_violated(evidence) == {"each delivery is recorded"}
 
 
 def test_an_attempt_sent_twice_is_named() -> None:
@@ -143,7 +143,7 @@ def test_an_attempt_sent_twice_is_named() -> None:
 def test_a_delivery_before_its_slot_is_named() -> None:
     evidence = make_evidence()
     evidence.deliveries[0] = replace(evidence.deliveries[0], received_at=NOON + 0.9 * SECOND)
-    assert list_violated(evidence) == {"nothing early"}
+    assert list_violated(evidence) == {"no delivery early"}
 
 
 def test_an_attempt_too_soon_after_a_failed_one_is_named() -> None:

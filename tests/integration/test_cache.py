@@ -1,4 +1,4 @@
-"""The cache on a real Redis: dropped responses stay dropped, and a failure is only a miss."""
+"""The cache on a real Redis: dropped responses are never returned, and a failure is a miss."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -132,9 +132,8 @@ async def test_after_a_failed_drop_the_cache_is_bypassed_for_a_minute(
     clock.advance(timedelta(seconds=59))
     assert await cache.get("alice", "jobs") == (None, None)
     clock.advance(timedelta(seconds=2))
-    assert (
-        await find(cache, "alice", "jobs") == b"outdated"
-    )  # Redis uses the real time, so the response has not expired
+    # Redis uses the real time, so the response has not expired.
+    assert await find(cache, "alice", "jobs") == b"outdated"
 
 
 async def test_a_write_drops_responses_while_redis_has_no_memory_left(

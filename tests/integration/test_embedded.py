@@ -125,7 +125,7 @@ def test_one_mongod_is_shared_and_the_last_user_stops_it(tmp_path: Path) -> None
     second = start_mongod(tmp_path)
     assert (first.pid, first.uri) == (second.pid, second.uri)
     assert first.stop() is False
-    insert(second.uri, "still there")
+    insert(second.uri, "still running")
     assert second.stop() is True
     assert not is_running(second.pid)
     assert second.stop() is False
@@ -236,7 +236,7 @@ async def test_without_a_redis_server_redis_is_simulated_inside_the_process(
         assert await stores.redis.set("key", "value")
 
 
-async def test_configured_servers_are_used_and_left_alone(
+async def test_configured_servers_are_used_and_not_stopped(
     tmp_path: Path, mongo_uri: str, redis_url: str
 ) -> None:
     settings = load_settings(

@@ -1,4 +1,4 @@
-"""The limits of request bodies, and what the application behind them reads."""
+"""The limits of request bodies: their size and the time to receive them."""
 
 import asyncio
 
@@ -61,13 +61,13 @@ async def test_a_body_of_exactly_the_limit_is_accepted() -> None:
         ([b"x" * 11, b""], "9" * 5_000),
     ],
 )
-async def test_a_larger_body_is_a_413(chunks: list[bytes], length: str | None) -> None:
+async def test_a_larger_body_raises_413(chunks: list[bytes], length: str | None) -> None:
     with pytest.raises(HTTPException) as error:
         await read_through(chunks, length=length)
     assert error.value.status_code == 413
 
 
-async def test_a_body_that_does_not_arrive_in_time_is_a_408() -> None:
+async def test_a_body_that_does_not_arrive_in_time_raises_408() -> None:
     with pytest.raises(HTTPException) as error:
         await read_through([b"x", b"x"], seconds=0.02)
     assert error.value.status_code == 408

@@ -1,4 +1,4 @@
-"""A loop continues after a failing round, rests as long as a tick says, and stops when asked."""
+"""A loop continues after a failed round, waits as long as its tick returns, and can be stopped."""
 
 import asyncio
 from datetime import timedelta
@@ -11,7 +11,7 @@ LONG = timedelta(hours=1)
 
 
 class Rounds:
-    """A tick that returns or raises the given results, then one long rest."""
+    """A tick that returns or raises the given results, and then returns a long wait."""
 
     def __init__(self, *results: timedelta | Exception) -> None:
         self.results = list(results)
@@ -37,14 +37,14 @@ async def run_until_idle(rounds: Rounds, wake: asyncio.Event | None = None) -> L
     return loop
 
 
-async def test_it_continues_at_once_while_more_work_waits() -> None:
+async def test_a_loop_continues_immediately_while_there_is_more_work() -> None:
     rounds = Rounds(AT_ONCE, AT_ONCE)
     loop = await run_until_idle(rounds)
     await loop.stop()
     assert rounds.count == 3
 
 
-async def test_it_continues_after_an_outage_and_a_bug() -> None:
+async def test_a_loop_continues_after_expected_and_unexpected_errors() -> None:
     rounds = Rounds(UnavailableError("no primary"), ZeroDivisionError())
     loop = await run_until_idle(rounds)
     assert loop.seconds_since_tick() == 0
@@ -65,7 +65,7 @@ async def test_a_failed_round_does_not_count_as_a_tick() -> None:
     await loop.stop()
 
 
-async def test_a_wake_up_ends_a_rest() -> None:
+async def test_a_wake_up_ends_a_wait() -> None:
     wake = asyncio.Event()
     rounds = Rounds()
     loop = await run_until_idle(rounds, wake)
@@ -97,7 +97,7 @@ async def test_a_wake_up_during_a_round_is_not_lost() -> None:
     await loop.stop()
 
 
-async def test_stopping_ends_a_rest() -> None:
+async def test_a_stop_ends_a_wait() -> None:
     loop = await run_until_idle(Rounds())
     async with asyncio.timeout(5):
         await loop.stop()

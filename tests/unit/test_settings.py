@@ -1,4 +1,4 @@
-"""Every variable's bounds, the rules on secrets, and errors that do not repeat the values."""
+"""The bounds of each variable, the rules on secrets, and errors that do not contain values."""
 
 import os
 from datetime import timedelta
@@ -57,7 +57,7 @@ def test_durations_are_timedeltas_in_code() -> None:
     assert settings.mongodb_timeout == timedelta(seconds=8)
 
 
-def test_a_lease_is_short_only_with_the_embedded_database() -> None:
+def test_the_default_lease_is_short_only_with_the_embedded_database() -> None:
     assert load().lease == timedelta(seconds=10)
     assert load(MONGODB_URI="mongodb://db/?replicaSet=rs").lease == timedelta(seconds=60)
     assert load(LEASE_SECONDS="7.5").lease == timedelta(seconds=7.5)

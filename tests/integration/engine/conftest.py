@@ -1,4 +1,4 @@
-"""The engine's world: a database of its own for each test, once with each driver."""
+"""The fixture `world`: each test has its own database and runs once with each driver."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""A due slot becomes one record, and only then `next_run` moves."""
+"""The scheduler records each due slot once, and then advances `next_run`."""
 
 from datetime import timedelta
 
@@ -15,7 +15,7 @@ SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 
 
-async def test_a_due_slot_is_recorded_and_next_run_moves(world: World) -> None:
+async def test_a_due_slot_is_recorded_and_next_run_advances(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
@@ -32,7 +32,7 @@ async def test_a_due_slot_is_recorded_and_next_run_moves(world: World) -> None:
     assert stored.revision == job.revision
 
 
-async def test_nothing_fires_before_its_time(world: World) -> None:
+async def test_a_slot_is_not_recorded_before_its_time(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE - timedelta(milliseconds=1))
@@ -41,7 +41,7 @@ async def test_nothing_fires_before_its_time(world: World) -> None:
     assert await world.history(job) == []
 
 
-async def test_the_scheduler_rests_until_the_next_slot(world: World) -> None:
+async def test_the_scheduler_waits_until_the_next_slot(world: World) -> None:
     process = world.process()
     await world.add_job(world.every(60))
 
@@ -50,7 +50,7 @@ async def test_the_scheduler_rests_until_the_next_slot(world: World) -> None:
     assert await process.scheduler.tick() == timedelta(milliseconds=301)
 
 
-async def test_a_next_run_below_the_start_of_the_polls_is_found_within_five_seconds(
+async def test_a_next_run_before_the_start_of_the_polls_is_found_within_five_seconds(
     world: World,
 ) -> None:
     process = world.process()
@@ -84,7 +84,7 @@ async def test_after_an_error_a_poll_reads_the_whole_index(
     assert slots(await world.history(job)) == [behind]
 
 
-async def test_a_one_time_schedule_fires_once_and_has_no_next_run_left(world: World) -> None:
+async def test_a_one_time_schedule_fires_once_and_then_has_no_next_run(world: World) -> None:
     process = world.process()
     at = world.clock.now() + MINUTE
     job = await world.add_job(OneTimeSchedule(id=world.new_id(), run_at=at))
@@ -133,7 +133,7 @@ async def test_a_crash_between_the_record_and_next_run_records_no_slot_twice(
     assert stored.next_run == world.clock.now() + MINUTE
 
 
-async def test_two_schedulers_with_the_same_read_make_one_record(world: World) -> None:
+async def test_two_schedulers_that_read_the_same_job_record_a_slot_once(world: World) -> None:
     one, two = world.process(), world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
@@ -157,7 +157,7 @@ async def test_a_batch_that_is_too_old_is_dropped(world: World) -> None:
     assert await world.history(job) == []
 
 
-async def test_a_users_edit_is_not_overwritten_when_next_run_moves(world: World) -> None:
+async def test_an_advance_of_next_run_does_not_overwrite_an_edit(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
@@ -197,7 +197,7 @@ async def test_a_skipped_slot_recorded_twice_stays_one_record(world: World) -> N
     assert [e.status for e in await world.history(job)] == ["queued", "skipped"]
 
 
-async def test_the_record_of_the_same_slot_is_no_overlap(world: World) -> None:
+async def test_a_second_record_of_a_slot_is_not_an_overlap(world: World) -> None:
     """The insert violates both unique indexes, and the server names only one of them."""
     process = world.process()
     job = await world.add_job(world.every(60))
@@ -219,7 +219,9 @@ async def test_under_allow_all_every_slot_is_queued(world: World) -> None:
     assert [e.status for e in await world.history(job)] == ["queued"] * 3
 
 
-async def test_catch_up_one_runs_the_latest_late_slot_and_counts_the_others(world: World) -> None:
+async def test_catch_up_one_executes_the_latest_late_slot_and_counts_the_others(
+    world: World,
+) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     start = world.clock.now()
@@ -235,7 +237,7 @@ async def test_catch_up_one_runs_the_latest_late_slot_and_counts_the_others(worl
     assert ran.run_at == world.clock.now()
 
 
-async def test_a_long_outage_of_a_fast_schedule_is_one_record(world: World) -> None:
+async def test_a_long_outage_of_a_fast_schedule_makes_one_missed_record(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(1), catch_up=CatchUp(policy=CatchUpPolicy.NONE))
     world.clock.advance(timedelta(days=365))
@@ -244,11 +246,11 @@ async def test_a_long_outage_of_a_fast_schedule_is_one_record(world: World) -> N
 
     missed, *on_time = await world.history(job)
     assert missed.missed_count == 365 * 86_400 - 11
-    assert len(on_time) == 11  # those no older than ten seconds run, or are skipped
+    assert len(on_time) == 11  # slots of the last ten seconds are queued or skipped
     assert on_time[0].scheduled_for - missed.missed_until == SECOND  # type: ignore[operator]
 
 
-async def test_catch_up_all_runs_each_late_slot_ten_a_second(world: World) -> None:
+async def test_catch_up_all_starts_ten_late_slots_per_second(world: World) -> None:
     process = world.process()
     job = await world.add_job(
         world.every(60),
@@ -267,10 +269,10 @@ async def test_catch_up_all_runs_each_late_slot_ten_a_second(world: World) -> No
     assert spread == [n * timedelta(milliseconds=100) for n in range(5)]
 
 
-async def test_two_schedulers_at_different_instants_lose_no_slot_to_a_missed_record(
+async def test_two_schedulers_at_different_instants_record_every_slot_once(
     world: World,
 ) -> None:
-    """A missed record depends on now, so two schedulers may write different ones."""
+    """A missed record depends on the instant, so two schedulers may plan different records."""
     one, two = world.process(), world.process()
     job = await world.add_job(world.every(1), overlap_policy=OverlapPolicy.ALLOW_ALL)
     start = world.clock.now()
@@ -320,7 +322,7 @@ async def test_end_at_is_the_last_possible_slot(world: World) -> None:
     assert slots(await world.history(job)) == [end - MINUTE, end]
 
 
-async def test_jitter_delays_the_start_the_same_way_everywhere(world: World) -> None:
+async def test_jitter_delays_each_start_but_not_past_the_next_slot(world: World) -> None:
     one = world.process()
     job = await world.add_job(
         world.every(60, jitter_seconds=600), overlap_policy=OverlapPolicy.ALLOW_ALL
@@ -331,10 +333,10 @@ async def test_jitter_delays_the_start_the_same_way_everywhere(world: World) -> 
 
     delays = [e.run_at - e.scheduled_for for e in await world.history(job)]
     assert len(set(delays)) == 5
-    assert all(timedelta(0) <= delay < MINUTE for delay in delays)  # never past the next slot
+    assert all(timedelta(0) <= delay < MINUTE for delay in delays)
 
 
-async def test_an_unreadable_schedule_stops_and_delays_no_other(world: World) -> None:
+async def test_an_unreadable_schedule_stops_without_an_effect_on_other_jobs(world: World) -> None:
     process = world.process()
     broken = CronSchedule(
         id=world.new_id(),

@@ -1,4 +1,4 @@
-"""Old history is deleted page by page; the last success and failure of each job are kept."""
+"""The janitor deletes old executions, but keeps the last success and failure of each job."""
 
 from datetime import timedelta
 
@@ -83,7 +83,7 @@ async def test_nothing_younger_than_a_day_is_deleted(world: World) -> None:
     assert await world.history(job) == [young]
 
 
-async def test_a_pass_continues_after_pages_that_it_keeps(
+async def test_the_janitor_continues_after_pages_without_deletable_executions(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "_PAGE", 2)
@@ -93,7 +93,7 @@ async def test_a_pass_continues_after_pages_that_it_keeps(
         await add_finished(world, job, 40 * DAY, "succeeded")
     janitor = open_janitor(world)
 
-    for _ in range(2):  # two whole passes give the same
+    for _ in range(2):  # a second pass deletes nothing more
         await clean(janitor)
         assert [len(await world.history(job)) for job in jobs] == [1] * 5
 
@@ -101,7 +101,7 @@ async def test_a_pass_continues_after_pages_that_it_keeps(
 async def test_the_last_success_is_kept_when_many_later_executions_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only some of the newest are read; a success that is not among them is still kept."""
+    """The janitor reads only some of the newest executions, and the success is not among them."""
     monkeypatch.setattr(history, "_MOST_EXAMINED", 3)
     job = await world.add_job()
     last = await add_finished(world, job, 90 * DAY, "succeeded")
@@ -126,7 +126,7 @@ async def test_the_oldest_executions_above_the_limit_of_a_job_are_deleted(world:
         assert await world.history(job) == kept[job.id]
 
 
-async def test_a_trim_keeps_the_last_success_and_failure_and_live_and_young_executions(
+async def test_the_trimmer_keeps_last_results_and_live_and_young_executions(
     world: World,
 ) -> None:
     job = await world.add_job()
@@ -144,7 +144,9 @@ async def test_a_trim_keeps_the_last_success_and_failure_and_live_and_young_exec
         assert await world.history(job) == [live, success, failure, *reversed(young)]
 
 
-async def test_a_trim_continues_page_by_page(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_trimmer_continues_until_all_pages_are_trimmed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "_PAGE", 2)
     monkeypatch.setattr(module, "_JOBS", 2)
     jobs = [await world.add_job() for _ in range(5)]

@@ -16,7 +16,7 @@ MILLISECOND = timedelta(milliseconds=1)
 
 
 async def claim(world: World, process: Process, **changes: object) -> Execution:
-    """An execution that `process` has claimed and started."""
+    """Store an execution that `process` has claimed and started."""
     job = await world.add_job(**changes)
     await world.queue(job, live_for=job.id)
     (claimed,) = await process.leases.claim(limit=1)
@@ -33,7 +33,7 @@ def success_of(execution: Execution) -> Settlement:
     return Settlement(lease_of(execution), ExecutionStatus.SUCCEEDED, 1, SUCCEEDED)
 
 
-async def test_a_lease_that_has_not_run_out_is_left_alone(world: World) -> None:
+async def test_the_reaper_ignores_a_lease_that_has_not_expired(world: World) -> None:
     one, two = world.process(), world.process()
     claimed = await claim(world, one)
     world.clock.advance(LEASE - MILLISECOND)
@@ -43,7 +43,7 @@ async def test_a_lease_that_has_not_run_out_is_left_alone(world: World) -> None:
     assert await world.read(claimed) == claimed
 
 
-async def test_an_expired_lease_makes_its_attempt_abandoned_and_is_taken_over(
+async def test_the_attempt_of_an_expired_lease_is_abandoned_and_another_process_retries_it(
     world: World,
 ) -> None:
     one, two = world.process(), world.process()
@@ -76,7 +76,7 @@ async def test_an_abandoned_last_attempt_fails_the_execution(world: World) -> No
     assert failed.live_for is None
 
 
-async def test_an_expired_claim_that_was_never_started_leaves_no_attempt(world: World) -> None:
+async def test_an_expired_claim_without_a_start_leaves_no_attempt(world: World) -> None:
     one, two = world.process(), world.process()
     job = await world.add_job()
     queued = await world.queue(job)
@@ -85,8 +85,8 @@ async def test_an_expired_claim_that_was_never_started_leaves_no_attempt(world: 
 
     await two.reaper.tick()
 
-    back = await world.read(queued)
-    assert (back.status, back.attempts) == (ExecutionStatus.QUEUED, ())
+    reaped = await world.read(queued)
+    assert (reaped.status, reaped.attempts) == (ExecutionStatus.QUEUED, ())
 
 
 async def test_an_expired_execution_of_a_deleted_job_ends_cancelled(world: World) -> None:
@@ -101,7 +101,7 @@ async def test_an_expired_execution_of_a_deleted_job_ends_cancelled(world: World
     assert (ended.status, ended.reason) == (ExecutionStatus.CANCELLED, "job_deleted")
 
 
-async def test_a_cancel_wins_over_another_attempt_when_the_worker_dies(world: World) -> None:
+async def test_an_expired_execution_with_a_requested_cancel_is_not_retried(world: World) -> None:
     one, two = world.process(), world.process()
     claimed = await claim(world, one)
     await world.executions.cancel_for_deleted_job(claimed.job_id)
@@ -112,7 +112,7 @@ async def test_a_cancel_wins_over_another_attempt_when_the_worker_dies(world: Wo
     assert (await world.read(claimed)).status is ExecutionStatus.CANCELLED
 
 
-async def test_a_process_that_lost_its_lease_changes_nothing(world: World) -> None:
+async def test_a_process_without_the_lease_cannot_change_the_execution(world: World) -> None:
     one, two = world.process(), world.process()
     claimed = await claim(world, one)
     world.clock.advance(LEASE)
@@ -137,7 +137,7 @@ async def test_a_second_settle_returns_the_same_as_the_first(world: World) -> No
     assert len((await world.read(claimed)).attempts) == 1
 
 
-async def test_a_batch_settles_the_leases_that_hold_and_reports_the_others(world: World) -> None:
+async def test_a_batch_settles_the_valid_leases_and_reports_the_others(world: World) -> None:
     one, two = world.process(), world.process()
     lost = await claim(world, one)
     world.clock.advance(LEASE)
@@ -158,7 +158,7 @@ async def test_two_reapers_settle_an_execution_once(world: World) -> None:
     assert (await world.read(claimed)).lease_token == claimed.lease_token + 1
 
 
-async def test_renewal_gives_a_lease_a_new_term(world: World) -> None:
+async def test_a_renewal_extends_a_lease_by_its_term(world: World) -> None:
     one, two = world.process(), world.process()
     claimed = await claim(world, one)
     one.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
@@ -173,18 +173,18 @@ async def test_renewal_gives_a_lease_a_new_term(world: World) -> None:
     assert (await world.read(claimed)).status is ExecutionStatus.RUNNING
 
 
-async def test_a_dead_event_loop_loses_its_leases(world: World) -> None:
+async def test_leases_are_not_renewed_if_the_event_loop_is_blocked(world: World) -> None:
     process = world.process()
     claimed = await claim(world, process)
     process.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
-    world.clock.advance(LEASE + MILLISECOND)  # the event loop has not responded since
+    world.clock.advance(LEASE + MILLISECOND)  # the event loop has not run since
 
     process.keeper.renew()
 
     assert (await world.read(claimed)).lease_until == claimed.lease_until
 
 
-async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
+async def test_a_worker_that_cannot_renew_its_leases_stops_their_attempts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -212,10 +212,12 @@ async def test_a_worker_that_could_not_renew_aborts_its_own_attempts(
     await process.finish_attempts()
 
     assert stopped.is_set()
-    assert (await world.read(queued)).status is ExecutionStatus.RUNNING  # until the reaper takes it
+    assert (
+        await world.read(queued)
+    ).status is ExecutionStatus.RUNNING  # until the reaper settles it
 
 
-async def test_the_keepers_thread_renews_and_reports_what_is_lost(world: World) -> None:
+async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) -> None:
     one, two = world.process(), world.process()
     lost: set[str] = set()
     reported = asyncio.Event()

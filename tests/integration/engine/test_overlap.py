@@ -18,8 +18,8 @@ from tests.support.engine import LEASE, SUCCEEDED, Process, World
 MINUTE = timedelta(minutes=1)
 
 
-async def busy_job(world: World, process: Process, policy: OverlapPolicy) -> Job:
-    """A job that runs every minute; its first execution is claimed and does not end."""
+async def add_busy_job(world: World, process: Process, policy: OverlapPolicy) -> Job:
+    """Store a job that is due every minute. Its first execution is claimed and does not end."""
     job = await world.add_job(world.every(60), overlap_policy=policy)
     await fire(world, process)
     await process.leases.claim(limit=1)
@@ -46,7 +46,7 @@ def summarize(executions: list[Execution]) -> list[tuple[str, str | None, bool]]
 
 async def test_under_buffer_one_one_slot_waits_and_the_others_are_skipped(world: World) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process, times=3)
 
     assert summarize(await world.history(job)) == [
@@ -59,14 +59,14 @@ async def test_under_buffer_one_one_slot_waits_and_the_others_are_skipped(world:
 
 async def test_a_waiting_execution_is_not_claimed(world: World) -> None:
     process = world.process()
-    await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     assert await process.leases.claim(limit=10) == []
 
 
-async def test_the_waiting_slot_runs_when_the_live_one_ends(world: World) -> None:
+async def test_a_waiting_execution_starts_when_the_live_one_ends(world: World) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     await finish_live(world, process, job)
     await process.work()
@@ -77,9 +77,9 @@ async def test_the_waiting_slot_runs_when_the_live_one_ends(world: World) -> Non
     assert second.live_for is None
 
 
-async def test_buffer_all_runs_every_slot_in_order(world: World) -> None:
+async def test_buffer_all_executes_every_slot_in_order(world: World) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
+    job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=4)
     assert [e.waiting for e in await world.history(job)] == [False, True, True, True, True]
 
@@ -92,9 +92,9 @@ async def test_buffer_all_runs_every_slot_in_order(world: World) -> None:
     assert order == [e.id for e in history[1:]]
 
 
-async def test_a_full_buffer_skips(world: World) -> None:
+async def test_a_slot_is_skipped_if_100_executions_wait(world: World) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
+    job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=102)
 
     history = await world.history(job)
@@ -104,7 +104,7 @@ async def test_a_full_buffer_skips(world: World) -> None:
 
 async def test_two_schedulers_queue_a_waiting_slot_once(world: World) -> None:
     one, two = world.process(), world.process()
-    job = await busy_job(world, one, OverlapPolicy.BUFFER_ALL)
+    job = await add_busy_job(world, one, OverlapPolicy.BUFFER_ALL)
     world.clock.advance(MINUTE)
     due = await world.jobs.list_due(world.clock.now(), limit=10)
 
@@ -115,15 +115,17 @@ async def test_two_schedulers_queue_a_waiting_slot_once(world: World) -> None:
     assert len(await world.history(job)) == 2
 
 
-async def test_the_reaper_promotes_after_a_worker_died_before_it_could(world: World) -> None:
+async def test_the_reaper_promotes_if_a_worker_was_killed_before_its_promotion(
+    world: World,
+) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     (live, waiting) = await world.history(job)
     lease = Lease(live.id, live.lease_token)
     await process.leases.settle(
         [Settlement(lease, ExecutionStatus.SUCCEEDED)]
-    )  # and dies before it promotes
+    )  # the worker is killed before it promotes
 
     await process.reaper.tick()
 
@@ -131,27 +133,31 @@ async def test_the_reaper_promotes_after_a_worker_died_before_it_could(world: Wo
     assert (promoted.waiting, promoted.live_for) == (False, job.id)
 
 
-async def test_an_expired_lease_lets_the_waiting_execution_run(world: World) -> None:
+async def test_a_waiting_execution_starts_after_the_lease_of_the_live_one_expired(
+    world: World,
+) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.BUFFER_ONE)
+    job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     world.clock.advance(LEASE)
-    await process.reaper.tick()  # the first was never started: it is queued again
+    await process.reaper.tick()  # no attempt of the first was started, so it is queued again
     await process.work()
 
     assert [e.status for e in await world.history(job)] == ["succeeded", "succeeded"]
 
 
-async def test_cancel_other_asks_the_live_one_to_stop_and_runs_after_it(world: World) -> None:
+async def test_cancel_other_stops_the_live_execution_and_then_executes_the_slot(
+    world: World,
+) -> None:
     process = world.process()
     began = asyncio.Event()
 
-    async def first_hangs(attempt: int) -> None:
+    async def hang() -> None:
         began.set()
         await asyncio.Event().wait()
 
     job = await world.add_job(world.every(5), overlap_policy=OverlapPolicy.CANCEL_OTHER)
-    world.targets.outcome_of = lambda d: SUCCEEDED if began.is_set() else first_hangs(d.attempt)
+    world.targets.outcome_of = lambda _: SUCCEEDED if began.is_set() else hang()
     world.clock.advance(timedelta(seconds=5))
     await process.schedule()
     await process.worker.tick()
@@ -169,7 +175,7 @@ async def test_cancel_other_asks_the_live_one_to_stop_and_runs_after_it(world: W
     assert second.status is ExecutionStatus.SUCCEEDED
 
 
-async def test_cancel_other_ends_a_queued_one_at_once(world: World) -> None:
+async def test_cancel_other_ends_a_queued_execution_immediately(world: World) -> None:
     process = world.process()
     job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.CANCEL_OTHER)
     await fire(world, process, times=3)
@@ -183,7 +189,7 @@ async def test_cancel_other_ends_a_queued_one_at_once(world: World) -> None:
 
 async def test_under_cancel_other_a_newer_slot_replaces_the_waiting_one(world: World) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.CANCEL_OTHER)
+    job = await add_busy_job(world, process, OverlapPolicy.CANCEL_OTHER)
     await fire(world, process, times=3)
 
     assert summarize(await world.history(job)) == [
@@ -194,11 +200,11 @@ async def test_under_cancel_other_a_newer_slot_replaces_the_waiting_one(world: W
     ]
 
 
-async def test_terminate_other_ends_the_live_one_and_its_late_result_is_refused(
+async def test_terminate_other_ends_the_live_execution_and_rejects_its_late_result(
     world: World,
 ) -> None:
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.TERMINATE_OTHER)
+    job = await add_busy_job(world, process, OverlapPolicy.TERMINATE_OTHER)
     (live,) = await world.history(job)
     await fire(world, process)
 
@@ -211,7 +217,7 @@ async def test_terminate_other_ends_the_live_one_and_its_late_result_is_refused(
 
 async def test_a_slot_is_never_terminated_by_its_own_record(world: World) -> None:
     one, two = world.process(), world.process()
-    job = await busy_job(world, one, OverlapPolicy.TERMINATE_OTHER)
+    job = await add_busy_job(world, one, OverlapPolicy.TERMINATE_OTHER)
     world.clock.advance(MINUTE)
     due = await world.jobs.list_due(world.clock.now(), limit=10)
     await one.firing.fire(due, world.clock.now())
@@ -233,13 +239,11 @@ async def test_an_allow_all_execution_neither_blocks_nor_is_blocked(world: World
     assert [e.status for e in await world.history(job)] == ["running", "queued"]
 
 
-async def test_a_buffer_takes_the_late_slots_of_an_outage_in_order(world: World) -> None:
+async def test_buffer_all_executes_the_late_slots_of_an_outage_in_order(world: World) -> None:
     process = world.process()
-    everything = CatchUp(policy=CatchUpPolicy.ALL)
+    all_slots = CatchUp(policy=CatchUpPolicy.ALL)
     schedule: IntervalSchedule = world.every(60)
-    job = await world.add_job(
-        schedule, overlap_policy=OverlapPolicy.BUFFER_ALL, catch_up=everything
-    )
+    job = await world.add_job(schedule, overlap_policy=OverlapPolicy.BUFFER_ALL, catch_up=all_slots)
     world.clock.advance(10 * MINUTE)
     await process.schedule()
     for _ in range(10):
@@ -252,7 +256,7 @@ async def test_a_buffer_takes_the_late_slots_of_an_outage_in_order(world: World)
     assert order == [e.id for e in history[:10]]
 
 
-async def test_a_cancelled_execution_is_not_retried_and_lets_the_next_one_run(
+async def test_a_cancelled_execution_is_not_retried_and_the_next_one_is_promoted(
     world: World,
 ) -> None:
     process = world.process()
@@ -261,7 +265,7 @@ async def test_a_cancelled_execution_is_not_retried_and_lets_the_next_one_run(
 
     async def fail() -> Outcome:
         await may_fail.wait()
-        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "answered 500")
+        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "responded 500")
 
     world.targets.outcome_of = lambda _: fail()
     await fire(world, process)
@@ -276,7 +280,7 @@ async def test_a_cancelled_execution_is_not_retried_and_lets_the_next_one_run(
     ]
 
 
-async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
+async def test_a_cancel_ends_an_execution_that_is_queued_again_between_its_writes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -286,13 +290,13 @@ async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
 
     async def fail() -> Outcome:
         await may_fail.wait()
-        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "answered 500")
+        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "responded 500")
 
     world.targets.outcome_of = lambda _: fail()
     await process.worker.tick()
     collection = world.overlaps._executions
 
-    class Slow:
+    class SlowCollection:
         """The attempt ends between the first write and the second."""
 
         def __getattr__(self, name: str) -> Any:
@@ -304,7 +308,7 @@ async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
             await process.finish_attempts()
             return result
 
-    monkeypatch.setattr(world.overlaps, "_executions", Slow())
+    monkeypatch.setattr(world.overlaps, "_executions", SlowCollection())
     newer = live.model_copy(
         update={"id": world.new_id(), "scheduled_for": live.scheduled_for + MINUTE}
     )
@@ -314,10 +318,12 @@ async def test_a_cancel_finds_what_goes_back_to_the_queue_between_its_writes(
     assert (await world.read(newer)).status == "queued"
 
 
-async def test_under_buffer_one_no_slot_waits_when_others_wait_already(world: World) -> None:
-    """They have waited since the policy was `buffer_all`; the first place is free again."""
+async def test_under_buffer_one_a_slot_is_skipped_if_an_execution_waits_at_a_later_position(
+    world: World,
+) -> None:
+    """It has waited since the policy was `buffer_all`; the first position is free."""
     process = world.process()
-    job = await busy_job(world, process, OverlapPolicy.BUFFER_ALL)
+    job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=3)
     await finish_live(world, process, job)
     stored = await world.jobs.get(job.id, owner_id=None)
@@ -331,7 +337,7 @@ async def test_under_buffer_one_no_slot_waits_when_others_wait_already(world: Wo
     ]
 
 
-async def retry_of_a_live_retry(world: World, policy: OverlapPolicy) -> list[Execution]:
+async def retry_during_a_live_retry(world: World, policy: OverlapPolicy) -> list[Execution]:
     """Retry a slot whose first retry is still live. Return both retries."""
     process = world.process()
     job = await world.add_job(world.every(60))
@@ -347,7 +353,7 @@ async def retry_of_a_live_retry(world: World, policy: OverlapPolicy) -> list[Exe
 
 
 async def test_terminate_other_ends_another_retry_of_the_same_slot(world: World) -> None:
-    retries = await retry_of_a_live_retry(world, OverlapPolicy.TERMINATE_OTHER)
+    retries = await retry_during_a_live_retry(world, OverlapPolicy.TERMINATE_OTHER)
 
     assert summarize(retries) == [
         ("cancelled", "terminated_by_overlap", False),
@@ -356,18 +362,18 @@ async def test_terminate_other_ends_another_retry_of_the_same_slot(world: World)
 
 
 async def test_cancel_other_stops_another_retry_of_the_same_slot(world: World) -> None:
-    first, second = await retry_of_a_live_retry(world, OverlapPolicy.CANCEL_OTHER)
+    first, second = await retry_during_a_live_retry(world, OverlapPolicy.CANCEL_OTHER)
 
     assert first.cancel_requested_at == world.clock.now()
     assert (second.status, second.waiting) == ("queued", True)
 
 
-async def test_cancel_other_lets_the_newer_waiting_execution_run(world: World) -> None:
-    """An older slot ends the live execution, but a newer one already waits and runs next."""
+async def test_cancel_other_promotes_a_newer_waiting_execution(world: World) -> None:
+    """An older slot ends the live execution, but a newer one already waits and is next."""
     process = world.process()
     job = await world.add_job(overlap_policy=OverlapPolicy.CANCEL_OTHER)
     live = await world.queue(job, live_for=job.id)
-    newer = await world.queue(job, held=True, place=0)
+    newer = await world.queue(job, waiting=True, place=0)
     older = live.model_copy(
         update={"id": world.new_id(), "scheduled_for": newer.scheduled_for - MINUTE}
     )

@@ -26,8 +26,8 @@ FIXED = RetryPolicy(max_attempts=3, strategy=RetryStrategy.FIXED, delay_seconds=
 
 
 @contextmanager
-def response_lost(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
-    """Each call of a method on leases takes effect, then raises; the body must raise the same."""
+def lose_responses(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
+    """Let each call of a method on leases take effect and then raise; the body must raise, too."""
     call = getattr(LeaseRepository, method)
 
     async def lose_response(self: LeaseRepository, *args: Any, **named: Any) -> None:
@@ -106,7 +106,7 @@ async def test_values_are_never_evaluated_as_expressions(world: World) -> None:
     assert attempt.response == body
 
 
-async def test_two_workers_never_run_the_same_execution(world: World) -> None:
+async def test_several_workers_never_run_the_same_execution(world: World) -> None:
     workers = [world.process() for _ in range(4)]
     job = await world.add_job()
     queued = [await world.queue(job) for _ in range(60)]
@@ -118,16 +118,16 @@ async def test_two_workers_never_run_the_same_execution(world: World) -> None:
     )
 
 
-async def test_a_worker_claims_only_as_many_as_its_concurrency_allows(world: World) -> None:
+async def test_a_worker_claims_at_most_as_many_executions_as_its_concurrency(world: World) -> None:
     process = world.process(concurrency=2)
     job = await world.add_job()
     blocked = asyncio.Event()
 
-    async def answer() -> Outcome:
+    async def wait_and_succeed() -> Outcome:
         await blocked.wait()
         return SUCCEEDED
 
-    world.targets.outcome_of = lambda _: answer()
+    world.targets.outcome_of = lambda _: wait_and_succeed()
     for _ in range(5):
         await world.queue(job)
 
@@ -141,7 +141,7 @@ async def test_a_worker_claims_only_as_many_as_its_concurrency_allows(world: Wor
     assert {e.status for e in await world.history(job)} == {ExecutionStatus.SUCCEEDED}
 
 
-async def test_a_worker_rests_until_the_next_execution_may_run(world: World) -> None:
+async def test_a_worker_waits_until_the_next_execution_may_start(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     assert await process.worker.tick() == timedelta(seconds=1)
@@ -150,17 +150,17 @@ async def test_a_worker_rests_until_the_next_execution_may_run(world: World) -> 
     assert await process.worker.tick() == timedelta(milliseconds=201)
 
 
-async def test_a_failed_attempt_is_tried_again_after_its_delay(world: World) -> None:
+async def test_a_failed_attempt_is_retried_after_the_delay(world: World) -> None:
     process = world.process()
     job = await world.add_job(retry=FIXED)
     queued = await world.queue(job)
     world.targets.outcome_of = lambda d: REFUSED if d.attempt == 1 else SUCCEEDED
 
     await process.work()
-    waiting = await world.read(queued)
-    assert waiting.status is ExecutionStatus.QUEUED
-    assert waiting.run_at == world.clock.now() + timedelta(seconds=5)
-    assert waiting.finished_at is None
+    delayed = await world.read(queued)
+    assert delayed.status is ExecutionStatus.QUEUED
+    assert delayed.run_at == world.clock.now() + timedelta(seconds=5)
+    assert delayed.finished_at is None
     world.clock.advance(timedelta(seconds=5))
     await process.work()
 
@@ -186,7 +186,9 @@ async def test_an_execution_fails_when_its_attempts_run_out(world: World) -> Non
     assert done.attempts[-1].error == "could not connect"
 
 
-async def test_a_receiver_that_is_gone_is_not_tried_again_and_pauses_the_job(world: World) -> None:
+async def test_a_receiver_that_is_gone_is_not_called_again_and_its_job_is_paused(
+    world: World,
+) -> None:
     process = world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=5))
     execution = await world.queue(job)
@@ -198,24 +200,24 @@ async def test_a_receiver_that_is_gone_is_not_tried_again_and_pauses_the_job(wor
     assert (paused.active, paused.pause_reason) == (False, PauseReason.GONE)
 
 
-async def test_a_worker_that_lost_its_lease_pauses_nothing(world: World) -> None:
+async def test_a_worker_without_the_lease_does_not_pause_the_job(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     execution = await world.queue(job)
 
-    async def answer() -> Outcome:
+    async def lose_lease() -> Outcome:
         world.clock.advance(LEASE)
         await world.process().reaper.tick()
         return Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
 
-    world.targets.outcome_of = lambda _: answer()
+    world.targets.outcome_of = lambda _: lose_lease()
     await process.worker.tick()
     await process.finish_attempts()
     assert (await world.read(execution)).attempts[0].outcome is AttemptOutcome.ABANDONED
     assert (await world.jobs.get(job.id, owner_id=None)).active
 
 
-async def test_a_waiting_retry_keeps_its_job_live(world: World) -> None:
+async def test_an_execution_that_waits_for_its_retry_is_live(world: World) -> None:
     process = world.process()
     job = await world.add_job(
         world.every(60), retry=RetryPolicy(strategy=RetryStrategy.FIXED, delay_seconds=90)
@@ -255,7 +257,7 @@ async def test_a_target_that_ignores_the_timeout_is_stopped(world: World) -> Non
 
 
 @pytest.mark.parametrize("late", [Outcome(AttemptOutcome.SUCCEEDED), ValueError("late")], ids=type)
-async def test_what_a_target_does_after_its_cancellation_is_ignored(
+async def test_a_result_or_error_of_a_target_after_its_cancellation_is_ignored(
     world: World, late: Outcome | Exception
 ) -> None:
     process = world.process()
@@ -312,15 +314,15 @@ async def test_a_target_that_cannot_be_cancelled_times_out_within_a_second(world
     await run_other_tasks(2)
 
 
-async def test_a_bug_in_a_target_is_that_attempts_failure(world: World) -> None:
+async def test_an_unexpected_exception_in_a_target_fails_the_attempt(world: World) -> None:
     process = world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
 
-    def bug(_: Delivery) -> Outcome:
+    def raise_error(_: Delivery) -> Outcome:
         raise ZeroDivisionError
 
-    world.targets.outcome_of = bug
+    world.targets.outcome_of = raise_error
     await process.work()
 
     done = await world.read(queued)
@@ -342,7 +344,7 @@ async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> Non
     assert world.targets.deliveries == []
 
 
-async def test_deleting_a_job_ends_what_is_queued_and_stops_what_runs(world: World) -> None:
+async def test_deleting_a_job_cancels_its_queued_and_running_executions(world: World) -> None:
     process = world.process(concurrency=1)
     job = await world.add_job()
     world.targets.outcome_of = lambda _: asyncio.Event().wait()
@@ -361,7 +363,7 @@ async def test_deleting_a_job_ends_what_is_queued_and_stops_what_runs(world: Wor
     assert stopped.attempts[0].outcome is AttemptOutcome.CANCELLED
 
 
-async def test_a_success_after_a_cancel_is_refused(world: World) -> None:
+async def test_a_success_after_a_requested_cancel_ends_as_cancelled(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
@@ -374,17 +376,17 @@ async def test_a_success_after_a_cancel_is_refused(world: World) -> None:
     assert (await world.read(queued)).status is ExecutionStatus.CANCELLED
 
 
-async def test_a_stop_waits_for_what_runs(world: World) -> None:
+async def test_a_stop_waits_for_running_attempts(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
     may_end = asyncio.Event()
 
-    async def answer() -> Outcome:
+    async def wait_and_succeed() -> Outcome:
         await may_end.wait()
         return SUCCEEDED
 
-    world.targets.outcome_of = lambda _: answer()
+    world.targets.outcome_of = lambda _: wait_and_succeed()
     await process.worker.tick()
     stopping = asyncio.create_task(process.worker.drain(timedelta(seconds=5)))
     await run_other_tasks(10)
@@ -395,7 +397,7 @@ async def test_a_stop_waits_for_what_runs(world: World) -> None:
     assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED
 
 
-async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None:
+async def test_a_stop_queues_executions_that_do_not_end_in_time_again(world: World) -> None:
     one, two = world.process(), world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
@@ -403,21 +405,21 @@ async def test_a_stop_gives_back_what_does_not_end_in_time(world: World) -> None
     await one.worker.tick()
     await one.worker.drain(timedelta(0))
 
-    given_back = await world.read(queued)
-    assert given_back.status is ExecutionStatus.QUEUED
-    assert given_back.attempts[0].error == "shutdown"
+    queued_again = await world.read(queued)
+    assert queued_again.status is ExecutionStatus.QUEUED
+    assert queued_again.attempts[0].error == "shutdown"
     await two.work()
     done = await world.read(queued)
     assert done.status is ExecutionStatus.SUCCEEDED  # the interrupted attempt did not count
 
 
-async def test_a_claim_whose_response_was_lost_is_found_again(
+async def test_an_execution_whose_claim_had_no_response_is_found_and_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    with response_lost(monkeypatch, "claim"):
+    with lose_responses(monkeypatch, "claim"):
         await process.worker.tick()
     await process.work()
     await process.finish_attempts()
@@ -427,46 +429,46 @@ async def test_a_claim_whose_response_was_lost_is_found_again(
     assert len(done.attempts) == 1
 
 
-async def test_an_execution_that_ends_while_lost_claims_are_read_is_not_started_again(
+async def test_an_execution_that_ends_while_the_worker_reads_its_claims_is_not_started_again(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An execution that the database reports as running ends before the worker reads this."""
+    """The response of the database lists an execution that ends before the worker receives it."""
     process = world.process()
     job = await world.add_job()
     may_end = asyncio.Event()
 
-    async def answer() -> Outcome:
+    async def wait_and_succeed() -> Outcome:
         await may_end.wait()
         return SUCCEEDED
 
-    world.targets.outcome_of = lambda _: answer()
+    world.targets.outcome_of = lambda _: wait_and_succeed()
     first = await world.queue(job)
     await process.worker.tick()
     await world.queue(job)
     list_owned = LeaseRepository.list_owned
 
-    async def respond_late(self: LeaseRepository) -> list[Execution]:
+    async def list_slowly(self: LeaseRepository) -> list[Execution]:
         found = await list_owned(self)
         may_end.set()
         await eventually(lambda: first.id not in process.worker._running)
         return found
 
-    with response_lost(monkeypatch, "claim"):
+    with lose_responses(monkeypatch, "claim"):
         await process.worker.tick()
-    monkeypatch.setattr(LeaseRepository, "list_owned", respond_late)
+    monkeypatch.setattr(LeaseRepository, "list_owned", list_slowly)
     await process.worker.tick()
     await process.finish_attempts()
 
     assert [d.execution_id for d in world.targets.deliveries].count(first.id) == 1
 
 
-async def test_a_start_whose_response_was_lost_adds_no_second_attempt(
+async def test_a_repeated_start_after_a_lost_response_adds_no_second_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    with response_lost(monkeypatch, "start"):
+    with lose_responses(monkeypatch, "start"):
         await process.worker.tick()
     await process.work()
     await process.finish_attempts()
@@ -476,12 +478,12 @@ async def test_a_start_whose_response_was_lost_adds_no_second_attempt(
     assert [a.number for a in done.attempts] == [1]
 
 
-async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_lease(
+async def test_an_attempt_whose_result_was_discarded_is_not_repeated_under_the_same_lease(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
-    given_up = await world.queue(job)
+    discarded = await world.queue(job)
     began = asyncio.Event()
 
     async def hang() -> None:
@@ -491,9 +493,9 @@ async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_l
     world.targets.outcome_of = lambda _: hang()
     await process.worker.tick()
     await began.wait()
-    process.worker.lose({given_up.id})
+    process.worker.lose({discarded.id})
     await process.finish_attempts()
-    # As after an outage: what this process has claimed is read back.
+    # After an error in a claim, the worker reads the executions that it has claimed.
     await world.queue(job)
     with monkeypatch.context() as patched:
         patched.setattr(LeaseRepository, "claim", _refuse)
@@ -503,12 +505,12 @@ async def test_an_attempt_whose_result_was_dropped_is_not_made_again_under_its_l
     await process.work()
 
     assert (
-        await world.read(given_up)
-    ).status is ExecutionStatus.RUNNING  # until the reaper takes it
-    assert [d.execution_id for d in world.targets.deliveries].count(given_up.id) == 1
+        await world.read(discarded)
+    ).status is ExecutionStatus.RUNNING  # until the reaper settles it
+    assert [d.execution_id for d in world.targets.deliveries].count(discarded.id) == 1
 
 
-async def test_a_claim_with_a_late_response_is_left_to_the_reaper(
+async def test_an_execution_whose_claim_had_a_late_response_is_not_started(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -516,13 +518,13 @@ async def test_a_claim_with_a_late_response_is_left_to_the_reaper(
     queued = await world.queue(job)
     claim = LeaseRepository.claim
 
-    async def slow(self: LeaseRepository, *, limit: int) -> list[Execution]:
+    async def claim_slowly(self: LeaseRepository, *, limit: int) -> list[Execution]:
         claimed = await claim(self, limit=limit)
         world.clock.advance(LEASE)
         return claimed
 
     with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, "claim", slow)
+        patched.setattr(LeaseRepository, "claim", claim_slowly)
         await process.worker.tick()
     await process.finish_attempts()
     assert not world.targets.deliveries
@@ -541,7 +543,7 @@ async def _refuse(*_: object, **__: object) -> None:
 async def test_a_worker_that_claims_an_execution_again_stops_its_older_attempt(
     world: World,
 ) -> None:
-    """Its lease ran out. The old attempt is stopped; the new one can still be cancelled."""
+    """The old lease has expired. The worker stops the old attempt and can cancel the new one."""
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
@@ -571,7 +573,7 @@ async def test_a_worker_that_claims_an_execution_again_stops_its_older_attempt(
     assert [a.outcome for a in done.attempts] == ["abandoned", "cancelled"]
 
 
-async def test_a_result_is_recorded_through_a_short_outage(
+async def test_a_result_is_recorded_after_a_short_outage(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
@@ -579,12 +581,12 @@ async def test_a_result_is_recorded_through_a_short_outage(
     queued = await world.queue(job)
     settle, failures = LeaseRepository.settle, iter([True, True, False])
 
-    async def flaky(self: LeaseRepository, settlements: object) -> list[bool]:
+    async def settle_or_fail(self: LeaseRepository, settlements: object) -> list[bool]:
         if next(failures):
             raise UnavailableError("no primary")
         return await settle(self, settlements)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(LeaseRepository, "settle", flaky)
+    monkeypatch.setattr(LeaseRepository, "settle", settle_or_fail)
     monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_SECONDS", 0)
     await process.work()
 

@@ -1,4 +1,4 @@
-"""Every listing of executions is a range of an index in its own order: nothing is sorted."""
+"""Each listing of executions is a range of an index in its own order, without a sort."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -23,7 +23,7 @@ OWNERS, JOBS = ("owner-0", "owner-1"), tuple(f"job-{n}" for n in range(10))
 
 @pytest.fixture
 async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
-    """Executions of two owners, most of them succeeded."""
+    """Store executions of two owners, of which most have succeeded."""
     world = await open_world(mongo_uri, database_name)
     now = world.clock.now()
     documents: list[dict[str, Any]] = [
@@ -92,9 +92,11 @@ async def test_no_listing_scans_the_collection_or_sorts(world: World) -> None:
         ),
     ],
 )
-async def test_a_page_reads_what_it_shows(world: World, wanted: ExecutionFilter, page: int) -> None:
+async def test_a_page_examines_only_what_it_returns(
+    world: World, wanted: ExecutionFilter, page: int
+) -> None:
     stats = (await explain(world, wanted, page))["executionStats"]
     assert stats["nReturned"] == LIMIT
-    # Besides, at a page's edge, those of the same instant that the page before has shown.
+    # A page may also examine executions of its first instant that the previous page returned.
     assert stats["totalKeysExamined"] <= LIMIT + 8
     assert stats["totalDocsExamined"] <= LIMIT + 8

@@ -52,19 +52,19 @@ async def world(mongo_uri: str, mongo_client: Any) -> AsyncIterator[World]:
     mongo_client.drop_database(DATABASE)
 
 
-async def explained(world: World, find: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
+async def explain(world: World, find: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
     command = {
         "explain": {"find": "jobs", **find, "limit": LIMIT},
         "verbosity": "executionStats",
     }
-    answer = await world.database.command(command)
+    response = await world.database.command(command)
     stages: set[str] = set()
-    plan: dict[str, Any] | None = answer["queryPlanner"]["winningPlan"]
+    plan: dict[str, Any] | None = response["queryPlanner"]["winningPlan"]
     plan = plan.get("queryPlan", plan) if plan else None
     while plan:
         stages.add(plan["stage"])
         plan = plan.get("inputStage")
-    return stages, answer["executionStats"]
+    return stages, response["executionStats"]
 
 
 @pytest.mark.parametrize("owner_id", ["owner 1", None])
@@ -74,7 +74,7 @@ async def test_no_listing_scans_the_collection_or_sorts_in_memory(
 ) -> None:
     for wanted in FILTERS:
         fields = {name: getattr(wanted, name) for name in wanted.__slots__} | {"owner_id": owner_id}
-        stages, stats = await explained(world, listing_of(JobFilter(**fields), order))
+        stages, stats = await explain(world, listing_of(JobFilter(**fields), order))
         assert "IXSCAN" in stages
         assert not stages & {"COLLSCAN", "SORT", "SORT_MERGE"}, stages
         if owner_id is not None:
@@ -83,17 +83,17 @@ async def test_no_listing_scans_the_collection_or_sorts_in_memory(
 
 @pytest.mark.parametrize("owner_id", ["owner 1", None])
 @pytest.mark.parametrize("order", ORDERS)
-async def test_without_filters_a_page_examines_what_it_shows(
+async def test_without_filters_a_page_examines_only_what_it_returns(
     world: World, order: JobOrder, owner_id: str | None
 ) -> None:
-    _, stats = await explained(world, listing_of(JobFilter(owner_id=owner_id), order))
+    _, stats = await explain(world, listing_of(JobFilter(owner_id=owner_id), order))
     assert stats["nReturned"] == LIMIT
     assert stats["totalKeysExamined"] <= LIMIT + 2
     assert stats["totalDocsExamined"] <= LIMIT + 2
 
 
 @pytest.mark.parametrize("owner_id", ["owner 1", None])
-async def test_by_tag_and_by_prefix_a_page_examines_what_it_shows(
+async def test_by_tag_and_by_prefix_a_page_examines_only_what_it_returns(
     world: World, owner_id: str | None
 ) -> None:
     listings = [
@@ -101,6 +101,6 @@ async def test_by_tag_and_by_prefix_a_page_examines_what_it_shows(
         listing_of(JobFilter(owner_id=owner_id, folded_prefix="job 1"), JobOrder(by_name=True)),
     ]
     for find in listings:
-        _, stats = await explained(world, find)
+        _, stats = await explain(world, find)
         assert stats["nReturned"] == LIMIT
         assert stats["totalKeysExamined"] <= LIMIT + 1

@@ -1,4 +1,4 @@
-"""Every hot query is a single range of an index: what it examines is what it returns."""
+"""Each frequent query is a single range of an index and examines only what it returns."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -15,7 +15,7 @@ LIMIT = 50
 
 @pytest.fixture
 async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
-    """Stored jobs of which every second is due, every third has no cursor."""
+    """Stored jobs of which every second is due, every third has no `next_run`."""
     world = await open_world(mongo_uri, database_name)
     now = world.clock.now()
     documents: list[dict[str, Any]] = [
@@ -29,8 +29,8 @@ async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
 
 async def explain(world: World, collection: str, **find: Any) -> dict[str, Any]:
     command = {"explain": {"find": collection, **find}, "verbosity": "executionStats"}
-    answer = await world.database.command(command)
-    stats: dict[str, Any] = answer["executionStats"]
+    response = await world.database.command(command)
+    stats: dict[str, Any] = response["executionStats"]
     return stats
 
 

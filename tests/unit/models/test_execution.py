@@ -1,4 +1,4 @@
-"""The table of moves, and ids."""
+"""The table of legal moves, and the form of ids."""
 
 from datetime import UTC, datetime
 
@@ -11,11 +11,11 @@ def test_every_status_has_its_moves() -> None:
     assert set(ExecutionStatus) == LIVE_STATUSES | FINAL_STATUSES
 
 
-def test_nothing_leaves_a_final_status() -> None:
+def test_no_move_starts_at_a_final_status() -> None:
     assert all(not MOVES[status] for status in FINAL_STATUSES)
 
 
-def test_skipped_and_missed_are_only_born() -> None:
+def test_no_move_ends_at_skipped_or_missed() -> None:
     reached = frozenset[ExecutionStatus]().union(*MOVES.values())
     assert set(ExecutionStatus) - reached == {ExecutionStatus.SKIPPED, ExecutionStatus.MISSED}
 

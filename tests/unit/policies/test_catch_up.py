@@ -1,4 +1,4 @@
-"""Every due slot runs or lies in one counted span."""
+"""Each due slot is executed or is counted in the missed span; and the delays of jitter."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -13,8 +13,13 @@ from app.policies.jitter import jitter
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 
-def schedule(period: int, cursor: timedelta, **changes: object) -> IntervalSchedule:
-    fields = {"id": "s", "interval_seconds": period, "anchor_at": START, "next_run": START + cursor}
+def schedule(period: int, next_run: timedelta, **changes: object) -> IntervalSchedule:
+    fields = {
+        "id": "s",
+        "interval_seconds": period,
+        "anchor_at": START,
+        "next_run": START + next_run,
+    }
     return IntervalSchedule.model_validate(fields | changes)
 
 
@@ -26,7 +31,7 @@ def schedule(period: int, cursor: timedelta, **changes: object) -> IntervalSched
     policy=st.sampled_from(CatchUpPolicy),
     left=st.none() | st.integers(1, 20),
 )
-def test_no_slot_is_lost_doubled_or_invented(
+def test_a_plan_has_each_due_slot_exactly_once(
     period: int, first: int, overdue: int, window: int, policy: CatchUpPolicy, left: int | None
 ) -> None:
     due = schedule(period, timedelta(seconds=first * period), max_runs=left)
@@ -64,7 +69,7 @@ def test_a_slot_exactly_ten_seconds_old_is_on_time() -> None:
     assert late.missed is not None
 
 
-def test_jitter_is_the_same_everywhere_and_spread() -> None:
+def test_jitter_is_reproducible_and_evenly_distributed() -> None:
     most = timedelta(seconds=60)
     delays = [jitter("job", START + timedelta(seconds=n), most=most) for n in range(1_000)]
     assert delays == [jitter("job", START + timedelta(seconds=n), most=most) for n in range(1_000)]

@@ -1,4 +1,4 @@
-"""What follows an attempt."""
+"""The decision after an attempt: final status, or the delay until the next attempt."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,12 +16,12 @@ AT = datetime(2026, 11, 23, tzinfo=UTC)
 TIMEOUT = Outcome(AttemptOutcome.TIMED_OUT, Failure.TIMEOUT)
 
 
-def answered(status: int, **changes: Any) -> Outcome:
+def make_status_failure(status: int, **changes: Any) -> Outcome:
     response = Response(status=status)
     return Outcome(AttemptOutcome.FAILED, Failure.STATUS, response=response, **changes)
 
 
-def attempts(count: int, error: str | None = None) -> list[Attempt]:
+def make_attempts(count: int, error: str | None = None) -> list[Attempt]:
     return [
         Attempt(
             number=n + 1,
@@ -37,7 +37,7 @@ def attempts(count: int, error: str | None = None) -> list[Attempt]:
 
 def status_after(outcome: Outcome, earlier: int = 0, **policy: object) -> ExecutionStatus:
     retry = RetryPolicy(**policy)
-    return decide(outcome, retry, earlier=attempts(earlier), chance=0.5).status
+    return decide(outcome, retry, earlier=make_attempts(earlier), chance=0.5).status
 
 
 def test_a_success_is_final() -> None:
@@ -47,48 +47,51 @@ def test_a_success_is_final() -> None:
 @pytest.mark.parametrize(
     ("outcome", "final"),
     [
-        (answered(500), ExecutionStatus.FAILED),
+        (make_status_failure(500), ExecutionStatus.FAILED),
         (TIMEOUT, ExecutionStatus.TIMED_OUT),
         (ABANDONED, ExecutionStatus.FAILED),
     ],
 )
-def test_attempts_run_out(outcome: Outcome, final: ExecutionStatus) -> None:
+def test_the_last_attempt_decides_the_final_status(
+    outcome: Outcome, final: ExecutionStatus
+) -> None:
     assert status_after(outcome, 0, max_attempts=2) is ExecutionStatus.QUEUED
     assert status_after(outcome, 1, max_attempts=2) is final
 
 
-def test_attempts_cut_by_a_shutdown_do_not_count() -> None:
+def test_attempts_interrupted_by_a_shutdown_do_not_count() -> None:
     retry = RetryPolicy(max_attempts=1)
-    cut = attempts(5, error="shutdown")
-    assert decide(STOPPED_BY_SHUTDOWN, retry, earlier=cut, chance=0).status == "queued"
-    assert decide(answered(500), retry, earlier=cut, chance=0).status == "failed"
-    assert decide(answered(500), RetryPolicy(max_attempts=2), earlier=cut, chance=0).status == (
-        "queued"
-    )
+    interrupted = make_attempts(5, error="shutdown")
+    assert decide(STOPPED_BY_SHUTDOWN, retry, earlier=interrupted, chance=0).status == "queued"
+    assert decide(make_status_failure(500), retry, earlier=interrupted, chance=0).status == "failed"
+    assert decide(
+        make_status_failure(500), RetryPolicy(max_attempts=2), earlier=interrupted, chance=0
+    ).status == ("queued")
 
 
-def test_retry_on_names_what_is_tried_again() -> None:
+def test_only_the_failures_in_retry_on_are_retried() -> None:
     retry = RetryPolicy(retry_on=("timeout", "5xx", 429))
     assert is_retriable(TIMEOUT, retry)
-    assert is_retriable(answered(503), retry)
-    assert is_retriable(answered(429), retry)
-    assert not is_retriable(answered(400), retry)
+    assert is_retriable(make_status_failure(503), retry)
+    assert is_retriable(make_status_failure(429), retry)
+    assert not is_retriable(make_status_failure(400), retry)
     assert not is_retriable(Outcome(AttemptOutcome.FAILED, Failure.CONNECTION_ERROR), retry)
 
 
 @pytest.mark.parametrize(
-    "outcome", [answered(410, gone=True), Outcome(AttemptOutcome.FAILED, Failure.REFUSED)]
+    "outcome",
+    [make_status_failure(410, gone=True), Outcome(AttemptOutcome.FAILED, Failure.REFUSED)],
 )
-def test_what_no_retry_helps_is_final_at_once(outcome: Outcome) -> None:
+def test_a_gone_receiver_or_an_unusable_target_is_not_retried(outcome: Outcome) -> None:
     assert status_after(outcome, 0, max_attempts=10) is ExecutionStatus.FAILED
 
 
-def test_retry_after_is_obeyed_where_it_is_longer() -> None:
+def test_retry_after_applies_if_it_is_longer_than_the_delay() -> None:
     retry = RetryPolicy(strategy=RetryStrategy.FIXED, delay_seconds=5)
-    asked = answered(503, retry_after=timedelta(seconds=60))
-    assert decide(asked, retry, earlier=[], chance=0).delay == timedelta(seconds=60)
-    asked = answered(503, retry_after=timedelta(seconds=1))
-    assert decide(asked, retry, earlier=[], chance=0).delay == timedelta(seconds=5)
+    outcome = make_status_failure(503, retry_after=timedelta(seconds=60))
+    assert decide(outcome, retry, earlier=[], chance=0).delay == timedelta(seconds=60)
+    outcome = make_status_failure(503, retry_after=timedelta(seconds=1))
+    assert decide(outcome, retry, earlier=[], chance=0).delay == timedelta(seconds=5)
 
 
 def test_exponential_delays_double_up_to_the_maximum() -> None:

@@ -1,5 +1,8 @@
-"""Plain reads and writes of users, on the imitation of MongoDB in memory: fast, and enough for
-what needs no guarantee. Claims, leases and batches are tested on a real mongod."""
+"""Reads and writes of users.
+
+They use mongomock, which is fast and sufficient for single reads and writes. Claims, leases and
+batches are tested on a real mongod.
+"""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -39,14 +42,16 @@ async def test_a_user_is_found_by_id_and_by_name(users: UserRepository) -> None:
     assert await users.find("b" * 32) is None
 
 
-async def test_a_name_is_given_once(users: UserRepository) -> None:
+async def test_a_username_is_unique(users: UserRepository) -> None:
     assert not await users.any_exists()
     assert await users.insert(ALICE)
     assert await users.any_exists()
     assert not await users.insert(ALICE.model_copy(update={"id": "b" * 32}))
 
 
-async def test_a_hash_is_replaced_only_by_who_has_seen_it(users: UserRepository) -> None:
+async def test_a_password_hash_is_replaced_only_if_it_is_the_expected_one(
+    users: UserRepository,
+) -> None:
     await users.insert(ALICE)
     assert await users.set_password_hash(ALICE.id, "old", "new")
     assert not await users.set_password_hash(ALICE.id, "old", "newer")

@@ -43,7 +43,7 @@ SCHEDULE_BOUNDS: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("field", "inside", "outside"), BOUNDS)
-def test_a_field_of_a_job_keeps_its_bounds(field: str, inside: Any, outside: Any) -> None:
+def test_a_field_of_a_job_is_limited_to_its_bounds(field: str, inside: Any, outside: Any) -> None:
     JobCreate.model_validate({"name": "x", field: inside})
     JobUpdate.model_validate({field: inside})
     with pytest.raises(ValidationError):
@@ -53,14 +53,16 @@ def test_a_field_of_a_job_keeps_its_bounds(field: str, inside: Any, outside: Any
 
 
 @pytest.mark.parametrize(("field", "inside", "outside"), SCHEDULE_BOUNDS)
-def test_a_field_of_a_schedule_keeps_its_bounds(field: str, inside: Any, outside: Any) -> None:
+def test_a_field_of_a_schedule_is_limited_to_its_bounds(
+    field: str, inside: Any, outside: Any
+) -> None:
     schedule = {"type": "interval", "interval_seconds": 5, "start_at": "2027-01-01T00:00:00Z"}
     JobCreate.model_validate({"name": "x", "schedules": [{**schedule, field: inside}]})
     with pytest.raises(ValidationError):
         JobCreate.model_validate({"name": "x", "schedules": [{**schedule, field: outside}]})
 
 
-def test_an_edit_knows_the_fields_that_its_body_names() -> None:
+def test_an_edit_has_only_the_fields_that_its_body_contains() -> None:
     body = JobUpdate.model_validate({"retry": {"max_attempts": 2}, "target": {"url": "http://x/"}})
     assert body.model_fields_set == {"retry", "target"}
     assert body.retry.model_dump(exclude_unset=True) == {"max_attempts": 2}

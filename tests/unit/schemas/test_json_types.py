@@ -167,12 +167,12 @@ def test_json_that_cannot_be_stored_is_refused(value: Any) -> None:
 
 
 def test_json_has_at_most_32_levels() -> None:
-    def nested(levels: int) -> Any:
+    def nest(levels: int) -> Any:
         value: Any = 1
         for _ in range(levels):
             value = {"a": value}
         return value
 
-    assert JSON.validate_python(nested(32)) == nested(32)
+    assert JSON.validate_python(nest(32)) == nest(32)
     with pytest.raises(ValidationError):
-        JSON.validate_python(nested(33))
+        JSON.validate_python(nest(33))

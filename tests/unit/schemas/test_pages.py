@@ -1,4 +1,4 @@
-"""Cursors: a cursor is read back unchanged, a modified one is refused."""
+"""Cursors of pages: a cursor is read back unchanged, and a modified one is refused."""
 
 import base64
 from datetime import UTC, datetime, timedelta
@@ -19,7 +19,7 @@ ID = "0123456789abcdef" * 2
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def opaque(text: str) -> str:
+def encode_cursor(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
@@ -56,19 +56,19 @@ def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) 
         "é",
         "%%%",
         "====",
-        opaque("null"),
-        opaque("[]"),
-        opaque("{}"),
-        opaque("[5]"),
-        opaque('["x"]'),
-        opaque(f'["{ID}", 1]'),
-        opaque(f'[1.5, "{ID}"]'),
-        opaque(f'[true, "{ID}", 1]'),
-        opaque(f'[{10**18}, "{ID}"]'),
-        opaque(f'[-{10**15}, "{ID}"]'),
-        opaque(f'[1, "{ID}"]'),
-        opaque('[1700000000000, {"$gt": ""}]'),
-        opaque("[" * 100),
+        encode_cursor("null"),
+        encode_cursor("[]"),
+        encode_cursor("{}"),
+        encode_cursor("[5]"),
+        encode_cursor('["x"]'),
+        encode_cursor(f'["{ID}", 1]'),
+        encode_cursor(f'[1.5, "{ID}"]'),
+        encode_cursor(f'[true, "{ID}", 1]'),
+        encode_cursor(f'[{10**18}, "{ID}"]'),
+        encode_cursor(f'[-{10**15}, "{ID}"]'),
+        encode_cursor(f'[1, "{ID}"]'),
+        encode_cursor('[1700000000000, {"$gt": ""}]'),
+        encode_cursor("[" * 100),
     ],
 )
 def test_an_invalid_cursor_is_refused(cursor: str) -> None:

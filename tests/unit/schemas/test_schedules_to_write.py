@@ -38,14 +38,14 @@ def read(
 def read_one(
     body: dict[str, Any], *present: CronSchedule | IntervalSchedule | OneTimeSchedule
 ) -> dict[str, Any]:
-    """The fields of the only schedule that the body describes."""
+    """Return the fields of the only schedule that the body describes."""
     to_write = read(body, *present)
     assert to_write is not None
     (one,) = to_write
     return one.fields.model_dump()
 
 
-def full_form(**fields: Any) -> ScheduleIn:
+def read_full_form(**fields: Any) -> ScheduleIn:
     adapter: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
     return adapter.validate_python(fields)
 
@@ -85,10 +85,12 @@ def test_a_short_form_equals_its_full_form(short: dict[str, Any], full: dict[str
     ):
         to_write = read_job_schedules(body, ())
         assert to_write is not None
-        assert [one.fields for one in to_write] == [read_new_schedule(full_form(**full)).fields]
+        assert [one.fields for one in to_write] == [
+            read_new_schedule(read_full_form(**full)).fields
+        ]
     listed = read({"schedules": [full]})
     assert listed is not None
-    assert listed[0].fields == full_form(**full)
+    assert listed[0].fields == read_full_form(**full)
 
 
 def test_a_body_without_schedules_is_not_a_body_with_an_empty_list() -> None:
@@ -176,7 +178,7 @@ def test_a_short_form_of_another_type_replaces_the_schedule_but_keeps_its_bounds
     assert {name: fields[name] for name in bounds} == present.model_dump(include=bounds)
 
 
-def test_a_short_form_does_not_fit_several_schedules() -> None:
+def test_a_short_form_conflicts_with_several_schedules() -> None:
     with pytest.raises(ConflictError):
         read({"interval": 60}, CRON, INTERVAL)
 
@@ -187,7 +189,7 @@ def test_a_partial_short_form_needs_a_present_schedule() -> None:
 
 
 def test_a_new_schedule_has_no_id() -> None:
-    body = full_form(type="interval", interval_seconds=60, id="x")
+    body = read_full_form(type="interval", interval_seconds=60, id="x")
     to_write = read_new_schedule(body)
     assert to_write.fields.id is None
     assert to_write.pointer("interval_seconds") == "/interval_seconds"

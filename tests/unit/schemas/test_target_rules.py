@@ -101,25 +101,25 @@ BAD_URLS = [
 
 
 @pytest.mark.parametrize("url", GOOD_URLS)
-def test_a_usable_url_passes(url: str) -> None:
+def test_a_valid_url_is_accepted(url: str) -> None:
     check_url(url)
 
 
 @pytest.mark.parametrize(("url", "reason"), BAD_URLS, ids=range(len(BAD_URLS)))
-def test_an_unusable_url_is_refused_with_its_reason(url: str, reason: str) -> None:
+def test_an_invalid_url_is_refused_with_the_reason(url: str, reason: str) -> None:
     with pytest.raises(InvalidInputError, match=reason) as refused:
         check_url(url)
     assert refused.value.errors == ()
 
 
 @given(st.text(max_size=60))
-def test_any_text_passes_or_is_refused(rest: str) -> None:
+def test_any_text_is_accepted_or_refused(rest: str) -> None:
     for url in (rest, f"http://{rest}", f"http://example.com{rest}"):
         with contextlib.suppress(InvalidInputError):
             check_url(url)
 
 
-def test_a_refusal_does_not_repeat_the_password() -> None:
+def test_the_error_does_not_contain_the_password() -> None:
     with pytest.raises(InvalidInputError) as refused:
         check_url("http://user:hunter2@example.com/")
     assert "hunter2" not in str(refused.value)
@@ -137,7 +137,7 @@ def test_a_refusal_does_not_repeat_the_password() -> None:
     ],
     ids=range(6),
 )
-def test_usable_headers_pass(headers: dict[str, str]) -> None:
+def test_valid_headers_are_accepted(headers: dict[str, str]) -> None:
     check_headers(headers)
 
 
@@ -178,7 +178,7 @@ def test_a_header_that_the_service_sets_is_refused_by_name(name: str) -> None:
     "name",
     ["", " ", "X A", "X:", "X\r\nY", "X\n", "X\x00", "X-Ä", "(x)", "X/Y", "X@", "\ud800", "X\t"],
 )
-def test_a_header_name_that_is_no_token_is_refused(name: str) -> None:
+def test_a_header_name_with_invalid_characters_is_refused(name: str) -> None:
     with pytest.raises(InvalidInputError, match="a header name consists of"):
         check_headers({name: "1"})
 
@@ -214,6 +214,6 @@ def test_headers_over_a_limit_are_refused(headers: dict[str, str]) -> None:
 
 
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3))
-def test_any_headers_pass_or_are_refused(headers: dict[str, str]) -> None:
+def test_any_headers_are_accepted_or_refused(headers: dict[str, str]) -> None:
     with contextlib.suppress(InvalidInputError):
         check_headers(headers)

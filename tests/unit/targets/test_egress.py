@@ -1,4 +1,4 @@
-"""Which addresses the service may connect to, in every notation.
+"""The addresses that the service may connect to, in every notation.
 
 No test connects to another machine: test resolvers resolve the names, and public addresses are
 only checked against the policy.
@@ -247,7 +247,7 @@ async def test_a_name_with_a_public_and_a_private_address_does_not_reach_the_pri
     assert receiver.requests == []
 
 
-async def test_a_denied_address_does_not_keep_an_allowed_one_from_being_reached(
+async def test_an_allowed_address_of_a_name_is_reached_after_a_denied_one(
     receiver: Receiver,
 ) -> None:
     resolver = ListResolver(["169.254.169.254", "203.0.113.7", "127.0.0.1"])

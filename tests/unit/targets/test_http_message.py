@@ -1,4 +1,4 @@
-"""The parts of HTTP messages that need no network."""
+"""The functions on HTTP messages that need no network."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""The cron dialect and the calendar. What happens where clocks change is in test_cron_dst.py."""
+"""The cron dialect and the calendar. Changes of the clock are tested in test_cron_dst.py."""
 
 import calendar
 import contextlib
@@ -17,7 +17,7 @@ from app.triggers.cron import Dst
 
 ZONE = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
-STEADY = settings(deadline=None, derandomize=True, max_examples=150, database=None)
+DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=150, database=None)
 SECOND = timedelta(seconds=1)
 
 
@@ -25,10 +25,10 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def slots(
+def list_slots(
     expression: str, after: str = "2026-01-01T00:00:00", n: int = 4, *, seconds: bool = False
 ) -> list[str]:
-    """The first slots strictly after an instant, as text without what is always the same."""
+    """Return the first slots strictly after an instant, as text."""
     trigger = CronTrigger.parse(expression, zone=ZONE, seconds=seconds)
     found = []
     instant: datetime | None = at(after)
@@ -41,8 +41,8 @@ def slots(
     return found
 
 
-def days(expression: str, year: int = 2026) -> list[str]:
-    """The days of a year that `0 0` and these three fields name, as month-day."""
+def list_days(expression: str, year: int = 2026) -> list[str]:
+    """Return the days of a year that `0 0` and these three fields name, as month-day."""
     trigger = CronTrigger.parse(f"0 0 {expression}", zone=ZONE)
     found, instant = [], trigger.next_after(datetime(year, 1, 1, tzinfo=UTC) - SECOND)
     while instant is not None and instant.year == year:
@@ -51,7 +51,7 @@ def days(expression: str, year: int = 2026) -> list[str]:
     return found
 
 
-def refusal(expression: str, *, seconds: bool = False) -> str:
+def parse_error(expression: str, *, seconds: bool = False) -> str:
     with pytest.raises(InvalidInputError) as caught:
         CronTrigger.parse(expression, zone=ZONE, seconds=seconds)
     return caught.value.detail
@@ -64,7 +64,7 @@ def refusal(expression: str, *, seconds: bool = False) -> str:
         ("07", [7]),
         ("1,5,3,5", [1, 3, 5]),
         ("10-13", [10, 11, 12, 13]),
-        ("5-5", [5]),  # croniter takes this for the whole field
+        ("5-5", [5]),  # croniter reads this as the whole field
         ("5-5/3", [5]),
         ("10-20/5", [10, 15, 20]),
         ("10-21/5", [10, 15, 20]),
@@ -79,27 +79,27 @@ def refusal(expression: str, *, seconds: bool = False) -> str:
     ],
 )
 def test_a_field_names_its_values_ranges_steps_and_lists(field: str, minutes: list[int]) -> None:
-    found = slots(f"{field} 0 * * *", after="2025-12-31T23:59:59", n=len(minutes))
+    found = list_slots(f"{field} 0 * * *", after="2025-12-31T23:59:59", n=len(minutes))
     assert found == [f"2026-01-01 00:{minute:02}" for minute in minutes]
 
 
-def test_an_hour_field_reaches_from_0_to_23() -> None:
-    assert slots("0 0,23 * * *", n=3) == [
+def test_hours_are_numbers_from_0_to_23() -> None:
+    assert list_slots("0 0,23 * * *", n=3) == [
         "2026-01-01 23:00",
         "2026-01-02 00:00",
         "2026-01-02 23:00",
     ]
 
 
-def test_months_may_be_names_in_any_case_also_in_ranges_and_lists() -> None:
-    assert days("1 jan-MAR,Oct,12 *") == ["01-01", "02-01", "03-01", "10-01", "12-01"]
-    assert days("1 JAN-DEC/6 *") == ["01-01", "07-01"]
-    assert days("1 NOV/1 *") == ["11-01", "12-01"]
+def test_months_may_be_names_in_any_case_in_ranges_and_lists() -> None:
+    assert list_days("1 jan-MAR,Oct,12 *") == ["01-01", "02-01", "03-01", "10-01", "12-01"]
+    assert list_days("1 JAN-DEC/6 *") == ["01-01", "07-01"]
+    assert list_days("1 NOV/1 *") == ["11-01", "12-01"]
 
 
 @pytest.mark.parametrize("field", ["SUN", "sun", "0", "7", "7-7", "0,7", "00", "7/2"])
 def test_sunday_is_sun_0_or_7(field: str) -> None:
-    assert days(f"* 1 {field}") == ["01-04", "01-11", "01-18", "01-25"]
+    assert list_days(f"* 1 {field}") == ["01-04", "01-11", "01-18", "01-25"]
 
 
 @pytest.mark.parametrize(
@@ -108,50 +108,53 @@ def test_sunday_is_sun_0_or_7(field: str) -> None:
 )
 def test_a_range_of_weekdays_may_end_on_sunday_as_7(low: int, high: int, step: int) -> None:
     wanted = {n % 7 for n in range(low, high + 1, step)}
-    found = {int(day[3:]) for day in days(f"* 2 {low}-{high}/{step}")}
+    found = {int(day[3:]) for day in list_days(f"* 2 {low}-{high}/{step}")}
     assert {(day % 7) for day in range(1, 29) if day in found} == {
         day % 7 for day in range(1, 29) if date(2026, 2, day).isoweekday() % 7 in wanted
     }
 
 
 def test_weekdays_may_be_names_in_ranges_and_lists() -> None:
-    assert days("* 2 Mon-wed,SAT")[:5] == ["02-02", "02-03", "02-04", "02-07", "02-09"]
-    assert days("* 2 FRI-7")[:4] == ["02-01", "02-06", "02-07", "02-08"]
-    assert days("* 2 5/2")[:3] == ["02-01", "02-06", "02-08"]
+    assert list_days("* 2 Mon-wed,SAT")[:5] == ["02-02", "02-03", "02-04", "02-07", "02-09"]
+    assert list_days("* 2 FRI-7")[:4] == ["02-01", "02-06", "02-07", "02-08"]
+    assert list_days("* 2 5/2")[:3] == ["02-01", "02-06", "02-08"]
 
 
 def test_l_is_the_last_day_of_each_month() -> None:
-    assert days("L * *", 2028)[:4] == ["01-31", "02-29", "03-31", "04-30"]
-    assert days("l 2 *") == ["02-28"]
-    assert days("1,L 2 *") == ["02-01", "02-28"]
-    assert days("28,L 2 *") == ["02-28"]
+    assert list_days("L * *", 2028)[:4] == ["01-31", "02-29", "03-31", "04-30"]
+    assert list_days("l 2 *") == ["02-28"]
+    assert list_days("1,L 2 *") == ["02-01", "02-28"]
+    assert list_days("28,L 2 *") == ["02-28"]
 
 
-def test_l_beside_30_other_days_does_not_stand_for_every_day() -> None:
-    assert "01-01" not in days("2-31,L * *")
-    assert len(days("2-31,L 1 *")) == 30
+def test_l_with_30_other_days_does_not_mean_every_day() -> None:
+    assert "01-01" not in list_days("2-31,L * *")
+    assert len(list_days("2-31,L 1 *")) == 30
 
 
 @pytest.mark.parametrize("field", ["5L", "L5", "FRIL", "LFRI", "fril"])
 def test_l_with_a_weekday_is_the_last_of_the_month(field: str) -> None:
-    assert days(f"* 1-4 {field}") == ["01-30", "02-27", "03-27", "04-24"]
+    assert list_days(f"* 1-4 {field}") == ["01-30", "02-27", "03-27", "04-24"]
 
 
-def test_l_with_sunday_may_say_7() -> None:
-    assert days("* 1,2 7L") == days("* 1,2 SUNL") == ["01-25", "02-22"]
+def test_sunday_with_l_may_be_written_as_7() -> None:
+    assert list_days("* 1,2 7L") == list_days("* 1,2 SUNL") == ["01-25", "02-22"]
 
 
-def test_a_number_after_a_weekday_is_its_place_in_the_month() -> None:
-    assert days("* 1-3 FRI#2") == days("* 1-3 5#2") == ["01-09", "02-13", "03-13"]
-    assert days("* * 1#5") == ["03-30", "06-29", "08-31", "11-30"]
-    assert days("* 1 7#1,SUN#3,5L") == ["01-04", "01-18", "01-30"]
-    assert days("* 1 0#1,1#1,2#1,3#1,4#1,5#1,6#1") == [f"01-{day:02}" for day in range(1, 8)]
+def test_a_number_after_a_weekday_is_its_position_in_the_month() -> None:
+    assert list_days("* 1-3 FRI#2") == list_days("* 1-3 5#2") == ["01-09", "02-13", "03-13"]
+    assert list_days("* * 1#5") == ["03-30", "06-29", "08-31", "11-30"]
+    assert list_days("* 1 7#1,SUN#3,5L") == ["01-04", "01-18", "01-30"]
+    assert list_days("* 1 0#1,1#1,2#1,3#1,4#1,5#1,6#1") == [f"01-{day:02}" for day in range(1, 8)]
 
 
 @pytest.mark.parametrize(
     ("fields", "first"),
     [
-        ("13 * FRI", ["01-02", "01-09", "01-13", "01-16"]),  # neither: either matches
+        (
+            "13 * FRI",
+            ["01-02", "01-09", "01-13", "01-16"],
+        ),  # neither begins with *: one match is enough
         ("13 * *", ["01-13", "02-13", "03-13", "04-13"]),
         ("* * FRI", ["01-02", "01-09", "01-16", "01-23"]),
         ("*/2 * FRI", ["01-09", "01-23", "02-13", "02-27"]),  # begins with *: both must match
@@ -167,7 +170,7 @@ def test_a_number_after_a_weekday_is_its_place_in_the_month() -> None:
 def test_both_day_fields_must_match_if_one_begins_with_a_star_else_either(
     fields: str, first: list[str]
 ) -> None:
-    assert days(fields)[:4] == first
+    assert list_days(fields)[:4] == first
 
 
 @pytest.mark.parametrize(
@@ -184,31 +187,33 @@ def test_both_day_fields_must_match_if_one_begins_with_a_star_else_either(
     ],
 )
 @pytest.mark.parametrize("seconds", [False, True])
-def test_a_nickname_stands_for_its_expression(nickname: str, meaning: str, seconds: bool) -> None:
-    found = slots(nickname, seconds=seconds)
-    assert found == slots(f"0 {meaning}" if seconds else meaning, seconds=seconds)
+def test_a_nickname_has_the_slots_of_its_expression(
+    nickname: str, meaning: str, seconds: bool
+) -> None:
+    found = list_slots(nickname, seconds=seconds)
+    assert found == list_slots(f"0 {meaning}" if seconds else meaning, seconds=seconds)
 
 
 def test_with_seconds_the_first_of_six_fields_is_the_second() -> None:
-    assert slots("15,45 30 9 * * *", n=3, seconds=True) == [
+    assert list_slots("15,45 30 9 * * *", n=3, seconds=True) == [
         "2026-01-01 09:30:15",
         "2026-01-01 09:30:45",
         "2026-01-02 09:30:15",
     ]
-    assert slots("*/30 * * * * *", n=2, seconds=True) == [
+    assert list_slots("*/30 * * * * *", n=2, seconds=True) == [
         "2026-01-01 00:00:30",
         "2026-01-01 00:01:00",
     ]
 
 
-def test_spaces_and_tabs_around_and_between_fields_do_not_matter() -> None:
-    assert slots(" \t5  4\t*  * *\t ") == slots("5 4 * * *")
+def test_spaces_and_tabs_around_and_between_fields_have_no_effect() -> None:
+    assert list_slots(" \t5  4\t*  * *\t ") == list_slots("5 4 * * *")
 
 
-def test_an_expression_of_120_characters_is_read() -> None:
+def test_an_expression_of_120_characters_is_accepted() -> None:
     expression = ("0," * 60)[:111] + "1 0 * * *"
     assert len(expression) == 120
-    assert slots(expression, n=2) == ["2026-01-01 00:01", "2026-01-02 00:00"]
+    assert list_slots(expression, n=2) == ["2026-01-01 00:01", "2026-01-02 00:00"]
 
 
 @pytest.mark.parametrize(
@@ -319,29 +324,29 @@ def test_an_expression_of_120_characters_is_read() -> None:
         ("0 0 */30 2 0#5", "it never fires"),  # the 1st is never a fifth Sunday
     ],
 )
-def test_what_is_outside_the_dialect_is_refused_by_name(expression: str, message: str) -> None:
-    assert message in refusal(expression)
+def test_an_error_names_the_field_and_the_problem(expression: str, message: str) -> None:
+    assert message in parse_error(expression)
 
 
 @pytest.mark.parametrize("expression", ["* * * * *", "* * * * * * *", "* * * * * * 2026"])
 def test_with_seconds_there_must_be_six_fields(expression: str) -> None:
-    assert "with seconds an expression has 6 fields (second minute hour" in refusal(
+    assert "with seconds an expression has 6 fields (second minute hour" in parse_error(
         expression, seconds=True
     )
 
 
-def test_with_seconds_messages_name_the_second() -> None:
-    assert "second field: a value must be" in refusal("60 * * * * *", seconds=True)
-    assert "minute field: a value must be" in refusal("0 60 * * * *", seconds=True)
+def test_with_seconds_an_error_names_the_correct_field() -> None:
+    assert "second field: a value must be" in parse_error("60 * * * * *", seconds=True)
+    assert "minute field: a value must be" in parse_error("0 60 * * * *", seconds=True)
 
 
-def test_a_refusal_does_not_repeat_the_input() -> None:
-    assert "SECRET" not in refusal("SECRET * * * *").upper()
+def test_an_error_does_not_contain_the_expression() -> None:
+    assert "SECRET" not in parse_error("SECRET * * * *").upper()
 
 
 @given(st.text(alphabet="0123456789*,-/#L @?MONJAsunRHW\t\n", max_size=40))
-@STEADY
-def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
+@DETERMINISTIC
+def test_any_text_is_accepted_or_raises_invalid_input(text: str) -> None:
     for seconds in (False, True):
         try:
             trigger = CronTrigger.parse(text, zone=ZONE, seconds=seconds)
@@ -361,9 +366,9 @@ def test_any_text_is_read_or_refused_and_nothing_else(text: str) -> None:
         "30 2 29 3 */7",
     ],
 )
-def test_reading_or_refusing_takes_less_than_50_ms(expression: str) -> None:
+def test_parsing_takes_less_than_50_ms(expression: str) -> None:
     took = []
-    for zone in ("Asia/Gaza", "Africa/Casablanca", "Europe/London"):  # each for the first time
+    for zone in ("Asia/Gaza", "Africa/Casablanca", "Europe/London"):  # not cached yet
         begun = time.process_time()
         with contextlib.suppress(InvalidInputError):
             CronTrigger.parse(expression, zone=ZoneInfo(zone), dst=Dst.SKIP)
@@ -371,14 +376,14 @@ def test_reading_or_refusing_takes_less_than_50_ms(expression: str) -> None:
     assert min(took) < 0.05
 
 
-def test_a_parsed_trigger_is_remembered_and_equal_to_its_like() -> None:
+def test_parsed_triggers_are_cached_and_compared_by_their_arguments() -> None:
     first = CronTrigger.parse("*/5 * * * *", zone=ZONE)
     assert CronTrigger.parse("*/5 * * * *", zone=ZONE) is first
     assert CronTrigger.parse("*/5 * * * *", zone=BERLIN) != first
     assert CronTrigger.parse("*/5 * * * *", zone=ZONE, dst=Dst.SKIP) != first
 
 
-def test_the_next_slot_is_strictly_after_and_the_last_at_or_before() -> None:
+def test_the_next_slot_is_after_the_instant_and_the_last_at_or_before_it() -> None:
     trigger = CronTrigger.parse("0 9 * * MON", zone=BERLIN)
     slot = at("2026-06-08T07:00:00")
     millisecond = timedelta(milliseconds=1)
@@ -393,7 +398,7 @@ def test_the_next_slot_is_strictly_after_and_the_last_at_or_before() -> None:
     assert trigger.count(slot, slot - millisecond) == 0
 
 
-def test_answers_are_in_utc_whatever_zone_the_question_is_in() -> None:
+def test_slots_are_in_utc_for_instants_of_any_zone() -> None:
     trigger = CronTrigger.parse("0 9 * * *", zone=BERLIN)
     found = trigger.next_after(
         datetime(2026, 6, 8, 1, tzinfo=timezone(timedelta(hours=-5)))  # 06:00 UTC
@@ -404,7 +409,7 @@ def test_answers_are_in_utc_whatever_zone_the_question_is_in() -> None:
 
 
 def test_a_slot_may_be_decades_away() -> None:
-    assert slots("0 0 29 2 */7", after="2032-03-01T00:00:00", n=2) == [
+    assert list_slots("0 0 29 2 */7", after="2032-03-01T00:00:00", n=2) == [
         "2060-02-29 00:00",
         "2088-02-29 00:00",
     ]
@@ -414,7 +419,7 @@ def test_a_slot_may_be_decades_away() -> None:
 
 
 @pytest.mark.parametrize("zone", ["UTC", "Pacific/Kiritimati", "Etc/GMT+12"])
-def test_slots_lie_in_the_years_2000_to_2100_and_nothing_overflows(zone: str) -> None:
+def test_all_slots_are_in_the_years_2000_to_2100(zone: str) -> None:
     trigger = CronTrigger.parse("* * * * *", zone=ZoneInfo(zone))
     first, last = at("2000-01-01T00:00:00"), at("2100-12-31T23:59:00")
     earliest = datetime.min.replace(tzinfo=UTC)
@@ -438,7 +443,7 @@ def test_ten_years_of_seconds_are_counted_by_arithmetic() -> None:
     assert time.process_time() - begun < 0.05
 
 
-def values(low: int, high: int) -> st.SearchStrategy[str]:
+def value_fields(low: int, high: int) -> st.SearchStrategy[str]:
     value = st.integers(low, high)
     step = st.integers(1, min(high, 13))
     item = st.one_of(
@@ -453,7 +458,7 @@ def values(low: int, high: int) -> st.SearchStrategy[str]:
 
 
 WEEKDAYS = st.one_of(
-    values(0, 7),
+    value_fields(0, 7),
     st.lists(
         st.one_of(
             st.tuples(st.integers(0, 7), st.integers(1, 5)).map(lambda p: f"{p[0]}#{p[1]}"),
@@ -464,12 +469,12 @@ WEEKDAYS = st.one_of(
     ).map(",".join),
 )
 DAY_FIELDS = st.tuples(
-    st.one_of(values(1, 31), st.just("L"), st.just("3,L")), values(1, 12), WEEKDAYS
+    st.one_of(value_fields(1, 31), st.just("L"), st.just("3,L")), value_fields(1, 12), WEEKDAYS
 )
 
 
-def named(text: str, low: int, high: int) -> set[int]:
-    """The values of a field, read without any help from the application."""
+def list_values(text: str, low: int, high: int) -> set[int]:
+    """Return the values of a field, without code of the application."""
     found: set[int] = set()
     for item in text.split(","):
         body, _, step = item.partition("/")
@@ -482,16 +487,16 @@ def named(text: str, low: int, high: int) -> set[int]:
     return found
 
 
-def names_day(day: date, dom: str, month: str, dow: str) -> bool:
+def is_named_day(day: date, dom: str, month: str, dow: str) -> bool:
     length = calendar.monthrange(day.year, day.month)[1]
     by_day = any(
-        day.day == length if item == "L" else day.day in named(item, 1, 31)
+        day.day == length if item == "L" else day.day in list_values(item, 1, 31)
         for item in dom.split(",")
     )
     by_weekday = False
     for item in dow.split(","):
         plain = item.partition("#")[0].lstrip("L")
-        if day.isoweekday() not in {n or 7 for n in named(plain, 0, 7)}:
+        if day.isoweekday() not in {n or 7 for n in list_values(plain, 0, 7)}:
             continue
         if "#" in item:
             by_weekday |= (day.day - 1) // 7 + 1 == int(item.partition("#")[2])
@@ -501,32 +506,36 @@ def names_day(day: date, dom: str, month: str, dow: str) -> bool:
             by_weekday = True
     both = dom[0] == "*" or dow[0] == "*"
     fits = (by_day and by_weekday) if both else (by_day or by_weekday)
-    return fits and day.month in named(month, 1, 12)
+    return fits and day.month in list_values(month, 1, 12)
 
 
 @given(DAY_FIELDS, st.integers(2000, 2100))
 @example(("2-31,L", "*", "*"), 2026)
 @example(("*", "*", "0#1,1#1,2#1,3#1,4#1,5#1,6#1"), 2026)
-@STEADY
-def test_the_days_are_those_of_a_plain_calendar(fields: tuple[str, str, str], year: int) -> None:
+@DETERMINISTIC
+def test_the_days_equal_those_of_a_simple_calendar(fields: tuple[str, str, str], year: int) -> None:
     new_year = date(year, 1, 1)
     calendar_days = (new_year + timedelta(days=n) for n in range(365 + calendar.isleap(year)))
-    wanted = [day.strftime("%m-%d") for day in calendar_days if names_day(day, *fields)]
+    wanted = [day.strftime("%m-%d") for day in calendar_days if is_named_day(day, *fields)]
     try:
-        found = days(" ".join(fields), year)
+        found = list_days(" ".join(fields), year)
     except InvalidInputError:
         found = []
     assert found == wanted
 
 
 @pytest.mark.slow
-@given(values(0, 59), values(0, 59), values(0, 23))
-@STEADY
-def test_the_times_of_a_day_are_those_of_a_plain_clock(second: str, minute: str, hour: str) -> None:
+@given(value_fields(0, 59), value_fields(0, 59), value_fields(0, 23))
+@DETERMINISTIC
+def test_the_times_of_a_day_equal_those_of_a_simple_clock(
+    second: str, minute: str, hour: str
+) -> None:
     trigger = CronTrigger.parse(f"{second} {minute} {hour} * * *", zone=ZONE, seconds=True)
     start = at("2026-05-05T00:00:00")
     times = itertools.product(
-        sorted(named(hour, 0, 23)), sorted(named(minute, 0, 59)), sorted(named(second, 0, 59))
+        sorted(list_values(hour, 0, 23)),
+        sorted(list_values(minute, 0, 59)),
+        sorted(list_values(second, 0, 59)),
     )
     wanted = [start + timedelta(hours=h, minutes=m, seconds=s) for h, m, s in times]
     assert trigger.count(start, start + timedelta(days=1) - SECOND) == len(wanted)

@@ -1,8 +1,9 @@
-"""What a cron trigger does where clocks change: by example, against `cronsim`, and against an
-oracle that walks through UTC minute by minute.
+"""Cron triggers at changes of the clock: examples, a comparison with `cronsim`, and a comparison
+with an oracle that examines UTC minute by minute.
 
-`cronsim` gives Debian's rule for five fields. Its dialect is wider than what is generated here:
-it takes steps of any size and lists of plain days and `5L`, and reads `5-5/3` as `5/3`.
+`cronsim` implements Debian's rule for five fields. The generated expressions do not use its
+differences: it accepts steps of any size and lists of plain days and `5L`, and reads `5-5/3` as
+`5/3`.
 """
 
 import functools
@@ -35,8 +36,8 @@ def at(text: str) -> datetime:
     return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
-def changes_of(key: str, *, first: int, last: int) -> list[datetime]:
-    """The minutes of UTC from which another offset holds, found by looking every second day."""
+def find_changes(key: str, *, first: int, last: int) -> list[datetime]:
+    """Return the minutes of UTC at which the offset changes. It samples every second day."""
     zone, found = ZoneInfo(key), []
     instant = datetime(first, 1, 1, tzinfo=UTC)
     offset = instant.astimezone(zone).utcoffset()
@@ -54,12 +55,12 @@ def changes_of(key: str, *, first: int, last: int) -> list[datetime]:
 
 
 CHANGES = [
-    (key, change) for key in ZONES for change in changes_of(key, first=FIRST_YEAR, last=LAST_YEAR)
+    (key, change) for key in ZONES for change in find_changes(key, first=FIRST_YEAR, last=LAST_YEAR)
 ]
 
 
-def walk(trigger: CronTrigger, first: datetime, last: datetime) -> list[datetime]:
-    """The slots in [first, last], one after the other."""
+def list_slots(trigger: CronTrigger, first: datetime, last: datetime) -> list[datetime]:
+    """Return the slots in [first, last], found one by one."""
     found = []
     slot = trigger.next_after(first - MILLISECOND)
     while slot is not None and slot <= last:
@@ -68,16 +69,18 @@ def walk(trigger: CronTrigger, first: datetime, last: datetime) -> list[datetime
     return found
 
 
-def wall(slots: list[datetime], key: str) -> list[str]:
+def format_local(slots: list[datetime], key: str) -> list[str]:
     return [slot.astimezone(ZoneInfo(key)).strftime("%d %H:%M %Z") for slot in slots]
 
 
-# By example: New York leaps from 2 to 3 on 2026-03-08, and goes back from 2 to 1 on 2026-11-01.
+# Examples: New York sets the clock from 2 to 3 on 2026-03-08, and from 2 to 1 on 2026-11-01.
 
 
-def new_york(expression: str, dst: Dst, day: str) -> list[str]:
+def list_new_york_slots(expression: str, dst: Dst, day: str) -> list[str]:
     trigger = CronTrigger.parse(expression, zone=ZoneInfo("America/New_York"), dst=dst)
-    return wall(walk(trigger, at(f"{day}T05:00"), at(f"{day}T12:00")), "America/New_York")
+    return format_local(
+        list_slots(trigger, at(f"{day}T05:00"), at(f"{day}T12:00")), "America/New_York"
+    )
 
 
 @pytest.mark.parametrize(
@@ -102,8 +105,8 @@ def new_york(expression: str, dst: Dst, day: str) -> list[str]:
         ]),
     ],
 )  # fmt: skip
-def test_in_a_gap(expression: str, dst: Dst, wanted: list[str]) -> None:
-    assert new_york(expression, dst, "2026-03-08") == wanted
+def test_slots_at_a_gap(expression: str, dst: Dst, wanted: list[str]) -> None:
+    assert list_new_york_slots(expression, dst, "2026-03-08") == wanted
 
 
 @pytest.mark.parametrize(
@@ -127,27 +130,32 @@ def test_in_a_gap(expression: str, dst: Dst, wanted: list[str]) -> None:
         ]),
     ],
 )  # fmt: skip
-def test_in_a_repeated_hour(expression: str, dst: Dst, wanted: list[str]) -> None:
-    assert new_york(expression, dst, "2026-11-01") == wanted
+def test_slots_at_a_repeated_hour(expression: str, dst: Dst, wanted: list[str]) -> None:
+    assert list_new_york_slots(expression, dst, "2026-11-01") == wanted
 
 
 @pytest.mark.parametrize(
-    ("dst", "in_gap", "in_fold"), [(Dst.DEBIAN, 1, 60), (Dst.SKIP, 0, 60), (Dst.TWICE, 1, 120)]
+    ("dst", "in_gap", "in_repeated_hour"),
+    [(Dst.DEBIAN, 1, 60), (Dst.SKIP, 0, 60), (Dst.TWICE, 1, 120)],
 )
 def test_with_seconds_the_minute_and_hour_decide_whether_a_time_is_fixed(
-    dst: Dst, in_gap: int, in_fold: int
+    dst: Dst, in_gap: int, in_repeated_hour: int
 ) -> None:
     zone = ZoneInfo("America/New_York")
     gap = CronTrigger.parse("* 30 2 * * *", zone=zone, seconds=True, dst=dst)
     fold = CronTrigger.parse("* 30 1 * * *", zone=zone, seconds=True, dst=dst)
     assert gap.count(at("2026-03-08T05:00"), at("2026-03-08T12:00")) == in_gap
-    assert fold.count(at("2026-11-01T05:00"), at("2026-11-01T12:00")) == in_fold
+    assert fold.count(at("2026-11-01T05:00"), at("2026-11-01T12:00")) == in_repeated_hour
 
 
 def test_a_gap_at_midnight_moves_midnight_to_its_end() -> None:
     trigger = CronTrigger.parse("0 0 * * *", zone=ZoneInfo("America/Santiago"))
-    found = walk(trigger, at("2026-09-05T00:00"), at("2026-09-07T12:00"))
-    assert wall(found, "America/Santiago") == ["05 00:00 -04", "06 01:00 -03", "07 00:00 -03"]
+    found = list_slots(trigger, at("2026-09-05T00:00"), at("2026-09-07T12:00"))
+    assert format_local(found, "America/Santiago") == [
+        "05 00:00 -04",
+        "06 01:00 -03",
+        "07 00:00 -03",
+    ]
 
 
 def test_after_a_change_of_half_an_hour_no_half_hour_is_lost() -> None:
@@ -157,20 +165,20 @@ def test_after_a_change_of_half_an_hour_no_half_hour_is_lost() -> None:
     assert trigger.count(change, change + DAY) == 60
 
 
-def test_real_time_has_no_midnight_where_the_gap_swallows_it() -> None:
+def test_times_that_follow_real_time_do_not_fire_if_the_gap_skips_them() -> None:
     trigger = CronTrigger.parse("* 0 * * *", zone=ZoneInfo("America/Santiago"))
     assert trigger.next_after(at("2026-09-06T03:59")) == at("2026-09-07T03:00")
 
 
-def test_a_day_that_the_zone_leaves_out_is_one_gap() -> None:
+def test_a_day_that_the_zone_skips_is_one_gap() -> None:
     apia = ZoneInfo("Pacific/Apia")  # went from 29 December 2011 to the 31st
     first, last = at("2011-12-29T12:00"), at("2011-12-31T12:00")
     fixed = CronTrigger.parse("0 9,15 * * *", zone=apia)
-    assert wall(walk(fixed, first, last), "Pacific/Apia") == [
+    assert format_local(list_slots(fixed, first, last), "Pacific/Apia") == [
         "29 09:00 -10", "29 15:00 -10", "31 00:00 +14", "31 09:00 +14", "31 15:00 +14",
     ]  # fmt: skip
     only_that_day = CronTrigger.parse("0 9 30 12 *", zone=apia)
-    assert wall(walk(only_that_day, first, last), "Pacific/Apia") == ["31 00:00 +14"]
+    assert format_local(list_slots(only_that_day, first, last), "Pacific/Apia") == ["31 00:00 +14"]
     skipped = CronTrigger.parse("0 9 30 12 *", zone=apia, dst=Dst.SKIP)
     assert skipped.count(first, last) == 0
 
@@ -182,30 +190,30 @@ def test_a_yearly_slot_in_the_repeated_hour_is_found_from_within_it() -> None:
     assert trigger.last_until(at("2026-11-01T05:59")) == at("2026-11-01T05:30")
 
 
-def test_what_only_ever_falls_into_a_gap_that_is_skipped_never_fires() -> None:
-    zone = ZoneInfo("Europe/Berlin")  # 29 March on a Sunday is the day of the change
+def test_an_expression_that_names_only_skipped_times_is_refused() -> None:
+    zone = ZoneInfo("Europe/Berlin")  # a 29 March that is a Sunday is the day of the change
     trigger = CronTrigger.parse("30 2 29 3 */7", zone=zone)
     assert trigger.next_after(at("2026-01-01T00:00")) == at("2026-03-29T01:00")
     with pytest.raises(InvalidInputError, match="never fires"):
         CronTrigger.parse("30 2 29 3 */7", zone=zone, dst=Dst.SKIP)
 
 
-# The oracle. It knows fields as text, walks through UTC, and shares no code with the application.
+# The oracle. It reads fields as text, examines UTC by minutes, and uses no code of the application.
 
 
-class Walls(NamedTuple):
-    """What the wall clock shows around a change, minute by minute of UTC."""
+class WallClock(NamedTuple):
+    """The readings of a wall clock around a change, for each minute of UTC."""
 
     minutes: list[tuple[datetime, datetime]]
     """Each instant with its reading, as naive datetime with `fold`."""
-    swallowed: dict[datetime, list[datetime]]
-    """For an instant at which the clock leaps, the readings it leaves out."""
+    skipped_readings: dict[datetime, list[datetime]]
+    """For each instant at which the clock is set forward, the readings that it skips."""
 
 
 @functools.cache
-def walls(key: str, first: datetime, last: datetime) -> Walls:
+def read_wall_clock(key: str, first: datetime, last: datetime) -> WallClock:
     zone, minutes = ZoneInfo(key), []
-    swallowed: dict[datetime, list[datetime]] = {}
+    skipped_readings: dict[datetime, list[datetime]] = {}
     expected: datetime | None = None
     instant = first
     while instant <= last:
@@ -213,15 +221,15 @@ def walls(key: str, first: datetime, last: datetime) -> Walls:
         minutes.append((instant, reading))
         missing = expected
         while missing is not None and missing < reading.replace(fold=0):
-            swallowed.setdefault(instant, []).append(missing)
+            skipped_readings.setdefault(instant, []).append(missing)
             missing += MINUTE
         expected = reading.replace(fold=0) + MINUTE
         instant += MINUTE
-    return Walls(minutes, swallowed)
+    return WallClock(minutes, skipped_readings)
 
 
 @functools.cache
-def named(text: str, low: int, high: int) -> frozenset[int]:
+def list_values(text: str, low: int, high: int) -> frozenset[int]:
     found: set[int] = set()
     for item in text.split(","):
         body, _, step = item.partition("/")
@@ -233,31 +241,35 @@ def named(text: str, low: int, high: int) -> frozenset[int]:
     return frozenset(found)
 
 
-def matches(fields: list[str], reading: datetime) -> bool:
+def is_match(fields: list[str], reading: datetime) -> bool:
     minute, hour, dom, month, dow = fields
-    if reading.minute not in named(minute, 0, 59) or reading.hour not in named(hour, 0, 23):
+    if reading.minute not in list_values(minute, 0, 59) or reading.hour not in list_values(
+        hour, 0, 23
+    ):
         return False
-    by_day = reading.day in named(dom, 1, 31)
-    by_weekday = reading.isoweekday() % 7 in {n % 7 for n in named(dow, 0, 7)}
+    by_day = reading.day in list_values(dom, 1, 31)
+    by_weekday = reading.isoweekday() % 7 in {n % 7 for n in list_values(dow, 0, 7)}
     both = dom.startswith("*") or dow.startswith("*")
     by_either = (by_day and by_weekday) if both else (by_day or by_weekday)
-    return by_either and reading.month in named(month, 1, 12)
+    return by_either and reading.month in list_values(month, 1, 12)
 
 
 def has_fixed_time(expression: str) -> bool:
     return not any(field.startswith("*") for field in expression.split()[:2])
 
 
-def oracle(expression: str, dst: Dst, shown: Walls) -> Iterator[datetime]:
+def list_oracle_slots(expression: str, dst: Dst, shown: WallClock) -> Iterator[datetime]:
     fields = expression.split()
     is_fixed = has_fixed_time(expression)
     for instant, reading in shown.minutes:
-        fires = matches(fields, reading)
+        fires = is_match(fields, reading)
         if is_fixed:
             if reading.fold == 1 and dst is not Dst.TWICE:
                 fires = False
-            if dst is not Dst.SKIP and instant in shown.swallowed:
-                fires |= any(matches(fields, missing) for missing in shown.swallowed[instant])
+            if dst is not Dst.SKIP and instant in shown.skipped_readings:
+                fires |= any(
+                    is_match(fields, missing) for missing in shown.skipped_readings[instant]
+                )
         if fires:
             yield instant
 
@@ -279,17 +291,17 @@ EXPRESSIONS = (
 
 @pytest.mark.parametrize("dst", Dst)
 @pytest.mark.parametrize("expression", EXPRESSIONS)
-def test_around_every_change_the_slots_are_those_of_the_oracle(expression: str, dst: Dst) -> None:
+def test_the_slots_around_every_change_equal_those_of_the_oracle(expression: str, dst: Dst) -> None:
     for key, change in CHANGES:
         trigger = CronTrigger.parse(expression, zone=ZoneInfo(key), dst=dst)
         first, last = change - 3 * HOUR, change + 5 * HOUR
-        wanted = list(oracle(expression, dst, walls(key, first, last)))
-        assert walk(trigger, first, last) == wanted, (key, change)
+        wanted = list(list_oracle_slots(expression, dst, read_wall_clock(key, first, last)))
+        assert list_slots(trigger, first, last) == wanted, (key, change)
         assert trigger.count(first, last) == len(wanted), (key, change)
 
 
 def field_of(low: int, high: int, *, common: tuple[str, ...] = ()) -> st.SearchStrategy[str]:
-    """Fields that our dialect, cronsim's and the oracle's read alike."""
+    """Fields with the same meaning in our dialect, for cronsim and for the oracle."""
     value = st.integers(low, high)
     bounds = st.tuples(value, value).map(sorted)
     wide_bounds = bounds.filter(lambda pair: pair[0] < pair[1])
@@ -314,24 +326,24 @@ NEAR_CHANGES = st.tuples(
 @pytest.mark.slow
 @given(NEAR_CHANGES, st.sampled_from(CHANGES), st.sampled_from(Dst))
 @settings(deadline=None, derandomize=True, max_examples=400, database=None)
-def test_around_a_change_any_expression_has_the_slots_of_the_oracle(
+def test_the_slots_of_any_expression_around_a_change_equal_those_of_the_oracle(
     expression: str, change: tuple[str, datetime], dst: Dst
 ) -> None:
     key, instant = change
     first, last = instant - 26 * HOUR, instant + 26 * HOUR
     trigger = CronTrigger.parse(expression, zone=ZoneInfo(key), dst=dst)
-    wanted = list(oracle(expression, dst, walls(key, first, last)))
-    assert walk(trigger, first, last) == wanted
+    wanted = list(list_oracle_slots(expression, dst, read_wall_clock(key, first, last)))
+    assert list_slots(trigger, first, last) == wanted
 
 
 @given(NEAR_CHANGES, st.sampled_from(CHANGES), st.integers(-40 * 60, 30 * 60))
 @settings(deadline=None, derandomize=True, max_examples=300, database=None)
-def test_under_debians_rule_the_slots_are_those_of_cronsim(
+def test_the_slots_under_debians_rule_equal_those_of_cronsim(
     expression: str, change: tuple[str, datetime], minutes: int
 ) -> None:
     key, instant = change
-    # Where it follows real time, cronsim loses the first half of an hour after a change of 30
-    # minutes, and fires in a gap at midnight. The oracle holds us to the rule there.
+    # For times that follow real time, cronsim loses half an hour after a change of 30 minutes, and
+    # fires in a gap at midnight. The tests with the oracle cover these cases.
     assume(has_fixed_time(expression) or key in {"America/New_York", "Europe/Berlin"})
     zone = ZoneInfo(key)
     start = instant + minutes * MINUTE
@@ -339,13 +351,13 @@ def test_under_debians_rule_the_slots_are_those_of_cronsim(
     wanted: list[datetime] = []
     for found in CronSim(expression, start.astimezone(zone)):
         slot = found.astimezone(UTC)
-        # It gives the gap's end once for every time in the gap, and forgets in which pass of
-        # the repeated hour it was told to start.
+        # cronsim returns the end of a gap once for each time in the gap, and it ignores in which
+        # pass of the repeated hour it starts.
         if slot > (wanted[-1] if wanted else start):
             wanted.append(slot)
         if len(wanted) == 10:
             break
-    slots = walk(trigger, start + MILLISECOND, wanted[-1])
+    slots = list_slots(trigger, start + MILLISECOND, wanted[-1])
     assert slots == wanted
 
 
@@ -358,7 +370,7 @@ def test_under_debians_rule_the_slots_are_those_of_cronsim(
     st.integers(0, 400 * 3600_000),
 )
 @settings(deadline=None, derandomize=True, max_examples=400, database=None)
-def test_the_next_slot_the_last_and_the_count_agree(
+def test_the_next_slot_the_last_slot_and_the_count_are_consistent(
     expression: str,
     change: tuple[str, datetime],
     dst: Dst,
@@ -386,7 +398,7 @@ def test_the_next_slot_the_last_and_the_count_agree(
     parts = trigger.count(first, middle) + trigger.count(middle + MILLISECOND, end)
     assert trigger.count(first, end) == parts
     if parts <= 500:
-        slots = walk(trigger, first, end)
+        slots = list_slots(trigger, first, end)
         assert len(slots) == parts
         assert all(
             trigger.last_until(later - MILLISECOND) == slot for slot, later in pairwise(slots)
@@ -398,20 +410,20 @@ def test_the_next_slot_the_last_and_the_count_agree(
 
 @pytest.fixture(scope="module")
 def all_changes() -> dict[str, list[datetime]]:
-    """Zones with the same changes and clocks are looked at once."""
+    """Return the changes by zone. Of zones with the same changes and offsets it has only one."""
     seen, found = set(), {}
     for key in sorted(zoneinfo.available_timezones()):
-        changes = changes_of(key, first=FIRST_YEAR, last=LAST_YEAR)
-        likeness = tuple(
+        changes = find_changes(key, first=FIRST_YEAR, last=LAST_YEAR)
+        signature = tuple(
             (change, change.astimezone(ZoneInfo(key)).utcoffset()) for change in changes
         )
-        if changes and likeness not in seen:
-            seen.add(likeness)
+        if changes and signature not in seen:
+            seen.add(signature)
             found[key] = changes
     return found
 
 
-def test_every_zone_that_changes_has_the_slots_of_the_oracle(
+def test_the_slots_in_every_zone_with_changes_equal_those_of_the_oracle(
     all_changes: dict[str, list[datetime]],
 ) -> None:
     assert len(all_changes) > 20
@@ -420,16 +432,16 @@ def test_every_zone_that_changes_has_the_slots_of_the_oracle(
     for key, changes in all_changes.items():
         for change in changes[::3]:
             first, last = change - 2 * HOUR, change + 3 * HOUR
-            shown = walls(key, first, last)
+            shown = read_wall_clock(key, first, last)
             for expression, dst in expressions:
                 trigger = CronTrigger.parse(expression, zone=ZoneInfo(key), dst=dst)
-                wanted = list(oracle(expression, dst, shown))
-                assert walk(trigger, first, last) == wanted, (key, change, expression, dst)
+                wanted = list(list_oracle_slots(expression, dst, shown))
+                assert list_slots(trigger, first, last) == wanted, (key, change, expression, dst)
                 assert trigger.count(first, last) == len(wanted), (key, change, expression, dst)
 
 
 @pytest.mark.slow
-def test_every_zone_can_be_used_all_through_its_years() -> None:
+def test_every_zone_can_be_used_from_2000_to_2100() -> None:
     first, last = at("2000-01-01T00:00"), at("2100-12-31T23:59")
     every_minute = (last - first) // MINUTE + 1
     for key in sorted(zoneinfo.available_timezones())[::4]:

@@ -1,4 +1,4 @@
-"""The interval trigger: slots are counted from the anchor, so that nothing drifts."""
+"""The interval trigger: slots are counted from the anchor, so they do not drift."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -12,7 +12,7 @@ ANCHOR = datetime(2026, 1, 1, 0, 0, 7, 250_000, tzinfo=UTC)
 PERIOD = timedelta(seconds=90)
 TRIGGER = IntervalTrigger(ANCHOR, PERIOD)
 MILLISECOND = timedelta(milliseconds=1)
-STEADY = settings(deadline=None, derandomize=True, max_examples=150, database=None)
+DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=150, database=None)
 
 INSTANTS = st.integers(-10_000_000, 10_000_000).map(lambda n: ANCHOR + n * MILLISECOND)
 PERIODS = st.integers(1, 5_000).map(lambda n: timedelta(seconds=n))
@@ -40,28 +40,28 @@ def test_the_last_slot_is_at_or_before_the_instant() -> None:
     assert TRIGGER.last_until(ANCHOR + PERIOD) == ANCHOR + PERIOD
 
 
-def test_both_ends_of_a_count_belong_to_it() -> None:
+def test_a_count_includes_both_ends_of_its_range() -> None:
     assert TRIGGER.count(ANCHOR, ANCHOR) == 1
     assert TRIGGER.count(ANCHOR, ANCHOR + PERIOD) == 2
     assert TRIGGER.count(ANCHOR + MILLISECOND, ANCHOR + PERIOD - MILLISECOND) == 0
     assert TRIGGER.count(ANCHOR + PERIOD, ANCHOR) == 0
 
 
-def test_a_hundred_years_do_not_drift() -> None:
+def test_slots_do_not_drift_within_a_century() -> None:
     slot = TRIGGER.last_until(datetime(2100, 12, 31, tzinfo=UTC))
     assert slot is not None
     assert (slot - ANCHOR) % PERIOD == timedelta(0)
 
 
 @pytest.mark.parametrize("days", [1, 999_999_999])
-def test_past_the_year_9999_there_is_no_slot(days: int) -> None:
+def test_there_is_no_slot_after_the_year_9999(days: int) -> None:
     trigger = IntervalTrigger(ANCHOR, timedelta(days=days))
     assert trigger.next_after(datetime.max.replace(tzinfo=UTC)) is None
 
 
 @given(PERIODS, INSTANTS)
-@STEADY
-def test_nothing_lies_between_the_last_and_the_next_slot(
+@DETERMINISTIC
+def test_there_is_no_slot_between_the_last_and_the_next_one(
     period: timedelta, instant: datetime
 ) -> None:
     trigger = IntervalTrigger(ANCHOR, period)
@@ -78,14 +78,14 @@ def test_nothing_lies_between_the_last_and_the_next_slot(
 
 
 @given(PERIODS, INSTANTS, INSTANTS)
-@STEADY
-def test_a_count_is_that_of_the_slots_walked_one_by_one(
+@DETERMINISTIC
+def test_a_count_equals_the_number_of_slots_found_one_by_one(
     period: timedelta, first: datetime, last: datetime
 ) -> None:
     trigger = IntervalTrigger(ANCHOR, period)
-    walked = 0
+    found = 0
     slot = trigger.next_after(first - MILLISECOND)
     while slot is not None and slot <= last:
-        walked += 1
+        found += 1
         slot = trigger.next_after(slot)
-    assert trigger.count(first, last) == walked
+    assert trigger.count(first, last) == found

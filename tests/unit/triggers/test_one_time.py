@@ -13,18 +13,18 @@ MILLISECOND = timedelta(milliseconds=1)
 INSTANTS = st.integers(-50, 50).map(lambda n: RUN_AT + n * MILLISECOND)
 
 
-def test_before_its_instant_the_slot_is_next() -> None:
+def test_the_slot_is_next_before_its_instant() -> None:
     assert TRIGGER.next_after(RUN_AT - MILLISECOND) == RUN_AT
     assert TRIGGER.last_until(RUN_AT - MILLISECOND) is None
 
 
-def test_from_its_instant_on_the_slot_is_the_last_and_no_other_follows() -> None:
+def test_the_slot_is_the_last_one_from_its_instant_on() -> None:
     assert TRIGGER.next_after(RUN_AT) is None
     assert TRIGGER.last_until(RUN_AT) == RUN_AT
     assert TRIGGER.last_until(RUN_AT + MILLISECOND) == RUN_AT
 
 
-def test_both_ends_of_a_count_belong_to_it() -> None:
+def test_a_count_includes_both_ends_of_its_range() -> None:
     assert TRIGGER.count(RUN_AT, RUN_AT) == 1
     assert TRIGGER.count(RUN_AT + MILLISECOND, RUN_AT + 2 * MILLISECOND) == 0
     assert TRIGGER.count(RUN_AT - 2 * MILLISECOND, RUN_AT - MILLISECOND) == 0
@@ -33,7 +33,9 @@ def test_both_ends_of_a_count_belong_to_it() -> None:
 
 @given(INSTANTS, INSTANTS)
 @settings(deadline=None, derandomize=True, max_examples=100, database=None)
-def test_a_count_agrees_with_the_next_and_the_last_slot(first: datetime, last: datetime) -> None:
+def test_a_count_is_consistent_with_the_next_and_the_last_slot(
+    first: datetime, last: datetime
+) -> None:
     following = TRIGGER.next_after(first - MILLISECOND)
     assert TRIGGER.count(first, last) == int(following is not None and following <= last)
     assert (TRIGGER.last_until(first) is None) == (TRIGGER.next_after(first) is not None)
