@@ -299,14 +299,14 @@ async def test_a_target_that_cannot_be_cancelled_times_out_within_a_second(world
     await cancelled.wait()
     world.clock.advance(timedelta(seconds=0.4))
     await process.settle()
+    may_end.set()
+    await run_other_tasks(2)
 
     done = await world.read(queued)
     assert done.status is ExecutionStatus.TIMED_OUT
     assert done.finished_at is not None
     assert done.attempts[0].started_at is not None
     assert done.finished_at - done.attempts[0].started_at < timedelta(seconds=6)
-    may_end.set()
-    await run_other_tasks(2)
 
 
 async def test_a_bug_in_a_target_is_that_attempts_failure(world: World) -> None:
