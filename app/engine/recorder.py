@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from app.models.execution import Execution
-from app.repositories.leases import LeaseRepository, Settlement
+from app.repositories.leases import LeaseRepository
+from app.repositories.settlements import Settlement
 from app.services.completion import Completion, Ended
 
 _log = structlog.get_logger(__name__)

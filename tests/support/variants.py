@@ -15,8 +15,9 @@ from app.repositories import heartbeat, indexes, lease_fence, leases, mongo
 from app.repositories.documents import from_document
 from app.repositories.indexes import INDEXES
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import LeaseRepository, Settlement
+from app.repositories.leases import LeaseRepository
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.settlements import Settlement
 from app.services import firing
 from app.services.firing import Firing
 from tests.support.clock import ManualClock
@@ -98,14 +99,14 @@ def no_live_index(patch: Patch) -> None:
 
 def uncancellable_finish(patch: Patch) -> None:
     """The end of an attempt ignores a requested cancel."""
-    stages = leases._settlement_stages
+    stages = leases.settlement_stages
 
     def ignore_cancel(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
         first, *others = stages(settlements, now)
         *_, asked_for = first["$set"]["status"]["$cond"]
         return [{"$set": first["$set"] | {"status": asked_for}}, *others]
 
-    patch(leases, "_settlement_stages", ignore_cancel)
+    patch(leases, "settlement_stages", ignore_cancel)
 
 
 def endless_attempts(patch: Patch) -> None:
