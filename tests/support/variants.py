@@ -11,7 +11,7 @@ from app.clock import SystemClock
 from app.engine import executor
 from app.models.execution import Execution, ExecutionStatus
 from app.policies.retry import Decision, decide
-from app.repositories import heartbeat, indexes, lease_fence, leases, mongo
+from app.repositories import heartbeat, indexes, lease_fence, leases, mongo, settlements
 from app.repositories.documents import from_document
 from app.repositories.indexes import INDEXES
 from app.repositories.lease_fence import Lease
@@ -99,7 +99,7 @@ def no_live_index(patch: Patch) -> None:
 
 def uncancellable_finish(patch: Patch) -> None:
     """The end of an attempt ignores a requested cancel."""
-    stages = leases.settlement_stages
+    stages = settlements.settlement_stages
 
     def ignore_cancel(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
         first, *others = stages(settlements, now)
