@@ -148,20 +148,18 @@ async def test_a_newer_live_execution_is_not_ended_by_the_overlap_policy(
 
 @pytest.mark.parametrize("loop", ["janitor", "trimmer"])
 async def test_newer_history_is_not_deleted(world: World, planted: Planted, loop: str) -> None:
-    process = world.process()
-    job = await world.add_job()
-    old = world.clock.now() - 100 * DAY
-    ended = {"status": "failed", "scheduled_for": old, "finished_at": old}
-    first, second = [await world.queue(job, **ended) for _ in range(2)]
-    planted.make_newer("executions", first.id)
-    engine = process.runtime.engine
+    engine = world.process(retention_count=1).runtime.engine
     assert engine.janitor is not None
     assert engine.trimmer is not None
-    engine.trimmer._keep = 1
-    tick = engine.janitor.tick if loop == "janitor" else engine.trimmer.tick
-    for _ in range(3):
-        await tick()
-    del second
+    job = await world.add_job()
+    old = world.clock.now() - 100 * DAY
+    newer, _, newest = [
+        await world.queue(job, status="failed", scheduled_for=old + n * MINUTE, finished_at=old)
+        for n in range(3)
+    ]
+    planted.make_newer("executions", newer.id)
+    await (engine.janitor if loop == "janitor" else engine.trimmer).tick()
+    assert [execution.id for execution in await world.history(job)] == [newest.id]
     planted.check()
 
 
