@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from bson import json_util
-from pymongo import MongoClient
+from pymongo import IndexModel, MongoClient
 
 from app.clock import SystemClock
 from app.errors import UnavailableError
@@ -44,10 +44,12 @@ def stored(mongo_client: Client, database_name: str) -> Collections:
     data = json_util.loads(DATA.read_text(), json_options=options)
     database = mongo_client[database_name]
     for name, collection in data.items():
+        indexes = [
+            IndexModel([tuple(pair) for pair in index.pop("key")], **index)
+            for index in collection["indexes"]
+        ]
+        database[name].create_indexes(indexes)
         database[name].insert_many(copy.deepcopy(collection["documents"]))
-        for index in collection["indexes"]:
-            keys = [tuple(pair) for pair in index.pop("key")]
-            database[name].create_index(keys, **index)
     return {name: collection["documents"] for name, collection in data.items()}
 
 

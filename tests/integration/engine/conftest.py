@@ -8,6 +8,11 @@ from app.repositories.mongo import open_client
 from tests.support.engine import OpenClient, World, open_pymongo_client, open_world
 
 
+@pytest.fixture
+def database_name(emptied_database_name: str) -> str:
+    return emptied_database_name
+
+
 @pytest.fixture(params=[open_client, open_pymongo_client], ids=["motor", "pymongo"])
 async def world(
     mongo_uri: str, database_name: str, request: pytest.FixtureRequest
