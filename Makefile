@@ -21,8 +21,7 @@ test: lint $(VENV)/client.stamp $(NPM_STAMP) ## everything that must pass: forma
 	$(BIN)/python -m pytest -n auto
 
 test-fast: lint ## for daily work: as test, without browser, fuzzing, acceptance and other slow tests; at most 90 seconds
-	@# The engine's tests run once with each driver: here with Motor only.
-	$(BIN)/python -m pytest -n auto -m 'not slow' -k 'not pymongo' --ignore-glob='*/life'
+	$(BIN)/python -m pytest -n auto -m 'not slow'
 
 lint: $(VENV)/dev.stamp ## format, lint, imports and types, changing nothing
 	$(BIN)/ruff format --check .

@@ -225,7 +225,8 @@ def _from(since: datetime | None) -> Document:
 
 
 def _unchanged(seen: Job) -> Document:
-    return {"_id": seen.id, "revision": seen.revision, "next_run": seen.next_run}
+    unchanged = {"_id": seen.id, "revision": seen.revision, "next_run": seen.next_run}
+    return known(Job) | unchanged
 
 
 def _schedules(job: Job) -> list[dict[str, Any]]:

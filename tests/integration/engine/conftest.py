@@ -13,7 +13,12 @@ def database_name(emptied_database_name: str) -> str:
     return emptied_database_name
 
 
-@pytest.fixture(params=[open_client, open_pymongo_client], ids=["motor", "pymongo"])
+@pytest.fixture(
+    params=[
+        pytest.param(open_client, id="motor"),
+        pytest.param(open_pymongo_client, id="pymongo", marks=pytest.mark.slow),
+    ]
+)
 async def world(
     mongo_uri: str, database_name: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[World]:
