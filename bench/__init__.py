@@ -1,1 +1,1 @@
-"""The benchmark: starts what it needs, prints a table, writes JSON under `bench/results/`."""
+"""Benchmarks. Each starts the service, prints a table, and writes JSON under `bench/results/`."""

@@ -1,4 +1,4 @@
-"""`python -m bench lateness|growth|listings`."""
+"""Run a benchmark: `python -m bench lateness|growth|listings`."""
 
 import argparse
 import asyncio

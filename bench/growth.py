@@ -1,4 +1,4 @@
-"""What stored jobs that wait cost: memory of the process, and the keys its poll examines."""
+"""What many stored jobs cost: memory of the process, and index keys that a poll examines."""
 
 import argparse
 import asyncio
@@ -12,44 +12,48 @@ from typing import Any
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
+from app.repositories.jobs import JobRepository
 from bench.report import report, resident_megabytes
 from tests.support.service import Service
 
-SETTLE_SECONDS = 10
+QUIET_SECONDS = 10  # until the memory of the process no longer changes
 CHUNK = 10_000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--jobs", type=int, default=100_000, help="stored jobs")
+    parser.add_argument("--jobs", type=int, default=100_000, help="number of stored jobs")
 
 
 async def run(options: argparse.Namespace) -> None:
-    """One job is created through the API and multiplied in the database."""
+    """Create one job through the API, and copy it in the database."""
     with tempfile.TemporaryDirectory() as folder:
         async with Service(Path(folder) / "data") as service:
-            await asyncio.sleep(SETTLE_SECONDS)
+            await asyncio.sleep(QUIET_SECONDS)
             empty = resident_megabytes(service.pid)
             template = await service.call(
-                "POST", "/jobs", json={"name": "waits", "cron_expression": "0 0 1 1 *"}
+                "POST", "/jobs", json={"name": "yearly", "cron_expression": "0 0 1 1 *"}
             )
             port = json.loads((Path(folder) / "data" / "mongodb.json").read_text())["port"]
-            keys = await asyncio.to_thread(_multiply, port, template["id"], options.jobs)
-            await asyncio.sleep(SETTLE_SECONDS)
+            keys = await asyncio.to_thread(_store_copies, port, template["id"], options.jobs)
+            await asyncio.sleep(QUIET_SECONDS)
             await service.call("GET", "/jobs", params={"limit": 200})
             full = resident_megabytes(service.pid)
     report(
         "growth",
         {
             "stored jobs": options.jobs,
-            "resident MB with none": empty,
-            "resident MB with all": full,
-            "keys examined by a poll that finds nothing": keys,
+            "resident MB without jobs": empty,
+            "resident MB with these jobs": full,
+            "keys examined by a poll if nothing is due": keys,
         },
     )
 
 
-def _multiply(port: int, job_id: str, count: int) -> int:
-    """Store copies with cursors spread over a year; returns the keys an empty poll examines."""
+def _store_copies(port: int, job_id: str, count: int) -> int:
+    """Store `count` copies of the job, with their `next_run` distributed over a year.
+
+    Returns how many index keys the scheduler's poll examines if nothing is due.
+    """
     client: MongoClient[dict[str, Any]]
     with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
         jobs: Collection[dict[str, Any]] = client["carillon"]["jobs"]
@@ -58,7 +62,7 @@ def _multiply(port: int, job_id: str, count: int) -> int:
         later = datetime.now(UTC) + timedelta(hours=1)
         for start in range(0, count, CHUNK):
             jobs.insert_many(_copy(template, later, n) for n in range(start, start + CHUNK))
-        due = {"next_run": {"$type": "date", "$lte": datetime.now(UTC)}}
+        due = JobRepository.due_query(datetime.now(UTC))
         explained = client["carillon"].command(
             {
                 "explain": {"find": "jobs", "filter": due, "sort": {"next_run": 1}, "limit": 500},

@@ -1,4 +1,4 @@
-"""How late attempts reach an HTTP receiver at a steady rate of due executions."""
+"""How late attempts reach an HTTP receiver, at a constant rate of due executions."""
 
 import argparse
 import asyncio
@@ -19,12 +19,12 @@ PERIOD_SECONDS = 10
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=int, default=50, help="due executions a second")
-    parser.add_argument("--seconds", type=int, default=30, help="measured time")
+    parser.add_argument("--rate", type=int, default=50, help="due executions per second")
+    parser.add_argument("--seconds", type=int, default=30, help="duration of the measurement")
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Jobs with a common period, their slots spread evenly over it."""
+    """Create jobs with the same period whose slots are distributed evenly over it."""
     parent, child = multiprocessing.Pipe()
     receiver = multiprocessing.Process(target=_receive, args=(child,), daemon=True)
     receiver.start()
@@ -41,7 +41,7 @@ async def run(options: argparse.Namespace) -> None:
     report(
         "lateness",
         {
-            "due a second": options.rate,
+            "due executions per second": options.rate,
             "measured executions": len(lateness),
             "expected executions": options.rate * options.seconds,
             "p50 ms": percentile(lateness, 0.5),
@@ -72,19 +72,19 @@ async def _create_jobs(service: Service, count: int, port: int) -> None:
 
 
 def _receive(pipe: Connection) -> None:
-    """A receiver in a process of its own: what it costs is not the service's."""
+    """Run the receiver. It has its own process, so that its load does not block the service."""
     asyncio.run(_serve(pipe))
 
 
 async def _serve(pipe: Connection) -> None:
     lateness: list[float] = []
 
-    async def answer(request: web.BaseRequest) -> web.Response:
+    async def respond(request: web.BaseRequest) -> web.Response:
         due = datetime.fromisoformat(request.headers["X-Scheduled-For"])
         lateness.append((time.time() - due.timestamp()) * 1000)
         return web.Response(text="ok")
 
-    runner = web.ServerRunner(web.Server(answer, access_log=None))
+    runner = web.ServerRunner(web.Server(respond, access_log=None))
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -1,4 +1,4 @@
-"""How fast listings of executions answer over HTTP with a million of them stored."""
+"""How fast the service lists executions over HTTP when a million of them are stored."""
 
 import argparse
 import asyncio
@@ -16,7 +16,9 @@ import httpx2
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from app.models.execution import Execution
 from app.models.ids import uuid7
+from app.repositories.documents import SCHEMAS
 from bench.report import percentile, report, resident_megabytes
 from tests.support.service import PASSWORD, USERNAME, Service
 
@@ -31,29 +33,33 @@ Params = dict[str, Any]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--executions", type=int, default=1_000_000, help="stored executions")
-    parser.add_argument("--jobs", type=int, default=10_000, help="jobs that they belong to")
-    parser.add_argument("--owners", type=int, default=10, help="users that own the jobs")
-    parser.add_argument("--requests", type=int, default=150, help="requests of each kind")
+    parser.add_argument(
+        "--executions", type=int, default=1_000_000, help="number of stored executions"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=10_000, help="number of jobs that have these executions"
+    )
+    parser.add_argument("--owners", type=int, default=10, help="number of users that own the jobs")
+    parser.add_argument("--requests", type=int, default=150, help="number of requests of each kind")
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Executions are written to the database directly, then read one request at a time."""
+    """Write the executions to the database directly, then list them by one request at a time."""
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         async with Service(data) as service:
             port = json.loads((data / "mongodb.json").read_text())["port"]
-            stock = await asyncio.to_thread(_store, port, options)
+            stored = await asyncio.to_thread(_store, port, options)
             users = [await _sign_in(service, name) for name in ("owner-0", USERNAME)]
-            figures = await _measure(stock, *users, requests=options.requests)
+            figures = await _measure(stored, *users, requests=options.requests)
             memory = resident_megabytes(service.pid)
             for user in users:
                 await user.aclose()
-    report("listings", stock.facts | figures | {"resident MB": memory})
+    report("listings", stored.facts | figures | {"resident MB": memory})
 
 
-class _Stock:
-    """What was stored."""
+class _StoredExecutions:
+    """The executions to store, their jobs and their owners."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._random = random.Random(1)
@@ -73,41 +79,42 @@ class _Stock:
     def jobs_of_first_owner(self) -> list[str]:
         return self.jobs[:: len(self.owners)]
 
-    def slot(self, place: int) -> datetime:
-        """Each job once in a quarter of an hour, all of them in the first minute of it."""
-        rounds, job = divmod(place, len(self.jobs))
+    def slot(self, number: int) -> datetime:
+        """The slot of an execution: each job has one every 15 minutes, within the same minute."""
+        rounds, job = divmod(number, len(self.jobs))
         return self.now - timedelta(minutes=15 * (rounds + 1), seconds=job % 60)
 
     def documents(self) -> Iterator[dict[str, Any]]:
-        for place in range(self.count):
-            yield self._document(place)
+        for number in range(self.count):
+            yield self._document(number)
 
-    def _document(self, place: int) -> dict[str, Any]:
-        job, slot = place % len(self.jobs), self.slot(place)
+    def _document(self, number: int) -> dict[str, Any]:
+        job, slot = number % len(self.jobs), self.slot(number)
         status = self._random.choice(STATUSES)
-        began, ended = slot + timedelta(milliseconds=12), slot + timedelta(milliseconds=180)
+        started, finished = slot + timedelta(milliseconds=12), slot + timedelta(milliseconds=180)
         document: dict[str, Any] = {
             "_id": uuid7(int(slot.timestamp() * 1000), secrets.token_bytes(10)),
             "job_id": self.jobs[job],
             "owner_id": self.owner_of(job),
             "schedule_id": f"{self.jobs[job]}-s",
-            "kind": "manual" if place % 200 == 0 else "scheduled",
+            "kind": "manual" if number % 200 == 0 else "scheduled",
             "scheduled_for": slot,
             "run_at": slot,
             "status": status,
             "lease_token": 1,
-            "held": False,
+            "waiting": False,
             "attempts": [],
             "created_at": slot,
-            "finished_at": ended,
+            "schema": SCHEMAS[Execution],
+            "finished_at": finished,
         }
         if status in {"skipped", "missed"}:
             return document | {"reason": "overlap" if status == "skipped" else "catch_up"}
         attempt = {
             "number": 1,
             "job_revision": 1,
-            "started_at": began,
-            "finished_at": ended,
+            "started_at": started,
+            "finished_at": finished,
             "outcome": status,
             "error": None if status == "succeeded" else "the target responded with status 500",
             "response": {
@@ -120,48 +127,52 @@ class _Stock:
         return document | {"attempts": [attempt]}
 
 
-def _store(port: int, options: argparse.Namespace) -> _Stock:
-    """Copy the first admin as each owner, and store the executions with all indexes in place."""
-    stock = _Stock(options)
+def _store(port: int, options: argparse.Namespace) -> _StoredExecutions:
+    """Copy the first admin for each owner, and store the executions. The indexes exist before."""
+    stored = _StoredExecutions(options)
     client: MongoClient[dict[str, Any]]
     with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
         database: Database[dict[str, Any]] = client["carillon"]
         admin = database["users"].find_one({"username": USERNAME})
         assert admin is not None
-        for number, owner_id in enumerate(stock.owners):
+        for number, owner_id in enumerate(stored.owners):
             owner = {"_id": owner_id, "username": f"owner-{number}", "role": "editor"}
             database["users"].insert_one(admin | owner)
-        begun = time.perf_counter()
+        started = time.perf_counter()
         chunk: list[dict[str, Any]] = []
-        for document in stock.documents():
+        for document in stored.documents():
             chunk.append(document)
             if len(chunk) == CHUNK:
                 database["executions"].insert_many(chunk, ordered=False)
                 chunk = []
         if chunk:
             database["executions"].insert_many(chunk, ordered=False)
-        stock.facts["seconds to store them"] = time.perf_counter() - begun
+        stored.facts["seconds to store them"] = time.perf_counter() - started
         stats = database.command("collStats", "executions", scale=1024 * 1024)
-        stock.facts["documents MB"] = stats["size"]
-        stock.facts["indexes MB"] = stats["totalIndexSize"]
-    return stock
+        stored.facts["documents MB"] = stats["size"]
+        stored.facts["indexes MB"] = stats["totalIndexSize"]
+    return stored
 
 
 async def _sign_in(service: Service, username: str) -> httpx2.AsyncClient:
     client = httpx2.AsyncClient(base_url=service.url, timeout=30)
-    answer = await client.post("/token", data={"username": username, "password": PASSWORD})
-    assert answer.status_code == 200, answer.text
-    client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+    response = await client.post("/token", data={"username": username, "password": PASSWORD})
+    assert response.status_code == 200, response.text
+    client.headers["Authorization"] = f"Bearer {response.json()['access_token']}"
     return client
 
 
 async def _measure(
-    stock: _Stock, owner: httpx2.AsyncClient, admin: httpx2.AsyncClient, *, requests: int
+    stored: _StoredExecutions,
+    owner: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    *,
+    requests: int,
 ) -> dict[str, Any]:
-    own = stock.jobs_of_first_owner()
+    own = stored.jobs_of_first_owner()
     day = {
-        "from": (stock.now - timedelta(hours=12)).isoformat(),
-        "to": (stock.now - timedelta(hours=6)).isoformat(),
+        "from": (stored.now - timedelta(hours=12)).isoformat(),
+        "to": (stored.now - timedelta(hours=6)).isoformat(),
     }
 
     def of_job(**params: Any) -> Callable[[int], tuple[str, Params]]:
@@ -185,7 +196,7 @@ async def _measure(
             across(**day, status=["failed", "skipped", "missed"]),
         ),
         ("own, kind manual", owner, across(kind="manual")),
-        ("own, 200 a page", owner, across(limit=200)),
+        ("own, 200 per page", owner, across(limit=200)),
         ("admin", admin, across()),
         ("admin, one status", admin, across(status="failed")),
         (
@@ -195,27 +206,27 @@ async def _measure(
         ),
     ]
     figures: dict[str, Any] = {}
-    for name, client, ask in kinds:
-        times = [await _timed(_get(client, *ask(i))) for i in range(requests)]
-        figures |= _percentiles(name, [seconds for seconds, _ in times])
+    for name, client, request_of in kinds:
+        times = [await _time(_get(client, *request_of(i))) for i in range(requests)]
+        figures |= _format_percentiles(name, [seconds for seconds, _ in times])
     for name, client, params in (
         ("own, deep pages", owner, {}),
         ("own, deep pages, two statuses", owner, {"status": ["succeeded", "failed"]}),
         ("admin, deep pages", admin, {}),
     ):
-        figures |= _percentiles(name, await _walk(client, params))
+        figures |= _format_percentiles(name, await _time_pages(client, params))
     return figures
 
 
-async def _walk(client: httpx2.AsyncClient, params: Params) -> list[float]:
-    """Go on by cursor, page after page; then from the middle of what is stored."""
+async def _time_pages(client: httpx2.AsyncClient, params: Params) -> list[float]:
+    """Read page after page by cursor, first from the newest slot, then from 13 hours ago."""
     times: list[float] = []
     for until in (None, datetime.now(UTC) - timedelta(hours=13)):
         bounds = {} if until is None else {"to": until.isoformat()}
         cursor: str | None = None
         for _ in range(DEEP_PAGES):
             query = {**params, **bounds} | ({"cursor": cursor} if cursor else {})
-            seconds, page = await _timed(_get(client, "/executions", query | {"limit": 200}))
+            seconds, page = await _time(_get(client, "/executions", query | {"limit": 200}))
             times.append(seconds)
             cursor = page["next_cursor"]
             if cursor is None:
@@ -224,18 +235,18 @@ async def _walk(client: httpx2.AsyncClient, params: Params) -> list[float]:
 
 
 async def _get(client: httpx2.AsyncClient, path: str, params: Params) -> dict[str, Any]:
-    answer = await client.get(path, params={"limit": PAGE} | params)
-    assert answer.status_code == 200, answer.text
-    page: dict[str, Any] = answer.json()
+    response = await client.get(path, params={"limit": PAGE} | params)
+    assert response.status_code == 200, response.text
+    page: dict[str, Any] = response.json()
     return page
 
 
-async def _timed(asking: Awaitable[dict[str, Any]]) -> tuple[float, dict[str, Any]]:
-    begun = time.perf_counter()
-    page = await asking
-    return time.perf_counter() - begun, page
+async def _time(request: Awaitable[dict[str, Any]]) -> tuple[float, dict[str, Any]]:
+    started = time.perf_counter()
+    page = await request
+    return time.perf_counter() - started, page
 
 
-def _percentiles(name: str, seconds: list[float]) -> dict[str, str]:
+def _format_percentiles(name: str, seconds: list[float]) -> dict[str, str]:
     p50, p95, p99 = (percentile(seconds, share) * 1000 for share in (0.5, 0.95, 0.99))
     return {f"{name}: p50/p95/p99 ms": f"{p50:.1f} / {p95:.1f} / {p99:.1f}"}

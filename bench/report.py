@@ -1,4 +1,4 @@
-"""What every benchmark reports: a table for people and JSON with versions, commit and machine."""
+"""The report of a benchmark: a printed table, and JSON with versions, commit and machine."""
 
 import json
 import os
@@ -32,7 +32,7 @@ def report(name: str, figures: dict[str, Any]) -> None:
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which `share` of the values lie (nearest rank)."""
+    """The percentile `share` (0 to 1) of the values, by nearest rank."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
@@ -51,8 +51,8 @@ def _machine() -> dict[str, Any]:
 
 
 def resident_megabytes(pid: int) -> float:
-    """The resident memory of a process."""
+    """The resident memory of a process, in MiB. Raises LookupError if the system hides it."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
-    raise LookupError("VmRSS")
+    raise LookupError(f"/proc/{pid}/status has no line VmRSS")

@@ -1,30 +1,33 @@
-// The requests of the collection, in the order in which a whole run sends them. Each is an
-// operation of the OpenAPI document, in the folder of its tag; one may come several times.
+// The requests of the collection, in the order in which *Run collection* sends them. Each is an
+// operation of the OpenAPI document, in the folder of its tag. An operation may occur repeatedly.
 //
-//   name                           if it is not the operation's summary
-//   status                         if it is not just any success of the document
-//   path, query, headers, form     what is sent; a path takes the variable of its parameter's name
-//   example, change                the body: an example of the document, and what to alter in it
-//   before, after                  scripts; what is between the braces runs in Postman, where
-//                                  `answer` is the body. Checks of what the document promises of
-//                                  an answer are added to each.
+//   operation                      the operationId
+//   name                           default: the operation's summary
+//   status                         the expected status; default: any success of the document
+//   path, query, headers, form     values to send; a path parameter without a value here gets the
+//                                  variable with its name
+//   example, change                the body: the name of an example of the document, and the fields
+//                                  to replace in it
+//   before, after                  scripts: Postman runs the lines between the braces. In `after`,
+//                                  `body` is the body of the response. make_collection.mjs adds the
+//                                  checks that follow from the document.
 //
-// What runs has the target `log`. The job that would call a URL is paused, and nothing runs it.
+// Jobs that run have the target `log`. The job that would call a URL is paused and never executed.
 
-/* global pm, answer */
+/* global pm, body */
 
-export const DESCRIPTION = `Fill in \`password\` in the environment, send **Sign in**, then what you like; or run
-the whole collection from top to bottom, which deletes at the end what it made.
+export const DESCRIPTION = `Fill in \`password\` in the environment and send **Sign in**. Then send
+single requests, or run the whole collection from top to bottom. It deletes its jobs at the end.
 
-Made from the OpenAPI document by \`make postman\`; edits made here are lost.`
+\`make postman\` generates this collection from the OpenAPI document and overwrites all changes.`
 
 export const LAST_FOLDER = {
   name: 'Cleaning up',
-  description: 'Delete what the requests above made.',
+  description: 'Delete the jobs and the schedule that the requests above created.',
 }
 const folder = LAST_FOLDER.name
 
-// What one request keeps for the ones after it.
+// Values that a request stores for later requests.
 export const VARIABLES = [
   'access_token',
   'idempotency_key',
@@ -53,14 +56,14 @@ export const STEPS = [
     before: () => {
       if (!pm.variables.get('password')) {
         throw new Error(
-          'The environment has no password yet; the first start of the service shows it.',
+          'Set `password` in the environment. The service prints it at its first start.',
         )
       }
     },
     after: () => {
-      if (!answer.access_token) pm.execution.setNextRequest(null)
-      pm.collectionVariables.set('access_token', answer.access_token)
-      pm.test('a bearer token', () => pm.expect(answer.token_type).to.equal('bearer'))
+      if (!body.access_token) pm.execution.setNextRequest(null)
+      pm.collectionVariables.set('access_token', body.access_token)
+      pm.test('the token is a bearer token', () => pm.expect(body.token_type).to.equal('bearer'))
     },
   },
 
@@ -73,13 +76,13 @@ export const STEPS = [
       pm.collectionVariables.set('idempotency_key', pm.variables.replaceIn('{{$guid}}'))
     },
     after: () => {
-      pm.collectionVariables.set('job_id', answer.id)
+      pm.collectionVariables.set('job_id', body.id)
       pm.collectionVariables.set('job_etag', pm.response.headers.get('ETag'))
-      pm.test('its place', () => {
-        pm.expect(pm.response.headers.get('Location')).to.match(new RegExp(`/jobs/${answer.id}$`))
+      pm.test('Location names the job', () => {
+        pm.expect(pm.response.headers.get('Location')).to.match(new RegExp(`/jobs/${body.id}$`))
       })
       pm.test('the short form became a schedule', () =>
-        pm.expect(answer.schedules[0].type).to.equal('cron'),
+        pm.expect(body.schedules[0].type).to.equal('cron'),
       )
     },
   },
@@ -90,8 +93,8 @@ export const STEPS = [
     change: { target: { type: 'log' } },
     headers: { 'Idempotency-Key': '{{idempotency_key}}' },
     after: () => {
-      pm.test('the first answer again, and no second job', () => {
-        pm.expect(answer.id).to.equal(pm.collectionVariables.get('job_id'))
+      pm.test('the first response is repeated, and there is no second job', () => {
+        pm.expect(body.id).to.equal(pm.collectionVariables.get('job_id'))
         pm.expect(pm.response.headers.get('Idempotency-Replayed')).to.equal('true')
       })
     },
@@ -102,10 +105,10 @@ export const STEPS = [
     example: 'http',
     change: { active: false },
     after: () => {
-      pm.collectionVariables.set('paused_job_id', answer.id)
+      pm.collectionVariables.set('paused_job_id', body.id)
       pm.test('paused', () => {
-        pm.expect(answer.active).to.equal(false)
-        pm.expect(answer.next_run).to.equal(null)
+        pm.expect(body.active).to.equal(false)
+        pm.expect(body.next_run).to.equal(null)
       })
     },
   },
@@ -113,8 +116,8 @@ export const STEPS = [
     operation: 'list_jobs',
     query: { limit: '10', sort: '-created_at' },
     after: () => {
-      pm.test('the new job is there', () => {
-        const ids = answer.items.map((job) => job.id)
+      pm.test('the page has the new job', () => {
+        const ids = body.items.map((job) => job.id)
         pm.expect(ids).to.include(pm.collectionVariables.get('job_id'))
       })
     },
@@ -127,7 +130,7 @@ export const STEPS = [
   },
   {
     operation: 'get_job',
-    name: 'Read a job: nothing new',
+    name: 'Read a job: not modified',
     status: 304,
     headers: { 'If-None-Match': '{{job_etag}}' },
   },
@@ -137,18 +140,18 @@ export const STEPS = [
     example: 'fields',
     headers: { 'If-Match': '{{job_etag}}' },
     after: () => {
-      pm.test('edited', () => pm.expect(answer.description).to.equal('Sends the report'))
+      pm.test('edited', () => pm.expect(body.description).to.equal('Sends the report'))
     },
   },
   {
     operation: 'patch_job',
-    name: 'Edit a job: somebody was faster',
+    name: 'Edit a job: somebody edited it before',
     status: 412,
     example: 'fields',
     headers: { 'If-Match': '{{job_etag}}' },
     after: () => {
-      pm.test('its kind', () =>
-        pm.expect(answer.type).to.equal('urn:carillon:problem:precondition_failed'),
+      pm.test('the problem type', () =>
+        pm.expect(body.type).to.equal('urn:carillon:problem:precondition_failed'),
       )
     },
   },
@@ -158,22 +161,22 @@ export const STEPS = [
     example: 'fields',
     change: { description: 'Every Monday', tags: ['postman'] },
     after: () => {
-      pm.test('edited', () => pm.expect(answer.tags).to.eql(['postman']))
+      pm.test('edited', () => pm.expect(body.tags).to.eql(['postman']))
     },
   },
   {
     operation: 'deactivate_job',
     after: () => {
-      pm.test('paused', () => pm.expect(answer.active).to.equal(false))
+      pm.test('paused', () => pm.expect(body.active).to.equal(false))
     },
   },
   {
     operation: 'activate_job',
     after: () => {
       pm.collectionVariables.set('job_etag', pm.response.headers.get('ETag'))
-      pm.test('due again', () => {
-        pm.expect(answer.active).to.equal(true)
-        pm.expect(answer.next_run).to.be.a('string')
+      pm.test('the job is active and has a next slot', () => {
+        pm.expect(body.active).to.equal(true)
+        pm.expect(body.next_run).to.be.a('string')
       })
     },
   },
@@ -183,32 +186,34 @@ export const STEPS = [
     example: 'cron',
     query: { count: '3' },
     after: () => {
-      pm.test('three slots', () => pm.expect(answer.next_runs).to.have.lengthOf(3))
+      pm.test('three slots', () => pm.expect(body.next_runs).to.have.lengthOf(3))
     },
   },
   {
     operation: 'create_schedule',
     example: 'cron',
     after: () => {
-      pm.collectionVariables.set('schedule_id', answer.id)
-      pm.test('of this job', () =>
-        pm.expect(answer.job_id).to.equal(pm.collectionVariables.get('job_id')),
+      pm.collectionVariables.set('schedule_id', body.id)
+      pm.test('the schedule belongs to the job', () =>
+        pm.expect(body.job_id).to.equal(pm.collectionVariables.get('job_id')),
       )
     },
   },
   {
     operation: 'list_schedules',
     after: () => {
-      pm.test('the first one and the new one', () => {
-        pm.expect(answer.items).to.have.lengthOf(2)
-        pm.expect(answer.items[1].id).to.equal(pm.collectionVariables.get('schedule_id'))
+      pm.test('the page has the first and the new schedule', () => {
+        pm.expect(body.items).to.have.lengthOf(2)
+        pm.expect(body.items[1].id).to.equal(pm.collectionVariables.get('schedule_id'))
       })
     },
   },
   {
     operation: 'get_schedule',
     after: () => {
-      pm.test('as it was made', () => pm.expect(answer.timezone).to.equal('Europe/Berlin'))
+      pm.test('the time zone is the given one', () =>
+        pm.expect(body.timezone).to.equal('Europe/Berlin'),
+      )
     },
   },
   {
@@ -216,7 +221,7 @@ export const STEPS = [
     name: 'Edit a schedule (PUT)',
     example: 'bounds',
     after: () => {
-      pm.test('edited', () => pm.expect(answer.jitter_seconds).to.equal(30))
+      pm.test('edited', () => pm.expect(body.jitter_seconds).to.equal(30))
     },
   },
   {
@@ -224,23 +229,23 @@ export const STEPS = [
     name: 'Edit a schedule (PATCH)',
     example: 'pause',
     after: () => {
-      pm.test('paused', () => pm.expect(answer.active).to.equal(false))
+      pm.test('paused', () => pm.expect(body.active).to.equal(false))
     },
   },
   {
     operation: 'list_next_runs',
     query: { count: '5' },
     after: () => {
-      pm.collectionVariables.set('slot', answer.next_runs[0].utc)
-      pm.test('five slots', () => pm.expect(answer.next_runs).to.have.lengthOf(5))
+      pm.collectionVariables.set('slot', body.next_runs[0].utc)
+      pm.test('five slots', () => pm.expect(body.next_runs).to.have.lengthOf(5))
     },
   },
   {
     operation: 'explain_instant',
     query: { at: '{{slot}}' },
     after: () => {
-      pm.test('one of them is to come', () => {
-        pm.expect(answer.items.map((one) => one.verdict)).to.include('pending')
+      pm.test('a schedule has this slot in the future', () => {
+        pm.expect(body.items.map((item) => item.verdict)).to.include('pending')
       })
     },
   },
@@ -249,22 +254,22 @@ export const STEPS = [
     operation: 'execute_job',
     example: 'parameters',
     after: () => {
-      pm.collectionVariables.set('execution_id', answer.id)
-      pm.test('asked for', () => pm.expect(answer.kind).to.equal('manual'))
+      pm.collectionVariables.set('execution_id', body.id)
+      pm.test('the kind is manual', () => pm.expect(body.kind).to.equal('manual'))
     },
   },
   {
     operation: 'get_execution',
     name: 'Read an execution until it has ended',
     after: () => {
-      const waited = Date.now() - Date.parse(answer.created_at)
-      if (['queued', 'running'].includes(answer.status) && waited < 30000) {
+      const waited = Date.now() - Date.parse(body.created_at)
+      if (['queued', 'running'].includes(body.status) && waited < 30000) {
         pm.execution.setNextRequest(pm.info.requestId)
         setTimeout(() => {}, 200)
       } else {
         pm.test('succeeded', () => {
-          pm.expect(answer.status).to.equal('succeeded')
-          pm.expect(answer.attempts).to.have.lengthOf(1)
+          pm.expect(body.status).to.equal('succeeded')
+          pm.expect(body.attempts).to.have.lengthOf(1)
         })
       }
     },
@@ -273,14 +278,14 @@ export const STEPS = [
     operation: 'retry_execution',
     example: 'the_same',
     after: () => {
-      pm.test('linked to the first', () => {
-        pm.expect(answer.retry_of).to.equal(pm.collectionVariables.get('execution_id'))
+      pm.test('retry_of is the first execution', () => {
+        pm.expect(body.retry_of).to.equal(pm.collectionVariables.get('execution_id'))
       })
     },
   },
   {
     operation: 'backfill_job',
-    name: 'Which slots a past range has',
+    name: 'List the slots of a past range',
     status: 200,
     example: 'dry_run',
     change: PAST,
@@ -290,7 +295,7 @@ export const STEPS = [
       pm.collectionVariables.set('range_end', ago(1))
     },
     after: () => {
-      pm.test('a slot for each weekday', () => pm.expect(answer.count).to.be.above(100))
+      pm.test('there is a slot for each weekday', () => pm.expect(body.count).to.be.above(100))
     },
   },
   {
@@ -299,18 +304,19 @@ export const STEPS = [
     example: 'dry_run',
     change: { ...PAST, dry_run: false },
     after: () => {
-      pm.test('queued', () => pm.expect(answer.backfill_id).to.be.a('string'))
+      pm.test('queued', () => pm.expect(body.backfill_id).to.be.a('string'))
     },
   },
   {
     operation: 'list_job_executions',
     query: { limit: '5', kind: 'backfill' },
     after: () => {
-      // Ten a second are run, the newest slot last: it waits for some seconds yet.
-      pm.collectionVariables.set('waiting_execution_id', answer.items[0].id)
-      pm.test('a page, and more', () => {
-        pm.expect(answer.items).to.have.lengthOf(5)
-        pm.expect(answer.next_cursor).to.be.a('string')
+      // The executions start ten a second, in the order of their slots. The newest slot is the
+      // last one, so its execution still waits for some seconds.
+      pm.collectionVariables.set('waiting_execution_id', body.items[0].id)
+      pm.test('a page with a cursor', () => {
+        pm.expect(body.items).to.have.lengthOf(5)
+        pm.expect(body.next_cursor).to.be.a('string')
       })
     },
   },
@@ -319,15 +325,15 @@ export const STEPS = [
     status: 200,
     path: { execution_id: '{{waiting_execution_id}}' },
     after: () => {
-      pm.test('cancelled', () => pm.expect(answer.status).to.equal('cancelled'))
+      pm.test('cancelled', () => pm.expect(body.status).to.equal('cancelled'))
     },
   },
   {
     operation: 'list_executions',
     query: { limit: '10', job_id: '{{job_id}}', kind: 'manual' },
     after: () => {
-      pm.test('the one that was asked for', () => {
-        pm.expect(answer.items[0].id).to.equal(pm.collectionVariables.get('execution_id'))
+      pm.test('the first item is the manual execution', () => {
+        pm.expect(body.items[0].id).to.equal(pm.collectionVariables.get('execution_id'))
       })
     },
   },
@@ -337,7 +343,7 @@ export const STEPS = [
   { operation: 'ready', status: 200 },
 
   { operation: 'delete_schedule', folder },
-  { operation: 'get_schedule', folder, name: 'Read a schedule: it is gone', status: 404 },
+  { operation: 'get_schedule', folder, name: 'Read a schedule: not found', status: 404 },
   {
     operation: 'delete_job',
     folder,
@@ -353,5 +359,5 @@ export const STEPS = [
     },
   },
   { operation: 'delete_job', folder, headers: { 'If-Match': '{{job_etag}}' } },
-  { operation: 'get_job', folder, name: 'Read a job: it is gone', status: 404 },
+  { operation: 'get_job', folder, name: 'Read a job: not found', status: 404 },
 ]

@@ -1,9 +1,9 @@
-// Makes the Postman collection from the OpenAPI document:
+// Generates the Postman collection from the OpenAPI document:
 //
 //   node make_collection.mjs OPENAPI_JSON COLLECTION_JSON
 //
-// openapi-to-postmanv2 makes one request of each operation. What it does not do is done here: the
-// order of flow.mjs, real bodies, checks of each answer, and the same output for the same document.
+// openapi-to-postmanv2 generates one request per operation. This script adds the order of flow.mjs,
+// real bodies and checks of each response. It writes the same output for the same document.
 
 import { readFileSync, writeFileSync } from 'node:fs'
 import { promisify } from 'node:util'
@@ -11,32 +11,32 @@ import converter from 'openapi-to-postmanv2'
 
 import { DESCRIPTION, LAST_FOLDER, STEPS, VARIABLES } from './flow.mjs'
 
-// Fixed, so that a newer collection replaces the older one when it is imported.
+// This id never changes, so that an imported collection replaces the older one.
 const COLLECTION_ID = '6f6b4f5e-2d0c-4c0a-9a53-ca4111010001'
 
 const [documentPath, collectionPath] = process.argv.slice(2)
 const text = readFileSync(documentPath, 'utf8')
 const api = JSON.parse(text)
 
-const operations = operationsOf(api)
-const templates = await templatesOf(text)
-const steps = [...STEPS, ...unplaced()]
-writeFileSync(collectionPath, `${JSON.stringify(collection(), null, 1)}\n`)
+const operations = readOperations(api)
+const templates = await generateTemplates(text)
+const steps = [...STEPS, ...addMissingSteps()]
+writeFileSync(collectionPath, `${JSON.stringify(buildCollection(), null, 1)}\n`)
 
-function operationsOf({ paths }) {
+function readOperations({ paths }) {
   const methods = ['get', 'put', 'post', 'patch', 'delete']
   const found = new Map()
   for (const [path, item] of Object.entries(paths))
     for (const method of methods.filter((name) => name in item))
       found.set(item[method].operationId, {
         ...item[method],
-        place: `${method.toUpperCase()} ${path}`,
+        route: `${method.toUpperCase()} ${path}`,
       })
   return found
 }
 
-// The requests that the package makes, by method and path.
-async function templatesOf(data) {
+// The requests that openapi-to-postmanv2 generates, by method and path.
+async function generateTemplates(data) {
   const convert = promisify(converter.convertV2)
   const options = {
     folderStrategy: 'Tags',
@@ -46,19 +46,19 @@ async function templatesOf(data) {
   const { result, reason, output } = await convert({ type: 'string', data }, options)
   if (!result) throw new Error(reason)
   const requests = output[0].data.item.flatMap((folder) => folder.item).map((item) => item.request)
-  const place = ({ method, url }) => `${method} /${url.path.join('/').replace(/:(\w+)/g, '{$1}')}`
-  return new Map(requests.map((request) => [place(request), request]))
+  const routeOf = ({ method, url }) => `${method} /${url.path.join('/').replace(/:(\w+)/g, '{$1}')}`
+  return new Map(requests.map((request) => [routeOf(request), request]))
 }
 
-// Operations that the flow does not know yet: each goes to the end of its tag's folder.
-function unplaced() {
-  const placed = new Set(STEPS.map((step) => step.operation))
-  const missing = [...operations.keys()].filter((id) => !placed.has(id))
+// Steps for the operations that flow.mjs does not name: each is last in the folder of its tag.
+function addMissingSteps() {
+  const named = new Set(STEPS.map((step) => step.operation))
+  const missing = [...operations.keys()].filter((id) => !named.has(id))
   for (const id of missing) console.error(`flow.mjs has no step for the operation ${id}.`)
   return missing.map((operation) => ({ operation }))
 }
 
-function collection() {
+function buildCollection() {
   const described = new Map(api.tags.map((tag) => [tag.name, tag.description]))
   const tags = [...operations.values()].map((operation) => operation.tags[0])
   const names = new Set([...described.keys(), ...tags])
@@ -69,8 +69,8 @@ function collection() {
   for (const step of steps) {
     const operation = operations.get(step.operation)
     if (!operation)
-      throw new Error(`flow.mjs has a step for ${step.operation}, which is no operation.`)
-    folders.get(step.folder ?? operation.tags[0]).item.push(item(step, operation))
+      throw new Error(`flow.mjs: the document has no operation ${step.operation}.`)
+    folders.get(step.folder ?? operation.tags[0]).item.push(buildItem(step, operation))
   }
   return {
     info: {
@@ -85,19 +85,19 @@ function collection() {
   }
 }
 
-function item(step, operation) {
-  const event = [script('test', [...checks(step, operation), ...linesOf(step.after)])]
-  if (step.before) event.unshift(script('prerequest', linesOf(step.before)))
+function buildItem(step, operation) {
+  const event = [buildScript('test', [...writeChecks(step, operation), ...linesOf(step.after)])]
+  if (step.before) event.unshift(buildScript('prerequest', linesOf(step.before)))
   return {
     name: step.name ?? operation.summary,
     event,
-    request: request(step, operation),
+    request: buildRequest(step, operation),
     response: [],
   }
 }
 
-function request(step, operation) {
-  const { url, header, method, body } = plain(structuredClone(templates.get(operation.place)))
+function buildRequest(step, operation) {
+  const { url, header, method, body } = flatten(structuredClone(templates.get(operation.route)))
   url.host = ['{{base_url}}']
   for (const variable of url.variable)
     variable.value = step.path?.[variable.key] ?? `{{${variable.key}}}`
@@ -115,7 +115,7 @@ function request(step, operation) {
   }
 }
 
-// Sends what the step gives and what is required; the rest is there to be ticked in Postman.
+// Sets the values of the step. Optional fields without a value stay, but disabled in Postman.
 function fill(fields, given = {}, defaults = {}) {
   for (const field of fields) {
     const { key } = field
@@ -124,7 +124,7 @@ function fill(fields, given = {}, defaults = {}) {
     field.value = given[key] ?? (field.disabled ? String(defaults[key] ?? '') : `{{${key}}}`)
   }
   const unknown = Object.keys(given).filter((key) => !fields.some((field) => field.key === key))
-  if (unknown.length) throw new Error(`The document has no parameter ${unknown}.`)
+  if (unknown.length) throw new Error(`flow.mjs: the document has no parameter ${unknown}.`)
 }
 
 function defaultsOf({ parameters = [] }) {
@@ -135,7 +135,7 @@ function bodyOf({ example, change }, operation) {
   const examples = examplesOf(operation)
   const name = example ?? Object.keys(examples)[0]
   if (name && !(name in examples))
-    throw new Error(`${operation.operationId} has no example ${name}.`)
+    throw new Error(`flow.mjs: ${operation.operationId} has no example ${name}.`)
   return { ...examples[name]?.value, ...change }
 }
 
@@ -149,38 +149,37 @@ function examplesOf(operation) {
   return operation.requestBody?.content['application/json']?.examples ?? {}
 }
 
-// What the document promises of the answer: status, headers, type, the fields that are always there.
-function checks(step, operation) {
+// Checks the response against the document: status, required headers, media type, required fields.
+function writeChecks(step, operation) {
   const succeeds = Object.keys(operation.responses).filter((code) => code < '300')
   const codes = [step.status ?? succeeds].flat().map(Number)
   const { content = {}, headers = {} } = operation.responses[codes[0]]
   const [type] = Object.keys(content)
   const lines = [
-    test(
+    writeTest(
       codes.join(' or '),
       `pm.expect(${JSON.stringify(codes)}, pm.response.text()).to.include(pm.response.code)`,
     ),
     ...Object.keys(headers)
       .filter((name) => headers[name].required)
-      .map((name) => test(name, `pm.response.to.have.header('${name}')`)),
+      .map((name) => writeTest(name, `pm.response.to.have.header('${name}')`)),
   ]
-  if (!type) return [...lines, test('no body', `pm.expect(pm.response.text()).to.equal('')`)]
-  lines.push(test(type, `pm.expect(pm.response.headers.get('Content-Type')).to.include('${type}')`))
+  if (!type) return [...lines, writeTest('no body', `pm.expect(pm.response.text()).to.equal('')`)]
+  const hasType = `pm.expect(pm.response.headers.get('Content-Type')).to.include('${type}')`
+  lines.push(writeTest(type, hasType))
   if (!type.endsWith('json')) return lines
-  lines.push('const answer = pm.response.json()')
+  lines.push('const body = pm.response.json()')
   const fields = requiredOf(content[type].schema)
-  if (fields.length)
-    lines.push(
-      test('its fields', `pm.expect(answer).to.include.all.keys(${JSON.stringify(fields)})`),
-    )
+  const hasFields = `pm.expect(body).to.include.all.keys(${JSON.stringify(fields)})`
+  if (fields.length) lines.push(writeTest('the required fields', hasFields))
   return lines
 }
 
-function test(name, code) {
+function writeTest(name, code) {
   return `pm.test('${name}', () => ${code})`
 }
 
-// Of several schemas, what all of them require.
+// The fields that a schema requires. Of several schemas: the fields that all of them require.
 function requiredOf(schema) {
   if (schema.$ref)
     return requiredOf(
@@ -194,23 +193,23 @@ function requiredOf(schema) {
   return first.filter((key) => others.every((keys) => keys.includes(key)))
 }
 
-// A script is written as a function in flow.mjs; here are the lines between its braces.
+// flow.mjs writes a script as a function. Returns the lines between its braces.
 function linesOf(code) {
   if (!code) return []
   const lines = code.toString().split('\n').slice(1, -1)
-  if (!lines.length) throw new Error(`Break the line after the brace: ${code}`)
+  if (!lines.length) throw new Error(`flow.mjs: break the line after the first brace of: ${code}`)
   const indent = Math.min(...lines.filter((line) => line.trim()).map((line) => line.search(/\S/)))
   return lines.map((line) => line.slice(indent))
 }
 
-function script(listen, exec) {
+function buildScript(listen, exec) {
   return { listen, script: { type: 'text/javascript', exec } }
 }
 
-// {content, type} as a bare text, which Postman shows as Markdown.
-function plain(value) {
-  if (Array.isArray(value)) return value.map(plain)
+// Replaces each {content, type} by its content: Postman shows plain text as Markdown.
+function flatten(value) {
+  if (Array.isArray(value)) return value.map(flatten)
   if (value === null || typeof value !== 'object') return value
   if (typeof value.content === 'string') return value.content.trim()
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, plain(inner)]))
+  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, flatten(inner)]))
 }

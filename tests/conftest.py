@@ -6,9 +6,18 @@ from uuid import uuid4
 
 import pytest
 import redis
+import structlog
 from pymongo import MongoClient
 
 from tests.support.servers import clean_up, running_mongod, running_redis, shared_folder
+
+
+def pytest_configure() -> None:
+    """Plain tracebacks in logs: structlog's default shows local variables, which takes seconds."""
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -44,6 +53,25 @@ def database_name(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
     name = f"test_{uuid4().hex}"
     yield name
     mongo_client.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def _worker_database_name(mongo_client: MongoClient[dict[str, Any]]) -> Iterator[str]:
+    name = f"worker_{uuid4().hex}"
+    yield name
+    mongo_client.drop_database(name)
+
+
+@pytest.fixture
+def emptied_database_name(
+    mongo_client: MongoClient[dict[str, Any]], _worker_database_name: str
+) -> str:
+    """This worker's own database, emptied before each test. Its indexes stay: creating them
+    takes most of the time of a short test. So a test that changes them uses `database_name`."""
+    database = mongo_client[_worker_database_name]
+    for name in database.list_collection_names():
+        database[name].delete_many({})
+    return _worker_database_name
 
 
 @pytest.fixture(scope="session")

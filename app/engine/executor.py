@@ -19,7 +19,7 @@ from app.models.outcome import Failure, Outcome
 from app.models.target import TargetSpec
 from app.policies.retry import STOPPED_BY_SHUTDOWN, Decision, decide
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import Settlement
+from app.repositories.settlements import Settlement
 from app.targets.target import Delivery, Target
 
 _log = structlog.get_logger(__name__)

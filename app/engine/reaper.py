@@ -11,7 +11,8 @@ from app.models.job import Job
 from app.policies.retry import ABANDONED, decide
 from app.repositories.jobs import JobRepository
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import LeaseRepository, Settlement
+from app.repositories.leases import LeaseRepository
+from app.repositories.settlements import Settlement
 from app.services.completion import Completion, Ended
 
 _log = structlog.get_logger(__name__)

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import structlog
 
 from app.models.execution import Execution
-from app.repositories.leases import LeaseRepository, Settlement
+from app.repositories.leases import LeaseRepository
+from app.repositories.settlements import Settlement
 from app.services.completion import Completion, Ended
 
 _log = structlog.get_logger(__name__)
@@ -53,14 +54,16 @@ class Recorder:
             await asyncio.wait({self._writing})
 
     async def _write(self) -> None:
+        batch: Sequence[_Request] = ()
         try:
             while self._requests:
                 batch, self._requests = self._requests[:_BATCH], self._requests[_BATCH:]
                 await self._write_batch(batch)
         finally:
             self._writing = None
-            for request in self._requests:  # only if this task was cancelled
-                request.recorded.cancel()
+            for request in (*batch, *self._requests):
+                request.recorded.cancel()  # does nothing, unless this task was cancelled
+            self._requests = []
 
     async def _write_batch(self, batch: Sequence[_Request]) -> None:
         """Settle a batch, and tell each caller. No failure may end the writer: others wait."""

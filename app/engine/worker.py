@@ -15,7 +15,8 @@ from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus, Reason
 from app.repositories.jobs import JobRepository
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import LeaseRepository, Settlement, Start
+from app.repositories.leases import LeaseRepository, Start
+from app.repositories.settlements import Settlement
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)

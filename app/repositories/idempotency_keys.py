@@ -5,7 +5,7 @@ from datetime import datetime
 from pymongo.errors import DuplicateKeyError
 
 from app.models.idempotency import IdempotencyKey, StoredResponse
-from app.repositories.documents import from_document, to_document
+from app.repositories.documents import from_document, known, to_document
 from app.repositories.mongo import Database, Document, database_call
 
 
@@ -56,4 +56,4 @@ class IdempotencyKeyRepository:
 
 
 def _held_as(key: IdempotencyKey) -> Document:
-    return {"_id": key.id, "holder": key.holder}
+    return known(IdempotencyKey) | {"_id": key.id, "holder": key.holder}

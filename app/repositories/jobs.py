@@ -5,13 +5,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from pymongo import ASCENDING, DESCENDING, timeout
+from pymongo import ASCENDING, timeout
 from pymongo.errors import DuplicateKeyError
 
 from app.errors import NotFoundError
 from app.models.execution import ExecutionStatus
 from app.models.job import Job
 from app.repositories.documents import from_document, is_known, known, to_document
+from app.repositories.job_listings import (
+    NEWEST_FIRST,
+    JobFilter,
+    JobOrder,
+    listing_of,
+    owned_by,
+)
 from app.repositories.mongo import Database, Document, database_call, pick
 
 _IS_SCHEDULED: Document = {"$type": "date"}
@@ -21,7 +28,6 @@ _NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
 """Fields that may be large and that firing does not need."""
 
 _LISTING_SECONDS = 2.0
-_AFTER_EVERY_TEXT = "\U0010ffff"
 
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
 
@@ -41,33 +47,6 @@ class LastRun:
     job_id: str
     scheduled_for: datetime
     status: ExecutionStatus
-
-
-@dataclass(frozen=True, slots=True)
-class JobFilter:
-    """Which jobs a listing shows. None means any."""
-
-    owner_id: str | None = None
-    active: bool | None = None
-    tag: str | None = None
-    target_type: str | None = None
-    last_status: ExecutionStatus | None = None
-    folded_prefix: str | None = None
-    """The beginning of the folded name."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobOrder:
-    """The order of a listing, and the job after which the page starts."""
-
-    by_name: bool = False
-    descending: bool = True
-    after_id: str | None = None
-    after_name: str = ""
-    """The folded name of the job `after_id`; only by name."""
-
-
-_NEWEST_FIRST = JobOrder()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +81,7 @@ class JobRepository:
     @database_call
     async def get(self, job_id: str, *, owner_id: str | None) -> Job:
         """One job; `owner_id` None means anybody's. Raises NotFoundError."""
-        query: Document = {"_id": job_id} | _owned_by(owner_id)
+        query: Document = {"_id": job_id} | owned_by(owner_id)
         document = await self._jobs.find_one(query)
         if document is None:
             raise NotFoundError(f"There is no job {job_id!r}.")
@@ -111,7 +90,7 @@ class JobRepository:
     @database_call
     async def get_by_schedule(self, schedule_id: str, *, owner_id: str | None) -> Job:
         """The job that has this schedule. Raises NotFoundError."""
-        query: Document = {"schedules.id": schedule_id} | _owned_by(owner_id)
+        query: Document = {"schedules.id": schedule_id} | owned_by(owner_id)
         document = await self._jobs.find_one(query)
         if document is None:
             raise NotFoundError("There is no such schedule.")
@@ -127,7 +106,7 @@ class JobRepository:
 
     @database_call
     async def list_jobs(
-        self, wanted: JobFilter, *, limit: int, order: JobOrder = _NEWEST_FIRST
+        self, wanted: JobFilter, *, limit: int, order: JobOrder = NEWEST_FIRST
     ) -> list[Job]:
         """The jobs in this order, starting just after its position. At most `limit`.
 
@@ -241,64 +220,13 @@ class JobRepository:
         )
 
 
-def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
-    """The `filter`, `sort` and index `hint` of a listing: one range of one index, in its order.
-
-    It names the index, because the planner may prefer another one and sort in memory.
-    """
-    query = known(Job) | _owned_by(wanted.owner_id)
-    optional: Document = {
-        "active": wanted.active,
-        "tags": wanted.tag,
-        "target.type": wanted.target_type,
-        "last_status": wanted.last_status,
-    }
-    query |= {field: value for field, value in optional.items() if value is not None}
-    prefix = wanted.folded_prefix
-    if prefix is not None:
-        query["folded_name"] = {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_TEXT}
-    _start_after(query, order)
-    direction = DESCENDING if order.descending else ASCENDING
-    owned = wanted.owner_id is not None
-    if order.by_name:
-        hint = "by_owner_and_name" if owned else "by_name"
-        return {"filter": query, "sort": {"folded_name": direction, "_id": direction}, "hint": hint}
-    if wanted.tag is not None:
-        hint = "by_owner_and_tag" if owned else "by_tag"
-    else:
-        hint = "by_owner" if owned else "_id_"
-    return {"filter": query, "sort": {"_id": direction}, "hint": hint}
-
-
-def _start_after(query: Document, order: JobOrder) -> None:
-    """Narrow the query to what follows the order's position."""
-    if order.after_id is None:
-        return
-    beyond = "$lt" if order.descending else "$gt"
-    if not order.by_name:
-        query["_id"] = {beyond: order.after_id}
-        return
-    # The range on the name bounds the index; the `$or` only decides among equal names.
-    names = query.setdefault("folded_name", {})
-    bound = f"{beyond}e"
-    bounds = [order.after_name, *([names[bound]] if bound in names else [])]
-    names[bound] = min(bounds) if order.descending else max(bounds)
-    query["$or"] = [
-        {"folded_name": {beyond: order.after_name}},
-        {"folded_name": order.after_name, "_id": {beyond: order.after_id}},
-    ]
-
-
 def _from(since: datetime | None) -> Document:
     return _IS_SCHEDULED if since is None else _IS_SCHEDULED | {"$gte": since}
 
 
-def _owned_by(owner_id: str | None) -> Document:
-    return {} if owner_id is None else {"owner_id": owner_id}
-
-
 def _unchanged(seen: Job) -> Document:
-    return {"_id": seen.id, "revision": seen.revision, "next_run": seen.next_run}
+    unchanged = {"_id": seen.id, "revision": seen.revision, "next_run": seen.next_run}
+    return known(Job) | unchanged
 
 
 def _schedules(job: Job) -> list[dict[str, Any]]:

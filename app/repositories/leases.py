@@ -11,12 +11,12 @@ from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
 
-from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus, Reason, status_before
-from app.models.outcome import Outcome
+from app.models.execution import Execution, ExecutionStatus, status_before
 from app.repositories import lease_fence
 from app.repositories.documents import from_document, known
 from app.repositories.lease_fence import Lease
 from app.repositories.mongo import Database, Document, database_call, pick
+from app.repositories.settlements import Settlement, settlement_stages
 
 _RAISE_TOKEN = {"$add": ["$lease_token", 1]}
 
@@ -28,25 +28,6 @@ class Start:
     lease: Lease
     number: int
     job_revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Settlement:
-    """The end of a lease: the attempt's outcome, and the execution's next status.
-
-    `attempt` is None if none was started. `delay` is the time until a queued execution may start
-    again. A cancel that was requested meanwhile overrides `status`.
-    """
-
-    lease: Lease
-    status: ExecutionStatus
-    attempt: int | None = None
-    outcome: Outcome | None = None
-    reason: Reason | None = None
-    delay: timedelta = timedelta(0)
-
-    def __post_init__(self) -> None:
-        status_before(ExecutionStatus.RUNNING, self.status)  # no other move ends a lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +101,7 @@ class LeaseRepository:
                 "$set": {
                     "status": ExecutionStatus.RUNNING,
                     "lease_owner": {"$literal": self._lease_owner},
-                    "lease_until": {"$add": [self._now, _milliseconds(self._term)]},
+                    "lease_until": {"$add": [self._now, self._term // timedelta(milliseconds=1)]},
                     "lease_token": _RAISE_TOKEN,
                 }
             }
@@ -200,7 +181,7 @@ class LeaseRepository:
     async def _settle(
         self, settlements: Sequence[Settlement], held: Document, stages: list[Document]
     ) -> int:
-        pipeline = [*stages, *_settlement_stages(settlements, self._now)]
+        pipeline = [*stages, *settlement_stages(settlements, self._now)]
         result = await self._executions.update_many(held, pipeline)
         return result.matched_count
 
@@ -244,62 +225,6 @@ def _held(leases: Sequence[Lease], condition: Document) -> Document:
     return held | {"$expr": {"$and": [held["$expr"], condition]}}
 
 
-def _settlement_stages(settlements: Sequence[Settlement], now: Any) -> list[Document]:
-    ids = [settlement.lease.execution_id for settlement in settlements]
-    cancelled = {"$gt": ["$cancel_requested_at", None]}
-    final = {"$in": ["$status", sorted(FINAL_STATUSES)]}
-    run_again = {"$add": [now, pick(ids, [_milliseconds(s.delay) for s in settlements])]}
-    attempt_ended = {"$eq": ["$$attempt.number", pick(ids, [s.attempt for s in settlements])]}
-    ended = {"finished_at": now}
-    attempt = {"$mergeObjects": ["$$attempt", pick(ids, [_result(s) for s in settlements]), ended]}
-    return [
-        {
-            "$set": {
-                "status": {
-                    "$cond": [
-                        cancelled,
-                        ExecutionStatus.CANCELLED,
-                        pick(ids, [s.status for s in settlements]),
-                    ]
-                },
-                "reason": {"$ifNull": [pick(ids, [s.reason for s in settlements]), "$reason"]},
-                "attempts": {
-                    "$map": {
-                        "input": "$attempts",
-                        "as": "attempt",
-                        "in": {"$cond": [attempt_ended, attempt, "$$attempt"]},
-                    }
-                },
-            }
-        },
-        {
-            "$set": {
-                "finished_at": {"$cond": [final, now, "$$REMOVE"]},
-                "live_for": {"$cond": [final, "$$REMOVE", "$live_for"]},
-                "run_at": {"$cond": [final, "$run_at", run_again]},
-            }
-        },
-        {"$unset": ["lease_owner", "lease_until"]},
-    ]
-
-
-def _result(settlement: Settlement) -> Document:
-    """The fields that the attempt gets at its end."""
-    outcome = settlement.outcome
-    if outcome is None:
-        return {}
-    response = None if outcome.response is None else outcome.response.model_dump()
-    return {
-        "outcome": outcome.outcome,
-        "error": outcome.error,
-        "response": response,
-    }
-
-
 def _has_token(found: dict[str, Document], lease: Lease) -> bool:
     document = found.get(lease.execution_id)
     return document is not None and document["lease_token"] == lease.token
-
-
-def _milliseconds(delay: timedelta) -> int:
-    return delay // timedelta(milliseconds=1)

@@ -13,7 +13,8 @@ from app.models.ids import NewId, is_id
 from app.models.job import Job, PauseReason, fold
 from app.models.user import THE_SERVICE, Actor
 from app.repositories.executions import ExecutionRepository
-from app.repositories.jobs import JobFilter, JobRepository
+from app.repositories.job_listings import JobFilter
+from app.repositories.jobs import JobRepository
 from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.jobs import JobCreate, JobQuery, JobUpdate
 from app.services.firing import Firing

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from app.models.execution import Execution
 from app.models.ids import is_id
 from app.models.job import Job
-from app.repositories.jobs import JobOrder
+from app.repositories.job_listings import JobOrder
 from app.schemas.executions import ExecutionQuery
 from app.schemas.jobs import JobQuery, JobSort
 from app.schemas.pages import (

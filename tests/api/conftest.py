@@ -9,6 +9,11 @@ from tests.support.api import Api, open_api
 
 
 @pytest.fixture
+def database_name(emptied_database_name: str) -> str:
+    return emptied_database_name
+
+
+@pytest.fixture
 async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterator[Api]:
     async with open_api(mongo_uri, database_name, redis_url) as api:
         yield api

@@ -49,6 +49,7 @@ async def cut_off(api: Api) -> AsyncIterator[Api]:
     api.database._client, api.database._database = client, database
 
 
+@pytest.mark.slow
 async def test_every_route_is_a_503_in_time_while_the_database_is_down(cut_off: Api) -> None:
     async with cut_off.client("alice") as alice:
 

@@ -12,6 +12,8 @@ import pytest
 
 from tests.architecture.rules import ROOT
 
+pytestmark = pytest.mark.slow  # each test starts the linter
+
 APP = ROOT / "app"
 LINT_IMPORTS = Path(sys.executable).with_name("lint-imports")
 

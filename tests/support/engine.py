@@ -125,12 +125,13 @@ class World:
     def new_id(self) -> str:
         return uuid7(int(self.clock.now().timestamp() * 1000), secrets.token_bytes(10))
 
-    def process(self, *, concurrency: int = 100) -> Process:
+    def process(self, *, concurrency: int = 100, **settings: Any) -> Process:
+        """Another process of the service; `settings` by their names."""
         lease_owner = f"process-{len(self.processes) + 1}"
         heartbeat = Heartbeat(self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2))
-        settings = self._settings("all", worker_concurrency=concurrency)
         resources = self._resources(lease_owner, heartbeat=heartbeat, targets=self.targets)
-        process = Process(compose(settings, resources), heartbeat)
+        settings = {"worker_concurrency": concurrency} | settings
+        process = Process(compose(self._settings("all", **settings), resources), heartbeat)
         self.processes.append(process)
         return process
 

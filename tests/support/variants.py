@@ -12,12 +12,13 @@ from app.clock import SystemClock
 from app.engine import executor
 from app.models.execution import Execution, ExecutionStatus
 from app.policies.retry import Decision, decide
-from app.repositories import heartbeat, indexes, lease_fence, leases, mongo
+from app.repositories import heartbeat, indexes, lease_fence, leases, mongo, settlements
 from app.repositories.documents import from_document
 from app.repositories.indexes import INDEXES
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import LeaseRepository, Settlement
+from app.repositories.leases import LeaseRepository
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.settlements import Settlement
 from app.services import firing
 from app.services.firing import Firing
 from tests.support.clock import ManualClock
@@ -99,14 +100,14 @@ def no_live_index(patch: Patch) -> None:
 
 def uncancellable_finish(patch: Patch) -> None:
     """The write that ends an attempt ignores a requested cancel."""
-    stages = leases._settlement_stages
+    stages = settlements.settlement_stages
 
     def ignore_cancel(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
         first, *others = stages(settlements, now)
         *_, status = first["$set"]["status"]["$cond"]
         return [{"$set": first["$set"] | {"status": status}}, *others]
 
-    patch(leases, "_settlement_stages", ignore_cancel)
+    patch(leases, "settlement_stages", ignore_cancel)
 
 
 def endless_attempts(patch: Patch) -> None:

@@ -8,7 +8,17 @@ from app.repositories.mongo import open_client
 from tests.support.engine import OpenClient, World, open_pymongo_client, open_world
 
 
-@pytest.fixture(params=[open_client, open_pymongo_client], ids=["motor", "pymongo"])
+@pytest.fixture
+def database_name(emptied_database_name: str) -> str:
+    return emptied_database_name
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(open_client, id="motor"),
+        pytest.param(open_pymongo_client, id="pymongo", marks=pytest.mark.slow),
+    ]
+)
 async def world(
     mongo_uri: str, database_name: str, request: pytest.FixtureRequest
 ) -> AsyncIterator[World]:

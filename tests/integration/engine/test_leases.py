@@ -9,7 +9,8 @@ from app.errors import UnavailableError
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
 from app.models.policy import RetryPolicy
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import Settlement, Start
+from app.repositories.leases import Start
+from app.repositories.settlements import Settlement
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
 MILLISECOND = timedelta(milliseconds=1)

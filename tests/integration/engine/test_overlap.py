@@ -12,7 +12,7 @@ from app.models.outcome import Failure, Outcome
 from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.schedule import IntervalSchedule
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import Settlement
+from app.repositories.settlements import Settlement
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
 MINUTE = timedelta(minutes=1)

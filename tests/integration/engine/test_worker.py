@@ -15,7 +15,8 @@ from app.models.job import PauseReason
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import LeaseRepository, Settlement
+from app.repositories.leases import LeaseRepository
+from app.repositories.settlements import Settlement
 from app.targets.target import Delivery
 from tests.support.engine import LEASE, SUCCEEDED, World
 from tests.support.waiting import eventually, run_other_tasks
@@ -304,14 +305,14 @@ async def test_a_target_that_cannot_be_cancelled_times_out_within_a_second(world
     await cancelled.wait()
     world.clock.advance(timedelta(seconds=0.4))
     await process.finish_attempts()
+    may_end.set()
+    await run_other_tasks(2)
 
     done = await world.read(queued)
     assert done.status is ExecutionStatus.TIMED_OUT
     assert done.finished_at is not None
     assert done.attempts[0].started_at is not None
     assert done.finished_at - done.attempts[0].started_at < timedelta(seconds=6)
-    may_end.set()
-    await run_other_tasks(2)
 
 
 async def test_an_unexpected_exception_in_a_target_fails_the_attempt(world: World) -> None:

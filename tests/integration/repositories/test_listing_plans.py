@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.models.execution import ExecutionStatus
-from app.repositories.jobs import JobFilter, JobOrder, listing_of
+from app.repositories.job_listings import JobFilter, JobOrder, listing_of
 from tests.support.engine import World, open_world
 
 DATABASE = f"test_{uuid4().hex}"  # of this worker

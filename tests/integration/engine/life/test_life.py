@@ -20,6 +20,8 @@ from tests.support import variants
 from tests.support.changes import Change, read_changes
 from tests.support.history import Replay, judge_history
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = os.environ.get("LIFE_EXAMPLES")
 
 UNBROKEN = settings(

@@ -1,0 +1,93 @@
+"""The queries of job listings: which jobs, in which order, by which index. No I/O."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import ASCENDING, DESCENDING
+
+from app.models.execution import ExecutionStatus
+from app.models.job import Job
+from app.repositories.documents import known
+from app.repositories.mongo import Document
+
+_AFTER_EVERY_TEXT = "\U0010ffff"
+
+
+@dataclass(frozen=True, slots=True)
+class JobFilter:
+    """Which jobs a listing shows. None means any."""
+
+    owner_id: str | None = None
+    active: bool | None = None
+    tag: str | None = None
+    target_type: str | None = None
+    last_status: ExecutionStatus | None = None
+    folded_prefix: str | None = None
+    """The beginning of the folded name."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobOrder:
+    """The order of a listing, and the job after which the page starts."""
+
+    by_name: bool = False
+    descending: bool = True
+    after_id: str | None = None
+    after_name: str = ""
+    """The folded name of the job `after_id`; only by name."""
+
+
+NEWEST_FIRST = JobOrder()
+
+
+def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
+    """The `filter`, `sort` and index `hint` of a listing: one range of one index, in its order.
+
+    It names the index, because the planner may prefer another one and sort in memory.
+    """
+    query = known(Job) | owned_by(wanted.owner_id)
+    optional: Document = {
+        "active": wanted.active,
+        "tags": wanted.tag,
+        "target.type": wanted.target_type,
+        "last_status": wanted.last_status,
+    }
+    query |= {field: value for field, value in optional.items() if value is not None}
+    prefix = wanted.folded_prefix
+    if prefix is not None:
+        query["folded_name"] = {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_TEXT}
+    _start_after(query, order)
+    direction = DESCENDING if order.descending else ASCENDING
+    owned = wanted.owner_id is not None
+    if order.by_name:
+        hint = "by_owner_and_name" if owned else "by_name"
+        return {"filter": query, "sort": {"folded_name": direction, "_id": direction}, "hint": hint}
+    if wanted.tag is not None:
+        hint = "by_owner_and_tag" if owned else "by_tag"
+    else:
+        hint = "by_owner" if owned else "_id_"
+    return {"filter": query, "sort": {"_id": direction}, "hint": hint}
+
+
+def _start_after(query: Document, order: JobOrder) -> None:
+    """Narrow the query to what follows the order's position."""
+    if order.after_id is None:
+        return
+    beyond = "$lt" if order.descending else "$gt"
+    if not order.by_name:
+        query["_id"] = {beyond: order.after_id}
+        return
+    # The range on the name bounds the index; the `$or` only decides among equal names.
+    names = query.setdefault("folded_name", {})
+    bound = f"{beyond}e"
+    bounds = [order.after_name, *([names[bound]] if bound in names else [])]
+    names[bound] = min(bounds) if order.descending else max(bounds)
+    query["$or"] = [
+        {"folded_name": {beyond: order.after_name}},
+        {"folded_name": order.after_name, "_id": {beyond: order.after_id}},
+    ]
+
+
+def owned_by(owner_id: str | None) -> Document:
+    """The condition on the owner; None means anybody's."""
+    return {} if owner_id is None else {"owner_id": owner_id}

@@ -1,0 +1,276 @@
+"""Data of an earlier release is migrated and stays readable."""
+
+import asyncio
+import copy
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from bson import json_util
+from pymongo import IndexModel, MongoClient
+
+from app.clock import SystemClock
+from app.errors import UnavailableError
+from app.models.execution import Execution, ExecutionStatus
+from app.models.idempotency import StoredResponse
+from app.models.user import Actor, Role
+from app.repositories import migrations
+from app.repositories.documents import SCHEMA_VERSION, from_document
+from app.repositories.indexes import INDEXES, create_indexes
+from app.repositories.meta import MetaRepository
+from app.repositories.migrations import migrate
+from app.repositories.mongo import Database, open_client
+from app.runtime import Runtime, open_runtime
+from app.schemas.executions import AllExecutionsQuery
+from app.schemas.jobs import JobQuery
+from app.settings import Settings
+
+DATA = Path(__file__).parent / "data" / "schema_1.json"
+PASSWORD = "correct horse battery"
+EVERYTHING = Actor(user_id="", username="", role=Role.ADMIN)
+
+Document = dict[str, Any]
+Collections = dict[str, list[Document]]
+Client = MongoClient[Document]
+
+
+@pytest.fixture
+def stored(mongo_client: Client, database_name: str) -> Collections:
+    """The documents of the earlier release, restored with its indexes."""
+    options = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True, tzinfo=UTC)
+    data = json_util.loads(DATA.read_text(), json_options=options)
+    database = mongo_client[database_name]
+    for name, collection in data.items():
+        indexes = [
+            IndexModel([tuple(pair) for pair in index.pop("key")], **index)
+            for index in collection["indexes"]
+        ]
+        database[name].create_indexes(indexes)
+        database[name].insert_many(copy.deepcopy(collection["documents"]))
+    return {name: collection["documents"] for name, collection in data.items()}
+
+
+def read_all(client: Client, database_name: str) -> Collections:
+    database = client[database_name]
+    names = [name for name in database.list_collection_names() if name != "meta"]
+    return {name: list(database[name].find()) for name in names}
+
+
+def migrated_by_hand(stored: Collections) -> Collections:
+    """What the steps must make of the documents, written independently of them."""
+    expected = copy.deepcopy(stored)
+    for documents in expected.values():
+        for document in documents:
+            document["schema"] = 2
+    for execution in expected["executions"]:
+        execution["waiting"] = execution.pop("held")
+    for key in expected["idempotency_keys"]:
+        key["response"] = key.pop("answer")
+    return expected
+
+
+def by_id(collections: Collections) -> dict[str, dict[str, Document]]:
+    return {
+        name: {document["_id"]: document for document in documents}
+        for name, documents in collections.items()
+    }
+
+
+@asynccontextmanager
+async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
+    client = open_client(uri, timeout=timedelta(seconds=8))
+    database = Database(client, name, clock=SystemClock())
+    yield database
+    await database.close()
+
+
+@asynccontextmanager
+async def open_service(
+    uri: str, name: str, redis_url: str, data_dir: Path
+) -> AsyncIterator[Runtime]:
+    settings = Settings(
+        _env_file=None,
+        role="api",
+        mongodb_uri=uri,
+        mongodb_name=name,
+        redis_url=redis_url,
+        data_dir=data_dir,
+    )
+    async with open_runtime(settings) as runtime:
+        yield runtime
+
+
+def test_the_data_contains_every_kind_of_document(stored: Collections) -> None:
+    statuses = {execution["status"] for execution in stored["executions"]}
+    assert statuses == {status.value for status in ExecutionStatus} - {"timed_out"}
+    assert any(execution["held"] for execution in stored["executions"])
+    types = {schedule["type"] for job in stored["jobs"] for schedule in job["schedules"]}
+    assert types == {"cron", "interval", "one_time"}
+    assert {key["answer"] is None for key in stored["idempotency_keys"]} == {True, False}
+    assert len(stored["users"]) == 2
+
+
+async def test_each_document_gets_its_present_shape(
+    mongo_uri: str, database_name: str, mongo_client: Client, stored: Collections
+) -> None:
+    async with open_database(mongo_uri, database_name) as database:
+        await migrate(database)
+        meta = MetaRepository(database)
+        assert await meta.get_schema_version() == SCHEMA_VERSION
+        assert await meta.get_migrated_version() == SCHEMA_VERSION
+    assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
+
+
+async def test_several_processes_migrate_at_once(
+    mongo_uri: str,
+    database_name: str,
+    mongo_client: Client,
+    stored: Collections,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(migrations, "_PAGE", 3)
+    async with open_database(mongo_uri, database_name) as database:
+        await asyncio.gather(*(migrate(database) for _ in range(4)))
+    assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
+
+
+@pytest.mark.parametrize("pages", range(8))
+async def test_another_process_finishes_a_migration_that_was_interrupted(
+    mongo_uri: str,
+    database_name: str,
+    mongo_client: Client,
+    stored: Collections,
+    monkeypatch: pytest.MonkeyPatch,
+    pages: int,
+) -> None:
+    monkeypatch.setattr(migrations, "_PAGE", 5)
+    update, calls = migrations._update, 0
+
+    async def die_later(*args: Any) -> int:
+        nonlocal calls
+        calls += 1
+        if calls > pages:
+            raise UnavailableError("the process dies here")
+        return await update(*args)
+
+    async with open_database(mongo_uri, database_name) as database:
+        with monkeypatch.context() as patch:
+            patch.setattr(migrations, "_update", die_later)
+            with pytest.raises(UnavailableError):
+                await migrate(database)
+        assert await MetaRepository(database).get_schema_version() == SCHEMA_VERSION
+        await migrate(database)
+    assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
+
+
+async def test_a_finished_migration_is_repeated_only_on_request(
+    mongo_uri: str, database_name: str, mongo_client: Client, stored: Collections
+) -> None:
+    """A process of the earlier release may write after the migration; `init-db` repeats it."""
+    async with open_database(mongo_uri, database_name) as database:
+        await migrate(database)
+        late = {**stored["executions"][0], "_id": "f" * 32, "schedule_id": "late"}
+        mongo_client[database_name]["executions"].insert_one(dict(late))
+        await migrate(database)
+        found = mongo_client[database_name]["executions"].find_one({"_id": late["_id"]})
+        assert found == late
+        await migrate(database, again=True)
+        found = mongo_client[database_name]["executions"].find_one({"_id": late["_id"]})
+        assert found is not None
+        assert (found["waiting"], found["schema"]) == (late["held"], 2)
+
+
+async def test_documents_of_a_newer_release_are_not_migrated(
+    mongo_uri: str, database_name: str, mongo_client: Client
+) -> None:
+    newer = {"_id": "a", "schema": SCHEMA_VERSION + 1, "held": "of another meaning"}
+    mongo_client[database_name]["executions"].insert_one(dict(newer))
+    async with open_database(mongo_uri, database_name) as database:
+        await migrate(database)
+    assert mongo_client[database_name]["executions"].find_one() == newer
+
+
+async def test_the_indexes_of_the_earlier_release_are_replaced(
+    mongo_uri: str,
+    database_name: str,
+    mongo_client: Client,
+    redis_url: str,
+    tmp_path: Path,
+    stored: Collections,
+) -> None:
+    async with open_service(mongo_uri, database_name, redis_url, tmp_path):
+        for name, indexes in INDEXES.items():
+            present = set(mongo_client[database_name][name].index_information()) - {"_id_"}
+            assert present == {index.document["name"] for index in indexes}
+    async with open_database(mongo_uri, database_name) as database:
+        await create_indexes(database)  # a second time changes nothing
+
+
+async def test_users_sign_in_and_read_their_earlier_jobs_and_executions(
+    mongo_uri: str,
+    database_name: str,
+    redis_url: str,
+    tmp_path: Path,
+    stored: Collections,
+) -> None:
+    async with open_service(mongo_uri, database_name, redis_url, tmp_path) as runtime:
+        token = await runtime.auth.sign_in("admin", PASSWORD)
+        admin = await runtime.auth.authenticate(token.token)
+        jobs = await runtime.jobs.list_jobs(admin, JobQuery(limit=200))
+        assert {job.id for job in jobs.items} == {job["_id"] for job in stored["jobs"]}
+        for job in stored["jobs"]:
+            read = await runtime.jobs.get(admin, job["_id"])
+            assert (read.parameters, read.next_run) == (job["parameters"], job["next_run"])
+        listing = await runtime.executions.list_all(admin, AllExecutionsQuery(limit=200))
+        assert {e.id for e in listing.items} == {e["_id"] for e in stored["executions"]}
+        waiting = {e.id for e in listing.items if e.waiting}
+        assert waiting == {e["_id"] for e in stored["executions"] if e["held"]}
+
+
+async def test_an_earlier_idempotency_key_returns_its_response(
+    mongo_uri: str,
+    database_name: str,
+    redis_url: str,
+    tmp_path: Path,
+    stored: Collections,
+) -> None:
+    async with open_service(mongo_uri, database_name, redis_url, tmp_path) as runtime:
+        for key in stored["idempotency_keys"]:
+            found = await runtime.repositories.idempotency_keys.find(key["_id"])
+            assert found is not None
+            expected = key["answer"] and StoredResponse.model_validate(key["answer"])
+            assert found.response == expected
+
+
+async def test_earlier_executions_are_claimed_and_promoted(
+    mongo_uri: str,
+    database_name: str,
+    mongo_client: Client,
+    redis_url: str,
+    tmp_path: Path,
+    stored: Collections,
+) -> None:
+    """The queued ones are claimed, and the waiting ones follow the live one in their order."""
+    async with open_service(mongo_uri, database_name, redis_url, tmp_path) as runtime:
+        repositories = runtime.repositories
+        (waiting_for,) = {e["job_id"] for e in stored["executions"] if e["held"]} - {None}
+        live = next(e for e in stored["executions"] if e.get("live_for") == waiting_for)
+        documents = mongo_client[database_name]["executions"]
+        documents.update_one({"_id": live["_id"]}, {"$set": {"status": "queued"}})
+        assert await runtime.executions.cancel(EVERYTHING, live["_id"])
+        queued = [e for e in stored["executions"] if e["held"] and e["status"] == "queued"]
+        first = min(queued, key=lambda e: e["scheduled_for"])
+        promoted = documents.find_one({"_id": first["_id"]})
+        assert promoted is not None
+        assert (promoted["waiting"], promoted["live_for"]) == (False, waiting_for)
+        claimed = await repositories.leases.claim(limit=100)
+        assert first["_id"] in [execution.id for execution in claimed]
+
+
+def test_a_document_without_a_schema_number_is_of_the_first_schema(stored: Collections) -> None:
+    document = {**stored["executions"][0]}
+    assert "schema" not in document
+    assert from_document(Execution, document).id == stored["executions"][0]["_id"]
