@@ -11,7 +11,7 @@ from app.wake import Wake
 MAX_WAITING = 100
 """The most executions of a job that wait under `buffer_all`."""
 
-_MOST_TRIES = 5  # each fails if another execution takes the place meanwhile
+_MOST_TRIES = 5  # each fails if another execution takes that place meanwhile
 
 
 class Admission:
