@@ -162,13 +162,10 @@ async def _sign_in(service: Service, username: str) -> httpx2.AsyncClient:
     return client
 
 
-async def _measure(
-    stored: _StoredExecutions,
-    owner: httpx2.AsyncClient,
-    admin: httpx2.AsyncClient,
-    *,
-    requests: int,
-) -> dict[str, Any]:
+def _list_kinds(
+    stored: _StoredExecutions, owner: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> list[tuple[str, httpx2.AsyncClient, Callable[[int], tuple[str, Params]]]]:
+    """The kinds of listings: name, client, and the path and parameters of the i-th request."""
     own = stored.jobs_of_first_owner()
     day = {
         "from": (stored.now - timedelta(hours=12)).isoformat(),
@@ -181,7 +178,7 @@ async def _measure(
     def across(**params: Any) -> Callable[[int], tuple[str, Params]]:
         return lambda i: ("/executions", params)
 
-    kinds: list[tuple[str, httpx2.AsyncClient, Callable[[int], tuple[str, Params]]]] = [
+    return [
         ("job", owner, of_job()),
         ("job, one status", owner, of_job(status="failed")),
         ("job, three statuses", owner, of_job(status=["failed", "timed_out", "cancelled"])),
@@ -205,8 +202,17 @@ async def _measure(
             across(**day, status=["failed", "skipped", "missed"]),
         ),
     ]
+
+
+async def _measure(
+    stored: _StoredExecutions,
+    owner: httpx2.AsyncClient,
+    admin: httpx2.AsyncClient,
+    *,
+    requests: int,
+) -> dict[str, Any]:
     figures: dict[str, Any] = {}
-    for name, client, request_of in kinds:
+    for name, client, request_of in _list_kinds(stored, owner, admin):
         times = [await _time(_get(client, *request_of(i))) for i in range(requests)]
         figures |= _format_percentiles(name, [seconds for seconds, _ in times])
     for name, client, params in (

@@ -28,7 +28,7 @@ class Engine:
     trimmer: Trimmer | None = None
     _claiming: list[Loop] = field(init=False, default_factory=list)
     _watching: list[Loop] = field(init=False, default_factory=list)
-    """These go on until the last attempt has ended."""
+    """These loops stop after the last attempt has ended."""
 
     def __post_init__(self) -> None:
         clock, wake, claiming = self.clock, self.wake, self._claiming
