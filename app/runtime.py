@@ -207,6 +207,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             jobs=jobs,
             admission=admission,
             completion=parts.completion,
+            wake=wake,
             new_id=new_id,
         ),
         backfills=BackfillService(
@@ -245,7 +246,7 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
     clock, new_id = resources.clock, resources.new_id
     cache = Cache(resources.redis, ttl=settings.cache_ttl, clock=clock)
     wake = Wake(resources.redis)
-    admission = Admission(executions=executions, overlaps=repositories.overlaps, wake=wake)
+    admission = Admission(executions=executions, overlaps=repositories.overlaps)
     firing = Firing(
         jobs=jobs, executions=executions, admission=admission, wake=wake, clock=clock, new_id=new_id
     )

@@ -9,7 +9,7 @@ from app.engine.loop import AT_ONCE
 from app.models.execution import Execution, ExecutionStatus, Reason
 from app.models.job import Job
 from app.policies.retry import ABANDONED, decide
-from app.repositories.jobs import JobRepository
+from app.repositories.jobs import FoundJobs, JobRepository
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
@@ -40,21 +40,37 @@ class Reaper:
 
     async def tick(self) -> timedelta:
         """One round over at most 500 expired leases, and over all waiting executions."""
-        expired = await self._leases.list_expired(limit=_BATCH)
-        if expired:
-            await self._settle(expired)
-        await self._completion.promote_orphans()
+        found, settled = await self._settle_expired()
+        await self._completion.promote_all()
         await self._completion.write_last_runs()
-        return AT_ONCE if len(expired) == _BATCH else self._interval
+        return AT_ONCE if found == _BATCH and settled else self._interval
 
-    async def _settle(self, expired: Sequence[Execution]) -> None:
-        found = await self._jobs.find_many([execution.job_id for execution in expired])
-        judged = [execution for execution in expired if execution.job_id not in found.newer]
-        settlements = [_settlement(e, found.jobs.get(e.job_id)) for e in judged]
+    async def _settle_expired(self) -> tuple[int, int]:
+        """How many expired leases the last read found, and how many were settled.
+
+        Executions of jobs that a newer release wrote are left alone. The next read leaves them
+        out, so that they cannot hide the others.
+        """
+        newer: frozenset[str] = frozenset()
+        while True:
+            expired = await self._leases.list_expired(limit=_BATCH, besides_jobs=newer)
+            if not expired:
+                return 0, 0
+            jobs = await self._jobs.find_many([execution.job_id for execution in expired])
+            settled = await self._settle([e for e in expired if e.job_id not in jobs.newer], jobs)
+            if settled or not jobs.newer:
+                return len(expired), settled
+            newer |= jobs.newer
+
+    async def _settle(self, expired: Sequence[Execution], found: FoundJobs) -> int:
+        """Returns how many it settled; others were renewed or settled meanwhile."""
+        settlements = [_settlement(e, found.jobs.get(e.job_id)) for e in expired]
+        if not settlements:
+            return 0
         won = await self._leases.settle_expired(settlements)
         ended = [
             Ended(execution, settlement.status)
-            for execution, settlement, ok in zip(judged, settlements, won, strict=True)
+            for execution, settlement, ok in zip(expired, settlements, won, strict=True)
             if ok
         ]
         for one in ended:
@@ -66,6 +82,7 @@ class Reaper:
                 status=one.status,
             )
         await self._completion.follow_up(ended)
+        return len(ended)
 
 
 def _settlement(execution: Execution, job: Job | None) -> Settlement:

@@ -10,6 +10,7 @@ from app.services.firing import Firing
 _BATCH = 500
 _TIMER_SLACK = timedelta(milliseconds=1)  # timers may end a little early
 
+_NO_PROGRESS_INTERVAL = timedelta(milliseconds=50)
 _MARGIN = timedelta(seconds=1)
 """A `next_run` is rarely stored later than this after the instant from which it is computed."""
 _FULL_POLL_SECONDS = 5.0
@@ -47,7 +48,9 @@ class Scheduler:
         rest = self._rest(peek)
         if rest == AT_ONCE:
             due = await self._jobs.list_due(peek.now, limit=_BATCH, since=since)
-            await self._firing.fire(due, peek.now, read_at=read_at)
+            advanced = await self._firing.fire(due, peek.now, read_at=read_at)
+            if due and not advanced:  # another process fires them; do not read them at full speed
+                rest = min(self._poll_interval, _NO_PROGRESS_INTERVAL)
         self._since = earliest - _MARGIN
         return rest
 

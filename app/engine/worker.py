@@ -25,7 +25,7 @@ _BATCH = 500
 _TIMER_SLACK = timedelta(milliseconds=1)  # timers may end a little early
 _WATCH_INTERVAL = timedelta(seconds=1)
 _LAST_WRITES_SECONDS = 5.0  # to record the attempts that a shutdown stopped
-_NEWER_JOB_DELAY = timedelta(seconds=5)  # leaves the execution to a process of the newer release
+_NEWER_JOB_DELAY = timedelta(seconds=30)  # leaves the execution to a process of the newer release
 
 
 class Worker:
@@ -142,12 +142,11 @@ class Worker:
             if attempt.execution.id not in refused:
                 self._spawn(attempt)
         newer = [e for e in claimed if e.job_id in found.newer]
-        orphans = [e for e in claimed if e.job_id not in found.jobs and e not in newer]
+        orphans = [e for e in claimed if e.job_id not in found.newer.union(found.jobs)]
+        cancelled = ExecutionStatus.CANCELLED
         await self._settle_unstarted(newer, ExecutionStatus.QUEUED, delay=_NEWER_JOB_DELAY)
-        await self._settle_unstarted(orphans, ExecutionStatus.CANCELLED, reason=Reason.JOB_DELETED)
-        await self._settle_unstarted(
-            [e for e in claimed if e.id in refused], ExecutionStatus.CANCELLED
-        )
+        await self._settle_unstarted(orphans, cancelled, reason=Reason.JOB_DELETED)
+        await self._settle_unstarted([e for e in claimed if e.id in refused], cancelled)
 
     def _hold(self, claimed: Sequence[Execution], *, since: float) -> list[Execution]:
         """Have the leases renewed. Leaves those that have nearly run out to the reaper: the
@@ -177,12 +176,14 @@ class Worker:
         delay: timedelta = timedelta(0),
     ) -> None:
         """End claims without an attempt: the job is gone or unknown, or a cancel came first."""
+        settlements = [
+            Settlement(_lease_of(execution), status, reason=reason, delay=delay)
+            for execution in executions
+        ]
+        # All at once, so that the recorder writes them in batches.
+        await asyncio.gather(*map(self._recorder.settle, executions, settlements))
         for execution in executions:
-            lease = _lease_of(execution)
-            await self._recorder.settle(
-                execution, Settlement(lease, status, reason=reason, delay=delay)
-            )
-            self._keeper.release(lease)
+            self._keeper.release(_lease_of(execution))
             _log.info(
                 "claim_ended", execution_id=execution.id, job_id=execution.job_id, status=status
             )

@@ -153,7 +153,8 @@ class ExecutionRepository:
     async def cancel_queued(self, execution_id: str, *, reason: Reason) -> bool:
         """End a queued execution; False if it is not queued (any more)."""
         result = await self._executions.update_one(
-            {"_id": execution_id} | cancellation.QUEUED, cancellation.end(reason, self._now)
+            known(Execution) | {"_id": execution_id} | cancellation.QUEUED,
+            cancellation.end(reason, self._now),
         )
         return result.matched_count == 1
 
@@ -161,7 +162,8 @@ class ExecutionRepository:
     async def request_cancel(self, execution_id: str, *, reason: Reason) -> bool:
         """Ask a running execution to stop; False if it does not run, or was asked before."""
         result = await self._executions.update_one(
-            {"_id": execution_id} | cancellation.RUNNING, cancellation.request(reason, self._now)
+            known(Execution) | {"_id": execution_id} | cancellation.RUNNING,
+            cancellation.request(reason, self._now),
         )
         return result.matched_count == 1
 

@@ -93,7 +93,8 @@ class HistoryRepository:
     @database_call
     async def delete(self, execution_ids: Sequence[str]) -> int:
         """Delete finished executions; returns how many it deleted."""
-        query = {"_id": {"$in": list(execution_ids)}, "finished_at": {"$type": "date"}}
+        finished = {"_id": {"$in": list(execution_ids)}, "finished_at": {"$type": "date"}}
+        query = known(Execution) | finished
         return (await self._executions.delete_many(query)).deleted_count
 
 

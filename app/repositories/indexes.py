@@ -1,6 +1,6 @@
 """Every index, and what it is for."""
 
-from pymongo import ASCENDING, DESCENDING, IndexModel
+from pymongo import ASCENDING, DESCENDING, IndexModel, timeout
 from pymongo.errors import OperationFailure
 
 from app.models.execution import ExecutionKind, ExecutionStatus
@@ -127,9 +127,14 @@ name and different keys exclude each other."""
 
 @database_call
 async def create_indexes(database: Database) -> None:
-    """Create the missing indexes. Several processes may do it at once."""
-    for name, indexes in INDEXES.items():
-        await database.collection(name).create_indexes(indexes)
+    """Create the missing indexes. Several processes may do it at once.
+
+    It has no time limit: the server aborts a build at the limit of its call, so a collection that
+    takes longer would never get its index.
+    """
+    with timeout(None):
+        for name, indexes in INDEXES.items():
+            await database.collection(name).create_indexes(indexes)
 
 
 @database_call

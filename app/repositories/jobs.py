@@ -28,6 +28,7 @@ _NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
 """Fields that may be large and that firing does not need."""
 
 _LISTING_SECONDS = 2.0
+_BATCH = 500  # `pick` searches the list of ids for each document
 
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
 
@@ -193,7 +194,7 @@ class JobRepository:
             {"$eq": ["$next_run", pick(ids, [seen.next_run for seen, _ in moves])]},
         ]
         result = await self._jobs.update_many(
-            {"_id": {"$in": ids}, "$expr": {"$and": unchanged}},
+            known(Job) | {"_id": {"$in": ids}, "$expr": {"$and": unchanged}},
             [
                 {
                     "$set": {
@@ -211,9 +212,14 @@ class JobRepository:
         newest = {
             last.job_id: last for last in sorted(last_runs, key=lambda one: one.scheduled_for)
         }
-        ids = list(newest)
-        slots = pick(ids, [last.scheduled_for for last in newest.values()])
-        statuses = pick(ids, [last.status for last in newest.values()])
+        batch = list(newest.values())
+        for start in range(0, len(batch), _BATCH):
+            await self._note_last_runs(batch[start : start + _BATCH])
+
+    async def _note_last_runs(self, batch: Sequence[LastRun]) -> None:
+        ids = [last.job_id for last in batch]
+        slots = pick(ids, [last.scheduled_for for last in batch])
+        statuses = pick(ids, [last.status for last in batch])
         await self._jobs.update_many(
             known(Job) | {"_id": {"$in": ids}, "$expr": {"$lte": ["$last_run", slots]}},
             [{"$set": {"last_run": slots, "last_status": statuses}}],

@@ -5,6 +5,7 @@ later write carries the fence of the lease, so a worker that lost its lease chan
 """
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -191,9 +192,13 @@ class LeaseRepository:
         return {document["_id"]: document for document in await found.to_list(None)}
 
     @database_call
-    async def list_expired(self, *, limit: int) -> list[Execution]:
+    async def list_expired(
+        self, *, limit: int, besides_jobs: AbstractSet[str] = frozenset()
+    ) -> list[Execution]:
         """Running executions whose lease has run out, the longest expired first."""
-        expired = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
+        expired: Document = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
+        if besides_jobs:
+            expired["job_id"] = {"$nin": list(besides_jobs)}
         found = self._executions.find(known(Execution) | expired)
         found = found.sort("lease_until", ASCENDING).limit(limit)
         return [from_document(Execution, document) for document in await found.to_list(None)]

@@ -29,11 +29,17 @@ class Step:
     update: Sequence[Document] = ()
 
 
+def _rename(old: str, new: str, *, default: object) -> tuple[Document, ...]:
+    """A document that has the new name already keeps its value; one with neither gets `default`."""
+    present = {"$ifNull": [f"${old}", {"$ifNull": [f"${new}", {"$literal": default}]}]}
+    return ({"$set": {new: present}}, {"$unset": old})
+
+
 STEPS = (
     Step(2, "jobs"),  # documents carry their schema number
     Step(2, "users"),
-    Step(2, "executions", ({"$set": {"waiting": "$held"}}, {"$unset": "held"})),
-    Step(2, "idempotency_keys", ({"$set": {"response": "$answer"}}, {"$unset": "answer"})),
+    Step(2, "executions", _rename("held", "waiting", default=False)),
+    Step(2, "idempotency_keys", _rename("answer", "response", default=None)),
 )
 """In the order in which they apply. A step is never changed after its release."""
 

@@ -33,13 +33,6 @@ class OverlapRepository:
         return {document["place"] for document in found}
 
     @database_call
-    async def list_jobs_with_waiting(self, job_ids: Sequence[str]) -> list[str]:
-        """Which of these jobs have a waiting execution."""
-        query = known(Execution) | _waiting({"$in": list(set(job_ids))})
-        found = await self._executions.find(query, {"job_id": True}).to_list(None)
-        return sorted({document["job_id"] for document in found})
-
-    @database_call
     async def promote(self, job_id: str) -> bool:
         """Make the waiting execution with the earliest slot the live one, if the job has none."""
         try:
@@ -54,14 +47,16 @@ class OverlapRepository:
         return found is not None
 
     @database_call
-    async def list_jobs_without_live(self) -> list[str]:
-        """Jobs with a waiting execution and no live one: a process died before it promoted."""
+    async def list_promotable(self, job_ids: Sequence[str] | None = None) -> list[str]:
+        """The jobs, of these or of all, with a waiting execution and no live one."""
         query = known(Execution) | {"status": ExecutionStatus.QUEUED, "waiting": True}
+        if job_ids is not None:
+            query["job_id"] = {"$in": list(set(job_ids))}
         waiting = await self._executions.distinct("job_id", query)
         if not waiting:
             return []
-        query = {"live_for": {"$in": waiting}}
-        live = await self._executions.find(query, {"live_for": True}).to_list(None)
+        live_for = {"live_for": {"$in": waiting}}
+        live = await self._executions.find(live_for, {"live_for": True}).to_list(None)
         return sorted(set(waiting) - {document["live_for"] for document in live})
 
     @database_call

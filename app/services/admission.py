@@ -6,7 +6,6 @@ from app.models.execution import Execution, Reason
 from app.models.policy import OverlapPolicy
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.overlaps import OverlapRepository
-from app.wake import Wake
 
 MAX_WAITING = 100
 """The most executions of a job that wait under `buffer_all`."""
@@ -17,17 +16,14 @@ _MOST_TRIES = 5  # each fails if another execution takes that place meanwhile
 class Admission:
     """Inserts executions so that of those that do not run under `allow_all` one is live."""
 
-    def __init__(
-        self, *, executions: ExecutionRepository, overlaps: OverlapRepository, wake: Wake
-    ) -> None:
+    def __init__(self, *, executions: ExecutionRepository, overlaps: OverlapRepository) -> None:
         self._executions = executions
         self._overlaps = overlaps
-        self._wake = wake
 
     async def admit(
         self, execution: Execution, policy: OverlapPolicy, now: datetime
     ) -> InsertResult:
-        """Insert a new execution as the policy allows, and wake the workers.
+        """Insert a new execution as the policy allows. The caller wakes the workers afterwards.
 
         INSERTED means that it was inserted as it is. It must carry `live_for`, unless the policy
         is `allow_all`. If its slot already has a record, nothing is changed.
@@ -35,7 +31,6 @@ class Admission:
         result = await self._executions.insert(execution)
         if result is InsertResult.OVERLAP:
             await self.apply_policy(execution, policy, now)
-        self._wake.executions_queued()
         return result
 
     async def apply_policy(

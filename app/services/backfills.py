@@ -74,6 +74,8 @@ class BackfillService:
         else:
             for execution in executions:
                 await self._admission.admit(execution, policy, now)
+        # Not before: all slots are treated as due now, so none may end before the last is admitted.
+        self._wake.executions_queued()
         return BackfillOut(backfill_id=backfill_id, count=len(slots), slots=shown)
 
     async def _insert_side_by_side(self, executions: list[Execution], now: datetime) -> None:
@@ -82,7 +84,6 @@ class BackfillService:
             e.model_copy(update={"run_at": now + n * SPREAD}) for n, e in enumerate(executions)
         ]
         await self._executions.insert_many(spread)
-        self._wake.executions_queued()
 
     def _queue(
         self,

@@ -1,5 +1,6 @@
-"""Completion: what follows when executions end, whoever ended them."""
+"""Completion: what follows when executions leave the queue or their worker, whoever ended them."""
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +17,8 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An execution that left the queue or its worker, and its status since: `queued` if another
-    attempt is due."""
+    """An execution that left the queue or its worker, and its status after that: `queued` if
+    another attempt is due."""
 
     execution: Execution
     status: ExecutionStatus
@@ -30,53 +31,72 @@ class Completion:
         self._jobs = jobs
         self._overlaps = overlaps
         self._wake = wake
-        self._last_runs: list[LastRun] = []
+        self._last_runs: dict[str, LastRun] = {}
+        """By job: the newest slot that is not stored yet."""
+        self._writing_last_runs = asyncio.Lock()
 
     async def follow_up(self, ended: Sequence[Ended]) -> None:
-        """Keep the last run fields for `write_last_runs`, promote what waited for these
-        executions, and wake the workers.
+        """Promote what waited for these executions, wake the workers, and keep the last run fields
+        for `write_last_runs`. An outage is only logged: the reaper promotes later."""
+        self._keep(_last_runs_of(ended))
+        await self._promote_and_wake(ended)
 
-        An outage is only logged: the reaper promotes later.
+    async def follow_up_request(self, ended: Sequence[Ended]) -> None:
+        """The same for a request: a process that serves only the API has no loop that writes last
+        run fields. So this writes them, and an outage is only logged."""
+        await self._promote_and_wake(ended)
+        try:
+            await self._jobs.note_last_runs(_last_runs_of(ended))
+        except UnavailableError:
+            _log.warning("last_runs_lost", jobs=len(ended))
+
+    async def promote_all(self) -> None:
+        """Promote wherever an execution waits and none is live: a process may have died before it
+        promoted. Raises UnavailableError."""
+        await self._promote(await self._overlaps.list_promotable())
+
+    async def write_last_runs(self) -> None:
+        """Store the last run fields of the jobs whose executions ended.
+
+        Raises UnavailableError; the next call stores them then.
         """
-        self._last_runs += [
-            LastRun(one.execution.job_id, one.execution.scheduled_for, one.status)
-            for one in ended
-            if one.status in FINAL_STATUSES
-        ]
+        async with self._writing_last_runs:  # two writers could store the older value last
+            last_runs, self._last_runs = self._last_runs, {}
+            try:
+                await self._jobs.note_last_runs(list(last_runs.values()))
+            except UnavailableError:
+                later, self._last_runs = self._last_runs, last_runs
+                self._keep(later.values())
+                raise
+
+    def _keep(self, last_runs: Iterable[LastRun]) -> None:
+        for last in last_runs:
+            kept = self._last_runs.get(last.job_id)
+            if kept is None or kept.scheduled_for <= last.scheduled_for:
+                self._last_runs[last.job_id] = last
+
+    async def _promote_and_wake(self, ended: Sequence[Ended]) -> None:
         if any(one.status is ExecutionStatus.QUEUED for one in ended):
             self._wake.executions_queued()
-        # Not only final ones: a requested cancel turns `queued` into `cancelled`.
+        # Queued ones too: if a cancel was requested, the database has made them `cancelled`.
         job_ids = [one.execution.job_id for one in ended if one.execution.live_for is not None]
         if not job_ids:
             return
         try:
-            await self._promote(await self._overlaps.list_jobs_with_waiting(job_ids))
+            await self._promote(await self._overlaps.list_promotable(job_ids))
         except UnavailableError:
             _log.warning("promotions_left_to_the_reaper", jobs=len(job_ids))
 
-    async def promote_orphans(self) -> None:
-        """Promote where an execution waits and none is live: a process died before it promoted.
-
-        Raises UnavailableError.
-        """
-        await self._promote(await self._overlaps.list_jobs_without_live())
-
-    async def write_last_runs(self) -> None:
-        """Store `last_run` and `last_status` of the jobs whose executions ended.
-
-        Raises UnavailableError; the next call stores them then.
-        """
-        if not self._last_runs:
-            return
-        last_runs, self._last_runs = self._last_runs, []
-        try:
-            await self._jobs.note_last_runs(last_runs)
-        except UnavailableError:
-            self._last_runs = last_runs + self._last_runs
-            raise
-
-    async def _promote(self, job_ids: Iterable[str]) -> None:
+    async def _promote(self, job_ids: Sequence[str]) -> None:
         for job_id in job_ids:
             if await self._overlaps.promote(job_id):
                 _log.info("execution_promoted", job_id=job_id)
                 self._wake.executions_queued()
+
+
+def _last_runs_of(ended: Sequence[Ended]) -> list[LastRun]:
+    return [
+        LastRun(one.execution.job_id, one.execution.scheduled_for, one.status)
+        for one in ended
+        if one.status in FINAL_STATUSES
+    ]

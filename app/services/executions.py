@@ -21,6 +21,7 @@ from app.schemas.executions import AllExecutionsQuery, ExecutionQuery
 from app.services.admission import Admission
 from app.services.completion import Completion, Ended
 from app.services.paging import Listing, cursor_after_execution, execution_position, make_page
+from app.wake import Wake
 
 _MOST_TRIES = 5  # each lost to a claim or an end of the same execution
 
@@ -38,12 +39,14 @@ class ExecutionService:
         jobs: JobRepository,
         admission: Admission,
         completion: Completion,
+        wake: Wake,
         new_id: NewId,
     ) -> None:
         self._executions = executions
         self._jobs = jobs
         self._admission = admission
         self._completion = completion
+        self._wake = wake
         self._new_id = new_id
 
     async def execute(
@@ -135,14 +138,14 @@ class ExecutionService:
             return asked or await self._executions.request_cancel(execution.id, reason=reason)
         if not await self._executions.cancel_queued(execution.id, reason=reason):
             return False
-        await self._completion.follow_up([Ended(execution, ExecutionStatus.CANCELLED)])
-        await self._completion.write_last_runs()
+        await self._completion.follow_up_request([Ended(execution, ExecutionStatus.CANCELLED)])
         return True
 
     async def _admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> Execution:
         """Insert a new execution as its policy allows, and return it as stored. If an earlier
         call of the same request stored one with its id, return that."""
         result = await self._admission.admit(execution, policy, now)
+        self._wake.executions_queued()
         if result is InsertResult.INSERTED:
             return execution
         return await self._executions.get(execution.id, owner_id=execution.owner_id)

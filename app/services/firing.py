@@ -232,7 +232,9 @@ def _moves(due: Sequence[_Due], ran: dict[str, int]) -> list[tuple[Job, Job]]:
             _advance(fired[s.id], ran[s.id]) if s.id in fired else s for s in job.schedules
         )
         next_run = earliest_next_run(schedules, active=job.active)
-        moves.append((job, job.model_copy(update={"schedules": schedules, "next_run": next_run})))
+        if schedules != job.schedules:
+            changes = {"schedules": schedules, "next_run": next_run}
+            moves.append((job, job.model_copy(update=changes)))
     return moves
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from bson import json_util
-from pymongo import IndexModel, MongoClient
+from pymongo import IndexModel, MongoClient, _csot
 
 from app.clock import SystemClock
 from app.errors import UnavailableError
@@ -19,7 +19,7 @@ from app.models.idempotency import StoredResponse
 from app.models.user import Actor, Role
 from app.repositories import migrations
 from app.repositories.documents import SCHEMA_VERSION, from_document
-from app.repositories.indexes import INDEXES, create_indexes
+from app.repositories.indexes import INDEXES, create_indexes, drop_retired_indexes
 from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
@@ -274,3 +274,62 @@ def test_a_document_without_a_schema_number_is_of_the_first_schema(stored: Colle
     document = {**stored["executions"][0]}
     assert "schema" not in document
     assert from_document(Execution, document).id == stored["executions"][0]["_id"]
+
+
+async def test_schema_numbers_only_grow(mongo_uri: str, database_name: str) -> None:
+    async with open_database(mongo_uri, database_name) as database:
+        meta = MetaRepository(database)
+        assert (await meta.get_schema_version(), await meta.get_migrated_version()) == (1, 1)
+        await asyncio.gather(*(meta.raise_schema_version(n % 4) for n in range(24)))
+        assert await meta.get_schema_version() == 3
+        await meta.raise_schema_version(2)
+        assert await meta.get_schema_version() == 3
+
+
+async def test_retired_indexes_are_dropped_once(
+    mongo_uri: str, database_name: str, mongo_client: Client
+) -> None:
+    async with open_database(mongo_uri, database_name) as database:
+        await create_indexes(database)
+        mongo_client[database_name]["executions"].create_index("held", name="claim")
+        await asyncio.gather(*(drop_retired_indexes(database) for _ in range(3)))
+        assert "claim" not in mongo_client[database_name]["executions"].index_information()
+        await drop_retired_indexes(database)
+
+
+async def test_an_index_may_take_longer_to_build_than_other_calls(
+    mongo_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server aborts a build at the limit of its call, so a limit could never be met."""
+    limits: list[float | None] = []
+    client = open_client(mongo_uri, timeout=timedelta(seconds=8))
+    database = Database(client, database_name, clock=SystemClock())
+
+    class Collection:
+        async def create_indexes(self, indexes: object) -> None:
+            limits.append(_csot.get_timeout())
+
+    monkeypatch.setattr(database, "collection", lambda _: Collection())
+    await create_indexes(database)
+    await database.close()
+    assert set(limits) == {None}
+    assert _csot.get_timeout() is None
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"held": True},
+        {"waiting": True},
+        {"waiting": True, "held": True},
+    ],
+)
+async def test_a_step_keeps_the_value_under_either_name(
+    mongo_uri: str, database_name: str, mongo_client: Client, document: Document
+) -> None:
+    executions = mongo_client[database_name]["executions"]
+    executions.insert_many([{"_id": "a", **document}, {"_id": "b"}])
+    async with open_database(mongo_uri, database_name) as database:
+        await migrate(database)
+    found = [(e["_id"], e["waiting"], "held" in e) for e in executions.find()]
+    assert sorted(found) == [("a", True, False), ("b", False, False)]

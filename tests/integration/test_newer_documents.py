@@ -9,10 +9,16 @@ import pytest
 from pymongo import MongoClient
 
 from app.engine.loop import AT_ONCE
+from app.models.execution import ExecutionStatus, Reason
+from app.models.idempotency import StoredResponse
 from app.models.job import Job
-from app.models.policy import OverlapPolicy
+from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy
 from app.repositories.documents import SCHEMA_VERSION
+from app.repositories.jobs import LastRun
+from app.repositories.lease_fence import Lease
+from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import open_client
+from app.repositories.settlements import Settlement
 from tests.support.api import Api, assert_problem, open_api
 from tests.support.engine import LEASE, World, open_world
 
@@ -160,6 +166,141 @@ async def test_newer_history_is_not_deleted(world: World, planted: Planted, loop
     planted.make_newer("executions", newer.id)
     await (engine.janitor if loop == "janitor" else engine.trimmer).tick()
     assert [execution.id for execution in await world.history(job)] == [newest.id]
+    planted.check()
+
+
+async def test_500_newer_executions_do_not_hide_an_expired_one_from_the_reaper(
+    world: World, mongo_client: MongoClient[Document], database_name: str
+) -> None:
+    """Their jobs became newer after the claim, so the query cannot leave them out."""
+    dead, alive = world.process(), world.process()
+    newer_job, other_job = await world.add_job(), await world.add_job()
+    for _ in range(501):
+        await world.queue(newer_job)
+    assert len(await dead.leases.claim(limit=501)) == 501
+    world.clock.advance(timedelta(milliseconds=1))
+    other = await world.queue(other_job)
+    await dead.leases.claim(limit=1)
+    mongo_client[database_name]["jobs"].update_one(
+        {"_id": newer_job.id}, {"$set": {"schema": NEWER}}
+    )
+    world.clock.advance(LEASE)
+    assert await alive.reaper.tick() > AT_ONCE
+    assert (await world.read(other)).status == "queued"
+
+
+async def test_executions_of_newer_jobs_are_given_back_in_batches(
+    world: World, planted: Planted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.process()
+    job = await world.add_job()
+    for _ in range(50):
+        await world.queue(job)
+    planted.make_newer("jobs", job.id)
+    settle, sizes = LeaseRepository.settle, list[int]()
+
+    async def count(self: LeaseRepository, settlements: Any) -> list[bool]:
+        sizes.append(len(settlements))
+        return await settle(self, settlements)
+
+    monkeypatch.setattr(LeaseRepository, "settle", count)
+    await process.worker.tick()
+    assert sizes == [50]
+
+
+async def test_a_scheduler_that_cannot_advance_a_job_rests(
+    world: World, planted: Planted, mongo_client: MongoClient[Document], database_name: str
+) -> None:
+    """The `missed` record of a newer release must be read by a process of that release."""
+    process = world.process()
+    job = await world.add_job(world.every(60), catch_up=CatchUp(policy=CatchUpPolicy.NONE))
+    world.clock.advance(10.5 * MINUTE)
+    planned = await world.jobs.list_due(world.clock.now(), limit=1)
+    jobs = mongo_client[database_name]["jobs"]
+    await process.schedule()
+    (missed,) = await world.history(job)
+    jobs.update_one(
+        {"_id": job.id},
+        {"$set": {"next_run": planned[0].next_run, "schedules.0.next_run": planned[0].next_run}},
+    )
+    planted.make_newer("executions", missed.id)
+    world.clock.advance(timedelta(milliseconds=1))
+    for _ in range(3):
+        assert await process.scheduler.tick() > AT_ONCE
+    planted.check()
+
+
+async def test_no_write_of_a_service_touches_a_document_that_became_newer(
+    world: World, planted: Planted
+) -> None:
+    """It was read before a process of the newer release migrated it."""
+    process = world.process()
+    job = await world.add_job(world.every(60))
+    queued, running = await world.queue(job), await world.queue(job)
+    (_, claimed) = sorted(await process.leases.claim(limit=2), key=lambda e: e.id == running.id)
+    await process.leases.settle(
+        [
+            Settlement(Lease(e.id, e.lease_token), ExecutionStatus.QUEUED)
+            for e in await process.leases.list_owned()
+            if e.id != claimed.id
+        ]
+    )
+    world.clock.advance(MINUTE)
+    due = await world.jobs.list_due(world.clock.now(), limit=1)
+    edited = job.model_copy(update={"description": "edited", "revision": 2})
+    planted.make_newer("jobs", job.id)
+    assert not await world.jobs.replace(edited, expected=job)
+    assert not await world.jobs.delete(job)
+    assert await world.jobs.advance([(due[0], due[0])]) == 0
+    last = LastRun(job.id, world.clock.now(), ExecutionStatus.FAILED)
+    await world.jobs.note_last_runs([last])
+    planted.check()
+    for execution in (queued, running):
+        planted.make_newer("executions", execution.id)
+        await world.executions.cancel_queued(execution.id, reason=Reason.CANCELLED_BY_USER)
+        await world.executions.request_cancel(execution.id, reason=Reason.CANCELLED_BY_USER)
+        await world.executions.cancel_for_deleted_job(job.id)
+        assert execution.id not in [e.id for e in await process.leases.list_owned()]
+        planted.check()
+
+
+async def test_a_newer_waiting_execution_is_neither_replaced_nor_promoted(
+    world: World, planted: Planted
+) -> None:
+    job = await world.add_job(overlap_policy=OverlapPolicy.CANCEL_OTHER)
+    waiting = await world.queue(job, waiting=True, place=0)
+    planted.make_newer("executions", waiting.id)
+    newcomer = waiting.model_copy(update={"id": world.new_id()})
+    await world.overlaps.replace_waiting(newcomer, 0)
+    assert not await world.overlaps.promote(job.id)
+    planted.check()
+
+
+async def test_newer_records_of_slots_are_not_read(world: World, planted: Planted) -> None:
+    process = world.process()
+    job = await world.add_job(world.every(60))
+    world.clock.advance(MINUTE)
+    await process.schedule()
+    (recorded,) = await world.history(job)
+    assert recorded.schedule_id is not None
+    slots = [recorded.scheduled_for]
+    assert len(await world.executions.find_slots(recorded.schedule_id, slots)) == 1
+    planted.make_newer("executions", recorded.id)
+    assert await world.executions.find_slots(recorded.schedule_id, slots) == []
+
+
+async def test_an_idempotency_key_that_became_newer_is_not_written(
+    api: Api, planted: Planted
+) -> None:
+    async with api.client("alice", **{"Idempotency-Key": "k"}) as alice:
+        await alice.post("/jobs", json={"name": "once", "interval": 60})
+    keys = api.runtime.repositories.idempotency_keys
+    key = await keys.find(f"{api.ids['alice']}:k")
+    assert key is not None
+    planted.make_newer("idempotency_keys", key.id)
+    assert not await keys.replace(key, expected=key)
+    assert not await keys.store_response(key, StoredResponse(status=200, headers={}, body=b""))
+    assert not await keys.delete(key)
     planted.check()
 
 

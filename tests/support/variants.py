@@ -78,7 +78,7 @@ def own_clock(patch: Patch) -> None:
 def early_reaper(patch: Patch) -> None:
     """The reaper treats every lease as expired."""
 
-    async def list_running(self: LeaseRepository, *, limit: int) -> list[Any]:
+    async def list_running(self: LeaseRepository, *, limit: int, **_: Any) -> list[Any]:
         found = self._executions.find({"status": "running"}).limit(limit)
         return [from_document(Execution, document) for document in await found.to_list(None)]
 

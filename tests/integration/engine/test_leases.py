@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 
 from app.errors import UnavailableError
-from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
 from app.models.policy import RetryPolicy
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import Start
@@ -239,3 +239,36 @@ async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) 
     await one.keeper.stop()
 
     assert lost == {claimed.id}
+
+
+async def test_the_fence_of_a_lease_includes_the_status(world: World) -> None:
+    """After a settlement the token is still the same, but nothing more may be written with it."""
+    process = world.process()
+    claimed = await claim(world, process, retry=RetryPolicy(max_attempts=5))
+    again = Settlement(lease_of(claimed), ExecutionStatus.QUEUED, 1, SUCCEEDED)
+    assert await process.leases.settle([again]) == [True]
+    queued = await world.read(claimed)
+    await process.leases.settle([success_of(claimed)])
+    await process.leases.start([Start(lease_of(claimed), 2, 1)])
+    assert process.heartbeat.renew("process-1", [lease_of(claimed)], term=LEASE) == set()
+    assert await world.read(claimed) == queued
+
+
+async def test_the_first_request_to_cancel_stands(world: World) -> None:
+    process = world.process()
+    claimed = await claim(world, process)
+    assert await world.executions.request_cancel(claimed.id, reason=Reason.CANCELLED_BY_USER)
+    first = await world.read(claimed)
+    world.clock.advance(MILLISECOND)
+    again = await world.executions.request_cancel(claimed.id, reason=Reason.CANCELLED_BY_OVERLAP)
+    assert not again
+    assert await world.read(claimed) == first
+
+
+async def test_an_execution_that_is_terminated_has_no_lease(world: World) -> None:
+    process = world.process()
+    claimed = await claim(world, process)
+    newcomer = claimed.model_copy(update={"id": world.new_id()})
+    await world.overlaps.terminate_live(newcomer)
+    ended = await world.read(claimed)
+    assert (ended.status, ended.lease_owner, ended.lease_until) == ("cancelled", None, None)
