@@ -18,7 +18,7 @@ from app.models.schedule import (
     first_slot,
     next_slot,
 )
-from app.schemas.schedules_to_write import ScheduleToWrite
+from app.services.schedules_to_write import ScheduleToWrite
 
 _NOT_IN_SLOT_RULE = {"id", "next_run", "runs", "jitter_seconds"}
 _NOT_COMPARED = {"id", "active", "max_runs", "jitter_seconds"}

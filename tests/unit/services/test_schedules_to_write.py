@@ -10,7 +10,7 @@ from app.errors import ConflictError, InvalidInputError
 from app.models.schedule import CronSchedule, IntervalSchedule, OneTimeSchedule
 from app.schemas.jobs import JobCreate, JobUpdate
 from app.schemas.schedules import ScheduleChange, ScheduleIn
-from app.schemas.schedules_to_write import (
+from app.services.schedules_to_write import (
     ScheduleToWrite,
     read_job_schedules,
     read_new_schedule,
