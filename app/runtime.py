@@ -50,10 +50,10 @@ from app.services.idempotency import IdempotencyService
 from app.services.jobs import JobService
 from app.services.schedules import ScheduleService
 from app.settings import Settings
-from app.targets.egress import open_session
 from app.targets.http import HttpTarget
 from app.targets.log import LogTarget
-from app.targets.registry import Targets
+from app.targets.registry import TargetRegistry
+from app.targets.session import open_session
 from app.targets.target import Target
 from app.wake import Wake
 
@@ -159,7 +159,7 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
             open_session(allow_private_hosts=settings.http_allow_private_hosts, limit=_NO_LIMIT)
         )
         http = HttpTarget(session=session, clock=clock, version=app.__version__)
-        targets = Targets(http=http, log=LogTarget())
+        targets = TargetRegistry(http=http, log=LogTarget())
     return Resources(
         database=database,
         redis=stores.redis,

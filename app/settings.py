@@ -153,8 +153,8 @@ class Settings(BaseSettings):
         default_factory=_choose_lease_seconds,
         ge=5,
         le=3600,
-        description="Time after which the execution of a silent worker is taken over, in seconds;"
-        " unset: 60, or 10 with the embedded database.",
+        description="Length of a lease: time after which an execution is taken over if its worker"
+        " does not renew the lease, in seconds; unset: 60, or 10 with the embedded database.",
     )
     retention_days: int = Field(
         30, ge=1, le=3650, description="Time after which finished executions are deleted, in days."

@@ -11,9 +11,10 @@ from typing import Any
 
 from pymongo import MongoClient
 from pymongo.collection import Collection
+from pymongo.database import Database
 
 from app.repositories.jobs import JobRepository
-from bench.report import report, resident_megabytes
+from bench.report import measure_resident_mib, write_report
 from tests.support.service import Service
 
 QUIET_SECONDS = 10  # until the memory of the process no longer changes
@@ -29,48 +30,58 @@ async def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         async with Service(Path(folder) / "data") as service:
             await asyncio.sleep(QUIET_SECONDS)
-            empty = resident_megabytes(service.pid)
+            empty = measure_resident_mib(service.pid)
             template = await service.call(
                 "POST", "/jobs", json={"name": "yearly", "cron_expression": "0 0 1 1 *"}
             )
             port = json.loads((Path(folder) / "data" / "mongodb.json").read_text())["port"]
-            keys = await asyncio.to_thread(_store_copies, port, template["id"], options.jobs)
+            keys = await asyncio.to_thread(_copy_and_count, port, template["id"], options.jobs)
             await asyncio.sleep(QUIET_SECONDS)
             await service.call("GET", "/jobs", params={"limit": 200})
-            full = resident_megabytes(service.pid)
-    report(
+            full = measure_resident_mib(service.pid)
+    write_report(
         "growth",
         {
             "stored jobs": options.jobs,
-            "resident MB without jobs": empty,
-            "resident MB with these jobs": full,
+            "resident MiB without jobs": empty,
+            "resident MiB with these jobs": full,
             "keys examined by a poll if nothing is due": keys,
         },
     )
 
 
-def _store_copies(port: int, job_id: str, count: int) -> int:
-    """Store `count` copies of the job, with their `next_run` distributed over a year.
-
-    Returns how many index keys the scheduler's poll examines if nothing is due.
-    """
+def _copy_and_count(port: int, job_id: str, count: int) -> int:
     client: MongoClient[dict[str, Any]]
     with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
-        jobs: Collection[dict[str, Any]] = client["carillon"]["jobs"]
-        template = jobs.find_one({"_id": job_id})
-        assert template is not None
-        later = datetime.now(UTC) + timedelta(hours=1)
-        for start in range(0, count, CHUNK):
-            jobs.insert_many(_copy(template, later, n) for n in range(start, start + CHUNK))
-        due = JobRepository.due_query(datetime.now(UTC))
-        explained = client["carillon"].command(
-            {
-                "explain": {"find": "jobs", "filter": due, "sort": {"next_run": 1}, "limit": 500},
-                "verbosity": "executionStats",
-            }
-        )
-        examined: int = explained["executionStats"]["totalKeysExamined"]
-        return examined
+        _store_copies(client["carillon"]["jobs"], job_id, count)
+        return _count_examined_keys(client["carillon"])
+
+
+def _store_copies(jobs: Collection[dict[str, Any]], job_id: str, count: int) -> None:
+    """Store `count` copies of the job, with their `next_run` distributed over a year."""
+    template = jobs.find_one({"_id": job_id})
+    assert template is not None
+    later = datetime.now(UTC) + timedelta(hours=1)
+    for chunk in split_into_chunks(count):
+        jobs.insert_many(_copy(template, later, n) for n in chunk)
+
+
+def split_into_chunks(count: int) -> list[range]:
+    """Return the numbers below `count` in ranges of at most CHUNK numbers."""
+    return [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
+
+
+def _count_examined_keys(database: Database[dict[str, Any]]) -> int:
+    """Return how many index keys the scheduler's poll examines if nothing is due."""
+    due = JobRepository.due_query(datetime.now(UTC))
+    explained = database.command(
+        {
+            "explain": {"find": "jobs", "filter": due, "sort": {"next_run": 1}, "limit": 500},
+            "verbosity": "executionStats",
+        }
+    )
+    examined: int = explained["executionStats"]["totalKeysExamined"]
+    return examined
 
 
 def _copy(template: dict[str, Any], later: datetime, n: int) -> dict[str, Any]:

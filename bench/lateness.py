@@ -11,7 +11,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from bench.report import percentile, report, resident_megabytes
+from bench.report import compute_percentile, measure_resident_mib, write_report
 from tests.support.service import Service
 
 WARM_UP_SECONDS = 5
@@ -24,7 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Create jobs with the same period whose slots are distributed evenly over it."""
+    """Create jobs whose slots are spread evenly over one period, and measure how late the receiver
+    gets them."""
     parent, child = multiprocessing.Pipe()
     receiver = multiprocessing.Process(target=_receive, args=(child,), daemon=True)
     receiver.start()
@@ -37,18 +38,18 @@ async def run(options: argparse.Namespace) -> None:
             await asyncio.sleep(options.seconds)
             parent.send("end")
             lateness: list[float] = parent.recv()
-            memory = resident_megabytes(service.pid)
-    report(
+            memory = measure_resident_mib(service.pid)
+    write_report(
         "lateness",
         {
             "due executions per second": options.rate,
             "measured executions": len(lateness),
             "expected executions": options.rate * options.seconds,
-            "p50 ms": percentile(lateness, 0.5),
-            "p95 ms": percentile(lateness, 0.95),
-            "p99 ms": percentile(lateness, 0.99),
+            "p50 ms": compute_percentile(lateness, 0.5),
+            "p95 ms": compute_percentile(lateness, 0.95),
+            "p99 ms": compute_percentile(lateness, 0.99),
             "max ms": max(lateness),
-            "resident MB": memory,
+            "resident MiB": memory,
         },
     )
 

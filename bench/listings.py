@@ -19,7 +19,7 @@ from pymongo.database import Database
 from app.models.execution import Execution
 from app.models.ids import uuid7
 from app.repositories.documents import SCHEMAS
-from bench.report import percentile, report, resident_megabytes
+from bench.report import compute_percentile, measure_resident_mib, write_report
 from tests.support.service import PASSWORD, USERNAME, Service
 
 CHUNK = 5_000
@@ -52,14 +52,14 @@ async def run(options: argparse.Namespace) -> None:
             stored = await asyncio.to_thread(_store, port, options)
             users = [await _sign_in(service, name) for name in ("owner-0", USERNAME)]
             figures = await _measure(stored, *users, requests=options.requests)
-            memory = resident_megabytes(service.pid)
+            memory = measure_resident_mib(service.pid)
             for user in users:
                 await user.aclose()
-    report("listings", stored.facts | figures | {"resident MB": memory})
+    write_report("listings", stored.facts | figures | {"resident MiB": memory})
 
 
-class _StoredExecutions:
-    """The executions to store, their jobs and their owners."""
+class _GeneratedExecutions:
+    """Generates executions to store, with their jobs and owners."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self._random = random.Random(1)
@@ -80,7 +80,8 @@ class _StoredExecutions:
         return self.jobs[:: len(self.owners)]
 
     def slot(self, number: int) -> datetime:
-        """The slot of an execution: each job has one every 15 minutes, within the same minute."""
+        """The slot of an execution. Each job has a slot every 15 minutes. The slots of all jobs are
+        in the same minute."""
         rounds, job = divmod(number, len(self.jobs))
         return self.now - timedelta(minutes=15 * (rounds + 1), seconds=job % 60)
 
@@ -127,9 +128,10 @@ class _StoredExecutions:
         return document | {"attempts": [attempt]}
 
 
-def _store(port: int, options: argparse.Namespace) -> _StoredExecutions:
-    """Copy the first admin for each owner, and store the executions. The indexes exist before."""
-    stored = _StoredExecutions(options)
+def _store(port: int, options: argparse.Namespace) -> _GeneratedExecutions:
+    """Copy the first admin for each owner, and store the executions. The service has created the
+    indexes already."""
+    stored = _GeneratedExecutions(options)
     client: MongoClient[dict[str, Any]]
     with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
         database: Database[dict[str, Any]] = client["carillon"]
@@ -149,8 +151,8 @@ def _store(port: int, options: argparse.Namespace) -> _StoredExecutions:
             database["executions"].insert_many(chunk, ordered=False)
         stored.facts["seconds to store them"] = time.perf_counter() - started
         stats = database.command("collStats", "executions", scale=1024 * 1024)
-        stored.facts["documents MB"] = stats["size"]
-        stored.facts["indexes MB"] = stats["totalIndexSize"]
+        stored.facts["documents MiB"] = stats["size"]
+        stored.facts["indexes MiB"] = stats["totalIndexSize"]
     return stored
 
 
@@ -163,11 +165,11 @@ async def _sign_in(service: Service, username: str) -> httpx2.AsyncClient:
 
 
 def _list_kinds(
-    stored: _StoredExecutions, owner: httpx2.AsyncClient, admin: httpx2.AsyncClient
+    stored: _GeneratedExecutions, owner: httpx2.AsyncClient, admin: httpx2.AsyncClient
 ) -> list[tuple[str, httpx2.AsyncClient, Callable[[int], tuple[str, Params]]]]:
     """The kinds of listings: name, client, and the path and parameters of the i-th request."""
     own = stored.jobs_of_first_owner()
-    day = {
+    slot_range = {
         "from": (stored.now - timedelta(hours=12)).isoformat(),
         "to": (stored.now - timedelta(hours=6)).isoformat(),
     }
@@ -182,15 +184,15 @@ def _list_kinds(
         ("job", owner, of_job()),
         ("job, one status", owner, of_job(status="failed")),
         ("job, three statuses", owner, of_job(status=["failed", "timed_out", "cancelled"])),
-        ("job, from/to", owner, of_job(**day)),
+        ("job, from/to", owner, of_job(**slot_range)),
         ("own", owner, across()),
         ("own, one status", owner, across(status="failed")),
         ("own, every status", owner, across(status=sorted({*STATUSES}))),
-        ("own, from/to", owner, across(**day)),
+        ("own, from/to", owner, across(**slot_range)),
         (
             "own, from/to, three statuses",
             owner,
-            across(**day, status=["failed", "skipped", "missed"]),
+            across(**slot_range, status=["failed", "skipped", "missed"]),
         ),
         ("own, kind manual", owner, across(kind="manual")),
         ("own, 200 per page", owner, across(limit=200)),
@@ -199,13 +201,13 @@ def _list_kinds(
         (
             "admin, from/to, three statuses",
             admin,
-            across(**day, status=["failed", "skipped", "missed"]),
+            across(**slot_range, status=["failed", "skipped", "missed"]),
         ),
     ]
 
 
 async def _measure(
-    stored: _StoredExecutions,
+    stored: _GeneratedExecutions,
     owner: httpx2.AsyncClient,
     admin: httpx2.AsyncClient,
     *,
@@ -254,5 +256,5 @@ async def _time(request: Awaitable[dict[str, Any]]) -> tuple[float, dict[str, An
 
 
 def _format_percentiles(name: str, seconds: list[float]) -> dict[str, str]:
-    p50, p95, p99 = (percentile(seconds, share) * 1000 for share in (0.5, 0.95, 0.99))
+    p50, p95, p99 = (compute_percentile(seconds, share) * 1000 for share in (0.5, 0.95, 0.99))
     return {f"{name}: p50/p95/p99 ms": f"{p50:.1f} / {p95:.1f} / {p99:.1f}"}

@@ -1,6 +1,7 @@
 """The report of a benchmark: a printed table, and JSON with versions, commit and machine."""
 
 import json
+import math
 import os
 import platform
 import subprocess
@@ -13,7 +14,7 @@ from app import __version__
 RESULTS = Path(__file__).parent / "results"
 
 
-def report(name: str, figures: dict[str, Any]) -> None:
+def write_report(name: str, figures: dict[str, Any]) -> None:
     """Print the figures and store them under `bench/results/`."""
     width = max(map(len, figures))
     print(f"\n{name}")
@@ -25,19 +26,19 @@ def report(name: str, figures: dict[str, Any]) -> None:
         )
     RESULTS.mkdir(exist_ok=True)
     at = datetime.now(UTC)
-    document = {"benchmark": name, "at": at.isoformat(), **_machine(), "figures": figures}
+    document = {"benchmark": name, "at": at.isoformat(), **_describe_machine(), "figures": figures}
     path = RESULTS / f"{name}-{at:%Y%m%dT%H%M%S}.json"
     path.write_text(json.dumps(document, indent=2) + "\n")
     print(f"  → {path}")
 
 
-def percentile(values: list[float], share: float) -> float:
-    """The percentile `share` (0 to 1) of the values, by nearest rank."""
+def compute_percentile(values: list[float], share: float) -> float:
+    """Return the percentile `share` (0 to 1) of the values, by nearest rank."""
     ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+    return ordered[max(0, math.ceil(share * len(ordered)) - 1)]
 
 
-def _machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, Any]:
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     )
@@ -50,8 +51,8 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def resident_megabytes(pid: int) -> float:
-    """The resident memory of a process, in MiB. Raises LookupError if the system hides it."""
+def measure_resident_mib(pid: int) -> float:
+    """Return the resident memory of a process in MiB. Raises LookupError if it is hidden."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024

@@ -3,7 +3,7 @@
 //
 //   operation                      the operationId
 //   name                           default: the operation's summary
-//   status                         the expected status; default: any success of the document
+//   status                         the expected status; default: any 2xx status that the document lists
 //   path, query, headers, form     values to send; a path parameter without a value here gets the
 //                                  variable with its name
 //   example, change                the body: the name of an example of the document, and the fields
@@ -42,7 +42,7 @@ export const VARIABLES = [
   'range_end',
 ]
 
-const PAST = {
+const BACKFILL_RANGE = {
   overlap_policy: 'allow_all',
   schedule_id: '{{schedule_id}}',
   start: '{{range_start}}',
@@ -106,7 +106,7 @@ export const STEPS = [
     change: { active: false },
     after: () => {
       pm.collectionVariables.set('paused_job_id', body.id)
-      pm.test('paused', () => {
+      pm.test('the job is paused and has no next slot', () => {
         pm.expect(body.active).to.equal(false)
         pm.expect(body.next_run).to.equal(null)
       })
@@ -140,7 +140,9 @@ export const STEPS = [
     example: 'fields',
     headers: { 'If-Match': '{{job_etag}}' },
     after: () => {
-      pm.test('edited', () => pm.expect(body.description).to.equal('Sends the report'))
+      pm.test('the response has the edited description', () =>
+        pm.expect(body.description).to.equal('Sends the report'),
+      )
     },
   },
   {
@@ -150,7 +152,7 @@ export const STEPS = [
     example: 'fields',
     headers: { 'If-Match': '{{job_etag}}' },
     after: () => {
-      pm.test('the problem type', () =>
+      pm.test('the problem type says that the condition failed', () =>
         pm.expect(body.type).to.equal('urn:carillon:problem:precondition_failed'),
       )
     },
@@ -161,13 +163,13 @@ export const STEPS = [
     example: 'fields',
     change: { description: 'Every Monday', tags: ['postman'] },
     after: () => {
-      pm.test('edited', () => pm.expect(body.tags).to.eql(['postman']))
+      pm.test('the response has the edited tags', () => pm.expect(body.tags).to.eql(['postman']))
     },
   },
   {
     operation: 'deactivate_job',
     after: () => {
-      pm.test('paused', () => pm.expect(body.active).to.equal(false))
+      pm.test('the job is paused', () => pm.expect(body.active).to.equal(false))
     },
   },
   {
@@ -186,7 +188,7 @@ export const STEPS = [
     example: 'cron',
     query: { count: '3' },
     after: () => {
-      pm.test('three slots', () => pm.expect(body.next_runs).to.have.lengthOf(3))
+      pm.test('the preview has three slots', () => pm.expect(body.next_runs).to.have.lengthOf(3))
     },
   },
   {
@@ -221,7 +223,9 @@ export const STEPS = [
     name: 'Edit a schedule (PUT)',
     example: 'bounds',
     after: () => {
-      pm.test('edited', () => pm.expect(body.jitter_seconds).to.equal(30))
+      pm.test('the response has the edited jitter', () =>
+        pm.expect(body.jitter_seconds).to.equal(30),
+      )
     },
   },
   {
@@ -229,7 +233,7 @@ export const STEPS = [
     name: 'Edit a schedule (PATCH)',
     example: 'pause',
     after: () => {
-      pm.test('paused', () => pm.expect(body.active).to.equal(false))
+      pm.test('the schedule is paused', () => pm.expect(body.active).to.equal(false))
     },
   },
   {
@@ -237,7 +241,7 @@ export const STEPS = [
     query: { count: '5' },
     after: () => {
       pm.collectionVariables.set('slot', body.next_runs[0].utc)
-      pm.test('five slots', () => pm.expect(body.next_runs).to.have.lengthOf(5))
+      pm.test('the response has five slots', () => pm.expect(body.next_runs).to.have.lengthOf(5))
     },
   },
   {
@@ -260,14 +264,14 @@ export const STEPS = [
   },
   {
     operation: 'get_execution',
-    name: 'Read an execution until it has ended',
+    name: 'Read an execution until it is finished',
     after: () => {
       const waited = Date.now() - Date.parse(body.created_at)
       if (['queued', 'running'].includes(body.status) && waited < 30000) {
         pm.execution.setNextRequest(pm.info.requestId)
         setTimeout(() => {}, 200)
       } else {
-        pm.test('succeeded', () => {
+        pm.test('the execution succeeded at the first attempt', () => {
           pm.expect(body.status).to.equal('succeeded')
           pm.expect(body.attempts).to.have.lengthOf(1)
         })
@@ -288,7 +292,7 @@ export const STEPS = [
     name: 'List the slots of a past range',
     status: 200,
     example: 'dry_run',
-    change: PAST,
+    change: BACKFILL_RANGE,
     before: () => {
       const ago = (days) => new Date(Date.now() - days * 86400000).toISOString()
       pm.collectionVariables.set('range_start', ago(200))
@@ -302,19 +306,19 @@ export const STEPS = [
     operation: 'backfill_job',
     status: 202,
     example: 'dry_run',
-    change: { ...PAST, dry_run: false },
+    change: { ...BACKFILL_RANGE, dry_run: false },
     after: () => {
-      pm.test('queued', () => pm.expect(body.backfill_id).to.be.a('string'))
+      pm.test('the backfill has an id', () => pm.expect(body.backfill_id).to.be.a('string'))
     },
   },
   {
     operation: 'list_job_executions',
     query: { limit: '5', kind: 'backfill' },
     after: () => {
-      // The executions start ten a second, in the order of their slots. The newest slot is the
+      // Ten executions start per second, in the order of their slots. The newest slot is the
       // last one, so its execution still waits for some seconds.
       pm.collectionVariables.set('waiting_execution_id', body.items[0].id)
-      pm.test('a page with a cursor', () => {
+      pm.test('the page has five executions and a cursor', () => {
         pm.expect(body.items).to.have.lengthOf(5)
         pm.expect(body.next_cursor).to.be.a('string')
       })
@@ -325,7 +329,7 @@ export const STEPS = [
     status: 200,
     path: { execution_id: '{{waiting_execution_id}}' },
     after: () => {
-      pm.test('cancelled', () => pm.expect(body.status).to.equal('cancelled'))
+      pm.test('the execution is cancelled', () => pm.expect(body.status).to.equal('cancelled'))
     },
   },
   {
@@ -353,7 +357,7 @@ export const STEPS = [
   {
     operation: 'get_job',
     folder,
-    name: 'Read a job before the delete',
+    name: 'Read a job before its deletion',
     after: () => {
       pm.collectionVariables.set('job_etag', pm.response.headers.get('ETag'))
     },

@@ -46,8 +46,8 @@ async function generateTemplates(data) {
   const { result, reason, output } = await convert({ type: 'string', data }, options)
   if (!result) throw new Error(reason)
   const requests = output[0].data.item.flatMap((folder) => folder.item).map((item) => item.request)
-  const routeOf = ({ method, url }) => `${method} /${url.path.join('/').replace(/:(\w+)/g, '{$1}')}`
-  return new Map(requests.map((request) => [routeOf(request), request]))
+  const buildRoute = ({ method, url }) => `${method} /${url.path.join('/').replace(/:(\w+)/g, '{$1}')}`
+  return new Map(requests.map((request) => [buildRoute(request), request]))
 }
 
 // Steps for the operations that flow.mjs does not name: each is last in the folder of its tag.
@@ -86,8 +86,8 @@ function buildCollection() {
 }
 
 function buildItem(step, operation) {
-  const event = [buildScript('test', [...writeChecks(step, operation), ...linesOf(step.after)])]
-  if (step.before) event.unshift(buildScript('prerequest', linesOf(step.before)))
+  const event = [buildScript('test', [...writeChecks(step, operation), ...readLines(step.after)])]
+  if (step.before) event.unshift(buildScript('prerequest', readLines(step.before)))
   return {
     name: step.name ?? operation.summary,
     event,
@@ -97,16 +97,17 @@ function buildItem(step, operation) {
 }
 
 function buildRequest(step, operation) {
-  const { url, header, method, body } = flatten(structuredClone(templates.get(operation.route)))
+  const template = structuredClone(templates.get(operation.route))
+  const { url, header, method, body } = replaceRichText(template)
   url.host = ['{{base_url}}']
   for (const variable of url.variable)
     variable.value = step.path?.[variable.key] ?? `{{${variable.key}}}`
-  fill(url.query, step.query, defaultsOf(operation))
-  fill(header, step.headers)
-  if (body?.mode === 'urlencoded') fill(body.urlencoded, step.form)
-  if (body?.mode === 'raw') body.raw = JSON.stringify(bodyOf(step, operation), null, 2)
+  fillFields(url.query, step.query, readDefaults(operation))
+  fillFields(header, step.headers)
+  if (body?.mode === 'urlencoded') fillFields(body.urlencoded, step.form)
+  if (body?.mode === 'raw') body.raw = JSON.stringify(buildBody(step, operation), null, 2)
   return {
-    description: [operation.description, ...examplesAsText(operation)].join('\n\n'),
+    description: [operation.description, ...formatExamples(operation)].join('\n\n'),
     method,
     url,
     header,
@@ -116,7 +117,7 @@ function buildRequest(step, operation) {
 }
 
 // Sets the values of the step. Optional fields without a value stay, but disabled in Postman.
-function fill(fields, given = {}, defaults = {}) {
+function fillFields(fields, given = {}, defaults = {}) {
   for (const field of fields) {
     const { key } = field
     if (['Accept', 'Content-Type'].includes(key)) continue
@@ -127,29 +128,30 @@ function fill(fields, given = {}, defaults = {}) {
   if (unknown.length) throw new Error(`flow.mjs: the document has no parameter ${unknown}.`)
 }
 
-function defaultsOf({ parameters = [] }) {
+function readDefaults({ parameters = [] }) {
   return Object.fromEntries(parameters.map(({ name, schema }) => [name, schema.default]))
 }
 
-function bodyOf({ example, change }, operation) {
-  const examples = examplesOf(operation)
+function buildBody({ example, change }, operation) {
+  const examples = readExamples(operation)
   const name = example ?? Object.keys(examples)[0]
   if (name && !(name in examples))
     throw new Error(`flow.mjs: ${operation.operationId} has no example ${name}.`)
   return { ...examples[name]?.value, ...change }
 }
 
-function examplesAsText(operation) {
-  return Object.values(examplesOf(operation)).map(
+function formatExamples(operation) {
+  return Object.values(readExamples(operation)).map(
     ({ summary, value }) => `**${summary}**\n\`\`\`json\n${JSON.stringify(value, null, 2)}\n\`\`\``,
   )
 }
 
-function examplesOf(operation) {
+function readExamples(operation) {
   return operation.requestBody?.content['application/json']?.examples ?? {}
 }
 
-// Checks the response against the document: status, required headers, media type, required fields.
+// Returns script lines that check the response against the document: status, required headers,
+// media type, required fields.
 function writeChecks(step, operation) {
   const succeeds = Object.keys(operation.responses).filter((code) => code < '300')
   const codes = [step.status ?? succeeds].flat().map(Number)
@@ -169,7 +171,7 @@ function writeChecks(step, operation) {
   lines.push(writeTest(type, hasType))
   if (!type.endsWith('json')) return lines
   lines.push('const body = pm.response.json()')
-  const fields = requiredOf(content[type].schema)
+  const fields = listRequiredFields(content[type].schema)
   const hasFields = `pm.expect(body).to.include.all.keys(${JSON.stringify(fields)})`
   if (fields.length) lines.push(writeTest('the required fields', hasFields))
   return lines
@@ -180,21 +182,21 @@ function writeTest(name, code) {
 }
 
 // The fields that a schema requires. Of several schemas: the fields that all of them require.
-function requiredOf(schema) {
+function listRequiredFields(schema) {
   if (schema.$ref)
-    return requiredOf(
+    return listRequiredFields(
       schema.$ref
         .split('/')
         .slice(1)
         .reduce((node, key) => node[key], api),
     )
-  const [first, ...others] = (schema.oneOf ?? []).map(requiredOf)
+  const [first, ...others] = (schema.oneOf ?? []).map(listRequiredFields)
   if (!first) return schema.required ?? []
   return first.filter((key) => others.every((keys) => keys.includes(key)))
 }
 
 // flow.mjs writes a script as a function. Returns the lines between its braces.
-function linesOf(code) {
+function readLines(code) {
   if (!code) return []
   const lines = code.toString().split('\n').slice(1, -1)
   if (!lines.length) throw new Error(`flow.mjs: break the line after the first brace of: ${code}`)
@@ -207,9 +209,10 @@ function buildScript(listen, exec) {
 }
 
 // Replaces each {content, type} by its content: Postman shows plain text as Markdown.
-function flatten(value) {
-  if (Array.isArray(value)) return value.map(flatten)
+function replaceRichText(value) {
+  if (Array.isArray(value)) return value.map(replaceRichText)
   if (value === null || typeof value !== 'object') return value
   if (typeof value.content === 'string') return value.content.trim()
-  return Object.fromEntries(Object.entries(value).map(([key, inner]) => [key, flatten(inner)]))
+  const entries = Object.entries(value).map(([key, inner]) => [key, replaceRichText(inner)])
+  return Object.fromEntries(entries)
 }

@@ -9,7 +9,7 @@ from datetime import timedelta
 import structlog
 
 from app.models.finished_execution import FinishedExecution
-from app.policies.retention import YOUNGEST, select_deletable, select_newest_of_groups
+from app.policies.retention import MIN_AGE, select_deletable, select_newest_of_groups
 from app.repositories.history import HistoryRepository
 
 _log = structlog.get_logger(__name__)
@@ -28,7 +28,7 @@ class Janitor:
 
     def __init__(self, *, history: HistoryRepository, retention: timedelta) -> None:
         self._history = history
-        self._retention = max(retention, YOUNGEST)
+        self._retention = max(retention, MIN_AGE)
         self._reached: FinishedExecution | None = None
 
     async def tick(self) -> timedelta:
@@ -56,7 +56,7 @@ class Trimmer:
 
     async def tick(self) -> timedelta:
         """A few jobs, at most one page of history each; a job with more comes again."""
-        before = await self._history.now() - YOUNGEST
+        before = await self._history.now() - MIN_AGE
         job_ids = await self._history.list_job_ids(after=self._reached, limit=_JOBS)
         for job_id in job_ids:
             surplus = await self._history.list_surplus(

@@ -8,7 +8,7 @@ import structlog
 from app.engine.loop import AT_ONCE
 from app.models.execution import Execution, ExecutionStatus, Reason
 from app.models.job import Job
-from app.policies.retry import ABANDONED, decide
+from app.policies.retry import LEASE_EXPIRED, decide
 from app.repositories.jobs import FoundJobs, JobRepository
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
@@ -90,7 +90,7 @@ def _settlement(execution: Execution, job: Job | None) -> Settlement:
     attempts = execution.attempts
     unfinished = attempts[-1] if attempts and attempts[-1].outcome is None else None
     attempt = None if unfinished is None else unfinished.number
-    outcome = None if unfinished is None else ABANDONED
+    outcome = None if unfinished is None else LEASE_EXPIRED
     if job is None:
         cancelled = ExecutionStatus.CANCELLED
         return Settlement(lease, cancelled, attempt, outcome, reason=Reason.JOB_DELETED)

@@ -1,1 +1,1 @@
-"""WHAT IS STORED: the frozen shapes of the documents."""
+"""WHAT IS STORED: frozen documents, and the values that several layers exchange."""

@@ -32,8 +32,10 @@ class ExecutionStatus(StrEnum):
     """Final from the start: it counts slots that were due during an outage and are not executed."""
 
 
-LIVE_STATUSES = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.RUNNING})
-FINAL_STATUSES = frozenset(ExecutionStatus) - LIVE_STATUSES
+UNFINISHED_STATUSES = frozenset({ExecutionStatus.QUEUED, ExecutionStatus.RUNNING})
+"""The statuses of executions that are not finished. Not all of these are live, see `live_for`."""
+FINAL_STATUSES = frozenset(ExecutionStatus) - UNFINISHED_STATUSES
+"""The statuses of finished executions. An execution keeps such a status."""
 
 MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
     ExecutionStatus.QUEUED: frozenset({ExecutionStatus.RUNNING, ExecutionStatus.CANCELLED}),
@@ -48,13 +50,13 @@ MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
     ),
     **{status: frozenset() for status in FINAL_STATUSES},
 }
-"""The legal moves from each status. Repositories build their writes with `status_before`."""
+"""The legal moves from each status. Repositories build their writes with `require_move`."""
 
 
-def status_before(before: ExecutionStatus, after: ExecutionStatus) -> ExecutionStatus:
-    """Check a move from `before` to `after`, and return `before` for the condition of its write.
+def require_move(before: ExecutionStatus, after: ExecutionStatus) -> ExecutionStatus:
+    """Raise ValueError if an execution must not move from `before` to `after`.
 
-    Raises ValueError if the move is not legal.
+    Returns `before`, for the condition of the write that makes the move.
     """
     if after not in MOVES[before]:
         raise ValueError(f"an execution must not move from {before} to {after}")
@@ -90,7 +92,7 @@ class ExecutionKind(StrEnum):
     MANUAL = "manual"
     """A user executed the job."""
     RETRY = "retry"
-    """A user retried a final execution."""
+    """A user retried a finished execution."""
     BACKFILL = "backfill"
     """A user asked for the slots of a past range."""
 
@@ -105,12 +107,12 @@ class AttemptOutcome(StrEnum):
     TIMED_OUT = "timed_out"
     """It did not end within the job's timeout."""
     CANCELLED = "cancelled"
-    """A cancel stopped it."""
+    """It was stopped, because its execution was cancelled."""
     ABANDONED = "abandoned"
     """Its worker died, stopped or lost the lease."""
 
 
-class Response(Record):
+class TargetResponse(Record):
     """What the target returned. The body is truncated at 64 KB."""
 
     status: int | None = None
@@ -128,7 +130,7 @@ class Attempt(Record):
     finished_at: Instant | None = None
     outcome: AttemptOutcome | None = None
     error: str | None = None
-    response: Response | None = None
+    response: TargetResponse | None = None
 
 
 class Origin(TypedDict, total=False):
@@ -157,7 +159,8 @@ class Execution(Record):
     lease_until: Instant | None = None
     lease_token: int = 0
     live_for: str | None = None
-    """The job's id while this execution is live and does not run under `allow_all`."""
+    """The job's id while this execution is live: `queued` or `running`, not waiting, and not under
+    `allow_all`. Else None. An index keeps it unique."""
     waiting: bool = False
     """Whether it waits for the end of a live execution of its job."""
     place: int | None = None
@@ -207,7 +210,7 @@ class Execution(Record):
         )
 
     def skip(self, reason: Reason, now: datetime) -> Self:
-        """Return the record of this slot if the overlap policy skips it."""
+        """Return this execution as one that the overlap policy skipped."""
         return self._end_unstarted(ExecutionStatus.SKIPPED, reason, now)
 
     def miss(self, *, until: datetime, count: int, now: datetime) -> Self:

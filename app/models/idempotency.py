@@ -23,18 +23,19 @@ class IdempotencyKey(Record):
     result_id: str
     """The id of what the request creates. Repeated requests use the same id."""
     holder: str
-    """The request that has the key. A request that takes the key over writes a new value."""
+    """A random id of the request that has reserved the key. A request that takes the key over
+    writes a new id."""
     held_until: datetime
     """Without a response, another request may take the key over from this instant on."""
     response: StoredResponse | None = None
     expires_at: datetime
 
 
-class Reserved(Record):
+class ReservedId(Record):
     """The id that an idempotency key reserves for what its request creates.
 
-    `again`: an earlier request with this id was started, and its result is unknown.
+    `may_exist`: an earlier request may have created the item with this id already.
     """
 
     result_id: str
-    again: bool = False
+    may_exist: bool = False

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, computed_field
 
 from app.models.execution import ExecutionStatus
-from app.models.policy import CatchUp, OverlapPolicy, RetryPolicy
+from app.models.policy import CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.record import Record
 from app.models.schedule import Schedule
 from app.models.target import TargetSpec
@@ -37,13 +37,13 @@ class Job(Record):
     retry: RetryPolicy = RetryPolicy()
     timeout_seconds: float = 60
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
-    catch_up: CatchUp = CatchUp()
+    catch_up: CatchUpPolicy = CatchUpPolicy()
     schedules: tuple[Schedule, ...] = ()
     next_run: datetime | None = None
     """The earliest `next_run` of its active schedules, while the job is active; else None."""
     last_run: datetime | None = None
-    """The newest slot that has finished. It is written in batches after the end of an execution, so
-    it may be about a second behind the history."""
+    """The newest slot whose execution has finished. It is written in batches, so it may be about a
+    second behind the history."""
     last_status: ExecutionStatus | None = None
     revision: int = 1
     """Each edit by a user increases it; firing does not."""

@@ -1,14 +1,14 @@
-"""How a delivery ended: the value that a target returns and from which the retry policy decides."""
+"""How an attempt ended: the value that a target returns and the retry policy decides by."""
 
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
-from app.models.execution import AttemptOutcome, Response
+from app.models.execution import AttemptOutcome, TargetResponse
 
 
 class Failure(StrEnum):
-    """Why a delivery did not succeed. `retry_on` uses some of these names."""
+    """Why an attempt did not succeed. `retry_on` uses some of these names."""
 
     TIMEOUT = "timeout"
     """No complete response arrived within the timeout."""
@@ -24,12 +24,12 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one delivery. `error` is one sentence for the job's owner, without secrets."""
+    """How one attempt ended. `error` is a text for the job's owner, without secrets."""
 
     outcome: AttemptOutcome
     failure: Failure | None = None
     error: str | None = None
-    response: Response | None = None
+    response: TargetResponse | None = None
     retry_after: timedelta | None = None
     """The delay before the next attempt that the receiver asked for."""
     gone: bool = False

@@ -31,25 +31,25 @@ class OverlapPolicy(StrEnum):
     """Executions run side by side."""
 
 
-class CatchUpPolicy(StrEnum):
+class CatchUpMode(StrEnum):
     """What happens to slots that are recorded late, after an outage."""
 
     ONE = "one"
-    """The latest late slot of each schedule is executed."""
+    """The latest late slot of each schedule is executed, if it is within the window."""
     ALL = "all"
-    """Each late slot within the window is executed, in order."""
+    """Each late slot within the window is executed, in order; at most the latest 1,000."""
     NONE = "none"
     """No late slot is executed."""
 
 
-class CatchUp(Record):
+class CatchUpPolicy(Record):
     """What happens to slots that were not recorded in time."""
 
     model_config = ConfigDict(extra="forbid")
 
-    policy: CatchUpPolicy = CatchUpPolicy.ONE
+    policy: CatchUpMode = CatchUpMode.ONE
     window_seconds: Annotated[int, Field(ge=0, le=MAX_CATCH_UP_SECONDS)] = 86_400
-    """The maximum age of a late slot that still runs, in seconds."""
+    """The maximum age of a late slot that is still executed, in seconds."""
 
     @property
     def window(self) -> timedelta:
@@ -71,18 +71,20 @@ StatusCode = Annotated[int, Field(ge=FIRST_STATUS_CODE, le=LAST_STATUS_CODE)]
 
 
 class RetryPolicy(Record):
-    """When a failed attempt is retried."""
+    """When another attempt follows a failed one."""
 
     model_config = ConfigDict(extra="forbid")
 
     max_attempts: Annotated[int, Field(ge=1, le=50)] = 3
-    """The total number of attempts, including the first. With 50 responses of the maximum size a
-    record stays below MongoDB's limit of 16 MB for a document."""
+    """The maximum number of attempts, including the first. Attempts that a shutdown stopped do not
+    count. With 50 responses of the maximum size a record stays below MongoDB's limit of 16 MB for a
+    document."""
     strategy: RetryStrategy = RetryStrategy.EXPONENTIAL
     delay_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5
     max_delay_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
     retry_on: Annotated[tuple[RetryReason | StatusCode, ...], Field(max_length=50)] | None = None
-    """Which failures are retried; None means every failure."""
+    """The failures after which another attempt follows. None: all except status 410 and a target
+    that cannot be used."""
 
     @property
     def delay(self) -> timedelta:

@@ -1,4 +1,4 @@
-"""The base class of stored values, and the JSON form of instants."""
+"""The base class of frozen values, and the JSON form of instants."""
 
 from datetime import UTC, datetime
 from typing import Annotated
@@ -13,8 +13,8 @@ description."""
 
 
 class Record(BaseModel):
-    """A frozen value. It ignores unknown fields of a stored document, so that an older process can
-    read documents of a newer release during a rolling restart."""
+    """A frozen value. It ignores fields of a stored document that the class does not have, such as
+    `schema`."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", **DOCUMENTED)
 

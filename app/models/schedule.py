@@ -18,7 +18,7 @@ MAX_JITTER_SECONDS = 86_400
 MAX_SCHEDULES = 20  # of one job
 
 
-class _Bounds(Record):
+class _ScheduleFields(Record):
     """The fields of every schedule."""
 
     id: str
@@ -36,7 +36,7 @@ class _Bounds(Record):
     """How many scheduled executions are recorded; skipped and missed slots do not count."""
 
 
-class CronSchedule(_Bounds):
+class CronSchedule(_ScheduleFields):
     """Slots by a cron expression, read in the schedule's time zone."""
 
     type: Literal["cron"] = "cron"
@@ -45,7 +45,7 @@ class CronSchedule(_Bounds):
     dst: Dst = Dst.DEBIAN
 
 
-class IntervalSchedule(_Bounds):
+class IntervalSchedule(_ScheduleFields):
     """Slots every so many seconds from an anchor."""
 
     type: Literal["interval"] = "interval"
@@ -54,7 +54,7 @@ class IntervalSchedule(_Bounds):
     """`start_at`, or without it the instant of creation. A new period keeps the anchor."""
 
 
-class OneTimeSchedule(_Bounds):
+class OneTimeSchedule(_ScheduleFields):
     """A single slot."""
 
     type: Literal["one_time"] = "one_time"
@@ -89,7 +89,7 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
     It ignores `active` and `max_runs`: these decide whether a slot is executed, not which instants
     are slots.
     """
-    begin = begins_at(schedule)
+    begin = find_start(schedule)
     if begin is not None:
         after = max(after, begin - _MILLISECOND)
     slot = trigger_of(schedule).next_after(after)
@@ -98,7 +98,7 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
     return slot
 
 
-def begins_at(schedule: Schedule) -> datetime | None:
+def find_start(schedule: Schedule) -> datetime | None:
     """Return the first instant that may be a slot; None if there is no lower bound.
 
     An interval without `start_at` has its first slot one period after its creation.

@@ -47,5 +47,10 @@ TargetSpec = Annotated[HttpTargetSpec | LogTargetSpec, Field(discriminator="type
 FIRST_STATUS_CODE = 100
 LAST_STATUS_CODE = 599
 
-WELL_KNOWN_PORTS = frozenset({80, 443})
 FIRST_UNPRIVILEGED_PORT = 1024
+_WELL_KNOWN_PORTS = frozenset({80, 443})
+
+
+def is_allowed_port(port: int) -> bool:
+    """Whether the service connects to this port of a receiver."""
+    return port in _WELL_KNOWN_PORTS or port >= FIRST_UNPRIVILEGED_PORT

@@ -12,9 +12,9 @@ class Role(StrEnum):
     ADMIN = "admin"
     """Read and change all jobs."""
     EDITOR = "editor"
-    """Read and change the own jobs."""
+    """Read and change their own jobs."""
     VIEWER = "viewer"
-    """Read the own jobs."""
+    """Read their own jobs."""
 
 
 class User(Record):
@@ -26,7 +26,7 @@ class User(Record):
     role: Role
     active: bool = True
     tokens_valid_from: datetime
-    """Tokens issued before this instant are refused."""
+    """Tokens issued before this instant are rejected."""
     created_at: datetime
     updated_at: datetime
 

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from app.models.policy import CatchUp, CatchUpPolicy
+from app.models.policy import CatchUpMode, CatchUpPolicy
 from app.models.schedule import Schedule, next_slot, runs_left, trigger_of
 
 ON_TIME = timedelta(seconds=10)
 """A slot that is at most this old is on time. It is executed under every policy."""
 
-MOST_LATE_SLOTS = 1_000
-"""The most late slots that the policy `all` executes. It takes the latest ones."""
+MAX_LATE_SLOTS = 1_000
+"""The maximum number of late slots that the policy `all` executes. It executes the latest ones."""
 
-SPREAD = timedelta(milliseconds=100)
-"""The time between the starts of late slots: ten start per second."""
+LATE_START_INTERVAL = timedelta(milliseconds=100)
+"""The time between the starts of two late executions: ten start per second."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 _NO_SLOTS: tuple[datetime, ...] = ()
@@ -43,11 +43,11 @@ class Plan:
     next_run: datetime | None
 
 
-def plan(schedule: Schedule, catch_up: CatchUp, now: datetime) -> Plan:
+def plan(schedule: Schedule, catch_up: CatchUpPolicy, now: datetime) -> Plan:
     """Decide on every slot of `schedule` from its `next_run` through `now`, the database's instant.
 
     The plan has no slots if `next_run` is None or after `now`. The work is bounded, however long an
-    outage was: missed slots are counted by arithmetic, and at most `MOST_LATE_SLOTS` late slots are
+    outage was: missed slots are counted by arithmetic, and at most `MAX_LATE_SLOTS` late slots are
     listed.
     """
     first = schedule.next_run
@@ -63,25 +63,26 @@ def plan(schedule: Schedule, catch_up: CatchUp, now: datetime) -> Plan:
     slots = (*late, *on_time)
     left = runs_left(schedule)
     if left is not None and len(slots) > left:
-        # Skipped slots do not count towards `max_runs`, so the next plan decides on the rest.
+        # Only `left` more executions are allowed. Some of these slots may be skipped, and skipped
+        # slots do not count. So `next_run` stays on the next slot, and the next plan decides on it.
         return Plan(missed, slots[:left], min(len(late), left), slots[left])
     return Plan(missed, slots, len(late), next_slot(schedule, now))
 
 
 def _select_late(
-    schedule: Schedule, catch_up: CatchUp, oldest: datetime, late_until: datetime
+    schedule: Schedule, catch_up: CatchUpPolicy, oldest: datetime, late_until: datetime
 ) -> tuple[datetime, ...]:
     """Return the late slots that are executed, in order. None of them is before `oldest`."""
     match catch_up.policy:
-        case CatchUpPolicy.NONE:
+        case CatchUpMode.NONE:
             return ()
-        case CatchUpPolicy.ONE:
+        case CatchUpMode.ONE:
             return (late_until,) if late_until >= oldest else ()
-        case CatchUpPolicy.ALL:
+        case CatchUpMode.ALL:
             trigger = trigger_of(schedule)
             latest: list[datetime] = []
             slot: datetime | None = late_until
-            while slot is not None and slot >= oldest and len(latest) < MOST_LATE_SLOTS:
+            while slot is not None and slot >= oldest and len(latest) < MAX_LATE_SLOTS:
                 latest.append(slot)
                 slot = trigger.last_until(slot - _MILLISECOND)
             return tuple(reversed(latest))

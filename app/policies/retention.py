@@ -7,7 +7,7 @@ from datetime import timedelta
 from app.models.execution import ExecutionStatus
 from app.models.finished_execution import FinishedExecution
 
-YOUNGEST = timedelta(hours=24)
+MIN_AGE = timedelta(hours=24)
 """Younger executions are never deleted. A scheduler that was frozen after a read must still find
 the record of a slot, otherwise it fires the slot again."""
 
@@ -43,6 +43,7 @@ def select_deletable(
     """Return the ids of the executions that may be deleted.
 
     `superseded` states for each id of `select_newest_of_groups` whether the job has a newer
-    execution of the same group.
+    execution of the same group. If not, the execution is kept. All other executions of the page may
+    be deleted.
     """
     return [execution.id for execution in page if superseded.get(execution.id, True)]

@@ -11,7 +11,7 @@ from app.models.policy import RetryPolicy, RetryStrategy
 SHUTDOWN = "shutdown"
 """The error of an attempt that stopped with its process. It does not count for `max_attempts`."""
 
-ABANDONED = Outcome(AttemptOutcome.ABANDONED, error="abandoned")
+LEASE_EXPIRED = Outcome(AttemptOutcome.ABANDONED, error="abandoned")
 """The outcome of an attempt whose lease ran out."""
 
 STOPPED_BY_SHUTDOWN = Outcome(AttemptOutcome.ABANDONED, error=SHUTDOWN)
@@ -47,7 +47,7 @@ def decide(
         case AttemptOutcome.FAILED | AttemptOutcome.TIMED_OUT:
             if counted < policy.max_attempts and is_retriable(outcome, policy):
                 delay = max(
-                    backoff(policy, failed=counted, chance=chance),
+                    backoff(policy, failed_attempts=counted, chance=chance),
                     outcome.retry_after or timedelta(0),
                 )
                 return Decision(ExecutionStatus.QUEUED, delay)
@@ -69,8 +69,8 @@ def is_retriable(outcome: Outcome, policy: RetryPolicy) -> bool:
     return not reasons.isdisjoint(policy.retry_on)
 
 
-def backoff(policy: RetryPolicy, *, failed: int, chance: float) -> timedelta:
-    """Return the delay after the `failed`-th counted attempt, at most `max_delay_seconds`.
+def backoff(policy: RetryPolicy, *, failed_attempts: int, chance: float) -> timedelta:
+    """Return the delay after this number of failed attempts, at most `max_delay_seconds`.
 
     Fixed: `delay_seconds`. Exponential: full jitter, evenly distributed between zero and
     `delay_seconds` doubled for each earlier attempt ("Exponential Backoff And Jitter", AWS
@@ -80,9 +80,9 @@ def backoff(policy: RetryPolicy, *, failed: int, chance: float) -> timedelta:
         case RetryStrategy.FIXED:
             return min(policy.delay, policy.max_delay)
         case RetryStrategy.EXPONENTIAL:
-            doublings = min(failed - 1, 64)  # a larger exponent overflows a timedelta
-            most = min(policy.delay_seconds * 2.0**doublings, policy.max_delay_seconds)
-            return timedelta(seconds=most * chance)
+            doublings = min(failed_attempts - 1, 64)  # a larger exponent overflows a timedelta
+            limit = min(policy.delay_seconds * 2.0**doublings, policy.max_delay_seconds)
+            return timedelta(seconds=limit * chance)
 
 
 def _final_status(outcome: AttemptOutcome) -> ExecutionStatus:

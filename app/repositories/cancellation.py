@@ -2,14 +2,14 @@
 
 from typing import Any
 
-from app.models.execution import ExecutionStatus, Reason, status_before
+from app.models.execution import ExecutionStatus, Reason, require_move
 from app.repositories.mongo import Document
 
-QUEUED: Document = {"status": status_before(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
+QUEUED: Document = {"status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
 """Executions that `end` may end at once."""
 
 RUNNING: Document = {
-    "status": status_before(ExecutionStatus.RUNNING, ExecutionStatus.CANCELLED),
+    "status": require_move(ExecutionStatus.RUNNING, ExecutionStatus.CANCELLED),
     "cancel_requested_at": None,
 }
 """Executions that `request` may ask to stop: nobody has asked before."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
 
-from app.models.execution import Execution, ExecutionStatus, status_before
+from app.models.execution import Execution, ExecutionStatus, require_move
 from app.repositories import lease_fence
 from app.repositories.documents import from_document, known
 from app.repositories.lease_fence import Lease
@@ -219,7 +219,7 @@ class LeaseRepository:
 
 
 _QUEUE: Document = known(Execution) | {
-    "status": status_before(ExecutionStatus.QUEUED, ExecutionStatus.RUNNING),
+    "status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.RUNNING),
     "waiting": False,
 }
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, status_before
+from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, require_move
 from app.models.outcome import Outcome
 from app.repositories.lease_fence import Lease
 from app.repositories.mongo import Document, pick
@@ -27,7 +27,7 @@ class Settlement:
     delay: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        status_before(ExecutionStatus.RUNNING, self.status)  # no other move ends a lease
+        require_move(ExecutionStatus.RUNNING, self.status)  # no other move ends a lease
 
 
 def settlement_stages(settlements: Sequence[Settlement], now: Any) -> list[Document]:

@@ -19,17 +19,17 @@ _TAG: dict[str, Any] = {
     }
 }
 Responses = dict[int | str, dict[str, Any]]
-WRITTEN: Responses = {200: {"headers": _TAG}}
-READ: Responses = {
-    **WRITTEN,
+WRITE_RESPONSES: Responses = {200: {"headers": _TAG}}
+READ_RESPONSES: Responses = {
+    **WRITE_RESPONSES,
     _NOT_MODIFIED: {"description": "The response is the one that the client has.", "headers": _TAG},
 }
-CREATED: Responses = {201: {"headers": _TAG | LOCATION}}
+CREATE_RESPONSES: Responses = {201: {"headers": _TAG | LOCATION}}
 # A browser may store the response, for this user only, and must revalidate it each time.
 _CACHE_CONTROL = "private, no-cache"
 
 
-async def accepted_revisions(
+async def read_if_match_header(
     request: Request,
     _documented: Annotated[
         str | None,
@@ -41,27 +41,28 @@ async def accepted_revisions(
     ] = None,
 ) -> Revisions:
     """The revisions that the request may replace. Raises InvalidInputError."""
-    return read_if_match(_joined(request, "if-match"))
+    return read_if_match(_join_header(request, "if-match"))
 
 
-IfMatch = Annotated[Revisions, Depends(accepted_revisions)]
+IfMatch = Annotated[Revisions, Depends(read_if_match_header)]
 
 
-async def known_tags(
+async def read_if_none_match_header(
     request: Request,
     _documented: Annotated[
         str | None,
         Header(
             alias="If-None-Match",
-            description="The `ETag` of an earlier response. 304 without a body if it is the same.",
+            description="The `ETag` of an earlier response. If the response has not changed, the "
+            "status is 304 and there is no body.",
         ),
     ] = None,
 ) -> str | None:
     """The entity tags of the responses that the client has."""
-    return _joined(request, "if-none-match")
+    return _join_header(request, "if-none-match")
 
 
-IfNoneMatch = Annotated[str | None, Depends(known_tags)]
+IfNoneMatch = Annotated[str | None, Depends(read_if_none_match_header)]
 
 
 def respond(
@@ -80,7 +81,7 @@ def respond(
     return Response(body.content, status, headers, _JSON)
 
 
-def _joined(request: Request, name: str) -> str | None:
+def _join_header(request: Request, name: str) -> str | None:
     """The value of a header that may have several lines."""
     lines = request.headers.getlist(name)
     return ", ".join(lines) if lines else None

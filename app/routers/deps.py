@@ -44,7 +44,7 @@ async def get_runtime(request: Request) -> Runtime:
 RuntimeDep = Annotated[Runtime, Depends(get_runtime)]
 
 
-async def current_actor(
+async def authenticate_actor(
     request: Request, runtime: RuntimeDep, token: Annotated[str | None, Depends(_bearer)]
 ) -> Actor:
     """The actor of the bearer token. Raises NotAuthenticatedError."""
@@ -53,8 +53,8 @@ async def current_actor(
 
 
 async def identify(request: Request) -> Actor:
-    """The actor of the bearer token, before the body is read. `current_actor` then returns this
-    actor without another look-up. Raises NotAuthenticatedError."""
+    """The actor of the bearer token, before the body is read. `authenticate_actor` then returns
+    this actor without another look-up. Raises NotAuthenticatedError."""
     runtime = await runtime_of(request.scope)
     actor: Actor = await _authenticate(runtime, await _bearer(request))
     request.state.actor = actor
@@ -67,14 +67,14 @@ async def _authenticate(runtime: Runtime, token: str | None) -> Actor:
     return await runtime.auth.authenticate(token)
 
 
-async def writing_actor(actor: Annotated[Actor, Depends(current_actor)]) -> Actor:
+async def require_writer(actor: Annotated[Actor, Depends(authenticate_actor)]) -> Actor:
     """The actor of the bearer token, if its role may write. Raises ForbiddenError."""
     if actor.role is Role.VIEWER:
         raise ForbiddenError("A viewer may read, but not change anything.")
     return actor
 
 
-def location(request: Request, path: str) -> dict[str, str]:
+def build_location(request: Request, path: str) -> dict[str, str]:
     """The `Location` header of a created resource."""
     return {"Location": f"{request.scope.get('root_path', '')}{path}"}
 
@@ -88,7 +88,7 @@ LOCATION = {
 }
 """OpenAPI description of the `Location` header."""
 
-Reader = Annotated[Actor, Depends(current_actor)]
-Writer = Annotated[Actor, Depends(writing_actor)]
+Reader = Annotated[Actor, Depends(authenticate_actor)]
+Writer = Annotated[Actor, Depends(require_writer)]
 
 JobId = Annotated[str, Path(description="The job's id.")]

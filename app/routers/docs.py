@@ -48,7 +48,7 @@ async def swagger_ui(request: Request) -> HTMLResponse:
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
 
 
-def document(app: FastAPI) -> dict[str, Any]:
+def build_openapi(app: FastAPI) -> dict[str, Any]:
     """The OpenAPI document: FastAPI's, with the schema of our errors. It is built once."""
     if app.openapi_schema is None:
         schema = get_openapi(

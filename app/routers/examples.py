@@ -70,20 +70,19 @@ EDIT_JOB: dict[str, Example] = {
     },
 }
 
+_OTHER_PARAMETERS: Example = {
+    "summary": "With other parameters",
+    "value": {"parameters": {"recipient": "somebody@example.com"}, "overlap_policy": "skip"},
+}
+
 EXECUTE: dict[str, Example] = {
     "as_it_is": {"summary": "With the job's parameters", "value": {}},
-    "parameters": {
-        "summary": "With other parameters",
-        "value": {"parameters": {"recipient": "somebody@example.com"}, "overlap_policy": "skip"},
-    },
+    "parameters": _OTHER_PARAMETERS,
 }
 
 RETRY: dict[str, Example] = {
     "the_same": {"summary": "With the same parameters", "value": {}},
-    "parameters": {
-        "summary": "With other parameters",
-        "value": {"parameters": {"recipient": "somebody@example.com"}},
-    },
+    "parameters": _OTHER_PARAMETERS,
 }
 
 BACKFILL: dict[str, Example] = {

@@ -6,18 +6,18 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.models.execution import ExecutionStatus
 from app.routers.conditional import respond
-from app.routers.deps import LOCATION, JobId, Reader, RuntimeDep, Writer, location
+from app.routers.deps import LOCATION, JobId, Reader, RuntimeDep, Writer, build_location
 from app.routers.examples import BACKFILL, EXECUTE, RETRY
-from app.routers.idempotent import ReservedDep
+from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
-from app.routers.problems import documented
+from app.routers.problems import document_errors
 from app.schemas.executions import (
     AllExecutionsQuery,
     BackfillIn,
     BackfillOut,
-    ExecuteIn,
     ExecutionOut,
     ExecutionQuery,
+    ManualExecutionIn,
     RetryExecutionIn,
 )
 from app.schemas.pages import Page
@@ -36,23 +36,23 @@ ExecutionId = Annotated[str, Path(description="The execution's id.")]
     response_model=ExecutionOut,
     responses={
         202: {"headers": LOCATION},
-        **documented(401, 403, 404, 408, 409, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503),
     },
 )
 async def execute_job(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
-    reserved: ReservedDep,
+    reserved: ReservedIdDep,
     request: Request,
-    body: Annotated[ExecuteIn | None, Body(openapi_examples=EXECUTE)] = None,
+    body: Annotated[ManualExecutionIn | None, Body(openapi_examples=EXECUTE)] = None,
 ) -> Response:
     """Queue one execution, also of a paused job. The schedules do not change.
 
     The body is optional. `overlap_policy` decides what happens while another execution of the job
     is live: with `skip` the response is an execution with the status `skipped`.
     """
-    body = body or ExecuteIn()
+    body = body or ManualExecutionIn()
     execution = await runtime.executions.execute(
         actor,
         job_id,
@@ -60,8 +60,8 @@ async def execute_job(
         overlap_policy=body.overlap_policy,
         reserved=reserved,
     )
-    there = location(request, f"/executions/{execution.id}")
-    return respond(execution_body(execution), 202, headers=there)
+    headers = build_location(request, f"/executions/{execution.id}")
+    return respond(execution_body(execution), 202, headers=headers)
 
 
 @router.get(
@@ -69,7 +69,7 @@ async def execute_job(
     operation_id="list_job_executions",
     summary="List a job's executions",
     response_model=Page[ExecutionOut],
-    responses=documented(401, 404, 422, 503),
+    responses=document_errors(401, 404, 422, 503),
 )
 async def list_job_executions(
     runtime: RuntimeDep,
@@ -88,7 +88,7 @@ async def list_job_executions(
     operation_id="list_executions",
     summary="List executions",
     response_model=Page[ExecutionOut],
-    responses=documented(401, 422, 503),
+    responses=document_errors(401, 422, 503),
 )
 async def list_executions(
     runtime: RuntimeDep, actor: Reader, query: Annotated[AllExecutionsQuery, Query()]
@@ -104,14 +104,14 @@ async def list_executions(
     summary="Execute the slots of a past range",
     status_code=202,
     response_model=BackfillOut,
-    responses=documented(401, 403, 404, 408, 409, 413, 415, 422, 503)
+    responses=document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503)
     | {200: {"model": BackfillOut, "description": "A dry run, or no slot in the range"}},
 )
 async def backfill_job(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
-    reserved: ReservedDep,
+    reserved: ReservedIdDep,
     body: Annotated[BackfillIn, Body(openapi_examples=BACKFILL)],
 ) -> Response:
     """Record an execution for each slot of [start, end). By default they run one after the other,
@@ -128,7 +128,7 @@ async def backfill_job(
     operation_id="cancel_execution",
     summary="Cancel an execution",
     response_model=ExecutionOut,
-    responses=documented(401, 403, 404, 408, 409, 413, 422, 503)
+    responses=document_errors(401, 403, 404, 408, 409, 413, 422, 503)
     | {202: {"model": ExecutionOut, "description": "The execution is running and will stop"}},
 )
 async def cancel_execution(
@@ -137,7 +137,7 @@ async def cancel_execution(
     """Cancel an execution: immediately while it is queued (200), within about two seconds while it
     is running (202).
 
-    A success that is reported after the cancel does not count.
+    A success that is reported after the cancellation does not count.
     """
     execution = await runtime.executions.cancel(actor, execution_id)
     status = 202 if execution.status is ExecutionStatus.RUNNING else 200
@@ -152,19 +152,23 @@ async def cancel_execution(
     response_model=ExecutionOut,
     responses={
         202: {"headers": LOCATION},
-        **documented(401, 403, 404, 408, 409, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503),
     },
 )
 async def retry_execution(
     runtime: RuntimeDep,
     actor: Writer,
     execution_id: ExecutionId,
-    reserved: ReservedDep,
+    reserved: ReservedIdDep,
     request: Request,
     body: Annotated[RetryExecutionIn | None, Body(openapi_examples=RETRY)] = None,
 ) -> Response:
-    """Queue a new execution for the slot of a finished one, whatever its status. `retry_of` of the
-    new one is its id. The body is optional."""
+    """Queue a new execution for the slot of a finished execution.
+
+    `retry_of` of the new execution is the id of the finished one. The body is optional.
+
+    A `missed` record of several slots cannot be retried, nor an execution of a deleted job.
+    """
     body = body or RetryExecutionIn()
     execution = await runtime.executions.retry(
         actor,
@@ -173,8 +177,8 @@ async def retry_execution(
         overlap_policy=body.overlap_policy,
         reserved=reserved,
     )
-    there = location(request, f"/executions/{execution.id}")
-    return respond(execution_body(execution), 202, headers=there)
+    headers = build_location(request, f"/executions/{execution.id}")
+    return respond(execution_body(execution), 202, headers=headers)
 
 
 @router.get(
@@ -182,7 +186,7 @@ async def retry_execution(
     operation_id="get_execution",
     summary="Read an execution",
     response_model=ExecutionOut,
-    responses=documented(401, 404, 503),
+    responses=document_errors(401, 404, 503),
 )
 async def get_execution(runtime: RuntimeDep, actor: Reader, execution_id: ExecutionId) -> Response:
     """One execution with all its attempts."""

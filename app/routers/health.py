@@ -3,8 +3,8 @@
 from fastapi import APIRouter, Request, Response
 
 from app.routers.deps import RuntimeDep
-from app.routers.problems import documented, problem
-from app.schemas.health import Live, Pong, Ready
+from app.routers.problems import build_problem, document_errors
+from app.schemas.health import Liveness, Pong, Readiness
 
 router = APIRouter(tags=["Health"])
 
@@ -13,38 +13,38 @@ _UNAVAILABLE = 503
 
 @router.get("/ping", operation_id="ping", summary="Ping")
 async def ping() -> Pong:
-    """Respond without using another part of the service."""
+    """Respond without calling the database or Redis."""
     return Pong()
 
 
 @router.get("/health/live", operation_id="live", summary="Is the process alive?")
-async def live() -> Live:
-    """Fails only if the process does not respond. Then restart it."""
-    return Live()
+async def live() -> Liveness:
+    """Always respond with 200. If this call gets no response, restart the process."""
+    return Liveness()
 
 
 @router.get(
     "/health/ready",
     operation_id="ready",
     summary="Can the service work?",
-    response_model=Ready,
-    responses=documented(_UNAVAILABLE),
+    response_model=Readiness,
+    responses=document_errors(_UNAVAILABLE),
 )
-async def ready(request: Request, runtime: RuntimeDep) -> Ready | Response:
-    """Check the database, Redis, and each loop of this process.
+async def ready(request: Request, runtime: RuntimeDep) -> Readiness | Response:
+    """Check the database, Redis, the schema of the stored data, and each loop of this process.
 
-    A 503 names each failing part in `checks`.
+    `checks` has the state of each part. With a 503, at least one of them is not `ok`.
     """
     readiness = await runtime.health.ready()
     if not readiness.failing:
-        return Ready(checks=dict(readiness.checks))
+        return Readiness(checks=dict(readiness.checks))
     failing = "; ".join(f"{part} {finding}" for part, finding in readiness.failing.items())
-    return problem(
+    return build_problem(
         request,
         _UNAVAILABLE,
         f"Not ready: {failing}.",
         code="not_ready",
         title="Not ready",
         headers={"Retry-After": "2"},
-        more={"checks": dict(readiness.checks)},
+        extra_members={"checks": dict(readiness.checks)},
     )

@@ -1,5 +1,5 @@
-"""`Idempotency-Key` on every POST: a repeated request takes effect once and gets the same
-response."""
+"""`Idempotency-Key` on every POST that needs a token: a repeated request takes effect once and gets
+the same response."""
 
 import json
 from collections.abc import Awaitable, Callable
@@ -10,10 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import CarillonError
-from app.models.idempotency import Reserved, StoredResponse
+from app.models.idempotency import ReservedId, StoredResponse
 from app.models.user import Actor
 from app.routers.deps import runtime_of
-from app.routers.problems import problem_response
+from app.routers.problems import build_problem_response
 
 HEADER = "Idempotency-Key"
 REPLAYED = "Idempotency-Replayed"
@@ -27,8 +27,9 @@ async def key_header(
         str | None,
         Header(
             alias=HEADER,
-            description="For a safe retry: the same key and body give the same response for 24 h. "
-            "1 to 255 visible ASCII characters.",
+            description="Repeat a request safely: the same key with the same method, path, query "
+            "and body returns the stored response for 24 hours. 1 to 255 visible ASCII "
+            "characters.",
             json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         ),
     ] = None,
@@ -36,12 +37,12 @@ async def key_header(
     """Documents the header. `handle_once` reads it before the body is parsed."""
 
 
-async def reserved_by_key(request: Request) -> Reserved | None:
+async def reserved_by_key(request: Request) -> ReservedId | None:
     """The id that the key reserves for what the request creates; None without a key."""
     return getattr(request.state, "reserved", None)
 
 
-ReservedDep = Annotated[Reserved | None, Depends(reserved_by_key)]
+ReservedIdDep = Annotated[ReservedId | None, Depends(reserved_by_key)]
 
 
 async def handle_once(request: Request, actor: Actor, handler: Handler) -> Response:
@@ -50,15 +51,18 @@ async def handle_once(request: Request, actor: Actor, handler: Handler) -> Respo
     if key is None:
         return await handler(request)
     runtime = await runtime_of(request.scope)
-    begun = await runtime.idempotency.begin(actor, key, await _request_bytes(request))
-    if isinstance(begun, StoredResponse):
-        return Response(begun.body, begun.status, {**begun.headers, REPLAYED: "true"})
-    request.state.reserved = begun.reserved
+    content = await _request_bytes(request)
+    reservation_or_response = await runtime.idempotency.begin(actor, key, content)
+    if isinstance(reservation_or_response, StoredResponse):
+        stored = reservation_or_response
+        return Response(stored.body, stored.status, {**stored.headers, REPLAYED: "true"})
+    reservation = reservation_or_response
+    request.state.reserved = reservation.reserved
     response: Response | None = None
     try:
         response = await _handle(request, handler)
     finally:
-        await runtime.idempotency.finish(begun, _to_stored(response))
+        await runtime.idempotency.finish(reservation, _to_stored(response))
     return response
 
 
@@ -67,11 +71,11 @@ async def _handle(request: Request, handler: Handler) -> Response:
     try:
         return await handler(request)
     except (CarillonError, RequestValidationError, HTTPException) as error:
-        return await problem_response(request, error)
+        return await build_problem_response(request, error)
 
 
 async def _request_bytes(request: Request) -> bytes:
-    """The bytes in which two equal requests agree."""
+    """Method, path, query and body as bytes. Two requests are the same if these bytes are equal."""
     scope = request.scope
     head = [request.method, scope["path"], scope["query_string"].decode("latin-1")]
     return json.dumps(head).encode() + await request.body()

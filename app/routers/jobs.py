@@ -4,12 +4,19 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Request, Response
 
-from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, respond
-from app.routers.deps import JobId, Reader, RuntimeDep, Writer, location
+from app.routers.conditional import (
+    CREATE_RESPONSES,
+    READ_RESPONSES,
+    WRITE_RESPONSES,
+    IfMatch,
+    IfNoneMatch,
+    respond,
+)
+from app.routers.deps import JobId, Reader, RuntimeDep, Writer, build_location
 from app.routers.examples import EDIT_JOB, NEW_JOB
-from app.routers.idempotent import ReservedDep
+from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
-from app.routers.problems import documented
+from app.routers.problems import document_errors
 from app.schemas.jobs import JobCreate, JobOut, JobQuery, JobUpdate
 from app.schemas.pages import Page
 from app.schemas.response_bodies import job_body
@@ -19,7 +26,10 @@ router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
 
 _EDIT: dict[str, Any] = {
     "response_model": JobOut,
-    "responses": {**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 415, 422, 503)},
+    "responses": {
+        **WRITE_RESPONSES,
+        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+    },
 }
 
 
@@ -29,13 +39,13 @@ _EDIT: dict[str, Any] = {
     summary="Create a job",
     status_code=201,
     response_model=JobOut,
-    responses={**CREATED, **documented(401, 403, 408, 409, 413, 415, 422, 503)},
+    responses={**CREATE_RESPONSES, **document_errors(401, 403, 408, 409, 413, 415, 422, 503)},
 )
 async def create_job(
     runtime: RuntimeDep,
     actor: Writer,
     body: Annotated[JobCreate, Body(openapi_examples=NEW_JOB)],
-    reserved: ReservedDep,
+    reserved: ReservedIdDep,
     request: Request,
 ) -> Response:
     """Create a job with its target, policies and schedules.
@@ -44,7 +54,7 @@ async def create_job(
     examples. A job without schedules runs only by `execute`.
     """
     job = await runtime.jobs.create(actor, body, reserved=reserved)
-    return respond(job_body(job), 201, headers=location(request, f"/jobs/{job.id}"))
+    return respond(job_body(job), 201, headers=build_location(request, f"/jobs/{job.id}"))
 
 
 @router.get(
@@ -52,7 +62,7 @@ async def create_job(
     operation_id="list_jobs",
     summary="List jobs",
     response_model=Page[JobOut],
-    responses={**READ, **documented(401, 422, 503)},
+    responses={**READ_RESPONSES, **document_errors(401, 422, 503)},
 )
 async def list_jobs(
     runtime: RuntimeDep,
@@ -60,7 +70,8 @@ async def list_jobs(
     query: Annotated[JobQuery, Query()],
     if_none_match: IfNoneMatch,
 ) -> Response:
-    """Your jobs, the newest first. An admin sees the jobs of all users.
+    """Your jobs, by default the newest first (by name with `q`). An admin sees the jobs of all
+    users.
 
     A `next_cursor` is valid only with the same filters and sort.
 
@@ -75,7 +86,7 @@ async def list_jobs(
     operation_id="get_job",
     summary="Read a job",
     response_model=JobOut,
-    responses={**READ, **documented(401, 404, 503)},
+    responses={**READ_RESPONSES, **document_errors(401, 404, 503)},
 )
 async def get_job(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
@@ -122,7 +133,7 @@ async def patch_job(
     summary="Delete a job",
     status_code=204,
     response_class=Response,
-    responses=documented(401, 403, 404, 409, 412, 422, 503),
+    responses=document_errors(401, 403, 404, 409, 412, 422, 503),
 )
 async def delete_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
@@ -137,7 +148,7 @@ async def delete_job(
     operation_id="activate_job",
     summary="Resume a job",
     response_model=JobOut,
-    responses={**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 422, 503)},
+    responses={**WRITE_RESPONSES, **document_errors(401, 403, 404, 408, 409, 412, 413, 422, 503)},
 )
 async def activate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
@@ -151,7 +162,7 @@ async def activate_job(
     operation_id="deactivate_job",
     summary="Pause a job",
     response_model=JobOut,
-    responses={**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 422, 503)},
+    responses={**WRITE_RESPONSES, **document_errors(401, 403, 404, 408, 409, 412, 413, 422, 503)},
 )
 async def deactivate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch

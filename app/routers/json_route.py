@@ -9,19 +9,21 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from app.routers.deps import current_actor, identify
+from app.routers.deps import authenticate_actor, identify
 from app.routers.idempotent import handle_once, key_header
 
-_MAX_DIGITS = 400  # Python refuses more than 4,300; no field needs more than 400
+# A finite float has at most 309 digits before the point. Longer integers fit into no field, and
+# Python does not convert more than 4,300 digits.
+_MAX_DIGITS = 400
 
 
 class StrictJsonRequest(Request):
     """A request whose body is JSON by RFC 8259, in UTF-8, with unique keys and finite numbers."""
 
     async def json(self) -> Any:
-        if not hasattr(self, "_strict"):
-            self._strict = _parse(await self.body())
-        return self._strict
+        if not hasattr(self, "_parsed"):
+            self._parsed = _parse(await self.body())
+        return self._parsed
 
 
 class StrictJsonRoute(APIRoute):
@@ -50,13 +52,14 @@ class StrictJsonRoute(APIRoute):
             return await handler(request)
 
         async def handle_authenticated(request: Request) -> Response:
-            # Before the body is parsed, so that errors show the shape of bodies only to users.
+            # Before the body is parsed: validation errors name fields, and only signed-in users may
+            # see these.
             actor = await identify(request)
             if request.method != "POST":
                 return await handle(request)
             return await handle_once(_strict(request), actor, handle)
 
-        return handle_authenticated if _depends_on(self.dependant, current_actor) else handle
+        return handle_authenticated if _depends_on(self.dependant, authenticate_actor) else handle
 
 
 def _strict(request: Request) -> StrictJsonRequest:
@@ -84,42 +87,42 @@ def _parse(body: bytes) -> Any:
     try:
         return json.loads(
             body.decode(),
-            object_pairs_hook=_object,
-            parse_int=_integer,
-            parse_float=_float,
-            parse_constant=_constant,
+            object_pairs_hook=_build_object,
+            parse_int=_parse_integer,
+            parse_float=_parse_float,
+            parse_constant=_reject_constant,
         )
     except UnicodeDecodeError:
-        _refuse("it is not UTF-8")
+        _reject("it is not UTF-8")
     except RecursionError:
-        _refuse("it is nested too deeply")
+        _reject("it is nested too deeply")
     except json.JSONDecodeError as error:
-        _refuse(f"{error.msg} at character {error.pos}" if error.doc else error.msg)
+        _reject(f"{error.msg} at character {error.pos}" if error.doc else error.msg)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        _refuse("an object has the same key twice")
+        _reject("an object has the same key twice")
     return found
 
 
-def _integer(digits: str) -> int:
+def _parse_integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        _refuse("an integer has too many digits")
+        _reject("an integer has too many digits")
     return int(digits)
 
 
-def _float(text: str) -> float:
+def _parse_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        _refuse("a number is too large")
+        _reject("a number is too large")
     return value
 
 
-def _constant(name: str) -> NoReturn:
-    _refuse(f"{name} is not JSON")
+def _reject_constant(name: str) -> NoReturn:
+    _reject(f"{name} is not JSON")
 
 
-def _refuse(reason: str) -> NoReturn:
+def _reject(reason: str) -> NoReturn:
     raise json.JSONDecodeError(reason, "", 0) from None

@@ -22,6 +22,7 @@ from app.errors import (
     PreconditionError,
     UnavailableError,
 )
+from app.schemas.json_types import UNSTORABLE_TEXT
 from app.schemas.problems import PROBLEM_JSON
 
 _log = structlog.get_logger(__name__)
@@ -53,19 +54,19 @@ _CLEARER_TEXTS = {
     "model_type": "this must be an object",
     "dict_type": "this must be an object",
     "tuple_type": "this must be a list",
-    "string_unicode": "the text must not contain NUL or lone surrogates",
+    "string_unicode": UNSTORABLE_TEXT,
 }
 
 
 def install_handlers(app: FastAPI) -> None:
-    """Return every error of the app as problem details."""
-    app.add_exception_handler(CarillonError, _on_our_error)
-    app.add_exception_handler(RequestValidationError, _on_invalid_request)
-    app.add_exception_handler(HTTPException, _on_http_error)
-    app.add_exception_handler(Exception, _on_bug)
+    """Install the handlers that turn every error into problem details."""
+    app.add_exception_handler(CarillonError, _handle_our_error)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(Exception, _handle_bug)
 
 
-def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+def document_errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The `responses` of a route that may return these errors."""
     content = {PROBLEM_JSON: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
@@ -74,7 +75,7 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def problem(
+def build_problem(
     request: Request,
     status: int,
     detail: str,
@@ -82,9 +83,9 @@ def problem(
     code: str,
     title: str | None = None,
     headers: Mapping[str, str] | None = None,
-    more: Mapping[str, Any] | None = None,
+    extra_members: Mapping[str, Any] | None = None,
 ) -> Response:
-    """One error response. `more` are members in addition to the standard ones."""
+    """One error response. `extra_members` are added to the standard members."""
     request_id = getattr(request.state, "request_id", None)
     body = {
         "type": f"urn:carillon:problem:{code}",
@@ -93,25 +94,25 @@ def problem(
         "detail": detail,
         "instance": request.scope["path"],
         "request_id": request_id,
-        **(more or {}),
+        **(extra_members or {}),
     }
     text = json.dumps(body, ensure_ascii=False).encode(errors="replace")
     return Response(text, status, headers, PROBLEM_JSON)
 
 
-async def problem_response(request: Request, error: Exception) -> Response:
+async def build_problem_response(request: Request, error: Exception) -> Response:
     """The response to an expected error. Raises an unexpected one again."""
     match error:
         case CarillonError():
-            return await _on_our_error(request, error)
+            return await _handle_our_error(request, error)
         case RequestValidationError():
-            return await _on_invalid_request(request, error)
+            return await _handle_invalid_request(request, error)
         case HTTPException():
-            return await _on_http_error(request, error)
+            return await _handle_http_error(request, error)
     raise error
 
 
-async def _on_our_error(request: Request, error: Exception) -> Response:
+async def _handle_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CarillonError)  # noqa: S101 - what the handler is registered for
     headers: dict[str, str] = {}
     if error.status == http.HTTPStatus.UNAUTHORIZED:
@@ -120,36 +121,36 @@ async def _on_our_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, UnavailableError):
         _log.warning("unavailable", error=error.detail)
-    more = {}
+    extra_members = {}
     if isinstance(error, InvalidInputError):
-        more["errors"] = _field_problems(error.errors)
-    return problem(
+        extra_members["errors"] = _field_problems(error.errors)
+    return build_problem(
         request,
         error.status,
         error.detail,
         code=error.code,
         title=error.title,
         headers=headers,
-        more=more,
+        extra_members=extra_members,
     )
 
 
-async def _on_invalid_request(request: Request, error: Exception) -> Response:
+async def _handle_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     errors = [_field_error(one) for one in error.errors()[:_MAX_FIELD_ERRORS]]
     fields = _field_problems(errors)
     detail = "; ".join(f"{field['pointer'] or 'body'}: {field['detail']}" for field in fields[:3])
-    return problem(
+    return build_problem(
         request,
         InvalidInputError.status,
         detail,
         code=InvalidInputError.code,
         title=InvalidInputError.title,
-        more={"errors": fields},
+        extra_members={"errors": fields},
     )
 
 
-async def _on_http_error(request: Request, error: Exception) -> Response:
+async def _handle_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     status = error.status_code
     code, title = _CODES.get(status, (http.HTTPStatus(status).name.lower(), None))
@@ -160,7 +161,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
         allowed = ", ".join(_allowed_methods(request))
         detail = f"This path does not support {request.method}; use one of: {allowed}."
         headers = {"Allow": allowed}
-    return problem(
+    return build_problem(
         request,
         status,
         detail,
@@ -188,12 +189,12 @@ def _allowed_methods(request: Request) -> list[str]:
     ]
 
 
-async def _on_bug(request: Request, error: Exception) -> Response:
+async def _handle_bug(request: Request, error: Exception) -> Response:
     request_id = getattr(request.state, "request_id", None)
     _log.error("request_failed", exc_info=error, request_id=request_id, path=request.url.path)
     # The middleware that adds this header does not see this response.
     headers = {"X-Request-ID": request_id} if request_id else None
-    return problem(
+    return build_problem(
         request,
         CarillonError.status,
         "The service failed unexpectedly. Search its log for the request_id.",
@@ -232,8 +233,8 @@ def _without_tags(location: Sequence[str | int]) -> list[str | int]:
 
 
 def _pointer(location: Sequence[str | int]) -> str:
-    """A JSON pointer (RFC 6901) into the body. Pointers to parameters start with `/query` or
-    `/path`."""
+    """A JSON pointer (RFC 6901) into the body. Pointers to parameters and headers start with
+    `/query`, `/path` or `/header`."""
     parts = location[1:] if location and location[0] == "body" else location
     escaped = (str(part).replace("~", "~0").replace("/", "~1") for part in parts)
     return "".join(f"/{part}" for part in escaped)

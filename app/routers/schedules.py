@@ -4,13 +4,20 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
-from app.routers.conditional import CREATED, READ, WRITTEN, IfMatch, IfNoneMatch, respond
-from app.routers.deps import JobId, Reader, RuntimeDep, Writer, location
+from app.routers.conditional import (
+    CREATE_RESPONSES,
+    READ_RESPONSES,
+    WRITE_RESPONSES,
+    IfMatch,
+    IfNoneMatch,
+    respond,
+)
+from app.routers.deps import JobId, Reader, RuntimeDep, Writer, build_location
 from app.routers.examples import EDIT_SCHEDULE, NEW_SCHEDULE
-from app.routers.idempotent import ReservedDep
+from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
-from app.routers.problems import documented
-from app.schemas.forecasts import Preview, Why
+from app.routers.problems import document_errors
+from app.schemas.forecasts import InstantExplanation, Preview
 from app.schemas.json_types import InputInstant
 from app.schemas.response_bodies import ResponseBody, schedule_body, schedules_body
 from app.schemas.schedules import ScheduleChange, ScheduleIn, ScheduleOut, SchedulesOut
@@ -21,7 +28,10 @@ ScheduleId = Annotated[str, Path(description="The schedule's id.")]
 Count = Annotated[int, Query(ge=1, le=100, description="The number of slots.")]
 _EDIT: dict[str, Any] = {
     "response_model": ScheduleOut,
-    "responses": {**WRITTEN, **documented(401, 403, 404, 408, 409, 412, 413, 415, 422, 503)},
+    "responses": {
+        **WRITE_RESPONSES,
+        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+    },
 }
 
 
@@ -30,7 +40,7 @@ _EDIT: dict[str, Any] = {
     operation_id="preview_schedule",
     summary="Preview a schedule",
     response_model=Preview,
-    responses=documented(401, 403, 408, 409, 413, 415, 422, 503),
+    responses=document_errors(401, 403, 408, 409, 413, 415, 422, 503),
 )
 async def preview_schedule(
     runtime: RuntimeDep,
@@ -40,7 +50,7 @@ async def preview_schedule(
 ) -> Response:
     """A description, warnings and the first slots of a schedule. Nothing is saved.
 
-    The slots start at `start_at`, else now.
+    The first slot is not before `start_at`. Without `start_at` it is after now.
     """
     return respond(ResponseBody.of(await runtime.forecasts.preview(body, count)))
 
@@ -50,7 +60,7 @@ async def preview_schedule(
     operation_id="list_schedules",
     summary="List a job's schedules",
     response_model=SchedulesOut,
-    responses={**READ, **documented(401, 404, 503)},
+    responses={**READ_RESPONSES, **document_errors(401, 404, 503)},
 )
 async def list_schedules(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
@@ -66,14 +76,17 @@ async def list_schedules(
     summary="Add a schedule to a job",
     status_code=201,
     response_model=ScheduleOut,
-    responses={**CREATED, **documented(401, 403, 404, 408, 409, 412, 413, 415, 422, 503)},
+    responses={
+        **CREATE_RESPONSES,
+        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+    },
 )
 async def create_schedule(
     runtime: RuntimeDep,
     actor: Writer,
     job_id: JobId,
     accepted: IfMatch,
-    reserved: ReservedDep,
+    reserved: ReservedIdDep,
     body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
     request: Request,
 ) -> Response:
@@ -81,8 +94,8 @@ async def create_schedule(
     job, schedule = await runtime.schedules.add(
         actor, job_id, body, accepted=accepted, reserved=reserved
     )
-    there = location(request, f"/schedules/{schedule.id}")
-    return respond(schedule_body(job, schedule), 201, headers=there)
+    headers = build_location(request, f"/schedules/{schedule.id}")
+    return respond(schedule_body(job, schedule), 201, headers=headers)
 
 
 @router.get(
@@ -90,7 +103,7 @@ async def create_schedule(
     operation_id="get_schedule",
     summary="Read a schedule",
     response_model=ScheduleOut,
-    responses={**READ, **documented(401, 404, 503)},
+    responses={**READ_RESPONSES, **document_errors(401, 404, 503)},
 )
 async def get_schedule(
     runtime: RuntimeDep, actor: Reader, schedule_id: ScheduleId, if_none_match: IfNoneMatch
@@ -140,7 +153,7 @@ async def patch_schedule(
     summary="Delete a schedule",
     status_code=204,
     response_class=Response,
-    responses=documented(401, 403, 404, 409, 412, 422, 503),
+    responses=document_errors(401, 403, 404, 409, 412, 422, 503),
 )
 async def delete_schedule(
     runtime: RuntimeDep, actor: Writer, schedule_id: ScheduleId, accepted: IfMatch
@@ -155,7 +168,7 @@ async def delete_schedule(
     operation_id="list_next_runs",
     summary="List the next slots of a job",
     response_model=Preview,
-    responses=documented(401, 404, 422, 503),
+    responses=document_errors(401, 404, 422, 503),
 )
 async def list_next_runs(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, count: Count = 10
@@ -168,8 +181,8 @@ async def list_next_runs(
     "/jobs/{job_id}/why",
     operation_id="explain_instant",
     summary="Explain what happened to an instant",
-    response_model=Why,
-    responses=documented(401, 404, 422, 503),
+    response_model=InstantExplanation,
+    responses=document_errors(401, 404, 422, 503),
 )
 async def explain_instant(
     runtime: RuntimeDep,
@@ -178,5 +191,9 @@ async def explain_instant(
     at: Annotated[InputInstant, Query(description="The instant, with an offset.")],
 ) -> Response:
     """For each schedule of the job: whether this instant is a slot, and what the records say about
-    it. If it is no slot, the response names the slots before and after it."""
+    the slot.
+
+    If the instant is not a slot, `slot_before` and `slot_after` are the nearest instants of the
+    trigger, without the bounds of the schedule.
+    """
     return respond(ResponseBody.of(await runtime.forecasts.why(actor, job_id, at)))

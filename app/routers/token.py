@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Response
 from fastapi.security import OAuth2PasswordRequestForm
 
 from app.routers.deps import RuntimeDep
-from app.routers.problems import documented
+from app.routers.problems import document_errors
 from app.schemas.tokens import TokenOut
 
 router = APIRouter(tags=["Signing in"])
@@ -18,7 +18,7 @@ _EXAMPLE = {"grant_type": "password", "username": "admin", "password": "the pass
     "/token",
     operation_id="sign_in",
     summary="Sign in",
-    responses=documented(400, 401, 408, 413, 422, 503),
+    responses=document_errors(400, 401, 408, 413, 422, 503),
     openapi_extra={
         "requestBody": {"content": {"application/x-www-form-urlencoded": {"example": _EXAMPLE}}}
     },

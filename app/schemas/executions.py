@@ -15,7 +15,7 @@ from app.schemas.json_types import (
     JsonObject,
     OutputModel,
     Text,
-    refuse,
+    reject,
 )
 from app.schemas.pages import PageQuery
 
@@ -23,15 +23,20 @@ _LONGEST_BACKFILL = timedelta(days=366)
 _IdText = Annotated[Text, Field(max_length=64)]
 
 
-class ExecuteIn(InputModel):
+class _RequestedExecutionIn(InputModel):
+    """The fields of an execution that a user requests."""
+
+    overlap_policy: OverlapPolicy = Field(
+        default=OverlapPolicy.ALLOW_ALL,
+        description="What happens while another execution of the job is live.",
+    )
+
+
+class ManualExecutionIn(_RequestedExecutionIn):
     """How the execution differs from those of the job's schedules."""
 
     parameters: JsonObject | None = Field(
         default=None, description="Replace the job's parameters. Without them the job's are sent."
-    )
-    overlap_policy: OverlapPolicy = Field(
-        default=OverlapPolicy.ALLOW_ALL,
-        description="What happens while another execution of the job is live.",
     )
 
 
@@ -39,9 +44,11 @@ class ExecutionQuery(PageQuery):
     """The filters of a listing of executions."""
 
     status: tuple[ExecutionStatus, ...] = Field(
-        default=(), max_length=len(ExecutionStatus), description="Any of these. Default: all."
+        default=(),
+        max_length=len(ExecutionStatus),
+        description="Executions with one of these statuses. Default: all statuses.",
     )
-    kind: ExecutionKind | None = Field(default=None, description="Why the execution exists.")
+    kind: ExecutionKind | None = Field(default=None, description="Executions of this kind.")
     since: InputInstant | None = Field(
         default=None, alias="from", description="Executions whose slot is at or after this instant."
     )
@@ -56,16 +63,12 @@ class AllExecutionsQuery(ExecutionQuery):
     job_id: _IdText | None = Field(default=None, description="Executions of this job.")
 
 
-class RetryExecutionIn(InputModel):
+class RetryExecutionIn(_RequestedExecutionIn):
     """How the new execution differs from the one that it retries."""
 
     parameters: JsonObject | None = Field(
         default=None,
         description="Replace the execution's parameters. Without them the same ones are sent.",
-    )
-    overlap_policy: OverlapPolicy = Field(
-        default=OverlapPolicy.ALLOW_ALL,
-        description="What happens while another execution of the job is live.",
     )
 
 
@@ -89,9 +92,9 @@ class BackfillIn(InputModel):
     @model_validator(mode="after")
     def _check_range(self) -> Self:
         if self.start >= self.end:
-            refuse("end must be after start", "end")
+            reject("end must be after start", "end")
         if self.end - self.start > _LONGEST_BACKFILL:
-            refuse(f"a range has at most {_LONGEST_BACKFILL.days} days", "end")
+            reject(f"a range has at most {_LONGEST_BACKFILL.days} days", "end")
         return self
 
 
@@ -128,10 +131,10 @@ class ExecutionOut(OutputModel):
     reason: Reason | None = Field(description="Why it was skipped, missed or cancelled.")
     attempts: tuple[Attempt, ...]
     parameters: dict[str, Any] | None = Field(
-        description="Replace the job's; null: the job's are used."
+        description="The parameters of this execution; null: the job's parameters."
     )
     overlap_policy: OverlapPolicy | None = Field(
-        description="Replace the job's; null: the job's are used."
+        description="The overlap policy of this execution; null: the job's policy."
     )
     retry_of: str | None
     backfill_id: str | None

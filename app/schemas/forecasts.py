@@ -1,4 +1,4 @@
-"""Responses on slots to come and on what happened to an instant."""
+"""Responses on future slots, and on what happened to an instant."""
 
 from enum import StrEnum
 
@@ -9,8 +9,8 @@ from app.models.record import Instant
 from app.schemas.json_types import OutputModel
 
 
-class ComingSlot(OutputModel):
-    """A future slot."""
+class PreviewSlot(OutputModel):
+    """One slot of a preview."""
 
     schedule_id: str | None = Field(default=None, description="Null for an unsaved schedule.")
     utc: Instant
@@ -24,7 +24,7 @@ class Preview(OutputModel):
 
     description: str
     warnings: list[str] = Field(description="Properties that may be unintended; not errors.")
-    next_runs: list[ComingSlot]
+    next_runs: list[PreviewSlot]
 
 
 class Verdict(StrEnum):
@@ -35,7 +35,8 @@ class Verdict(StrEnum):
     MISSED = "missed"
     """It is one of the slots that a `missed` record counts."""
     PENDING = "pending"
-    """It is a future slot."""
+    """It is a future instant that the rule names. It is executed if the schedule is then active and
+    unchanged."""
     NEVER_DUE = "never_due"
     """It is not a slot of this schedule."""
     NOT_RECORDED = "not_recorded"
@@ -54,7 +55,7 @@ class SlotVerdict(OutputModel):
     slot_after: Instant | None = None
 
 
-class Why(OutputModel):
+class InstantExplanation(OutputModel):
     """What happened to an instant, for each schedule of the job."""
 
     at: Instant

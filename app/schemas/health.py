@@ -13,13 +13,13 @@ class Pong(OutputModel):
     message: Literal["pong"] = "pong"
 
 
-class Live(OutputModel):
+class Liveness(OutputModel):
     """The process responds."""
 
     status: Literal["live"] = "live"
 
 
-class Ready(OutputModel):
+class Readiness(OutputModel):
     """Every part of the service works."""
 
     status: Literal["ready"] = "ready"

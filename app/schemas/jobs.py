@@ -15,7 +15,7 @@ from app.models.execution import ExecutionStatus
 from app.models.job import Job, PauseReason
 from app.models.policy import (
     RETRY_REASONS,
-    CatchUp,
+    CatchUpMode,
     CatchUpPolicy,
     OverlapPolicy,
     RetryPolicy,
@@ -34,7 +34,7 @@ from app.schemas.json_types import (
     OutputModel,
     Seconds,
     Text,
-    refuse,
+    reject,
     without_defaults,
 )
 from app.schemas.pages import PageQuery
@@ -46,7 +46,7 @@ from app.schemas.targets import TargetChange, TargetIn
 def _check_retry_reason(value: Any) -> Any:
     is_status = type(value) is int and FIRST_STATUS_CODE <= value <= LAST_STATUS_CODE
     if not is_status and not (isinstance(value, str) and value in RETRY_REASONS):
-        refuse(f"send a status code or one of: {', '.join(sorted(RETRY_REASONS))}")
+        reject(f"send a status code or one of: {', '.join(sorted(RETRY_REASONS))}")
     return value
 
 
@@ -59,23 +59,27 @@ _Tag = Annotated[Text, Field(min_length=1, max_length=50)]
 _RetryReason = Annotated[RetryReason | StatusCode, BeforeValidator(_check_retry_reason)]
 
 
-class RetryIn(RetryPolicy):
-    """When a failed attempt is retried. In an edit, absent fields stay."""
+class RetryPolicyIn(RetryPolicy):
+    """When another attempt follows a failed one. In an edit, absent fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     strategy: Annotated[RetryStrategy, Field(strict=False)] = RetryStrategy.EXPONENTIAL
     retry_on: Annotated[tuple[_RetryReason, ...], Field(strict=False, max_length=50)] | None = (
-        Field(default=None, description="The failures that are retried; null: every failure.")
+        Field(
+            default=None,
+            description="The failures after which the attempt is repeated; null: all except status "
+            "410 and a target that cannot be used.",
+        )
     )
 
 
-class CatchUpIn(CatchUp):
+class CatchUpPolicyIn(CatchUpPolicy):
     """What happens to slots that were not recorded in time. In an edit, absent fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    policy: Annotated[CatchUpPolicy, Field(strict=False)] = CatchUpPolicy.ONE
+    policy: Annotated[CatchUpMode, Field(strict=False)] = CatchUpMode.ONE
 
 
 class JobFields(ShortFormIn):
@@ -92,7 +96,7 @@ class JobFields(ShortFormIn):
     schedules: Annotated[tuple[ScheduleIn, ...], Field(max_length=MAX_SCHEDULES)] = Field(
         default=(), description="When the job runs. Without schedules it runs only by `execute`."
     )
-    retry: RetryIn = RetryIn()
+    retry: RetryPolicyIn = RetryPolicyIn()
     timeout_seconds: Annotated[Number, Field(ge=0.1, le=86_400)] = Field(
         default=60, description="The maximum duration of one attempt."
     )
@@ -100,14 +104,14 @@ class JobFields(ShortFormIn):
         default=OverlapPolicy.SKIP,
         description="What happens to a slot while another execution of this job is live.",
     )
-    catch_up: CatchUpIn = CatchUpIn()
+    catch_up: CatchUpPolicyIn = CatchUpPolicyIn()
 
     @model_validator(mode="after")
     def _check_short_form(self) -> Self:
         check_combination(self)
         short = self.given_short_fields()
         if short and "schedules" in self.model_fields_set:
-            refuse(f"{short[0]} cannot be combined with schedules", short[0])
+            reject(f"{short[0]} cannot be combined with schedules", short[0])
         return self
 
 
@@ -128,6 +132,7 @@ class JobCreate(JobFields):
 class JobUpdate(JobFields):
     """The fields to change; the others stay."""
 
+    # The defaults are never used: only given fields are read (`model_fields_set`).
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     name: _JobName = ""
@@ -167,8 +172,8 @@ class JobQuery(PageQuery):
         return self.sort or (JobSort.NAME if self.q else JobSort.NEWEST)
 
 
-class RetryOut(RetryPolicy):
-    """When a failed attempt is retried."""
+class RetryPolicyOut(RetryPolicy):
+    """When another attempt follows a failed one."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -192,10 +197,10 @@ class JobOut(OutputModel):
     target: TargetSpec
     parameters: dict[str, Any]
     schedules: tuple[Schedule, ...]
-    retry: RetryOut
+    retry: RetryPolicyOut
     timeout_seconds: Seconds
     overlap_policy: OverlapPolicy
-    catch_up: CatchUp
+    catch_up: CatchUpPolicy
     next_run: Instant | None = Field(description="The next slot; null if there is none.")
     last_run: Instant | None = Field(
         description="The newest slot whose execution has finished; up to 60 s behind."

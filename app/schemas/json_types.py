@@ -1,6 +1,6 @@
 """The types of values in requests, and the base classes of request and response models.
 
-The types refuse values that JSON or Python can express but that the database, the API or
+The types reject values that JSON or Python can express but that the database, the API or
 arithmetic with times cannot handle: NUL and lone surrogates, huge and infinite numbers, deep
 nesting, years outside 2000 to 2100.
 """
@@ -38,6 +38,7 @@ FIRST_YEAR = 2000
 LAST_YEAR = 2100
 
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
+UNSTORABLE_TEXT = "the text must not contain NUL or lone surrogates"
 _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}:\d{2}(\.\d{1,9})?([Zz]|[+-]\d{2}:\d{2})", re.ASCII
 )
@@ -46,7 +47,10 @@ _NOT_ZONES = frozenset({"localtime", "Factory", "posixrules"})
 
 
 class InputModel(BaseModel):
-    """A request body or a part of one. It refuses unknown fields and does not convert types."""
+    """A request body or a part of one. It rejects unknown fields.
+
+    The field types Text, Flag, Integer and Number do not convert values.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -63,20 +67,20 @@ def without_defaults(schema: dict[str, Any]) -> None:
         field.pop("default", None)
 
 
-def refuse(detail: str, *below: str | int) -> NoReturn:
-    """Refuse the value being validated. `below` is the path from it to the wrong part."""
-    raise PydanticCustomError("refused", "{detail}", {"detail": detail, "below": below})
+def reject(detail: str, *below: str | int) -> NoReturn:
+    """Reject the value being validated. `below` is the path from it to the wrong part."""
+    raise PydanticCustomError("rejected", "{detail}", {"detail": detail, "below": below})
 
 
-def refuse_as(error: InvalidInputError) -> NoReturn:
-    """Refuse the value being validated, with the detail of `error`."""
-    refuse(error.detail)
+def reject_as(error: InvalidInputError) -> NoReturn:
+    """Reject the value being validated, with the detail of `error`."""
+    reject(error.detail)
 
 
 def check_text(text: str) -> str:
     """Return `text` if the database can store it."""
     if _UNSTORABLE.search(text):
-        refuse("the text must not contain NUL or lone surrogates")
+        reject(UNSTORABLE_TEXT)
     return text
 
 
@@ -84,7 +88,7 @@ def check_json(value: Any) -> Any:
     """Return `value` if every part of it can be stored and read back unchanged."""
     _check_part(value, ())
     if len(orjson.dumps(value)) > MAX_JSON_BYTES:
-        refuse(f"the value must have at most {MAX_JSON_BYTES} bytes as JSON")
+        reject(f"the value must have at most {MAX_JSON_BYTES} bytes as JSON")
     return value
 
 
@@ -94,19 +98,19 @@ def _check_part(value: Any, path: tuple[str | int, ...]) -> None:
             return
         case str():
             if _UNSTORABLE.search(value):
-                refuse("the text must not contain NUL or lone surrogates", *path)
+                reject(UNSTORABLE_TEXT, *path)
         case int():
             if not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
-                refuse("an integer must fit into 64 bits with sign", *path)
+                reject("an integer must fit into 64 bits with sign", *path)
         case float():
             if not math.isfinite(value):
-                refuse("a number must be finite", *path)
+                reject("a number must be finite", *path)
         case list() | dict():
             if len(path) >= MAX_JSON_DEPTH:
-                refuse(f"the value must have at most {MAX_JSON_DEPTH} levels of nesting")
+                reject(f"the value must have at most {MAX_JSON_DEPTH} levels of nesting")
             _check_parts(value, path)
         case _:
-            refuse("this is not a JSON value", *path)
+            reject("this is not a JSON value", *path)
 
 
 def _check_parts(value: list[Any] | dict[Any, Any], path: tuple[str | int, ...]) -> None:
@@ -116,7 +120,7 @@ def _check_parts(value: list[Any] | dict[Any, Any], path: tuple[str | int, ...])
         return
     for key, part in value.items():
         if not isinstance(key, str) or _UNSTORABLE.search(key):
-            refuse("a key must not contain NUL or lone surrogates", *path)
+            reject("a key must not contain NUL or lone surrogates", *path)
         _check_part(part, (*path, key))
 
 
@@ -124,13 +128,13 @@ def _read_instant(value: Any) -> datetime:
     if isinstance(value, datetime):  # from the service itself, not from JSON
         return value
     if not isinstance(value, str) or not _RFC_3339.fullmatch(value):
-        refuse("send RFC 3339 with an offset: 2026-11-23T09:00:00Z or 2026-11-23T10:00:00+01:00")
+        reject("send RFC 3339 with an offset: 2026-11-23T09:00:00Z or 2026-11-23T10:00:00+01:00")
     try:
         instant = datetime.fromisoformat(value.upper())
     except ValueError:
-        refuse("this date or time of day does not exist")
+        reject("this date or time of day does not exist")
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-        refuse(f"the year must be from {FIRST_YEAR} to {LAST_YEAR}")
+        reject(f"the year must be from {FIRST_YEAR} to {LAST_YEAR}")
     return to_millisecond(instant.astimezone(UTC))
 
 
@@ -142,7 +146,7 @@ def time_zones() -> frozenset[str]:
 
 def _check_zone(name: str) -> str:
     if name not in time_zones():
-        refuse("this is not an IANA time zone; send a name such as Europe/Berlin")
+        reject("this is not an IANA time zone; send a name such as Europe/Berlin")
     return name
 
 

@@ -1,7 +1,7 @@
 """Pages of a listing, and the cursors between them.
 
-A cursor is opaque to clients. It contains the position of the last item of a page, and no owner:
-a forged cursor cannot show other items than the query itself.
+A cursor is opaque to clients. It contains the position of the last item of a page, and a checksum
+that only detects mistakes. A forged cursor is harmless, because each query also filters by owner.
 """
 
 import base64
@@ -51,64 +51,63 @@ class Page(OutputModel, Generic[Item]):
     )
 
 
-def bound_cursor(query: str, position: list[str]) -> str:
+def encode_cursor(query: str, position: list[str]) -> str:
     """The cursor of the page after `position`, valid only for `query` (its order and filters)."""
-    return _encode([_checksum(query, position), *position])
+    return _encode_base64([_checksum(query, position), *position])
 
 
-def read_bound_cursor(query: str, cursor: str) -> list[str]:
+def decode_cursor(query: str, cursor: str) -> list[str]:
     """The position. Raises InvalidInputError, also for the cursor of another query.
 
-    The checksum finds mistakes. It is no protection and need not be, because the owner of the
-    items never depends on the cursor.
+    The checksum only detects mistakes, see the docstring of this module.
     """
-    match _decode(cursor):
+    match _decode_base64(cursor):
         case [str(checksum), *position] if all(isinstance(part, str) for part in position):
             if checksum == _checksum(query, position):
                 return position
-    raise invalid_cursor()
+    raise make_cursor_error()
 
 
-def execution_cursor(query: str, scheduled_for: datetime, execution_id: str) -> str:
+def encode_execution_cursor(query: str, scheduled_for: datetime, execution_id: str) -> str:
     """The cursor of the page after the execution, valid only for `query`."""
-    return bound_cursor(query, [str((scheduled_for - _EPOCH) // _MILLISECOND), execution_id])
+    return encode_cursor(query, [str((scheduled_for - _EPOCH) // _MILLISECOND), execution_id])
 
 
-def read_execution_cursor(query: str, cursor: str) -> tuple[datetime, str]:
+def decode_execution_cursor(query: str, cursor: str) -> tuple[datetime, str]:
     """The execution's slot and id. Raises InvalidInputError."""
-    match read_bound_cursor(query, cursor):
+    match decode_cursor(query, cursor):
         case [slot, execution_id] if _DIGITS.fullmatch(slot) and is_id(execution_id):
-            return _instant(int(slot)), execution_id
-    raise invalid_cursor()
+            return _decode_instant(int(slot)), execution_id
+    raise make_cursor_error()
 
 
 def _checksum(query: str, position: list[str]) -> str:
     return hashlib.sha256(orjson.dumps([query, *position])).hexdigest()[:16]
 
 
-def _instant(milliseconds: int) -> datetime:
+def _decode_instant(milliseconds: int) -> datetime:
     try:
         instant = _EPOCH + milliseconds * _MILLISECOND
     except OverflowError:
-        raise invalid_cursor() from None
+        raise make_cursor_error() from None
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-        raise invalid_cursor()
+        raise make_cursor_error()
     return instant
 
 
-def _encode(position: list[Any]) -> str:
+def _encode_base64(position: list[Any]) -> str:
     return base64.urlsafe_b64encode(orjson.dumps(position)).decode().rstrip("=")
 
 
-def _decode(cursor: str) -> Any:
+def _decode_base64(cursor: str) -> Any:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         return orjson.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
     except (binascii.Error, ValueError):
-        raise invalid_cursor() from None
+        raise make_cursor_error() from None
 
 
-def invalid_cursor() -> InvalidInputError:
+def make_cursor_error() -> InvalidInputError:
     """The error for a text that is not a cursor of this listing."""
     return InvalidInputError.at(
         "/query/cursor",

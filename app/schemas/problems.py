@@ -6,13 +6,19 @@ PROBLEM_JSON = "application/problem+json"
 
 
 class FieldProblem(BaseModel):
-    """One refused part of the request."""
+    """One invalid part of the request."""
 
     pointer: str = Field(
-        description="JSON pointer into the body; `/query/…` and `/path/…` name parameters.",
+        description="JSON pointer into the body. `/query/…`, `/path/…` and `/header/…` name "
+        "parameters and headers.",
         examples=["/schedules/0/cron_expression"],
     )
-    detail: str = Field(examples=["there are 5 fields, not 4"])
+    detail: str = Field(
+        examples=[
+            "cron expression: an expression has 5 fields (minute hour day-of-month month "
+            "day-of-week), not 4; for a field of seconds before them, set `seconds` to true"
+        ]
+    )
 
 
 class Problem(BaseModel):
@@ -29,5 +35,5 @@ class Problem(BaseModel):
         default=None, description="The value of the X-Request-ID header."
     )
     errors: list[FieldProblem] | None = Field(
-        default=None, description="In a 422: every refused field."
+        default=None, description="In a 422: the invalid fields, at most 50."
     )

@@ -8,12 +8,11 @@ from pydantic import (
     ConfigDict,
     Field,
     TypeAdapter,
-    ValidationError,
     ValidationInfo,
     field_validator,
 )
 
-from app.errors import FieldError, InvalidInputError
+from app.errors import InvalidInputError
 from app.models.schedule import (
     MAX_INTERVAL_SECONDS,
     MAX_JITTER_SECONDS,
@@ -31,8 +30,8 @@ from app.schemas.json_types import (
     OutputModel,
     Text,
     TimeZone,
-    refuse,
-    refuse_as,
+    reject,
+    reject_as,
     without_defaults,
 )
 from app.triggers import CronTrigger
@@ -43,16 +42,6 @@ _UNSET_INSTANT = datetime.min.replace(tzinfo=UTC)
 IntervalSeconds = Annotated[Integer, Field(ge=1, le=MAX_INTERVAL_SECONDS)]
 MaxRuns = Annotated[Integer, Field(ge=1, le=MAX_RUNS)]
 JitterSeconds = Annotated[Integer, Field(ge=0, le=MAX_JITTER_SECONDS)]
-
-COMMON_FIELDS = frozenset(
-    {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
-)
-"""The fields that requests may set in a schedule of any type."""
-_OWN_FIELDS = {
-    "cron": frozenset({"cron_expression", "seconds", "dst"}),
-    "interval": frozenset({"interval_seconds"}),
-    "one_time": frozenset({"run_at"}),
-}
 
 
 class _ScheduleIn(InputModel):
@@ -85,7 +74,7 @@ class _ScheduleIn(InputModel):
     def _check_end(cls, end_at: datetime | None, info: ValidationInfo) -> datetime | None:
         start_at = info.data.get("start_at")
         if end_at is not None and start_at is not None and end_at < start_at:
-            refuse("end_at must not be before start_at")
+            reject("end_at must not be before start_at")
         return end_at
 
 
@@ -126,7 +115,6 @@ class OneTimeScheduleIn(_ScheduleIn):
 ScheduleIn = Annotated[
     CronScheduleIn | IntervalScheduleIn | OneTimeScheduleIn, Field(discriminator="type")
 ]
-_ANY_SCHEDULE: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
 
 
 def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
@@ -140,13 +128,14 @@ def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
             dst=valid_fields.get("dst", Dst.DEBIAN),
         )
     except InvalidInputError as error:
-        refuse_as(error)
+        reject_as(error)
     return expression
 
 
 class ScheduleChange(InputModel):
     """The fields to change; the others stay. Another `type` requires that type's fields."""
 
+    # The defaults are never used: only given fields are read (`model_fields_set`).
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
     type: Literal["cron", "interval", "one_time"] = Field(
@@ -163,28 +152,6 @@ class ScheduleChange(InputModel):
     dst: Dst = Dst.DEBIAN
     interval_seconds: IntervalSeconds = 1
     run_at: InputInstant = _UNSET_INSTANT
-
-    def apply_to(self, present: Schedule) -> ScheduleIn:
-        """`present` with the given fields. Raises InvalidInputError, with pointers."""
-        given = self.model_dump(include=self.model_fields_set)
-        new_type = given.get("type") or present.type
-        kept = COMMON_FIELDS if new_type != present.type else COMMON_FIELDS | _OWN_FIELDS[new_type]
-        fields = (
-            present.model_dump(include=set(kept)) | given | {"type": new_type, "id": present.id}
-        )
-        try:
-            changed: ScheduleIn = _ANY_SCHEDULE.validate_python(fields)
-        except ValidationError as error:
-            raise _invalid_fields(error) from None
-        return changed
-
-
-def _invalid_fields(error: ValidationError) -> InvalidInputError:
-    fields = [
-        FieldError(f"/{detail['loc'][-1]}", detail["msg"])
-        for detail in error.errors(include_url=False, include_input=False)
-    ]
-    return InvalidInputError("; ".join(f"{f.pointer}: {f.detail}" for f in fields), fields)
 
 
 class _ScheduleOut(OutputModel):

@@ -1,4 +1,4 @@
-"""From request bodies to schedules to be written.
+"""Reads the schedules of a request body. Pure functions.
 
 A request describes a schedule in the full form, in a short form or as changes to a present
 schedule. The functions here turn each of these into a `ScheduleToWrite`.
@@ -7,10 +7,30 @@ schedule. The functions here turn each of these into a `ScheduleToWrite`.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.models.schedule import Schedule
+from pydantic import TypeAdapter, ValidationError
+
+from app.errors import ConflictError, FieldError, InvalidInputError
+from app.models.schedule import CronSchedule, IntervalSchedule, OneTimeSchedule, Schedule
 from app.schemas.jobs import JobFields
-from app.schemas.schedules import ScheduleChange, ScheduleIn
-from app.schemas.short_forms import complete_short_form
+from app.schemas.schedules import (
+    CronScheduleIn,
+    IntervalScheduleIn,
+    OneTimeScheduleIn,
+    ScheduleChange,
+    ScheduleIn,
+)
+from app.schemas.short_forms import ShortFormIn
+
+_COMMON_FIELDS = frozenset(
+    {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
+)
+"""The fields that requests may set in a schedule of any type."""
+_OWN_FIELDS = {
+    "cron": frozenset({"cron_expression", "seconds", "dst"}),
+    "interval": frozenset({"interval_seconds"}),
+    "one_time": frozenset({"run_at"}),
+}
+_ANY_SCHEDULE: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +57,7 @@ def read_new_schedule(body: ScheduleIn) -> ScheduleToWrite:
 
 def read_schedule_edit(body: ScheduleChange, present: Schedule) -> ScheduleToWrite:
     """`present` with the changes of the body. Raises InvalidInputError."""
-    return ScheduleToWrite(body.apply_to(present))
+    return ScheduleToWrite(_apply_change(body, present))
 
 
 def read_job_schedules(
@@ -46,10 +66,10 @@ def read_job_schedules(
     """All schedules that the job has after the request; None if the body names no schedule.
 
     A short form changes the one present schedule, or adds the first one. Raises ConflictError and
-    InvalidInputError, see `complete_short_form`.
+    InvalidInputError, see `_complete_short_form`.
     """
     if body.given_short_fields():
-        schedule = complete_short_form(body, present)
+        schedule = _complete_short_form(body, present)
         return [ScheduleToWrite(schedule, renamed_pointers=body.short_form_pointers())]
     if "schedules" in body.model_fields_set:
         return [
@@ -57,3 +77,87 @@ def read_job_schedules(
             for index, schedule in enumerate(body.schedules)
         ]
     return None
+
+
+def _apply_change(change: ScheduleChange, present: Schedule) -> ScheduleIn:
+    """Return `present` with the given fields. Raises InvalidInputError, with pointers."""
+    given = change.model_dump(include=change.model_fields_set)
+    new_type = given.get("type") or present.type
+    kept = _COMMON_FIELDS if new_type != present.type else _COMMON_FIELDS | _OWN_FIELDS[new_type]
+    fields = present.model_dump(include=set(kept)) | given | {"type": new_type, "id": present.id}
+    try:
+        changed: ScheduleIn = _ANY_SCHEDULE.validate_python(fields)
+    except ValidationError as error:
+        raise _make_field_errors(error) from None
+    return changed
+
+
+def _make_field_errors(error: ValidationError) -> InvalidInputError:
+    fields = [
+        FieldError(f"/{detail['loc'][-1]}", detail["msg"])
+        for detail in error.errors(include_url=False, include_input=False)
+    ]
+    return InvalidInputError("; ".join(f"{f.pointer}: {f.detail}" for f in fields), fields)
+
+
+def _complete_short_form(form: ShortFormIn, present: Sequence[Schedule]) -> ScheduleIn:
+    """Return the complete schedule that a short form describes, given the job's present schedules.
+
+    A short form changes the fields that it names of the job's only schedule. Another type of
+    schedule replaces it, and keeps the fields that all types have. In a job without schedules the
+    short form must be complete. Raises ConflictError if the job has several schedules, and
+    InvalidInputError if the form is not complete.
+    """
+    if len(present) > 1:
+        raise ConflictError(
+            "This job has several schedules, and a short form can change only a single one. "
+            "Send `schedules` instead."
+        )
+    if present:
+        return _change_by_short_form(present[0], form)
+    return _build_from_short_form(form)
+
+
+def _build_from_short_form(form: ShortFormIn) -> ScheduleIn:
+    if form.cron_expression is not None:
+        return CronScheduleIn(
+            type="cron", cron_expression=form.cron_expression, **form.short_form_bounds()
+        )
+    period = form.short_form_period()
+    if period is None:
+        raise InvalidInputError(
+            "This job has no schedule yet; send cron_expression, schedule_config or interval."
+        )
+    return IntervalScheduleIn(type="interval", interval_seconds=period, **form.short_form_bounds())
+
+
+def _change_by_short_form(present: Schedule, form: ShortFormIn) -> ScheduleIn:
+    """Return `present` with the fields of the form.
+
+    The stored fields of `present` are not validated again, so that an edit of another field
+    works even if a rule has changed since they were stored.
+    """
+    kept = present.model_dump(include=set(_COMMON_FIELDS)) | form.short_form_bounds()
+    expression, period = form.cron_expression, form.short_form_period()
+    match present:
+        case CronSchedule() if period is None:
+            return CronScheduleIn.model_construct(
+                **kept,
+                id=present.id,
+                type="cron",
+                seconds=present.seconds and expression is None,
+                dst=present.dst,
+                cron_expression=expression or present.cron_expression,
+            )
+        case IntervalSchedule() if expression is None:
+            return IntervalScheduleIn.model_construct(
+                **kept,
+                id=present.id,
+                type="interval",
+                interval_seconds=period or present.interval_seconds,
+            )
+        case OneTimeSchedule() if expression is None and period is None:
+            return OneTimeScheduleIn.model_construct(
+                **kept, id=present.id, type="one_time", run_at=present.run_at
+            )
+    return _build_from_short_form(form).model_copy(update=kept)

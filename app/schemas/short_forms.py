@@ -5,28 +5,13 @@ with `schedules`. A null means that the field is absent.
 """
 
 import re
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from app.errors import ConflictError, InvalidInputError
-from app.models.schedule import (
-    MAX_INTERVAL_SECONDS,
-    CronSchedule,
-    IntervalSchedule,
-    OneTimeSchedule,
-    Schedule,
-)
-from app.schemas.json_types import InputInstant, InputModel, Integer, Text, TimeZone, refuse
-from app.schemas.schedules import (
-    COMMON_FIELDS,
-    CronScheduleIn,
-    IntervalScheduleIn,
-    OneTimeScheduleIn,
-    ScheduleIn,
-    check_cron,
-)
+from app.models.schedule import MAX_INTERVAL_SECONDS
+from app.schemas.json_types import InputInstant, InputModel, Integer, Text, TimeZone, reject
+from app.schemas.schedules import check_cron
 
 _ISO_DURATION = re.compile(
     r"P(?:(?P<weeks>\d{1,9})W)?(?:(?P<days>\d{1,9})D)?"
@@ -62,17 +47,17 @@ def _read_interval(value: Any) -> int:
     if isinstance(value, str):
         match = _ISO_DURATION.fullmatch(value)
         if match is None or not any(match.groupdict().values()):
-            refuse("send a number of seconds or an ISO 8601 duration in W, D, H, M and S: PT10M")
+            reject("send a number of seconds or an ISO 8601 duration in W, D, H, M and S: PT10M")
         value = sum(int(n) * _SECONDS_OF[unit] for unit, n in match.groupdict(default="0").items())
     if isinstance(value, bool) or not isinstance(value, int):
-        refuse("send a whole number of seconds or an ISO 8601 duration: PT10M")
+        reject("send a whole number of seconds or an ISO 8601 duration: PT10M")
     _check_interval(value)
     return value
 
 
 def _check_interval(seconds: int, *below: str) -> None:
     if not 1 <= seconds <= MAX_INTERVAL_SECONDS:
-        refuse(f"a period must be from 1 to {MAX_INTERVAL_SECONDS} seconds", *below)
+        reject(f"a period must be from 1 to {MAX_INTERVAL_SECONDS} seconds", *below)
 
 
 Interval = Annotated[
@@ -130,7 +115,7 @@ class ShortFormIn(InputModel):
         if config is not None:
             units = list(config.parts)
             if not units:
-                refuse("set seconds, minutes, hours, days or weeks")
+                reject("set seconds, minutes, hours, days or weeks")
             _check_interval(config.interval_seconds, *(units if len(units) == 1 else ()))
         return config
 
@@ -165,90 +150,29 @@ _WRONG_FOR_TYPE = {
 
 
 def check_combination(body: ShortFormIn) -> None:
-    """Refuse short-form fields that contradict each other."""
+    """Reject short-form fields that contradict each other."""
     given = body.given_short_fields()
     for field, others in _EXCLUDES.items():
         for other in others:
             if field in given and other in given:
-                refuse(f"{other} and {field} cannot be used together", other)
+                reject(f"{other} and {field} cannot be used together", other)
     for other in _WRONG_FOR_TYPE.get(body.schedule_type or "", ()):
         if other in given:
-            refuse(f"{other} cannot be used with schedule_type {body.schedule_type}", other)
+            reject(f"{other} cannot be used with schedule_type {body.schedule_type}", other)
     if "next_run" in given and "interval" not in given:
-        refuse("next_run can be set only together with interval, as its start", "next_run")
+        reject("next_run can be set only together with interval, as its start", "next_run")
 
 
 def check_completeness(body: ShortFormIn) -> None:
-    """Refuse a short form without a cron expression or a period, because a new job has no schedule
+    """Reject a short form without a cron expression or a period, because a new job has no schedule
     that could complete it."""
     given = body.given_short_fields()
     if not given or {"cron_expression", "interval", "schedule_config"} & set(given):
         return
     match body.schedule_type:
         case "cron":
-            refuse("schedule_type cron requires cron_expression", "cron_expression")
+            reject("schedule_type cron requires cron_expression", "cron_expression")
         case "interval":
-            refuse("schedule_type interval requires schedule_config", "schedule_config")
+            reject("schedule_type interval requires schedule_config", "schedule_config")
         case _:
-            refuse(f"{given[0]} requires cron_expression, schedule_config or interval", given[0])
-
-
-def complete_short_form(form: ShortFormIn, present: Sequence[Schedule]) -> ScheduleIn:
-    """The complete schedule that a short form describes, given the job's present schedules.
-
-    A short form changes the fields that it names of the job's only schedule. Another type of
-    schedule replaces it, and keeps the fields that all types have. In a job without schedules the
-    short form must be complete. Raises ConflictError if the job has several schedules, and
-    InvalidInputError if the form is not complete.
-    """
-    if len(present) > 1:
-        raise ConflictError(
-            "This job has several schedules, and a short form can change only a single one. "
-            "Send `schedules` instead."
-        )
-    if present:
-        return _change(present[0], form)
-    if form.cron_expression is None and form.short_form_period() is None:
-        raise InvalidInputError(
-            "This job has no schedule yet; send cron_expression, schedule_config or interval."
-        )
-    return _build(form)
-
-
-def _build(form: ShortFormIn) -> ScheduleIn:
-    if form.cron_expression is not None:
-        return CronScheduleIn(
-            type="cron", cron_expression=form.cron_expression, **form.short_form_bounds()
-        )
-    return IntervalScheduleIn(
-        type="interval", interval_seconds=form.short_form_period() or 1, **form.short_form_bounds()
-    )
-
-
-def _change(present: Schedule, form: ShortFormIn) -> ScheduleIn:
-    """The stored fields of `present` are not validated again, so that an edit of another field
-    works even if a rule has changed since they were stored."""
-    kept = present.model_dump(include=set(COMMON_FIELDS)) | form.short_form_bounds()
-    expression, period = form.cron_expression, form.short_form_period()
-    match present:
-        case CronSchedule() if period is None:
-            return CronScheduleIn.model_construct(
-                **kept,
-                id=present.id,
-                type="cron",
-                seconds=present.seconds and expression is None,
-                dst=present.dst,
-                cron_expression=expression or present.cron_expression,
-            )
-        case IntervalSchedule() if expression is None:
-            return IntervalScheduleIn.model_construct(
-                **kept,
-                id=present.id,
-                type="interval",
-                interval_seconds=period or present.interval_seconds,
-            )
-        case OneTimeSchedule() if expression is None and period is None:
-            return OneTimeScheduleIn.model_construct(
-                **kept, id=present.id, type="one_time", run_at=present.run_at
-            )
-    return _build(form).model_copy(update=kept)
+            reject(f"{given[0]} requires cron_expression, schedule_config or interval", given[0])

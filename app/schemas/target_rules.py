@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from yarl import URL  # aiohttp sends with this parser; another parser could read another host
 
 from app.errors import InvalidInputError
-from app.models.target import FIRST_UNPRIVILEGED_PORT, WELL_KNOWN_PORTS
+from app.models.target import FIRST_UNPRIVILEGED_PORT, is_allowed_port
 
 MAX_URL_LENGTH = 2_048
-MAX_HEADERS = 50
-MAX_HEADER_VALUE_LENGTH = 4_096
-MAX_HEADERS_BYTES = 8_192
+MAX_SENT_HEADERS = 50
+MAX_SENT_HEADER_VALUE_LENGTH = 4_096
+MAX_SENT_HEADERS_BYTES = 8_192
 
 MAX_HOST_LENGTH = 253
 HOST_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,62})", re.IGNORECASE)
@@ -108,7 +108,7 @@ def _is_ipv4(host: str) -> bool:
 
 
 def _check_port(port: int) -> None:
-    if port not in WELL_KNOWN_PORTS and port < FIRST_UNPRIVILEGED_PORT:
+    if not is_allowed_port(port):
         raise InvalidInputError(
             f"the URL's port must be 80, 443 or at least {FIRST_UNPRIVILEGED_PORT}"
         )
@@ -119,8 +119,8 @@ def check_headers(headers: Mapping[str, str]) -> None:
 
     The error has no pointer; the caller adds it.
     """
-    if len(headers) > MAX_HEADERS:
-        raise InvalidInputError(f"there may be at most {MAX_HEADERS} headers")
+    if len(headers) > MAX_SENT_HEADERS:
+        raise InvalidInputError(f"there may be at most {MAX_SENT_HEADERS} headers")
     seen: set[str] = set()
     size = 0
     for name, value in headers.items():
@@ -132,9 +132,10 @@ def check_headers(headers: Mapping[str, str]) -> None:
         seen.add(name.lower())
         _check_header_value(name, value)
         size += len(name) + len(value.encode())
-    if size > MAX_HEADERS_BYTES:
+    if size > MAX_SENT_HEADERS_BYTES:
         raise InvalidInputError(
-            f"the headers may have at most {MAX_HEADERS_BYTES} bytes in total, names and values"
+            f"the headers may have at most {MAX_SENT_HEADERS_BYTES} bytes in total, names and"
+            " values"
         )
 
 
@@ -149,9 +150,9 @@ def _check_header_name(name: str) -> None:
 
 
 def _check_header_value(name: str, value: str) -> None:
-    if len(value) > MAX_HEADER_VALUE_LENGTH:
+    if len(value) > MAX_SENT_HEADER_VALUE_LENGTH:
         raise InvalidInputError(
-            f"a header value may have at most {MAX_HEADER_VALUE_LENGTH} characters"
+            f"a header value may have at most {MAX_SENT_HEADER_VALUE_LENGTH} characters"
         )
     if UNSENDABLE.search(value):
         raise InvalidInputError(

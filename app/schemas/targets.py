@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, Strict, field_validator
 
 from app.errors import InvalidInputError
-from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE, HttpMethod
-from app.schemas.json_types import InputModel, Integer, JsonValue, Text, refuse_as
+from app.models.policy import StatusCode
+from app.models.target import HttpMethod
+from app.schemas.json_types import InputModel, JsonValue, Text, reject_as
 from app.schemas.target_rules import check_headers, check_url
 
-_StatusCode = Annotated[Integer, Field(ge=FIRST_STATUS_CODE, le=LAST_STATUS_CODE)]
+_StrictStatusCode = Annotated[StatusCode, Strict()]
 
 
 class _HttpFields(InputModel):
@@ -25,7 +26,7 @@ class _HttpFields(InputModel):
         "envelope.",
     )
     success_statuses: (
-        Annotated[tuple[_StatusCode, ...], Field(min_length=1, max_length=50)] | None
+        Annotated[tuple[_StrictStatusCode, ...], Field(min_length=1, max_length=50)] | None
     ) = Field(default=None, description="Status codes that count as success; null: 200 to 299.")
 
     @field_validator("headers")
@@ -34,7 +35,7 @@ class _HttpFields(InputModel):
         try:
             check_headers(headers)
         except InvalidInputError as error:
-            refuse_as(error)
+            reject_as(error)
         return headers
 
 
@@ -42,7 +43,7 @@ def _check_url(url: str) -> str:
     try:
         check_url(url)
     except InvalidInputError as error:
-        refuse_as(error)
+        reject_as(error)
     return url
 
 

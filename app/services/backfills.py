@@ -5,13 +5,13 @@ from datetime import datetime, timedelta
 
 from app.errors import InvalidInputError, NotFoundError
 from app.models.execution import Execution, ExecutionKind
-from app.models.idempotency import Reserved
+from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.job import Job
 from app.models.policy import OverlapPolicy
-from app.models.schedule import Schedule, begins_at, next_slot, trigger_of
+from app.models.schedule import Schedule, find_start, next_slot, trigger_of
 from app.models.user import Actor
-from app.policies.catch_up import SPREAD
+from app.policies.catch_up import LATE_START_INTERVAL
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import BackfillIn, BackfillOut, BackfillSlot
@@ -45,7 +45,7 @@ class BackfillService:
         self._new_id = new_id
 
     async def backfill(
-        self, actor: Actor, job_id: str, wanted: BackfillIn, *, reserved: Reserved | None = None
+        self, actor: Actor, job_id: str, wanted: BackfillIn, *, reserved: ReservedId | None = None
     ) -> BackfillOut:
         """Execute the slots of [start, end) of the job's schedules, paused ones too, by their
         present rules. A dry run writes nothing.
@@ -81,7 +81,8 @@ class BackfillService:
     async def _insert_side_by_side(self, executions: list[Execution], now: datetime) -> None:
         """None blocks another, so one insert does; ten start a second."""
         spread = [
-            e.model_copy(update={"run_at": now + n * SPREAD}) for n, e in enumerate(executions)
+            e.model_copy(update={"run_at": now + n * LATE_START_INTERVAL})
+            for n, e in enumerate(executions)
         ]
         await self._executions.insert_many(spread)
 
@@ -133,7 +134,7 @@ def _list_slots(schedules: list[Schedule], wanted: BackfillIn) -> list[tuple[dat
 
 def _count(schedule: Schedule, wanted: BackfillIn) -> int:
     first, last = wanted.start, wanted.end - _MILLISECOND
-    begin = begins_at(schedule)
+    begin = find_start(schedule)
     if begin is not None:
         first = max(first, begin)
     if schedule.end_at is not None:

@@ -11,7 +11,7 @@ from app.models.execution import (
     ExecutionStatus,
     Reason,
 )
-from app.models.idempotency import Reserved
+from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor
@@ -56,7 +56,7 @@ class ExecutionService:
         *,
         parameters: dict[str, Any] | None = None,
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
-        reserved: Reserved | None = None,
+        reserved: ReservedId | None = None,
     ) -> Execution:
         """Queue a manual execution, of a paused job too, as the overlap policy lets it."""
         job_id = _check_id(job_id, "job")
@@ -83,7 +83,7 @@ class ExecutionService:
         *,
         parameters: dict[str, Any] | None = None,
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
-        reserved: Reserved | None = None,
+        reserved: ReservedId | None = None,
     ) -> Execution:
         """Queue a new execution of a final one's slot, with its parameters unless others are given.
 

@@ -19,7 +19,7 @@ from app.models.ids import NewId
 from app.models.job import Job, earliest_next_run
 from app.models.policy import OverlapPolicy
 from app.models.schedule import Schedule, next_slot, runs_left
-from app.policies.catch_up import SPREAD, MissedSpan, Plan, plan
+from app.policies.catch_up import LATE_START_INTERVAL, MissedSpan, Plan, plan
 from app.policies.jitter import jitter
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
@@ -195,7 +195,7 @@ class Firing:
 def _run_at(job: Job, schedule: Schedule, decided: Plan, i: int, now: datetime) -> datetime:
     """When the i-th planned slot may start: late ones ten a second, the others with jitter."""
     if i < decided.late_count:
-        return now + i * SPREAD
+        return now + i * LATE_START_INTERVAL
     slot = decided.slots[i]
     most = timedelta(seconds=schedule.jitter_seconds)
     if not most:
@@ -203,7 +203,7 @@ def _run_at(job: Job, schedule: Schedule, decided: Plan, i: int, now: datetime) 
     following = next_slot(schedule, slot)
     if following is not None:
         most = min(most, following - slot)
-    return slot + jitter(job.id, slot, most=most)
+    return slot + jitter(job.id, slot, limit=most)
 
 
 def _counts(execution: Execution) -> bool:

@@ -8,11 +8,11 @@ from zoneinfo import ZoneInfo
 
 from app.models.execution import Execution, ExecutionStatus
 from app.models.ids import NewId
-from app.models.schedule import Schedule, begins_at, next_slot, runs_left, trigger_of
+from app.models.schedule import Schedule, find_start, next_slot, runs_left, trigger_of
 from app.models.user import Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
-from app.schemas.forecasts import ComingSlot, Preview, SlotVerdict, Verdict, Why
+from app.schemas.forecasts import InstantExplanation, Preview, PreviewSlot, SlotVerdict, Verdict
 from app.schemas.schedules import ScheduleIn
 from app.schemas.schedules_to_write import read_new_schedule
 from app.services.jobs import JobService
@@ -80,7 +80,7 @@ class ForecastService:
             ],
         )
 
-    async def why(self, actor: Actor, job_id: str, at: datetime) -> Why:
+    async def why(self, actor: Actor, job_id: str, at: datetime) -> InstantExplanation:
         """What happened to the instant `at` in each present schedule, from the records."""
         job = await self._jobs.get(actor, job_id)
         now = await self._stored_jobs.now()
@@ -88,7 +88,7 @@ class ForecastService:
         for schedule in job.schedules:
             newest = await self._executions.find_newest_slot(schedule.id, at)
             verdicts.append(_judge(schedule, newest, at, now))
-        return Why(at=at, items=verdicts)
+        return InstantExplanation(at=at, items=verdicts)
 
 
 def _slots_after(schedule: Schedule, instant: datetime) -> Iterator[datetime]:
@@ -106,10 +106,10 @@ def _coming_slots(schedule: Schedule) -> Iterator[datetime]:
         yield from _slots_after(schedule, schedule.next_run - _MILLISECOND)
 
 
-def _show_slot(schedule: Schedule, slot: datetime, *, schedule_id: str | None) -> ComingSlot:
+def _show_slot(schedule: Schedule, slot: datetime, *, schedule_id: str | None) -> PreviewSlot:
     zone = ZoneInfo(schedule.timezone)
     local = slot.astimezone(zone)
-    return ComingSlot(
+    return PreviewSlot(
         schedule_id=schedule_id,
         utc=slot,
         local=local.isoformat(timespec="milliseconds" if slot.microsecond else "seconds"),
@@ -125,7 +125,7 @@ def _judge(
     if newest is not None and newest.scheduled_for == at:
         return _recorded(schedule, newest)
     trigger = trigger_of(schedule)
-    begin, end = begins_at(schedule), schedule.end_at
+    begin, end = find_start(schedule), schedule.end_at
     is_slot = trigger.count(at, at) == 1
     if not is_slot or (begin is not None and at < begin) or (end is not None and at > end):
         return SlotVerdict(

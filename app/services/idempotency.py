@@ -17,7 +17,7 @@ from app.errors import (
     StillRunningError,
     UnavailableError,
 )
-from app.models.idempotency import IdempotencyKey, Reserved, StoredResponse
+from app.models.idempotency import IdempotencyKey, ReservedId, StoredResponse
 from app.models.ids import NewId
 from app.models.user import Actor
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
@@ -41,7 +41,7 @@ class Reservation:
 
     def __init__(self, key: IdempotencyKey, *, again: bool) -> None:
         self.key = key
-        self.reserved = Reserved(result_id=key.result_id, again=again)
+        self.reserved = ReservedId(result_id=key.result_id, may_exist=again)
 
 
 class IdempotencyService:

@@ -6,7 +6,7 @@ from datetime import datetime
 from app.errors import InvalidInputError
 from app.models.ids import NewId
 from app.models.job import Job, PauseReason, earliest_next_run
-from app.models.policy import CatchUp, RetryPolicy
+from app.models.policy import CatchUpPolicy, RetryPolicy
 from app.models.schedule import Schedule
 from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
 from app.models.user import Actor
@@ -41,7 +41,7 @@ def new_job(actor: Actor, body: JobCreate, *, now: datetime, new_id: NewId) -> J
         active=body.active,
         target=target,
         retry=RetryPolicy.model_validate(body.retry.model_dump()),
-        catch_up=CatchUp.model_validate(body.catch_up.model_dump()),
+        catch_up=CatchUpPolicy.model_validate(body.catch_up.model_dump()),
         created_at=now,
         updated_at=now,
         **body.model_dump(include=set(_PLAIN_FIELDS)),
@@ -58,7 +58,7 @@ def edit(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
         changes["retry"] = RetryPolicy.model_validate(retry)
     if "catch_up" in given:
         catch_up = job.catch_up.model_dump() | body.catch_up.model_dump(exclude_unset=True)
-        changes["catch_up"] = CatchUp.model_validate(catch_up)
+        changes["catch_up"] = CatchUpPolicy.model_validate(catch_up)
     if "target" in given:
         changes["target"] = _change_target(job.target, body.target)
     changed = job.model_copy(update=changes)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from app.cache import Cache
 from app.errors import BusyError, NotFoundError, PreconditionError
-from app.models.idempotency import Reserved
+from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.job import Job, PauseReason, fold
 from app.models.user import THE_SERVICE, Actor
@@ -49,14 +49,14 @@ class JobService:
         self._new_id = new_id
 
     async def create(
-        self, actor: Actor, body: JobCreate, *, reserved: Reserved | None = None
+        self, actor: Actor, body: JobCreate, *, reserved: ReservedId | None = None
     ) -> Job:
         """Store a new job, with the reserved id if there is one. Raises InvalidInputError.
 
         If a job with the reserved id exists, an earlier try of the same request has stored it;
         this job is returned unchanged.
         """
-        if reserved is not None and reserved.again:
+        if reserved is not None and reserved.may_exist:
             found = await self._jobs.find_many([reserved.result_id])
             if reserved.result_id in found.jobs:
                 return found.jobs[reserved.result_id]

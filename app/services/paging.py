@@ -12,11 +12,11 @@ from app.repositories.job_listings import JobOrder
 from app.schemas.executions import ExecutionQuery
 from app.schemas.jobs import JobQuery, JobSort
 from app.schemas.pages import (
-    bound_cursor,
-    execution_cursor,
-    invalid_cursor,
-    read_bound_cursor,
-    read_execution_cursor,
+    decode_cursor,
+    decode_execution_cursor,
+    encode_cursor,
+    encode_execution_cursor,
+    make_cursor_error,
 )
 
 Item = TypeVar("Item")
@@ -48,18 +48,18 @@ def job_order(query: JobQuery) -> JobOrder:
     by_name, descending = query.order in _BY_NAME, query.order in _DESCENDING
     if query.cursor is None:
         return JobOrder(by_name=by_name, descending=descending)
-    match read_bound_cursor(_job_query_identity(query), query.cursor):
+    match decode_cursor(_job_query_identity(query), query.cursor):
         case [job_id] if is_id(job_id) and not by_name:
             return JobOrder(descending=descending, after_id=job_id)
         case [job_id, name] if is_id(job_id) and by_name:
             return JobOrder(by_name=True, descending=descending, after_id=job_id, after_name=name)
-    raise invalid_cursor()
+    raise make_cursor_error()
 
 
 def cursor_after_job(job: Job, query: JobQuery) -> str:
     """The cursor of the page that follows the job."""
     position = [job.id, job.folded_name] if query.order in _BY_NAME else [job.id]
-    return bound_cursor(_job_query_identity(query), position)
+    return encode_cursor(_job_query_identity(query), position)
 
 
 def execution_position(query: ExecutionQuery) -> tuple[datetime, str] | None:
@@ -69,13 +69,13 @@ def execution_position(query: ExecutionQuery) -> tuple[datetime, str] | None:
     """
     if query.cursor is None:
         return None
-    return read_execution_cursor(_execution_query_identity(query), query.cursor)
+    return decode_execution_cursor(_execution_query_identity(query), query.cursor)
 
 
 def cursor_after_execution(execution: Execution, query: ExecutionQuery) -> str:
     """The cursor of the page that follows the execution."""
     identity = _execution_query_identity(query)
-    return execution_cursor(identity, execution.scheduled_for, execution.id)
+    return encode_execution_cursor(identity, execution.scheduled_for, execution.id)
 
 
 def _job_query_identity(query: JobQuery) -> str:

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from app.errors import ConflictError, NotFoundError
-from app.models.idempotency import Reserved
+from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.job import Job
 from app.models.schedule import MAX_SCHEDULES, Schedule
@@ -47,7 +47,7 @@ class ScheduleService:
         body: ScheduleIn,
         *,
         accepted: Revisions = ANY_REVISION,
-        reserved: Reserved | None = None,
+        reserved: ReservedId | None = None,
     ) -> tuple[Job, Schedule]:
         """Add a schedule to the job. Raises InvalidInputError, PreconditionError, and ConflictError
         if the job has the maximum number of schedules.
@@ -57,7 +57,7 @@ class ScheduleService:
         """
         to_write = read_new_schedule(body)
         schedule_id = reserved.result_id if reserved else self._new_id()
-        if reserved is not None and reserved.again:
+        if reserved is not None and reserved.may_exist:
             job = await self._jobs.get(actor, job_id)
             if _has_schedule(job, schedule_id):
                 return job, _get_schedule(job, schedule_id)

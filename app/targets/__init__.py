@@ -1,1 +1,1 @@
-"""The targets that receive attempts."""
+"""WHERE AN ATTEMPT GOES: the targets, by type, and the rules for their connections."""

@@ -1,4 +1,4 @@
-"""Which addresses the service may connect to, and the session that enforces it."""
+"""Which addresses the service may connect to. session.py opens connections by this policy."""
 
 import errno
 import ipaddress
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import aiohttp
 import structlog
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from app.models.target import FIRST_UNPRIVILEGED_PORT, WELL_KNOWN_PORTS
+from app.models.target import is_allowed_port
 
 _log = structlog.get_logger(__name__)
 
@@ -21,8 +20,9 @@ def _networks(*names: str) -> tuple[IpNetwork, ...]:
     return tuple(ipaddress.ip_network(name) for name in names)
 
 
-# `is_global` is true for several of these. It ignores IPv4 addresses inside IPv6 addresses (mapped,
-# NAT64, 6to4, Teredo), multicast, and the address at which Azure serves every virtual machine.
+# Python's `is_global` is not used, because it returns True for several of these: multicast, the
+# address at which Azure serves every virtual machine, and IPv6 addresses that contain an IPv4
+# address (mapped, NAT64, 6to4).
 DENIED_NETWORKS = _networks(
     "0.0.0.0/8",  # this host
     "10.0.0.0/8",  # private
@@ -73,10 +73,6 @@ METADATA_NETWORKS = _networks(
     "fd00:42::42/128",  # Scaleway
 )
 
-MAX_ADDRESSES = 16
-"""The number of a name's addresses that are tried. A name may have thousands of addresses, and
-aiohttp takes n² / 2 steps for n addresses."""
-
 UNSENT_TIMEOUT_MILLISECONDS = 60_000
 """How long the kernel keeps a connection whose receiver reads nothing. asyncio closes the socket of
 a cancelled request only after all data are sent, so without a limit it might never close."""
@@ -109,7 +105,7 @@ class EgressPolicy:
     def allows(self, address: str, port: int) -> bool:
         """Whether the service may connect. `address` is an IP address as text; any other text,
         such as a name, is not allowed."""
-        if port not in WELL_KNOWN_PORTS and port < FIRST_UNPRIVILEGED_PORT:
+        if not is_allowed_port(port):
             return False
         try:
             ip = ipaddress.ip_address(address)
@@ -120,7 +116,7 @@ class EgressPolicy:
         return not _is_in(ip, DENIED_NETWORKS)
 
     def open_socket(self, addr_info: aiohttp.AddrInfoType) -> socket.socket:
-        """Open a socket for an address. To be used as the connector's `socket_factory`.
+        """Open a socket for an address. The session's connector uses this as `socket_factory`.
 
         The connector calls it for exactly the address that it connects to next, whether that
         address comes from a resolver or from the URL. Raises EgressDeniedError if the policy does
@@ -140,69 +136,3 @@ class EgressPolicy:
 
 def _is_in(ip: IpAddress, networks: tuple[IpNetwork, ...]) -> bool:
     return any(ip in network for network in networks)
-
-
-class FirstAddressesResolver(AbstractResolver):
-    """Returns the first `MAX_ADDRESSES` addresses of another resolver."""
-
-    def __init__(self, resolver: AbstractResolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return (await self._resolver.resolve(host, port, family))[:MAX_ADDRESSES]
-
-    async def close(self) -> None:
-        await self._resolver.close()
-
-
-class BrokenConnectionError(aiohttp.ClientConnectionError):
-    """The connection broke after it was made. It is unknown whether the request was read."""
-
-
-async def send_once(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Stop aiohttp from sending a request a second time. This is a client middleware.
-
-    aiohttp repeats GET, HEAD, PUT and DELETE requests when the connection breaks, even a new one.
-    The receiver would then get the same attempt twice. aiohttp decides by the type of the error,
-    so this raises an error of another type.
-    """
-    try:
-        return await handler(request)
-    except aiohttp.ClientConnectorError:
-        raise
-    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
-        raise BrokenConnectionError(str(error)) from error
-
-
-def open_session(
-    *, allow_private_hosts: bool, limit: int, resolver: AbstractResolver | None = None
-) -> aiohttp.ClientSession:
-    """Open the session that all http targets use. The caller closes it.
-
-    `limit` is the largest number of simultaneous connections (0: no limit). Further requests wait
-    for a connection; the wait counts towards their timeout. `resolver` replaces the system's
-    resolver. The session has no timeout, because the target has one. It uses no cookies, no proxy
-    of the environment, and does not decompress responses.
-
-    Each request gets a new connection. The receiver may close a reused connection at the same time
-    as the next request is sent: a job that runs every 5 seconds coincides with the keep-alive
-    timeout of 5 seconds that many servers have. The attempt would then fail or be sent twice.
-    """
-    connector = aiohttp.TCPConnector(
-        socket_factory=EgressPolicy(allow_private_hosts).open_socket,
-        resolver=FirstAddressesResolver(resolver or aiohttp.ThreadedResolver()),
-        limit=limit,
-        force_close=True,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(),
-        middlewares=(send_once,),
-        auto_decompress=False,
-        trust_env=False,
-    )

@@ -6,7 +6,7 @@ from http import HTTPStatus
 import aiohttp
 
 from app.clock import Clock
-from app.models.execution import AttemptOutcome, Response
+from app.models.execution import AttemptOutcome, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
 from app.targets.http_message import (
@@ -21,7 +21,7 @@ RETRY_AFTER_STATUSES = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVI
 
 
 class HttpTarget:
-    """Sends attempts through one session. The session must come from `egress.open_session`, which
+    """Sends attempts through one session. The session must come from `session.open_session`, which
     decides which addresses a request may reach."""
 
     def __init__(self, *, session: aiohttp.ClientSession, clock: Clock, version: str) -> None:
@@ -32,7 +32,7 @@ class HttpTarget:
     async def deliver(self, spec: HttpTargetSpec, delivery: Delivery) -> Outcome:
         try:
             # One timeout covers the whole exchange: with a limit on each read, a receiver that
-            # sends one byte a second could occupy the attempt for hours.
+            # sends one byte per second could occupy the attempt for hours.
             async with self._clock.timeout(delivery.timeout):
                 return await self._exchange(spec, delivery)
         except TimeoutError:
@@ -53,7 +53,7 @@ class HttpTarget:
             return _build_failure(Failure.CONNECTION_ERROR, _describe(error))
         except _UnsendableError:
             return _build_failure(Failure.REFUSED, "the request cannot be sent as it is defined")
-        return _judge(spec, response, retry_after)
+        return _decide_outcome(spec, response, retry_after)
 
     async def _send(self, spec: HttpTargetSpec, delivery: Delivery) -> aiohttp.ClientResponse:
         body, content_type = build_body(spec, delivery)
@@ -65,7 +65,7 @@ class HttpTarget:
                 spec.method.value, spec.url, data=body, headers=headers, allow_redirects=False
             )
         except (aiohttp.ClientError, OSError):
-            raise  # before ValueError, because some are also one, for example certificate errors
+            raise  # Some connection errors, such as certificate errors, are also ValueErrors.
         except ValueError as error:
             # aiohttp and the resolver reject header values and host names by a ValueError.
             raise _UnsendableError from error
@@ -80,7 +80,9 @@ class _UnsendableError(Exception):
     """No HTTP request can be built from the job's definition."""
 
 
-def _judge(spec: HttpTargetSpec, response: Response, retry_after: timedelta | None) -> Outcome:
+def _decide_outcome(
+    spec: HttpTargetSpec, response: TargetResponse, retry_after: timedelta | None
+) -> Outcome:
     """Return the outcome of an attempt that got a complete response."""
     status = response.status or 0
     succeeded = (

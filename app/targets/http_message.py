@@ -10,17 +10,17 @@ import aiohttp
 import orjson
 from multidict import CIMultiDict
 
-from app.models.execution import Response
+from app.models.execution import TargetResponse
 from app.models.record import rfc3339
 from app.models.target import BODILESS_METHODS, HttpTargetSpec
 from app.targets.envelope import build_envelope
 from app.targets.target import Delivery
 
 MAX_BODY_BYTES = 65_536
-MAX_HEADERS = 50
-MAX_HEADER_VALUE_LENGTH = 1_024
+MAX_STORED_HEADERS = 50
+MAX_STORED_HEADER_VALUE_LENGTH = 1_024
 # An execution keeps up to 50 attempts in one document, and MongoDB limits documents to 16 MB.
-MAX_HEADERS_BYTES = 16_384
+MAX_STORED_HEADERS_BYTES = 16_384
 
 # Names become field names in MongoDB, where "." and a leading "$" have a special meaning.
 STORABLE_NAME = re.compile(r"[a-z0-9!#%&'*+^_`|~-]{1,128}")
@@ -63,7 +63,7 @@ def build_headers(
     return headers
 
 
-async def read_response(received: aiohttp.ClientResponse) -> Response:
+async def read_response(received: aiohttp.ClientResponse) -> TargetResponse:
     """Read the part of a response that is stored. Reads no more of the body than the limit."""
     raw = bytearray()
     while len(raw) <= MAX_BODY_BYTES:
@@ -72,7 +72,7 @@ async def read_response(received: aiohttp.ClientResponse) -> Response:
             break
         raw += chunk
     body, truncated = _decode(bytes(raw))
-    return Response(
+    return TargetResponse(
         status=received.status,
         headers=_select_headers(received.raw_headers),
         body=body,
@@ -96,8 +96,9 @@ def _decode(raw: bytes) -> tuple[str, bool]:
 def _select_headers(raw_headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, str]:
     """Return the headers to store, by lower-case name.
 
-    The values of a repeated name are joined by a comma. Cookies, names that cannot be stored, and
-    headers over the limits are omitted.
+    The values of a repeated name are joined by a comma. Cookies and names that cannot be stored are
+    omitted. At the first header over a limit the function stops, and the rest are omitted. A
+    repeated name counts towards `MAX_STORED_HEADERS_BYTES` each time.
     """
     kept: dict[str, str] = {}
     size = 0
@@ -108,9 +109,11 @@ def _select_headers(raw_headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, s
         value = raw_value.decode("utf-8", "replace")
         if name in kept:
             value = f"{kept[name]}, {value}"
-        value = value[:MAX_HEADER_VALUE_LENGTH]
+        value = value[:MAX_STORED_HEADER_VALUE_LENGTH]
         size += len(name) + len(value.encode())
-        if size > MAX_HEADERS_BYTES or (name not in kept and len(kept) == MAX_HEADERS):
+        if size > MAX_STORED_HEADERS_BYTES or (
+            name not in kept and len(kept) == MAX_STORED_HEADERS
+        ):
             break
         kept[name] = value
     return kept

@@ -7,8 +7,8 @@ from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
 from app.targets.target import Delivery, Target
 
 
-class Targets:
-    """One instance of each target."""
+class TargetRegistry:
+    """Has one instance of each target."""
 
     def __init__(self, *, http: Target[HttpTargetSpec], log: Target[LogTargetSpec]) -> None:
         self._http = http

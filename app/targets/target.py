@@ -32,7 +32,7 @@ class Target(Protocol[Spec]):
     async def deliver(self, spec: Spec, delivery: Delivery) -> Outcome:
         """Deliver one attempt and return how it ended.
 
-        An expected end (refused, unreachable, too slow) is an `Outcome`, never an exception.
+        An expected end (rejected, unreachable, too slow) is an `Outcome`, never an exception.
         Cancelling the task interrupts the delivery.
         """
         ...

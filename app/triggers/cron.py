@@ -1,8 +1,8 @@
 """Cron trigger: the instants that a cron expression names on the wall clock of a time zone.
 
-cron_dialect.py reads the expression, wall_time.py knows the calendar, and zone_offsets.py splits
-the time of a zone into spans of one UTC offset. This module combines them. It decides which
-readings of the wall clock count in each span, and so what happens where the clock changes.
+cron_dialect.py reads the expression, wall_time.py computes on the calendar, and zone_offsets.py
+splits the time of a zone into spans of one UTC offset. This module combines them. It decides which
+readings of the wall clock are slots in each span, and so what happens where the clock changes.
 """
 
 from dataclasses import dataclass, field
@@ -12,7 +12,7 @@ from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from app.errors import InvalidInputError
-from app.triggers.cron_dialect import read
+from app.triggers.cron_dialect import parse_fields
 from app.triggers.wall_time import FAR_FUTURE, FAR_PAST, WallRule
 from app.triggers.zone_offsets import (
     END,
@@ -61,22 +61,23 @@ class CronTrigger:
         """Return the trigger of an expression in the dialect that cron_dialect.py describes.
 
         `seconds`: the expression has six fields, the first is the second. Raises InvalidInputError,
-        which names the field, if the expression is outside the dialect or never fires until 2100.
-        Parsed expressions are cached.
+        which names the field, if the expression is outside the dialect or does not fire before the
+        end of 2100. Parsed expressions are cached.
         """
         return _parse(expression, zone, seconds, dst)
 
     def next_after(self, instant: datetime) -> datetime | None:
-        """Return the first slot strictly after `instant`, or None if there is none until 2100."""
-        second = max(START, floor_seconds(instant) + 1)
-        if second >= END:
+        """Return the first slot strictly after `instant`, or None if there is none through 2100."""
+        utc_second = max(START, floor_seconds(instant) + 1)
+        if utc_second >= END:
             return None
         searched = found = FAR_PAST
         spans = self._offsets.spans
-        for index in range(self._offsets.index_at(second), len(spans)):
+        for index in range(self._offsets.index_at(utc_second), len(spans)):
             span = spans[index]
-            start = self._first_reading_from(span, second)
-            if not searched <= start <= found:  # else the last result is still valid
+            start = self._first_reading_from(span, utc_second)
+            # The rule has no reading in [searched, found), so `found` stays valid for these starts.
+            if not searched <= start <= found:
                 searched, found = start, self._rule.first_from(start)
             if found < span.wall_end:
                 return _slot_instant(span, found)
@@ -84,14 +85,15 @@ class CronTrigger:
 
     def last_until(self, instant: datetime) -> datetime | None:
         """Return the last slot at or before `instant`, or None if there is none since 2000."""
-        second = min(END - 1, floor_seconds(instant))
-        if second < START:
+        utc_second = min(END - 1, floor_seconds(instant))
+        if utc_second < START:
             return None
         searched = found = FAR_FUTURE
         spans = self._offsets.spans
-        for index in range(self._offsets.index_at(second), -1, -1):
+        for index in range(self._offsets.index_at(utc_second), -1, -1):
             span = spans[index]
-            end = min(span.wall_end - 1, second + span.offset)
+            end = min(span.wall_end - 1, utc_second + span.offset)
+            # The rule has no reading in (found, searched], so `found` stays valid for these ends.
             if not found <= end <= searched:
                 searched, found = end, self._rule.last_until(end)
             if found >= self._first_reading(span):
@@ -116,13 +118,13 @@ class CronTrigger:
             count -= max(0, self._rule.count(first, span.wall_start + 1) - 1)
         return count
 
-    def _first_reading_from(self, span: OffsetSpan, second: int) -> int:
-        """Return the first reading of the span that counts, without slots before `second`."""
+    def _first_reading_from(self, span: OffsetSpan, utc_second: int) -> int:
+        """Return the first reading of the span that can be a slot at or after `utc_second`."""
         first = self._first_reading(span)
-        return first if second <= span.start else max(first, second + span.offset)
+        return first if utc_second <= span.start else max(first, utc_second + span.offset)
 
     def _first_reading(self, span: OffsetSpan) -> int:
-        """Return the first reading of the wall clock that counts in the span.
+        """Return the first reading of the wall clock that can be a slot in the span.
 
         The earlier of `first_new` and `wall_start` includes the readings that the change skips or
         repeats; the later one excludes them.
@@ -145,7 +147,7 @@ def _slot_instant(span: OffsetSpan, reading: int) -> datetime:
 
 @lru_cache(maxsize=4096)
 def _parse(expression: str, zone: ZoneInfo, seconds: bool, dst: Dst) -> CronTrigger:
-    fields = read(expression, seconds=seconds)
+    fields = parse_fields(expression, seconds=seconds)
     trigger = CronTrigger(
         expression=expression,
         zone=zone,
@@ -157,7 +159,7 @@ def _parse(expression: str, zone: ZoneInfo, seconds: bool, dst: Dst) -> CronTrig
     )
     if trigger.next_after(to_instant(START - 1)) is None:
         raise InvalidInputError(
-            "cron expression: it never fires until 2100; change its day-of-month, month or "
-            "day-of-week field"
+            "cron expression: it does not fire before the end of 2100; change its day-of-month, "
+            "month or day-of-week field"
         )
     return trigger

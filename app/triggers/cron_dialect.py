@@ -1,7 +1,8 @@
 """The cron dialect: which expressions are accepted, and what each of their fields means.
 
 Five fields (minute, hour, day-of-month, month, day-of-week), or six with seconds first. A field
-is a list of items joined by commas: `*`, a value, a range `a-b`, each of them with a step `/n`.
+is a list of items joined by commas. Each item is `*`, a value or a range `a-b`, optionally followed
+by a step `/n`.
 
 - `n/s` means every s-th value from n to the field's highest value. The first value of a range must
   not be greater than its last. A step must not be greater than the field's highest value: steps
@@ -17,8 +18,8 @@ is a list of items joined by commas: `*`, a value, a range `a-b`, each of them w
   match at least one of them. This is the rule of Vixie's and Debian's cron.
 
 This module checks an expression and then passes it to croniter, which expands it. croniter receives
-only numbers, in forms that it reads as Debian's cron does: it reads `5-5` as the whole field, and
-it accepts random values (`R`).
+no names, and no form that it reads differently from Debian's cron. For example, croniter reads
+`5-5` as the whole field and accepts random values (`R`).
 """
 
 import re
@@ -93,7 +94,7 @@ _WEEKDAY = _Field("day-of-week", 0, 7, "SUN MON TUE WED THU FRI SAT")
 _FIELDS = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY)
 
 
-def read(expression: str, *, seconds: bool) -> Fields:
+def parse_fields(expression: str, *, seconds: bool) -> Fields:
     """Read an expression of five fields, or of six with `seconds`.
 
     Raises InvalidInputError, which names the field, if the expression is outside the dialect.

@@ -1,4 +1,4 @@
-"""Describes a trigger before it is saved: a text, warnings and notes. Pure."""
+"""Describes a trigger in English: a text, warnings and notes."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -113,9 +113,10 @@ def _find_uneven_steps(trigger: CronTrigger) -> list[str]:
         step = _STEP.fullmatch(field)
         if step is not None and sizes[name] % int(step[1]):
             last = (sizes[name] - 1) // int(step[1]) * int(step[1])
+            left = sizes[name] - last
             found.append(
                 f"`{field}` in the {name} field is uneven: after {last} comes 0, "
-                f"{sizes[name] - last} {name}s later. Use an interval for even steps."
+                f"{left} {name}{'' if left == 1 else 's'} later. Use an interval for even steps."
             )
     return found
 
@@ -124,7 +125,11 @@ def _find_rare_days(trigger: CronTrigger) -> list[str]:
     fields = _split_fields(trigger)
     day = fields[3 if trigger.seconds else 2] if fields else ""
     if _RARE_DAYS.fullmatch(day):
-        return [f"Months without day {day} are skipped; `L` is the last day of each month."]
+        days = day.replace(",", " or ")
+        return [
+            f"In months without day {days} no slot is on that day; "
+            "`L` is the last day of each month."
+        ]
     return []
 
 

@@ -35,8 +35,8 @@ class WallRule:
 
     def first_from(self, reading: int) -> int:
         """Return the first named reading at or after this one, or FAR_FUTURE."""
-        day, second = divmod(reading, DAY)
-        rank = self.times.rank(second)
+        day, second_of_day = divmod(reading, DAY)
+        rank = self.times.rank(second_of_day)
         if rank == self.times.per_day:
             day, rank = day + 1, 0
         found = self.days.first_from(day)
@@ -46,8 +46,8 @@ class WallRule:
 
     def last_until(self, reading: int) -> int:
         """Return the last named reading at or before this one, or FAR_PAST."""
-        day, second = divmod(reading, DAY)
-        rank = self.times.rank(second + 1)
+        day, second_of_day = divmod(reading, DAY)
+        rank = self.times.rank(second_of_day + 1)
         if rank == 0:
             day, rank = day - 1, self.times.per_day
         found = self.days.last_until(day)
@@ -63,10 +63,10 @@ class WallRule:
 
     def _count_before(self, reading: int, *, since: int) -> int:
         """Return the number of named readings before this one, from the day of `since` on."""
-        day, second = divmod(reading, DAY)
+        day, second_of_day = divmod(reading, DAY)
         count = self.days.count(since // DAY, day) * self.times.per_day
         if self.days.includes(day):
-            count += self.times.rank(second)
+            count += self.times.rank(second_of_day)
         return count
 
 
@@ -188,8 +188,11 @@ def _locate_day(ordinal: int) -> tuple[int, int]:
     return (day.year - _FIRST_YEAR) * 12 + day.month - 1, day.day
 
 
-def _describe_month(year: int, month: int) -> tuple[int, int, int]:
-    """Return the ordinal of the day before the month, its number, its kind (see DayRule)."""
+def _compute_month(year: int, month: int) -> tuple[int, int, int]:
+    """Return the ordinal of the day before the month, the month's number, and its kind.
+
+    The number is from 1 to 12. DayRule explains the kinds.
+    """
     first_weekday, length = monthrange(year, month)  # 0 is Monday here
     return (
         date(year, month, 1).toordinal() - 1,
@@ -199,7 +202,7 @@ def _describe_month(year: int, month: int) -> tuple[int, int, int]:
 
 
 _MONTHS = tuple(
-    _describe_month(year, month)
+    _compute_month(year, month)
     for year in range(_FIRST_YEAR, _LAST_YEAR + 1)
     for month in range(1, 13)
 )

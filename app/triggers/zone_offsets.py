@@ -38,11 +38,11 @@ def to_instant(seconds: int) -> datetime:
 START = floor_seconds(datetime(2000, 1, 1, tzinfo=UTC))
 """The first second of all spans."""
 END = floor_seconds(datetime(2101, 1, 1, tzinfo=UTC))
-"""The second after the last one."""
+"""The first second after all spans."""
 
 
 class OffsetSpan(NamedTuple):
-    """A time of one offset: instants in [start, end), readings in [wall_start, wall_end)."""
+    """A period with one UTC offset: instants [start, end), readings [wall_start, wall_end)."""
 
     start: int
     end: int
@@ -52,8 +52,9 @@ class OffsetSpan(NamedTuple):
     first_new: int
     """The first reading that the wall clock has not shown before this span.
 
-    If the clock was set forward, it is earlier than `wall_start`, and the readings between them are
-    skipped. If the clock was set back, it is later, and the readings between them are repeated.
+    If the clock was set forward, `first_new` is earlier than `wall_start`, and the readings between
+    them are skipped. If the clock was set back, `first_new` is later than `wall_start`, and the
+    readings between them are repeated.
     """
 
 
@@ -66,9 +67,9 @@ class ZoneOffsets:
         self.spans = _compute_spans(zone)
         self._starts = [span.start for span in self.spans]
 
-    def index_at(self, second: int) -> int:
-        """Return the index of the span with this second, which must be in [START, END)."""
-        return bisect_right(self._starts, second) - 1
+    def index_at(self, utc_second: int) -> int:
+        """Return the index of the span with this second of UTC, which must be in [START, END)."""
+        return bisect_right(self._starts, utc_second) - 1
 
 
 @lru_cache(maxsize=1024)
@@ -113,8 +114,8 @@ def _find_change(zone: ZoneInfo, before: int, after: int) -> int:
     return after
 
 
-def _offset(zone: ZoneInfo, second: int) -> int:
+def _offset(zone: ZoneInfo, utc_second: int) -> int:
     """Return the zone's offset at this second of UTC, in seconds east of UTC."""
-    offset = datetime.fromtimestamp(second - _EPOCH_SECONDS, zone).utcoffset()
+    offset = datetime.fromtimestamp(utc_second - _EPOCH_SECONDS, zone).utcoffset()
     assert offset is not None  # noqa: S101 - a ZoneInfo always has an offset
     return offset // _SECOND

@@ -18,11 +18,11 @@ from carillon_client.models import (
     BodySignIn,
     CronScheduleIn,
     CronScheduleOut,
-    ExecuteIn,
     ExecutionStatus,
     IntervalScheduleIn,
     JobCreate,
     LogTargetIn,
+    ManualExecutionIn,
 )
 
 TIMEOUT_SECONDS = 20
@@ -50,7 +50,7 @@ def main(url: str, username: str, password: str) -> None:
     assert isinstance(cron, CronScheduleOut)
     assert interval.next_run > datetime.datetime.now(datetime.UTC)
 
-    execute_job.sync(job.id, client=client, body=ExecuteIn())
+    execute_job.sync(job.id, client=client, body=ManualExecutionIn())
     ends_at = time.monotonic() + TIMEOUT_SECONDS
     while time.monotonic() < ends_at:  # each request takes time, so no pause is needed
         executions = list_job_executions.sync(job.id, client=client).items

@@ -176,8 +176,10 @@ async def test_a_preview_explains_clock_changes(alice: httpx2.AsyncClient) -> No
 @pytest.mark.parametrize(
     ("expression", "zone", "word"),
     [
-        ("*/7 * * * *", "UTC", "uneven"),
-        ("5 0 31 * *", "UTC", "Months without day 31"),
+        ("*/7 * * * *", "UTC", "after 56 comes 0, 4 minutes later"),
+        ("*/59 * * * *", "UTC", "after 59 comes 0, 1 minute later"),
+        ("5 0 31 * *", "UTC", "In months without day 31 no slot is on that day"),
+        ("5 0 30,31 * *", "UTC", "In months without day 30 or 31 no slot is on that day"),
         ("0 9 * * *", "UTC", "minute 0"),
         ("30 2 * * *", "Europe/Berlin", "clock change"),
     ],

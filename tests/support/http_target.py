@@ -9,8 +9,8 @@ from app.clock import Clock
 from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
-from app.targets.egress import open_session
 from app.targets.http import HttpTarget
+from app.targets.session import open_session
 from app.targets.target import Delivery
 from tests.support.clock import ManualClock
 

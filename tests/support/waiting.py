@@ -1,4 +1,4 @@
-"""Bounded waits of tests: the only module that sleeps (`tests/test_no_sleeps.py` checks it)."""
+"""Bounded waits of tests: the only module that sleeps (architecture/test_no_sleeps.py)."""
 
 import asyncio
 import inspect

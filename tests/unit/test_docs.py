@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.models.execution import MOVES, ExecutionStatus, Reason
-from app.models.policy import CatchUpPolicy, OverlapPolicy
+from app.models.policy import CatchUpMode, OverlapPolicy
 from app.schemas.forecasts import Verdict
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -55,7 +55,7 @@ def test_how_it_works_explains_each_overlap_policy_once() -> None:
 
 def test_how_it_works_explains_each_catch_up_policy() -> None:
     text = (DOCS / "how-it-works.md").read_text()
-    assert set(re.findall(r"^- `(\w+)`.* runs? ", text, re.MULTILINE)) >= set(CatchUpPolicy)
+    assert set(re.findall(r"^- `(\w+)`.* executes ", text, re.MULTILINE)) >= set(CatchUpMode)
 
 
 def test_the_api_page_explains_each_verdict_and_names_each_reason() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from app.errors import UnavailableError
 from app.models.execution import ExecutionKind, ExecutionStatus
-from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy
+from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
 from app.models.schedule import CronSchedule, OneTimeSchedule
 from app.repositories.executions import InsertResult
 from tests.support.engine import World, slots
@@ -239,7 +239,7 @@ async def test_catch_up_one_executes_the_latest_late_slot_and_counts_the_others(
 
 async def test_a_long_outage_of_a_fast_schedule_makes_one_missed_record(world: World) -> None:
     process = world.process()
-    job = await world.add_job(world.every(1), catch_up=CatchUp(policy=CatchUpPolicy.NONE))
+    job = await world.add_job(world.every(1), catch_up=CatchUpPolicy(policy=CatchUpMode.NONE))
     world.clock.advance(timedelta(days=365))
 
     await process.schedule()
@@ -254,7 +254,7 @@ async def test_catch_up_all_starts_ten_late_slots_per_second(world: World) -> No
     process = world.process()
     job = await world.add_job(
         world.every(60),
-        catch_up=CatchUp(policy=CatchUpPolicy.ALL, window_seconds=300),
+        catch_up=CatchUpPolicy(policy=CatchUpMode.ALL, window_seconds=300),
         overlap_policy=OverlapPolicy.ALLOW_ALL,
     )
     start = world.clock.now()

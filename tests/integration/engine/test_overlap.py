@@ -9,7 +9,7 @@ import pytest
 from app.models.execution import AttemptOutcome, Execution, ExecutionKind, ExecutionStatus
 from app.models.job import Job
 from app.models.outcome import Failure, Outcome
-from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy, RetryPolicy
+from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.schedule import IntervalSchedule
 from app.repositories.lease_fence import Lease
 from app.repositories.settlements import Settlement
@@ -241,7 +241,7 @@ async def test_an_allow_all_execution_neither_blocks_nor_is_blocked(world: World
 
 async def test_buffer_all_executes_the_late_slots_of_an_outage_in_order(world: World) -> None:
     process = world.process()
-    all_slots = CatchUp(policy=CatchUpPolicy.ALL)
+    all_slots = CatchUpPolicy(policy=CatchUpMode.ALL)
     schedule: IntervalSchedule = world.every(60)
     job = await world.add_job(schedule, overlap_policy=OverlapPolicy.BUFFER_ALL, catch_up=all_slots)
     world.clock.advance(10 * MINUTE)

@@ -10,7 +10,7 @@ import pytest
 
 from app.engine.loop import AT_ONCE
 from app.errors import UnavailableError
-from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason, Response
+from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason, TargetResponse
 from app.models.job import PauseReason
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
@@ -44,7 +44,7 @@ def lose_responses(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[Non
 async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> None:
     process = world.process()
     job = await world.add_job(parameters={"a": 1})
-    response = Response(status=200, headers={"content-type": "text/plain"}, body="ok")
+    response = TargetResponse(status=200, headers={"content-type": "text/plain"}, body="ok")
     world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.SUCCEEDED, response=response)
     queued = await world.queue(job)
 
@@ -95,7 +95,7 @@ async def test_values_are_never_evaluated_as_expressions(world: World) -> None:
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    body = Response(status=500, headers={"$x": "$job_id", "a.b": "$$NOW"}, body="$owner_id")
+    body = TargetResponse(status=500, headers={"$x": "$job_id", "a.b": "$$NOW"}, body="$owner_id")
     world.targets.outcome_of = lambda _: Outcome(
         AttemptOutcome.FAILED, Failure.REFUSED, "$job_id", body
     )

@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 
 from app.clock import SystemClock
-from app.models.execution import AttemptOutcome, Response
+from app.models.execution import AttemptOutcome, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpMethod, HttpTargetSpec
 from app.targets.http import HttpTarget
@@ -49,7 +49,7 @@ def spec_for(receiver: Receiver | RawReceiver, **fields: Any) -> HttpTargetSpec:
     return HttpTargetSpec(url=f"{receiver.url}/hook", **fields)
 
 
-def body_of(outcome: Outcome) -> Response:
+def body_of(outcome: Outcome) -> TargetResponse:
     assert outcome.outcome is AttemptOutcome.SUCCEEDED
     assert outcome.response is not None
     return outcome.response

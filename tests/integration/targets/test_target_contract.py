@@ -13,10 +13,10 @@ from structlog.testing import capture_logs
 
 from app.models.execution import AttemptOutcome
 from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
-from app.targets.egress import open_session
 from app.targets.http import HttpTarget
 from app.targets.log import LogTarget
-from app.targets.registry import Targets
+from app.targets.registry import TargetRegistry
+from app.targets.session import open_session
 from tests.support.clock import ManualClock
 from tests.support.deliveries import DELIVERY, make_delivery
 from tests.support.receiver import Receiver
@@ -27,7 +27,7 @@ from tests.support.waiting import run_other_tasks
 class Case:
     """A target in the registry, a spec that selects it, and the deliveries that it received."""
 
-    targets: Targets
+    targets: TargetRegistry
     spec: TargetSpec
     received: Callable[[], list[dict[str, Any]]]
 
@@ -36,7 +36,7 @@ class Case:
 async def open_http_case() -> AsyncIterator[Case]:
     async with Receiver() as receiver, open_session(allow_private_hosts=True, limit=0) as session:
         yield Case(
-            Targets(
+            TargetRegistry(
                 http=HttpTarget(session=session, clock=ManualClock(), version="1.2.3"),
                 log=LogTarget(),
             ),
@@ -50,7 +50,7 @@ async def open_log_case() -> AsyncIterator[Case]:
     async with open_session(allow_private_hosts=False, limit=0) as session:
         with capture_logs() as lines:
             yield Case(
-                Targets(
+                TargetRegistry(
                     http=HttpTarget(session=session, clock=ManualClock(), version="1.2.3"),
                     log=LogTarget(),
                 ),

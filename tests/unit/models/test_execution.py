@@ -2,13 +2,13 @@
 
 from datetime import UTC, datetime
 
-from app.models.execution import FINAL_STATUSES, LIVE_STATUSES, MOVES, ExecutionStatus
+from app.models.execution import FINAL_STATUSES, MOVES, UNFINISHED_STATUSES, ExecutionStatus
 from app.models.ids import is_id, uuid7
 
 
 def test_every_status_has_its_moves() -> None:
     assert set(MOVES) == set(ExecutionStatus)
-    assert set(ExecutionStatus) == LIVE_STATUSES | FINAL_STATUSES
+    assert set(ExecutionStatus) == UNFINISHED_STATUSES | FINAL_STATUSES
 
 
 def test_no_move_starts_at_a_final_status() -> None:

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.models.policy import CatchUp, CatchUpPolicy
+from app.models.policy import CatchUpMode, CatchUpPolicy
 from app.models.schedule import IntervalSchedule
-from app.policies.catch_up import MOST_LATE_SLOTS, ON_TIME, plan
+from app.policies.catch_up import MAX_LATE_SLOTS, ON_TIME, plan
 from app.policies.jitter import jitter
 
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
@@ -28,15 +28,15 @@ def schedule(period: int, next_run: timedelta, **changes: object) -> IntervalSch
     first=st.integers(1, 50),
     overdue=st.integers(0, 2_000_000),
     window=st.integers(0, 1_000_000),
-    policy=st.sampled_from(CatchUpPolicy),
+    policy=st.sampled_from(CatchUpMode),
     left=st.none() | st.integers(1, 20),
 )
 def test_a_plan_has_each_due_slot_exactly_once(
-    period: int, first: int, overdue: int, window: int, policy: CatchUpPolicy, left: int | None
+    period: int, first: int, overdue: int, window: int, policy: CatchUpMode, left: int | None
 ) -> None:
     due = schedule(period, timedelta(seconds=first * period), max_runs=left)
     now = START + timedelta(seconds=first * period + overdue)
-    decided = plan(due, CatchUp(policy=policy, window_seconds=window), now)
+    decided = plan(due, CatchUpPolicy(policy=policy, window_seconds=window), now)
 
     expected = START + timedelta(seconds=first * period)
     step = timedelta(seconds=period)
@@ -56,13 +56,13 @@ def test_a_plan_has_each_due_slot_exactly_once(
         assert expected > now or len(decided.slots) == left
     late = decided.slots[: decided.late_count]
     assert all(now - slot > ON_TIME for slot in late)
-    assert len(late) <= {"one": 1, "all": MOST_LATE_SLOTS, "none": 0}[policy]
+    assert len(late) <= {"one": 1, "all": MAX_LATE_SLOTS, "none": 0}[policy]
     assert all(now - slot <= timedelta(seconds=window) for slot in late)
 
 
 def test_a_slot_exactly_ten_seconds_old_is_on_time() -> None:
     due = schedule(3600, timedelta(hours=1))
-    none = CatchUp(policy=CatchUpPolicy.NONE)
+    none = CatchUpPolicy(policy=CatchUpMode.NONE)
     assert plan(due, none, START + timedelta(hours=1) + ON_TIME).slots == (due.next_run,)
     late = plan(due, none, START + timedelta(hours=1) + ON_TIME + timedelta(milliseconds=1))
     assert late.slots == ()
@@ -71,7 +71,7 @@ def test_a_slot_exactly_ten_seconds_old_is_on_time() -> None:
 
 def test_jitter_is_reproducible_and_evenly_distributed() -> None:
     most = timedelta(seconds=60)
-    delays = [jitter("job", START + timedelta(seconds=n), most=most) for n in range(1_000)]
-    assert delays == [jitter("job", START + timedelta(seconds=n), most=most) for n in range(1_000)]
+    delays = [jitter("job", START + timedelta(seconds=n), limit=most) for n in range(1_000)]
+    assert delays == [jitter("job", START + timedelta(seconds=n), limit=most) for n in range(1_000)]
     assert all(timedelta(0) <= delay < most for delay in delays)
     assert 25 < sum(delay.total_seconds() for delay in delays) / 1_000 < 35

@@ -7,17 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.models.execution import Attempt, AttemptOutcome, ExecutionStatus, Response
+from app.models.execution import Attempt, AttemptOutcome, ExecutionStatus, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy, RetryStrategy
-from app.policies.retry import ABANDONED, STOPPED_BY_SHUTDOWN, backoff, decide, is_retriable
+from app.policies.retry import LEASE_EXPIRED, STOPPED_BY_SHUTDOWN, backoff, decide, is_retriable
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 TIMEOUT = Outcome(AttemptOutcome.TIMED_OUT, Failure.TIMEOUT)
 
 
 def make_status_failure(status: int, **changes: Any) -> Outcome:
-    response = Response(status=status)
+    response = TargetResponse(status=status)
     return Outcome(AttemptOutcome.FAILED, Failure.STATUS, response=response, **changes)
 
 
@@ -49,7 +49,7 @@ def test_a_success_is_final() -> None:
     [
         (make_status_failure(500), ExecutionStatus.FAILED),
         (TIMEOUT, ExecutionStatus.TIMED_OUT),
-        (ABANDONED, ExecutionStatus.FAILED),
+        (LEASE_EXPIRED, ExecutionStatus.FAILED),
     ],
 )
 def test_the_last_attempt_decides_the_final_status(
@@ -96,7 +96,7 @@ def test_retry_after_applies_if_it_is_longer_than_the_delay() -> None:
 
 def test_exponential_delays_double_up_to_the_maximum() -> None:
     retry = RetryPolicy(delay_seconds=10, max_delay_seconds=35)
-    longest = [backoff(retry, failed=n, chance=1).total_seconds() for n in range(1, 5)]
+    longest = [backoff(retry, failed_attempts=n, chance=1).total_seconds() for n in range(1, 5)]
     assert longest == [10, 20, 35, 35]
 
 
@@ -112,5 +112,7 @@ def test_a_delay_never_overflows_and_never_exceeds_the_maximum(
     for strategy in RetryStrategy:
         retry = RetryPolicy(strategy=strategy, delay_seconds=delay, max_delay_seconds=most)
         assert (
-            timedelta(0) <= backoff(retry, failed=failed, chance=chance) <= timedelta(seconds=most)
+            timedelta(0)
+            <= backoff(retry, failed_attempts=failed, chance=chance)
+            <= timedelta(seconds=most)
         )

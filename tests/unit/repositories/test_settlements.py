@@ -5,7 +5,7 @@ from unittest.mock import MagicMock
 
 import pytest
 
-from app.models.execution import MOVES, ExecutionStatus, status_before
+from app.models.execution import MOVES, ExecutionStatus, require_move
 from app.repositories import heartbeat, lease_fence, leases
 from app.repositories.lease_fence import Lease
 from app.repositories.settlements import Settlement
@@ -30,10 +30,10 @@ def test_an_illegal_move_is_refused_before_the_write(
     before: ExecutionStatus, after: ExecutionStatus
 ) -> None:
     if after in MOVES[before]:
-        assert status_before(before, after) is before
+        assert require_move(before, after) is before
     else:
         with pytest.raises(ValueError, match=f"from {before} to {after}"):
-            status_before(before, after)
+            require_move(before, after)
 
 
 def test_one_fence_guards_settlements_and_renewals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,43 +9,43 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
 from app.schemas.pages import (
-    bound_cursor,
-    execution_cursor,
-    read_bound_cursor,
-    read_execution_cursor,
+    decode_cursor,
+    decode_execution_cursor,
+    encode_cursor,
+    encode_execution_cursor,
 )
 
 ID = "0123456789abcdef" * 2
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
-def encode_cursor(text: str) -> str:
+def encode_text(text: str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
 def test_a_bound_cursor_is_valid_only_for_its_query() -> None:
-    cursor = bound_cursor("name", [ID, "a job"])
-    assert read_bound_cursor("name", cursor) == [ID, "a job"]
+    cursor = encode_cursor("name", [ID, "a job"])
+    assert decode_cursor("name", cursor) == [ID, "a job"]
     for query, sent in (("-name", cursor), ("name", cursor[:-4] + "AAAA")):
         with pytest.raises(InvalidInputError):
-            read_bound_cursor(query, sent)
+            decode_cursor(query, sent)
 
 
 def read_any_bound_cursor(cursor: str) -> object:
-    return read_bound_cursor("name", cursor)
+    return decode_cursor("name", cursor)
 
 
 def read_any_execution_cursor(cursor: str) -> object:
-    return read_execution_cursor("query", cursor)
+    return decode_execution_cursor("query", cursor)
 
 
 @given(st.integers(0, 100 * 365 * 86_400_000))
 def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) -> None:
     slot = EPOCH + timedelta(milliseconds=milliseconds)
-    cursor = execution_cursor("query", slot, ID)
-    assert read_execution_cursor("query", cursor) == (slot, ID)
+    cursor = encode_execution_cursor("query", slot, ID)
+    assert decode_execution_cursor("query", cursor) == (slot, ID)
     with pytest.raises(InvalidInputError):
-        read_execution_cursor("another query", cursor)
+        decode_execution_cursor("another query", cursor)
 
 
 @pytest.mark.parametrize(
@@ -56,19 +56,19 @@ def test_an_execution_cursor_is_read_back_to_the_millisecond(milliseconds: int) 
         "é",
         "%%%",
         "====",
-        encode_cursor("null"),
-        encode_cursor("[]"),
-        encode_cursor("{}"),
-        encode_cursor("[5]"),
-        encode_cursor('["x"]'),
-        encode_cursor(f'["{ID}", 1]'),
-        encode_cursor(f'[1.5, "{ID}"]'),
-        encode_cursor(f'[true, "{ID}", 1]'),
-        encode_cursor(f'[{10**18}, "{ID}"]'),
-        encode_cursor(f'[-{10**15}, "{ID}"]'),
-        encode_cursor(f'[1, "{ID}"]'),
-        encode_cursor('[1700000000000, {"$gt": ""}]'),
-        encode_cursor("[" * 100),
+        encode_text("null"),
+        encode_text("[]"),
+        encode_text("{}"),
+        encode_text("[5]"),
+        encode_text('["x"]'),
+        encode_text(f'["{ID}", 1]'),
+        encode_text(f'[1.5, "{ID}"]'),
+        encode_text(f'[true, "{ID}", 1]'),
+        encode_text(f'[{10**18}, "{ID}"]'),
+        encode_text(f'[-{10**15}, "{ID}"]'),
+        encode_text(f'[1, "{ID}"]'),
+        encode_text('[1700000000000, {"$gt": ""}]'),
+        encode_text("[" * 100),
     ],
 )
 def test_an_invalid_cursor_is_refused(cursor: str) -> None:

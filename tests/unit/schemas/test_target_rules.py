@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
 from app.schemas.target_rules import (
-    MAX_HEADER_VALUE_LENGTH,
-    MAX_HEADERS,
+    MAX_SENT_HEADER_VALUE_LENGTH,
+    MAX_SENT_HEADERS,
     MAX_URL_LENGTH,
     check_headers,
     check_url,
@@ -132,8 +132,8 @@ def test_the_error_does_not_contain_the_password() -> None:
         {"Authorization": "Bearer abc", "content-type": "text/csv", "User-Agent": "me"},
         {"X-Empty": "", "X-Space": "a b", "X-Text": "Grüße, 世界", "!#$%&'*+-.^_`|~": "odd"},
         {"Cookie": "a=b", "Accept": "*/*", "Hostname": "not Host", "X-Attempts": "1"},
-        {f"X-{number}": "" for number in range(MAX_HEADERS)},
-        {"X-Long": "a" * MAX_HEADER_VALUE_LENGTH},
+        {f"X-{number}": "" for number in range(MAX_SENT_HEADERS)},
+        {"X-Long": "a" * MAX_SENT_HEADER_VALUE_LENGTH},
     ],
     ids=range(6),
 )
@@ -200,8 +200,8 @@ def test_the_same_header_in_another_case_is_refused() -> None:
 @pytest.mark.parametrize(
     "headers",
     [
-        {f"X-{number}": "" for number in range(MAX_HEADERS + 1)},
-        {"X-Long": "a" * (MAX_HEADER_VALUE_LENGTH + 1)},
+        {f"X-{number}": "" for number in range(MAX_SENT_HEADERS + 1)},
+        {"X-Long": "a" * (MAX_SENT_HEADER_VALUE_LENGTH + 1)},
         {f"X-{number}": "a" * 4_000 for number in range(3)},
         {"X-Wide": "世" * 3_000},
         {"X" * 9_000: ""},

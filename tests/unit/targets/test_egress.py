@@ -14,12 +14,11 @@ from structlog.testing import capture_logs
 
 from app.targets.egress import (
     DENIED_NETWORKS,
-    MAX_ADDRESSES,
     UNSENT_TIMEOUT_MILLISECONDS,
     EgressDeniedError,
     EgressPolicy,
-    open_session,
 )
+from app.targets.session import MAX_ADDRESSES, open_session
 from tests.support.loopback import keep_on_this_machine
 from tests.support.receiver import Receiver
 from tests.support.resolvers import ListResolver, NumericResolver

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).resolve().parent
+from tests.architecture.rules import ROOT
+
+TESTS = ROOT / "tests"
 THE_HELPER = TESTS / "support" / "waiting.py"
 _CALL_IN_TEXT = re.compile(r"\bsleep\(")
 

@@ -1,0 +1,78 @@
+"""The session of all http targets. It connects by the egress policy and repeats no request."""
+
+import socket
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from app.targets.egress import EgressPolicy
+
+MAX_ADDRESSES = 16
+"""The number of a name's addresses that are tried. A name may have thousands of addresses, and
+aiohttp takes n² / 2 steps for n addresses."""
+
+
+class FirstAddressesResolver(AbstractResolver):
+    """Returns the first `MAX_ADDRESSES` addresses of another resolver."""
+
+    def __init__(self, resolver: AbstractResolver) -> None:
+        self._resolver = resolver
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        return (await self._resolver.resolve(host, port, family))[:MAX_ADDRESSES]
+
+    async def close(self) -> None:
+        await self._resolver.close()
+
+
+class BrokenConnectionError(aiohttp.ClientConnectionError):
+    """The connection broke after it was made. It is unknown whether the request was read."""
+
+
+async def send_once(
+    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+) -> aiohttp.ClientResponse:
+    """Stop aiohttp from sending a request a second time. This is a client middleware.
+
+    aiohttp repeats GET, HEAD, PUT and DELETE requests when the connection breaks, even a new one.
+    The receiver would then get the same attempt twice. aiohttp decides by the type of the error,
+    so this raises an error of another type.
+    """
+    try:
+        return await handler(request)
+    except aiohttp.ClientConnectorError:
+        raise
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise BrokenConnectionError(str(error)) from error
+
+
+def open_session(
+    *, allow_private_hosts: bool, limit: int, resolver: AbstractResolver | None = None
+) -> aiohttp.ClientSession:
+    """Open the session that all http targets use. The caller closes it.
+
+    `limit` is the largest number of simultaneous connections (0: no limit). Further requests wait
+    for a connection; the wait counts towards their timeout. `resolver` replaces the system's
+    resolver. The session has no timeout, because the target has one. It uses no cookies, no proxy
+    of the environment, and does not decompress responses.
+
+    Each request gets a new connection. The receiver may close a reused connection at the same time
+    as the next request is sent: a job that runs every 5 seconds coincides with the keep-alive
+    timeout of 5 seconds that many servers have. The attempt would then fail or be sent twice.
+    """
+    connector = aiohttp.TCPConnector(
+        socket_factory=EgressPolicy(allow_private_hosts).open_socket,
+        resolver=FirstAddressesResolver(resolver or aiohttp.ThreadedResolver()),
+        limit=limit,
+        force_close=True,
+    )
+    return aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(),
+        middlewares=(send_once,),
+        auto_decompress=False,
+        trust_env=False,
+    )
