@@ -193,8 +193,7 @@ class LeaseRepository:
     @database_call
     async def list_expired(self, *, limit: int) -> list[Execution]:
         """Running executions whose lease has run out, the longest expired first."""
-        expired = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
-        found = self._executions.find(known(Execution) | expired)
+        found = self._executions.find(self.build_expired_query())
         found = found.sort("lease_until", ASCENDING).limit(limit)
         return [from_document(Execution, document) for document in await found.to_list(None)]
 
@@ -204,6 +203,11 @@ class LeaseRepository:
         query = {"_id": {"$in": list(execution_ids)}, "cancel_requested_at": {"$ne": None}}
         documents = await self._executions.find(query, {"_id": True}).to_list(None)
         return [document["_id"] for document in documents]
+
+    def build_expired_query(self) -> Document:
+        """Executions whose lease has run out: a single range of the reaper's index."""
+        expired = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
+        return known(Execution) | expired
 
     @property
     def _now(self) -> Any:

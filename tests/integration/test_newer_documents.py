@@ -1,4 +1,4 @@
-"""Documents of a newer release are left alone: by every loop, every listing and every request."""
+"""Loops, listings and requests do not change documents of a newer release."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -36,8 +36,11 @@ async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterat
         yield api
 
 
-class Planted:
-    """The documents of a test, written by a newer release; `check` that nothing changed them."""
+class NewerDocuments:
+    """Documents with the schema of a newer release, one per collection.
+
+    `check` asserts that they are unchanged.
+    """
 
     def __init__(self, client: MongoClient[Document], name: str) -> None:
         self._database = client[name]
@@ -59,95 +62,101 @@ class Planted:
 
 
 @pytest.fixture
-def planted(mongo_client: MongoClient[Document], database_name: str) -> Planted:
-    return Planted(mongo_client, database_name)
+def newer_documents(mongo_client: MongoClient[Document], database_name: str) -> NewerDocuments:
+    return NewerDocuments(mongo_client, database_name)
 
 
-async def test_the_scheduler_leaves_newer_jobs_alone_and_fires_the_others(
-    world: World, planted: Planted
+async def test_the_scheduler_skips_newer_jobs_and_fires_the_others(
+    world: World, newer_documents: NewerDocuments
 ) -> None:
     process = world.process()
     newer = await world.add_job(world.every(60))
     other = await world.add_job(world.every(90))
-    planted.make_newer("jobs", newer.id)
+    newer_documents.make_newer("jobs", newer.id)
     world.clock.advance(2 * MINUTE)
     while await process.scheduler.tick() == AT_ONCE:
         pass
     assert len(await world.history(other)) == 1
     assert await world.history(newer) == []
-    planted.check()
+    newer_documents.check()
 
 
-async def test_the_worker_leaves_newer_executions_alone_and_runs_the_others(
-    world: World, planted: Planted
+async def test_the_worker_skips_newer_executions_and_executes_the_others(
+    world: World, newer_documents: NewerDocuments
 ) -> None:
     process = world.process()
     job = await world.add_job(overlap_policy=OverlapPolicy.ALLOW_ALL)
     newer, other = await world.queue(job), await world.queue(job)
-    planted.make_newer("executions", newer.id)
+    newer_documents.make_newer("executions", newer.id)
     await process.work()
     await process.worker.watch()
     await process.worker.guard()
     assert [d.execution_id for d in world.targets.deliveries] == [other.id]
-    planted.check()
+    newer_documents.check()
 
 
-async def test_a_claim_whose_job_is_newer_is_given_back(world: World, planted: Planted) -> None:
-    """It is neither run nor taken for the execution of a deleted job."""
+async def test_a_claim_whose_job_is_newer_is_returned_to_the_queue(
+    world: World, newer_documents: NewerDocuments
+) -> None:
+    """The worker neither starts the execution nor treats its job as deleted."""
     process = world.process()
     job = await world.add_job()
     execution = await world.queue(job)
-    planted.make_newer("jobs", job.id)
+    newer_documents.make_newer("jobs", job.id)
     await process.worker.tick()
     await process.finish_attempts()
-    given_back = await world.read(execution)
-    assert (given_back.status, given_back.attempts) == ("queued", ())
-    assert given_back.run_at > world.clock.now()
+    returned = await world.read(execution)
+    assert (returned.status, returned.attempts) == ("queued", ())
+    assert returned.run_at > world.clock.now()
     assert world.targets.deliveries == []
-    planted.check()
+    newer_documents.check()
 
 
-async def test_the_reaper_leaves_newer_executions_and_those_of_newer_jobs_alone(
-    world: World, planted: Planted
+async def test_the_reaper_skips_newer_executions_and_those_of_newer_jobs(
+    world: World, newer_documents: NewerDocuments
 ) -> None:
-    dead, alive = world.process(), world.process()
+    killed, other_process = world.process(), world.process()
     job, newer_job, other_job = [await world.add_job() for _ in range(3)]
     newer, of_newer, other = [await world.queue(j) for j in (job, newer_job, other_job)]
-    assert len(await dead.leases.claim(limit=3)) == 3
-    planted.make_newer("executions", newer.id)
-    planted.make_newer("jobs", newer_job.id)
+    assert len(await killed.leases.claim(limit=3)) == 3
+    newer_documents.make_newer("executions", newer.id)
+    newer_documents.make_newer("jobs", newer_job.id)
     before = await world.read(of_newer)
     world.clock.advance(LEASE)
-    await alive.reaper.tick()
+    await other_process.reaper.tick()
     assert (await world.read(other)).status == "queued"
     assert await world.read(of_newer) == before
-    planted.check()
+    newer_documents.check()
 
 
-async def test_newer_waiting_executions_are_not_promoted(world: World, planted: Planted) -> None:
+async def test_newer_waiting_executions_are_not_promoted(
+    world: World, newer_documents: NewerDocuments
+) -> None:
     process = world.process()
     job = await world.add_job(overlap_policy=OverlapPolicy.BUFFER_ONE)
     waiting = await world.queue(job, waiting=True, place=0)
-    planted.make_newer("executions", waiting.id)
+    newer_documents.make_newer("executions", waiting.id)
     await process.reaper.tick()
-    planted.check()
+    newer_documents.check()
 
 
 @pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
 async def test_a_newer_live_execution_is_not_ended_by_the_overlap_policy(
-    world: World, planted: Planted, policy: OverlapPolicy
+    world: World, newer_documents: NewerDocuments, policy: OverlapPolicy
 ) -> None:
     process = world.process()
     job = await world.add_job(world.every(60), overlap_policy=policy)
     live = await world.queue(job, live_for=job.id)
-    planted.make_newer("executions", live.id)
+    newer_documents.make_newer("executions", live.id)
     world.clock.advance(MINUTE)
     await process.schedule()
-    planted.check()
+    newer_documents.check()
 
 
 @pytest.mark.parametrize("loop", ["janitor", "trimmer"])
-async def test_newer_history_is_not_deleted(world: World, planted: Planted, loop: str) -> None:
+async def test_newer_history_is_not_deleted(
+    world: World, newer_documents: NewerDocuments, loop: str
+) -> None:
     engine = world.process(retention_count=1).runtime.engine
     assert engine.janitor is not None
     assert engine.trimmer is not None
@@ -157,35 +166,37 @@ async def test_newer_history_is_not_deleted(world: World, planted: Planted, loop
         await world.queue(job, status="failed", scheduled_for=old + n * MINUTE, finished_at=old)
         for n in range(3)
     ]
-    planted.make_newer("executions", newer.id)
+    newer_documents.make_newer("executions", newer.id)
     await (engine.janitor if loop == "janitor" else engine.trimmer).tick()
     assert [execution.id for execution in await world.history(job)] == [newest.id]
-    planted.check()
+    newer_documents.check()
 
 
-async def plant_job(api: Api, planted: Planted) -> tuple[Job, str]:
-    """A newer job of alice, and the id of its execution."""
+async def add_newer_job(api: Api, newer_documents: NewerDocuments) -> tuple[Job, str]:
+    """Add a newer job of alice. Return it and the id of its execution."""
     async with api.client("alice") as alice:
         body = {"name": "newer", "interval": 60, "tags": ["a"]}
         created = (await alice.post("/jobs", json=body)).json()
         execution = (await alice.post(f"/jobs/{created['id']}/execute")).json()
     job = await api.read_job(created)
-    planted.make_newer("jobs", job.id)
-    planted.make_newer("executions", execution["id"])
+    newer_documents.make_newer("jobs", job.id)
+    newer_documents.make_newer("executions", execution["id"])
     return job, execution["id"]
 
 
 @pytest.mark.parametrize(
     "path", ["/jobs", "/jobs?tag=a", "/jobs?q=new", "/jobs?sort=name", "/executions"]
 )
-async def test_listings_leave_newer_documents_out(api: Api, planted: Planted, path: str) -> None:
-    await plant_job(api, planted)
+async def test_listings_leave_newer_documents_out(
+    api: Api, newer_documents: NewerDocuments, path: str
+) -> None:
+    await add_newer_job(api, newer_documents)
     for username in ("alice", "admin"):
         async with api.client(username) as client:
             response = await client.get(path)
             assert response.status_code == 200
             assert response.json()["items"] == []
-    planted.check()
+    newer_documents.check()
 
 
 @pytest.mark.parametrize(
@@ -208,9 +219,9 @@ async def test_listings_leave_newer_documents_out(api: Api, planted: Planted, pa
     ],
 )
 async def test_a_request_on_a_newer_document_is_a_503(
-    api: Api, planted: Planted, method: str, path: str
+    api: Api, newer_documents: NewerDocuments, method: str, path: str
 ) -> None:
-    job, execution_id = await plant_job(api, planted)
+    job, execution_id = await add_newer_job(api, newer_documents)
     ids = {"job": job.id, "schedule": job.schedules[0].id, "execution": execution_id}
     body = {"description": "x"} if method in {"PATCH", "PUT"} else None
     async with api.client("alice") as alice:
@@ -219,26 +230,31 @@ async def test_a_request_on_a_newer_document_is_a_503(
     assert problem["type"] == "urn:carillon:problem:newer_document"
     assert "newer release" in problem["detail"]
     assert "retry-after" in response.headers
-    planted.check()
+    newer_documents.check()
 
 
-async def test_a_newer_user_is_told_to_ask_a_newer_process(api: Api, planted: Planted) -> None:
-    planted.make_newer("users", api.ids["bob"])
+async def test_a_request_of_a_newer_user_is_a_503(
+    api: Api, newer_documents: NewerDocuments
+) -> None:
+    newer_documents.make_newer("users", api.ids["bob"])
     async with api.client("bob") as bob:
         assert_problem(await bob.get("/jobs"), 503)
-    planted.check()
+    newer_documents.check()
 
 
 async def test_a_newer_idempotency_key_is_not_taken_over(
-    api: Api, planted: Planted, mongo_client: MongoClient[Document], database_name: str
+    api: Api,
+    newer_documents: NewerDocuments,
+    mongo_client: MongoClient[Document],
+    database_name: str,
 ) -> None:
     body = {"name": "once", "interval": 60}
     async with api.client("alice", **{"Idempotency-Key": "k"}) as alice:
         assert (await alice.post("/jobs", json=body)).status_code == 201
-        planted.make_newer("idempotency_keys", f"{api.ids['alice']}:k")
+        newer_documents.make_newer("idempotency_keys", f"{api.ids['alice']}:k")
         assert_problem(await alice.post("/jobs", json=body), 503)
     assert mongo_client[database_name]["jobs"].count_documents({}) == 1
-    planted.check()
+    newer_documents.check()
 
 
 async def test_a_process_that_is_too_old_is_not_ready(api: Api) -> None:
