@@ -7,7 +7,7 @@ import pytest
 
 from app.models.job import Job
 from tests.integration.repositories.plans import explain
-from tests.support.engine import World
+from tests.support.engine import LEASE, World
 
 STORED = 2_000
 LIMIT = 50
@@ -75,17 +75,24 @@ async def test_the_claim_examines_at_most_one_key_more_than_its_limit(world: Wor
     assert stats["totalKeysExamined"] <= LIMIT + 1
 
 
-async def test_the_reaper_examines_only_what_has_expired(world: World) -> None:
+async def test_the_reaper_examines_at_most_one_key_more_than_the_expired_leases(
+    world: World,
+) -> None:
+    leases = world.process().leases
     job = await world.add_job()
     await queue_many(world, job, 100)
-    await world.process().leases.claim(limit=100)
-    stats = await explain_statistics(
-        world,
-        "executions",
-        filter=world.process().leases.build_expired_query(),
-        sort={"lease_until": 1},
-    )
-    assert stats["totalKeysExamined"] <= 1
+    await leases.claim(limit=100)
+    world.clock.advance(LEASE / 2)
+    await queue_many(world, job, 50)
+    await leases.claim(limit=50)
+
+    for expired in (0, 100):
+        stats = await explain_statistics(
+            world, "executions", filter=leases.build_expired_query(), sort={"lease_until": 1}
+        )
+        assert stats["nReturned"] == expired
+        assert stats["totalKeysExamined"] <= expired + 1
+        world.clock.advance(LEASE / 2)
 
 
 async def explain_statistics(world: World, collection: str, **find: Any) -> dict[str, Any]:
