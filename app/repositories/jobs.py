@@ -152,13 +152,18 @@ class JobRepository:
         `since` spares the database dead index entries that it has not removed yet.
         """
         document = await self._jobs.find_one(
-            known(Job) | {"next_run": _from(since)},
+            self.build_peek_query(since),
             {"next_run": True, "now": self._database.clock.now_expression},
             sort=[("next_run", ASCENDING)],
         )
         if document is None:
             return Peek(await self._database.now(), None)
         return Peek(document["now"], document["next_run"])
+
+    @staticmethod
+    def build_peek_query(since: datetime | None = None) -> Document:
+        """One range of the index `poll`, whose first key is the job that is due next."""
+        return known(Job) | {"next_run": _from(since)}
 
     @database_call
     async def list_due(

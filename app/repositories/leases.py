@@ -196,10 +196,10 @@ class LeaseRepository:
         self, *, limit: int, besides_jobs: AbstractSet[str] = frozenset()
     ) -> list[Execution]:
         """Running executions whose lease has run out, the longest expired first."""
-        expired: Document = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
+        expired = self.build_expired_query()
         if besides_jobs:
             expired["job_id"] = {"$nin": list(besides_jobs)}
-        found = self._executions.find(known(Execution) | expired)
+        found = self._executions.find(expired)
         found = found.sort("lease_until", ASCENDING).limit(limit)
         return [from_document(Execution, document) for document in await found.to_list(None)]
 
@@ -209,6 +209,11 @@ class LeaseRepository:
         query = {"_id": {"$in": list(execution_ids)}, "cancel_requested_at": {"$ne": None}}
         documents = await self._executions.find(query, {"_id": True}).to_list(None)
         return [document["_id"] for document in documents]
+
+    def build_expired_query(self) -> Document:
+        """Executions whose lease has run out: a single range of the reaper's index."""
+        expired = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
+        return known(Execution) | expired
 
     @property
     def _now(self) -> Any:

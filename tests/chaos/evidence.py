@@ -29,7 +29,7 @@ class Result(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One write that the driver asked the API for."""
+    """One call of the API by the driver that writes."""
 
     verb: str
     """`create`, `edit`, `pause`, `resume`, `delete` or `execute`."""
@@ -47,6 +47,14 @@ class Call:
     """For `edit`: the revision that the acknowledged edit made."""
 
 
+class Part(StrEnum):
+    """What a fault affects."""
+
+    SERVICE = "service"
+    DATABASE = "database"
+    REDIS = "redis"
+
+
 @dataclass(frozen=True, slots=True)
 class Fault:
     """A fault that was applied to the service or its databases."""
@@ -54,11 +62,12 @@ class Fault:
     name: str
     at: datetime
     pid: int | None = None
-    """The affected process; None if it was not a process of the service."""
+    """The affected process of the service; None if unknown or if another server is affected."""
+    part: Part = Part.SERVICE
 
 
 @dataclass(frozen=True, slots=True)
-class Delivery:
+class ReceivedDelivery:
     """One request that reached the receiver."""
 
     execution_id: str
@@ -77,33 +86,33 @@ class Evidence:
     jobs: list[Document] = field(default_factory=list)
     executions: list[Document] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
-    deliveries: list[Delivery] = field(default_factory=list)
+    deliveries: list[ReceivedDelivery] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     faults: list[Fault] = field(default_factory=list)
 
 
 def read_journal(path: Path, evidence: Evidence) -> None:
     """Add the driver's calls and the faults."""
-    for line in _lines(path):
+    for line in _read_lines(path):
         if line["type"] == "fault":
-            evidence.faults.append(Fault(line["name"], _instant(line["at"]), line["pid"]))
+            evidence.faults.append(_read_fault(line))
         elif line["type"] == "call":
-            evidence.calls.append(_call(line))
+            evidence.calls.append(_read_call(line))
 
 
 def read_deliveries(path: Path, evidence: Evidence) -> None:
     """Add the deliveries. A request and its response are two lines with the same number."""
     requests: dict[int, Document] = {}
-    for line in _lines(path):
+    for line in _read_lines(path):
         requests.setdefault(line["request"], {}).update(line)
     evidence.deliveries += [
-        Delivery(
+        ReceivedDelivery(
             execution_id=line["execution_id"],
             attempt=line["attempt"],
             scheduled_for=datetime.fromisoformat(line["scheduled_for"]),
-            received_at=_instant(line["received_at"]),
+            received_at=_parse_instant(line["received_at"]),
             status=line.get("status"),
-            responded_at=_instant(line["responded_at"]) if "responded_at" in line else None,
+            responded_at=_parse_instant(line["responded_at"]) if "responded_at" in line else None,
         )
         for line in requests.values()
     ]
@@ -123,14 +132,18 @@ def read_database(
         evidence.changes += read_changes(database, since=since)
 
 
-def _call(line: Document) -> Call:
+def _read_fault(line: Document) -> Fault:
+    return Fault(line["name"], _parse_instant(line["at"]), line["pid"], Part(line["part"]))
+
+
+def _read_call(line: Document) -> Call:
     period, start_at = line.get("period"), line.get("start_at")
     return Call(
         verb=line["verb"],
         job=line["job"],
         result=Result(line["result"]),
-        sent_at=_instant(line["sent_at"]),
-        ended_at=_instant(line["ended_at"]),
+        sent_at=_parse_instant(line["sent_at"]),
+        ended_at=_parse_instant(line["ended_at"]),
         start_at=None if start_at is None else datetime.fromisoformat(start_at),
         period=None if period is None else timedelta(seconds=period),
         execution_id=line.get("execution_id"),
@@ -138,7 +151,7 @@ def _call(line: Document) -> Call:
     )
 
 
-def _lines(path: Path) -> Iterator[Document]:
+def _read_lines(path: Path) -> Iterator[Document]:
     """The last line may be incomplete if its writer was killed."""
     for line in path.read_bytes().split(b"\n"):
         try:
@@ -147,5 +160,5 @@ def _lines(path: Path) -> Iterator[Document]:
             continue
 
 
-def _instant(seconds: float) -> datetime:
+def _parse_instant(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)

@@ -6,153 +6,153 @@ import signal
 import time
 from pathlib import Path
 
+from tests.chaos.chaos_run import FaultStep, Testbed, say
+from tests.chaos.limits import LEASE_SECONDS
 from tests.chaos.process import STEPS
-from tests.chaos.run import FaultStep, Run, say
-from tests.chaos.servers import Node
+from tests.chaos.servers import ServiceProcess
 
-_LEASE_SECONDS = 5
 _CRASH_SECONDS = 20
 """The time within which a process under load reaches every step."""
-_MAX_PASSAGE = 30
+_MAX_OCCURRENCE = 30
 
 
-def kills(times: int) -> FaultStep:
+def kill_processes(times: int) -> FaultStep:
     """kill -9 a random process every second, and start it again at once."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         say(f"{times} kills")
         for _ in range(times):
-            node = run.pick()
-            run.journal.fault("kill", node.pid)
-            await node.kill()
-            node.start()
+            process = testbed.choose_process()
+            testbed.journal.record_fault("kill", process.pid)
+            await process.kill()
+            process.start()
             await asyncio.sleep(1)
-        await run.all_ready()
+        await testbed.wait_until_all_ready()
 
-    return fault
+    return apply
 
 
-def crash_points(times: int) -> FaultStep:
-    """kill -9 at each step, `times` each."""
+def crash_at_each_step(times: int) -> FaultStep:
+    """kill -9 a process at each step, `times` times."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         for step in [step for step in STEPS for _ in range(times)]:
-            await _crash(run, step)
-        await run.all_ready()
+            await _crash(testbed, step)
+        await testbed.wait_until_all_ready()
 
-    return fault
+    return apply
 
 
-async def _crash(run: Run, step: str) -> None:
-    """Start a process that kills itself at the step, then start it again without that setting."""
-    node = run.pick()
-    run.journal.fault("kill", node.pid)
-    await node.kill()
-    passage = 1 if step == "after_reap" else run.random.randint(1, _MAX_PASSAGE)
-    node.start(CRASH_AT=step, CRASH_PASSAGE=str(passage))
+async def _crash(testbed: Testbed, step: str) -> None:
+    """Start a process that kills itself at the step, then start the process without CRASH_AT."""
+    process = testbed.choose_process()
+    testbed.journal.record_fault("kill", process.pid)
+    await process.kill()
+    occurrence = 1 if step == "after_reap" else testbed.random.randint(1, _MAX_OCCURRENCE)
+    process.start(CRASH_AT=step, CRASH_OCCURRENCE=str(occurrence))
     began = time.monotonic()
     if step == "after_reap":
-        await _provide_expired_leases(run, node)
-    code = await node.wait(_CRASH_SECONDS)
-    run.journal.fault(f"crash {step}", node.pid)
-    say(f"crash {step} at passage {passage} after {time.monotonic() - began:.1f} s")
-    assert code == -signal.SIGKILL, f"process {node.number} ended with {code}: see its log"
-    node.start()
+        await _provide_expired_leases(testbed, process)
+    code = await process.wait(_CRASH_SECONDS)
+    testbed.journal.record_fault(f"crash {step}", process.pid)
+    say(f"crash {step} at occurrence {occurrence} after {time.monotonic() - began:.1f} s")
+    assert code == -signal.SIGKILL, f"process {process.number} ended with {code}: see its log"
+    process.start()
 
 
-async def _provide_expired_leases(run: Run, reaper: Node) -> None:
-    """Kill the other processes while they run executions, so that this process reaps those.
+async def _provide_expired_leases(testbed: Testbed, reaper: ServiceProcess) -> None:
+    """Kill the other processes, so that `reaper` reaps their executions.
 
-    It may reap executions of an earlier crash before that, even before it is ready.
+    It may already have reached the step with executions of an earlier crash.
     """
-    if not await run.is_ready(reaper):
+    if not await testbed.wait_until_ready(reaper):
         return
-    others = [node for node in run.nodes if node is not reaper]
-    for node in others:
-        run.journal.fault("kill", node.pid)
-        await node.kill()
-    await asyncio.sleep(_LEASE_SECONDS + 3)
-    for node in others:
-        node.start()
+    others = [process for process in testbed.processes if process is not reaper]
+    for process in others:
+        testbed.journal.record_fault("kill", process.pid)
+        await process.kill()
+    await asyncio.sleep(LEASE_SECONDS + 3)
+    for process in others:
+        process.start()
 
 
-def kill_all(times: int) -> FaultStep:
-    """kill -9 all, back after 3 s."""
+def kill_all_processes(times: int) -> FaultStep:
+    """Kill all processes and start them after 3 s."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         for _ in range(times):
             say("kill all")
-            for node in run.nodes:
-                run.journal.fault("kill", node.pid)
-                await node.kill()
+            for process in testbed.processes:
+                testbed.journal.record_fault("kill", process.pid)
+                await process.kill()
             await asyncio.sleep(3)
-            for node in run.nodes:
-                node.start()
-            await run.all_ready()
-            await asyncio.sleep(_LEASE_SECONDS)
+            for process in testbed.processes:
+                process.start()
+            await testbed.wait_until_all_ready()
+            await asyncio.sleep(LEASE_SECONDS)
 
-    return fault
+    return apply
 
 
-def freeze(times: int) -> FaultStep:
+def freeze_process(times: int) -> FaultStep:
     """SIGSTOP a process until its leases have run out, then SIGCONT."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         for _ in range(times):
             say("freeze")
-            node = run.pick()
-            run.journal.fault("freeze", node.pid)
-            node.send(signal.SIGSTOP)
-            await asyncio.sleep(_LEASE_SECONDS + 2)
-            node.send(signal.SIGCONT)
-            run.journal.fault("thaw", node.pid)
+            process = testbed.choose_process()
+            testbed.journal.record_fault("freeze", process.pid)
+            process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(LEASE_SECONDS + 2)
+            process.send_signal(signal.SIGCONT)
+            testbed.journal.record_fault("continue", process.pid)
             await asyncio.sleep(2)
 
-    return fault
+    return apply
 
 
-def rolling(times: int) -> FaultStep:
+def restart_in_turn(times: int) -> FaultStep:
     """SIGTERM one process after the other; each is ready again before the next one is stopped."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         for n in range(times):
-            node = run.nodes[n % len(run.nodes)]
-            await _start_again(run, node)
-            await run.all_ready()
+            process = testbed.processes[n % len(testbed.processes)]
+            await _start_again(testbed, process)
+            await testbed.wait_until_all_ready()
             await asyncio.sleep(1)
 
-    return fault
+    return apply
 
 
-def clocks(times: int) -> FaultStep:
-    """The wall clock of one process is an hour fast for 15 s, then an hour slow."""
+def shift_clocks(times: int) -> FaultStep:
+    """Set the wall clock of one process an hour fast for 15 s, then an hour slow."""
 
-    async def fault(run: Run) -> None:
-        node, wall_clock = run.nodes[0], _faketime()
-        run.driver.exclude(node.url)  # its clock makes every token expired or not yet valid
+    async def apply(testbed: Testbed) -> None:
+        process, wall_clock = testbed.processes[0], _find_faketime()
+        testbed.driver.exclude(process.url)  # its clock makes every token expired or not yet valid
         for offset in ["+1h", "-1h"] * times:
             say(f"clock {offset}")
-            run.journal.fault(f"clock {offset}", node.pid)
-            await _start_again(run, node, FAKETIME=offset, **wall_clock)
+            testbed.journal.record_fault(f"clock {offset}", process.pid)
+            await _start_again(testbed, process, FAKETIME=offset, **wall_clock)
             await asyncio.sleep(15)
-        await _start_again(run, node)
-        run.driver.include(node.url)
+        await _start_again(testbed, process)
+        testbed.driver.include(process.url)
 
-    return fault
+    return apply
 
 
-def _faketime() -> dict[str, str]:
-    """The settings under which a process reads another wall clock, and the same monotonic one."""
+def _find_faketime() -> dict[str, str]:
+    """Return the settings that shift a process's wall clock and keep its monotonic clock."""
     found = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)
     assert found is not None, "There is no libfaketime: apt-get install faketime."
     return {"LD_PRELOAD": str(found), "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
-async def _start_again(run: Run, node: Node, **settings: str) -> None:
-    run.journal.fault("term", node.pid)
-    node.send(signal.SIGTERM)
-    code = await node.wait()
+async def _start_again(testbed: Testbed, process: ServiceProcess, **settings: str) -> None:
+    testbed.journal.record_fault("term", process.pid)
+    process.send_signal(signal.SIGTERM)
+    code = await process.wait()
     say(f"SIGTERM: exit code {code}")
-    assert code == 0, f"process {node.number} ended with {code}: see its log"
-    node.start(**settings)
-    assert await run.is_ready(node), f"process {node.number} ended: see its log"
+    assert code == 0, f"process {process.number} ended with {code}: see its log"
+    process.start(**settings)
+    assert await testbed.wait_until_ready(process), f"process {process.number} ended: see its log"

@@ -2,8 +2,8 @@
 
 A slot of an interval is `start_at + n * period`. It must be recorded if it lies between the
 response to a creation (or resume) and the sending of the next pause or deletion. It may be recorded
-if it lies between the sending of the former and the response to the latter. This module uses no
-code of the service.
+if it lies between the request that creates (or resumes) the job and the response to the next pause
+or deletion. This module uses no code of the service.
 """
 
 from collections.abc import Iterator, Sequence
@@ -26,7 +26,7 @@ class Expected:
     may: frozenset[datetime]
 
 
-def expected_slots(calls: Sequence[Call], *, until: datetime) -> dict[str, Expected]:
+def compute_expected_slots(calls: Sequence[Call], *, until: datetime) -> dict[str, Expected]:
     """Return the expected slots by the name of the job.
 
     `until`: the end of the chaos run, for jobs that were never paused.
@@ -34,21 +34,21 @@ def expected_slots(calls: Sequence[Call], *, until: datetime) -> dict[str, Expec
     by_job: dict[str, list[Call]] = {}
     for call in calls:
         by_job.setdefault(call.job, []).append(call)
-    return {job: _expected(history, until) for job, history in by_job.items()}
+    return {job: _compute_expected(history, until) for job, history in by_job.items()}
 
 
-def _expected(calls: Sequence[Call], until: datetime) -> Expected:
+def _compute_expected(calls: Sequence[Call], until: datetime) -> Expected:
     created = next((c for c in calls if c.verb == "create"), None)
     if created is None or created.start_at is None or created.period is None:
         return Expected(frozenset(), frozenset())
     ordered = sorted(calls, key=lambda call: call.sent_at)
     return Expected(
-        frozenset(_slots(created.start_at, created.period, _certain(ordered, until))),
-        frozenset(_slots(created.start_at, created.period, _possible(ordered, until))),
+        frozenset(_list_slots(created.start_at, created.period, _list_certain(ordered, until))),
+        frozenset(_list_slots(created.start_at, created.period, _list_possible(ordered, until))),
     )
 
 
-def _certain(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
+def _list_certain(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
     """Spans in which the schedule is active, whatever the unknown calls did."""
     since: datetime | None = None
     for call in calls:
@@ -62,7 +62,7 @@ def _certain(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
         yield since, until
 
 
-def _possible(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
+def _list_possible(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
     """Spans in which the schedule may be active."""
     since: datetime | None = None
     for call in calls:
@@ -76,7 +76,7 @@ def _possible(calls: Sequence[Call], until: datetime) -> Iterator[Span]:
         yield since, until
 
 
-def _slots(anchor: datetime, period: timedelta, spans: Iterator[Span]) -> Iterator[datetime]:
+def _list_slots(anchor: datetime, period: timedelta, spans: Iterator[Span]) -> Iterator[datetime]:
     for after, before in spans:
         n = max(0, (after - anchor) // period + 1)
         while anchor + n * period <= before:

@@ -6,137 +6,140 @@ import time
 
 from pymongo.errors import PyMongoError
 
-from tests.chaos.run import FaultStep, Run, say
+from tests.chaos.chaos_run import FaultStep, Testbed, say
+from tests.chaos.evidence import Part
 
 
-def step_downs(times: int) -> FaultStep:
-    """The primary steps down, every 10 s."""
+def step_down_primary(times: int) -> FaultStep:
+    """Make the primary step down every 10 s."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         for _ in range(times):
             began = time.monotonic()
-            run.journal.fault("step-down")
+            testbed.journal.record_fault("step-down", part=Part.DATABASE)
             try:
-                await asyncio.to_thread(run.members().step_down)
+                await asyncio.to_thread(testbed.get_replica_set().step_down)
             except PyMongoError as error:
                 say(f"step-down: {error}")
-            port = await asyncio.to_thread(run.members().primary)
+            port = await asyncio.to_thread(testbed.get_replica_set().wait_for_primary)
             say(f"step-down: {port} is primary after {time.monotonic() - began:.1f} s")
             await asyncio.sleep(max(0.0, began + 10 - time.monotonic()))
 
-    return fault
+    return apply
 
 
-def primary_killed(times: int) -> FaultStep:
-    """kill -9 the primary; start it again when there is another one."""
+def kill_primary(times: int) -> FaultStep:
+    """kill -9 the primary; start it again after the election of another one."""
 
-    async def fault(run: Run) -> None:
-        members = run.members()
+    async def apply(testbed: Testbed) -> None:
+        members = testbed.get_replica_set()
         for _ in range(times):
-            port = await asyncio.to_thread(members.primary)
+            port = await asyncio.to_thread(members.wait_for_primary)
             began = time.monotonic()
-            run.journal.fault("primary killed")
+            testbed.journal.record_fault("primary killed", part=Part.DATABASE)
             await asyncio.to_thread(members.kill_member, port)
-            await asyncio.to_thread(members.primary)
+            await asyncio.to_thread(members.wait_for_primary)
             say(f"primary killed: another one after {time.monotonic() - began:.1f} s")
-            run.journal.fault("new primary")
+            testbed.journal.record_fault("new primary", part=Part.DATABASE)
             members.start_member(port)
             await asyncio.sleep(10)
 
-    return fault
+    return apply
 
 
-def lagging_majority(times: int) -> FaultStep:
-    """Replication stops for 3 s, then the primary is killed. The writes that only it had are rolled
-    back when it starts again."""
+def delay_majority(times: int) -> FaultStep:
+    """Stop the replication for 3 s, then kill the primary.
 
-    async def fault(run: Run) -> None:
-        members = run.members()
+    The writes that only the primary had are rolled back when it starts again.
+    """
+
+    async def apply(testbed: Testbed) -> None:
+        members = testbed.get_replica_set()
         for _ in range(times):
-            port = await asyncio.to_thread(members.primary)
-            run.journal.fault("lagging majority")
-            await asyncio.to_thread(members.replicate, port, on=False)
+            port = await asyncio.to_thread(members.wait_for_primary)
+            testbed.journal.record_fault("lagging majority", part=Part.DATABASE)
+            await asyncio.to_thread(members.switch_replication, port, on=False)
             await asyncio.sleep(3)
-            run.journal.fault("primary killed")
+            testbed.journal.record_fault("primary killed", part=Part.DATABASE)
             await asyncio.to_thread(members.kill_member, port)
-            await asyncio.to_thread(members.replicate, port, on=True)
+            await asyncio.to_thread(members.switch_replication, port, on=True)
             began = time.monotonic()
-            await asyncio.to_thread(members.primary)
+            await asyncio.to_thread(members.wait_for_primary)
             say(f"lagging majority: another primary after {time.monotonic() - began:.1f} s")
-            run.journal.fault("new primary")
+            testbed.journal.record_fault("new primary", part=Part.DATABASE)
             members.start_member(port)
             await asyncio.sleep(10)
 
-    return fault
+    return apply
 
 
-def primary_frozen(times: int) -> FaultStep:
+def freeze_primary(times: int) -> FaultStep:
     """SIGSTOP the primary until 5 s after the election of another one."""
 
-    async def fault(run: Run) -> None:
-        members = run.members()
+    async def apply(testbed: Testbed) -> None:
+        members = testbed.get_replica_set()
         for _ in range(times):
-            port = await asyncio.to_thread(members.primary)
+            port = await asyncio.to_thread(members.wait_for_primary)
             began = time.monotonic()
-            run.journal.fault("primary frozen")
-            members.send(port, signal.SIGSTOP)
+            testbed.journal.record_fault("primary frozen", part=Part.DATABASE)
+            members.send_signal(port, signal.SIGSTOP)
             try:
-                other = await asyncio.to_thread(members.primary, other_than=port)
+                other = await asyncio.to_thread(members.wait_for_primary, other_than=port)
                 say(f"primary frozen: {other} instead after {time.monotonic() - began:.1f} s")
-                run.journal.fault("new primary")
+                testbed.journal.record_fault("new primary", part=Part.DATABASE)
                 await asyncio.sleep(5)
             finally:
-                members.send(port, signal.SIGCONT)
+                members.send_signal(port, signal.SIGCONT)
             await asyncio.sleep(10)
 
-    return fault
+    return apply
 
 
-def bad_responses(times: int) -> FaultStep:
-    """One in ten commands of the service fails, in each way for 5 s."""
+def spoil_responses(times: int) -> FaultStep:
+    """Make one in ten commands of the service fail, in each way for 5 s."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         for name, data in [*_BAD_RESPONSES.items()] * times:
             say(name)
-            run.journal.fault(name)
-            await asyncio.to_thread(run.fail_commands, data, probability=0.1)
+            testbed.journal.record_fault(name, part=Part.DATABASE)
+            await asyncio.to_thread(testbed.fail_commands, data, probability=0.1)
             await asyncio.sleep(5)
-            await asyncio.to_thread(run.fail_commands, data, probability=0)
+            await asyncio.to_thread(testbed.fail_commands, data, probability=0)
 
-    return fault
+    return apply
 
 
-def redis(times: int) -> FaultStep:
-    """Redis is killed and started empty, frozen, flushed repeatedly, and full."""
+def disturb_redis(times: int) -> FaultStep:
+    """Kill Redis and start it empty; then freeze it, flush it repeatedly, and fill it."""
 
-    async def fault(run: Run) -> None:
-        server = run.redis
+    async def apply(testbed: Testbed) -> None:
+        server = testbed.redis
         for _ in range(times):
             say("Redis killed")
-            run.journal.fault("redis killed")
+            testbed.journal.record_fault("redis killed", part=Part.REDIS)
             await asyncio.to_thread(server.kill)
             await asyncio.sleep(5)
             await asyncio.to_thread(server.start)
             await asyncio.sleep(2)
             say("Redis frozen")
-            run.journal.fault("redis frozen")
+            testbed.journal.record_fault("redis frozen", part=Part.REDIS)
             server.send(signal.SIGSTOP)
             await asyncio.sleep(10)
             server.send(signal.SIGCONT)
             await asyncio.sleep(2)
             say("Redis flushed")
-            run.journal.fault("redis flushed")
+            testbed.journal.record_fault("redis flushed", part=Part.REDIS)
             for _ in range(50):
                 await asyncio.to_thread(server.execute, "FLUSHALL")
                 await asyncio.sleep(0.1)
             say("Redis full")
-            run.journal.fault("redis full")
+            testbed.journal.record_fault("redis full", part=Part.REDIS)
             await asyncio.to_thread(server.execute, "CONFIG", "SET", "maxmemory", "1")
             await asyncio.sleep(5)
             await asyncio.to_thread(server.execute, "CONFIG", "SET", "maxmemory", "0")
             await asyncio.sleep(2)
 
-    return fault
+    return apply
 
 
 _WRITES = ["insert", "update", "findAndModify", "delete"]

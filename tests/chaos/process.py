@@ -1,8 +1,8 @@
 """A process of the service that can kill itself: `python -m tests.chaos.process`.
 
-`CRASH_AT=after_claim` kills it when it reaches that step for the `CRASH_PASSAGE`-th time. A step is
-directly before or after a single write. Each such write is one method, which this module wraps. So
-the code in production contains no hook.
+`CRASH_AT=after_claim` kills it when it reaches that step for the `CRASH_OCCURRENCE`-th time. A step
+is directly before or after one write or one delivery. Each of these is one method, which this
+module wraps. So the code in production contains no hook.
 
 `BROKEN=no_fence` runs one of the broken variants of tests/support/variants.py, which the checker
 must detect.
@@ -48,24 +48,24 @@ STEPS = {
 }
 
 
-def die_at(step: Step, passage: int) -> None:
-    """Kill the process when it reaches a step for the `passage`-th time with work to do."""
+def die_at(step: Step, occurrence: int) -> None:
+    """Kill the process when it reaches a step for the `occurrence`-th time with work to do."""
     method: Method = getattr(step.class_, step.method)
-    passages = 0
+    occurrences = 0
 
-    def count_passage(work: object) -> None:
-        nonlocal passages
-        passages += bool(work)
-        if passages == passage:
+    def kill_at_occurrence(work: object) -> None:
+        nonlocal occurrences
+        occurrences += bool(work)
+        if occurrences == occurrence:
             os.kill(os.getpid(), signal.SIGKILL)
 
     @functools.wraps(method)
     async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
         if not step.after:
-            count_passage(args[0])
+            kill_at_occurrence(args[0])
         result = await method(self, *args, **kwargs)
         if step.after:
-            count_passage(result)
+            kill_at_occurrence(result)
         return result
 
     setattr(step.class_, step.method, wrapped)
@@ -73,7 +73,7 @@ def die_at(step: Step, passage: int) -> None:
 
 if __name__ == "__main__":
     if "CRASH_AT" in os.environ:
-        die_at(STEPS[os.environ["CRASH_AT"]], int(os.environ.get("CRASH_PASSAGE", "1")))
+        die_at(STEPS[os.environ["CRASH_AT"]], int(os.environ.get("CRASH_OCCURRENCE", "1")))
     if "BROKEN" in os.environ:
         VARIANTS[os.environ["BROKEN"]](setattr)
     main()

@@ -1,7 +1,7 @@
 """The receiver of a chaos run, a separate process: `python -m tests.chaos.receiver LOG`.
 
-It writes each request, and each response before sending it, to an append-only log of JSON lines. So
-the log contains every response that a sender can have received. It prints its port.
+It logs each request, and each response that is not of a hostile path, before it sends it. The log
+is append-only and has JSON lines. The receiver prints its port.
 """
 
 import asyncio
@@ -20,21 +20,21 @@ from aiohttp import web
 _RESPONSE_SECONDS = 0.02
 _SLOW_RESPONSE_SECONDS = 1.0
 _ONE_IN = 20
-"""One in 20 executions gets a 503 at the first attempt, and one in 20 others is slow. So there is
-always an execution to retry, and a running one."""
+"""One in 20 executions gets a 503 at the first attempt, and one in 20 others is slow. So at most
+instants some execution is between two attempts and some execution is running."""
 
 HOSTILE = ("hang", "reset", "drip", "flood", "redirect", "bomb", "busy")
 """Paths at which the receiver misbehaves."""
 _LONG_SECONDS = 60
 
 
-def status_for(execution_id: str, attempt: int) -> int:
+def choose_status(execution_id: str, attempt: int) -> int:
     """Return a status that depends only on the id and the attempt, not on the order of requests."""
-    refused = attempt == 1 and zlib.crc32(execution_id.encode()) % _ONE_IN == 0
-    return 503 if refused else 200
+    fails = attempt == 1 and zlib.crc32(execution_id.encode()) % _ONE_IN == 0
+    return 503 if fails else 200
 
 
-def seconds_for(execution_id: str) -> float:
+def choose_seconds(execution_id: str) -> float:
     slow = zlib.crc32(execution_id.encode()) % _ONE_IN == 1
     return _SLOW_RESPONSE_SECONDS if slow else _RESPONSE_SECONDS
 
@@ -88,8 +88,8 @@ async def serve(log: int) -> None:
             with contextlib.suppress(ConnectionResetError):  # the sender closed the connection
                 return await misbehave(request)
             return web.Response(status=500)
-        await asyncio.sleep(seconds_for(execution_id))
-        status = status_for(execution_id, attempt)
+        await asyncio.sleep(choose_seconds(execution_id))
+        status = choose_status(execution_id, attempt)
         write(request=number, status=status, responded_at=time.time())
         return web.Response(status=status, text="ok")
 

@@ -1,7 +1,6 @@
 """The programs of a chaos run: the databases, the receiver and the processes of the service."""
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -14,8 +13,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from app.embedded.mongod import find_mongod
+from tests.chaos.limits import LEASE_SECONDS
 from tests.support.changes import Document
-from tests.support.service import PASSWORD, ROOT, USERNAME, free_port
+from tests.support.service import ROOT, free_port, make_environment
 
 _SET = "chaos"
 _TIMEOUT_SECONDS = 60
@@ -26,7 +26,7 @@ _MONGOD_OPTIONS = (
 ).split()
 
 
-class Node:
+class ServiceProcess:
     """One process of the service, which may have ended."""
 
     def __init__(self, folder: Path, number: int, settings: Mapping[str, str]) -> None:
@@ -34,17 +34,9 @@ class Node:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._log = folder / f"service-{number}.log"
-        self._environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", "/"),
-            "PORT": str(self.port),
-            "DATA_DIR": str(folder / "data"),
+        self._environment = make_environment(self.port, folder / "data") | {
             "SECRET_KEY": "0123456789abcdef" * 4,
-            "ADMIN_USERNAME": USERNAME,
-            "ADMIN_PASSWORD": PASSWORD,
-            "HTTP_ALLOW_PRIVATE_HOSTS": "true",
-            "LOG_FORMAT": "json",
-            "LEASE_SECONDS": "5",
+            "LEASE_SECONDS": str(LEASE_SECONDS),
             **settings,
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -71,7 +63,7 @@ class Node:
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
@@ -82,7 +74,7 @@ class Node:
 
     async def kill(self) -> None:
         if self.is_running():
-            self.send(signal.SIGKILL)
+            self.send_signal(signal.SIGKILL)
             await self.wait()
 
 
@@ -108,7 +100,7 @@ class ReplicaSet:
         ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while True:
             try:
-                with self.member(self.ports[0]) as client:
+                with self.connect(self.ports[0]) as client:
                     client.admin.command("replSetInitiate", config)
             except PyMongoError:
                 if time.monotonic() > ends_at:
@@ -120,7 +112,7 @@ class ReplicaSet:
     def _wait_for_secondaries(self) -> None:
         ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while time.monotonic() < ends_at:
-            with self.member(self.primary()) as client:
+            with self.connect(self.wait_for_primary()) as client:
                 members = client.admin.command("replSetGetStatus")["members"]
             if sorted(m["stateStr"] for m in members) == ["PRIMARY", "SECONDARY", "SECONDARY"]:
                 return
@@ -140,7 +132,7 @@ class ReplicaSet:
                 stderr=log,
             )
 
-    def member(self, port: int, *, seconds: float = 10) -> MongoClient[Document]:
+    def connect(self, port: int, *, seconds: float = 10) -> MongoClient[Document]:
         limit = int(seconds * 1000)
         return MongoClient("127.0.0.1", port, directConnection=True, timeoutMS=limit)
 
@@ -149,14 +141,14 @@ class ReplicaSet:
             if port == other_than:
                 continue
             try:
-                with self.member(port, seconds=0.5) as client:  # it may have ended or be frozen
+                with self.connect(port, seconds=0.5) as client:  # it may have ended or be frozen
                     if client.admin.command("hello")["isWritablePrimary"]:
                         return port
             except PyMongoError:
                 continue
         return None
 
-    def primary(self, *, other_than: int | None = None) -> int:
+    def wait_for_primary(self, *, other_than: int | None = None) -> int:
         """Return the primary's port. Wait until there is a primary (other than `other_than`)."""
         ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while time.monotonic() < ends_at:
@@ -168,18 +160,18 @@ class ReplicaSet:
 
     def step_down(self) -> None:
         """Make the primary step down; it cannot be elected again for 5 s."""
-        with self.member(self.primary()) as client:
+        with self.connect(self.wait_for_primary()) as client:
             client.admin.command("replSetStepDown", 5, secondaryCatchUpPeriodSecs=4)
 
-    def replicate(self, primary: int, *, on: bool) -> None:
+    def switch_replication(self, primary: int, *, on: bool) -> None:
         """Switch replication from the primary on or off, by a fail point of the secondaries."""
         mode = "off" if on else "alwaysOn"
         for port in self.ports:
             if port != primary:
-                with self.member(port) as client:
+                with self.connect(port) as client:
                     client.admin.command("configureFailPoint", "stopReplProducer", mode=mode)
 
-    def send(self, port: int, number: signal.Signals) -> None:
+    def send_signal(self, port: int, number: signal.Signals) -> None:
         self._processes[port].send_signal(number)
 
     def kill_member(self, port: int) -> None:
@@ -194,7 +186,7 @@ class ReplicaSet:
 
 
 @contextmanager
-def running_receiver(log: Path) -> Iterator[int]:
+def run_receiver(log: Path) -> Iterator[int]:
     """Start a receiver and yield its port."""
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.chaos.receiver", str(log)],

@@ -1,60 +1,59 @@
-"""Every trial: a fault, how often the short tier repeats it, and on which servers."""
+"""The trials: for each name a fault, how often the short tier repeats it, and its servers."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import faults, outages
+from tests.chaos.chaos_run import FaultStep, Testbed, say
 from tests.chaos.receiver import HOSTILE
-from tests.chaos.run import FaultStep, Run, say
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """A fault that `python -m tests.chaos NAME` runs."""
+    """A fault that `python -m tests.chaos NAME` applies."""
 
     fault: Callable[[int], FaultStep]
     times: int
     replica_set: bool = False
-    """Three mongods instead of one."""
     paths: Sequence[str] = ()
     """Paths at which the receiver misbehaves; two jobs call each."""
 
 
-def edits(times: int) -> FaultStep:
-    """Eight clients edit five jobs while slots fire, `times` edits in all."""
+def make_edits(times: int) -> FaultStep:
+    """Let eight clients edit five jobs while slots fire, `times` edits in all."""
 
-    async def fault(run: Run) -> None:
+    async def apply(testbed: Testbed) -> None:
         say(f"{times} edits")
-        await run.driver.race(times)
+        await testbed.driver.race_edits(times)
 
-    return fault
+    return apply
 
 
-def nothing(times: int) -> FaultStep:
-    """Only the load, for `times` seconds."""
+def apply_only_load(seconds: int) -> FaultStep:
+    """Apply only the load, for `seconds`."""
 
-    async def fault(_: Run) -> None:
-        await asyncio.sleep(times)
+    async def apply(_: Testbed) -> None:
+        await asyncio.sleep(seconds)
 
-    return fault
+    return apply
 
 
 TRIALS = {
-    "kills": Trial(faults.kills, 60),
-    "crash-points": Trial(faults.crash_points, 5),
-    "kill-all": Trial(faults.kill_all, 3),
-    "freeze": Trial(faults.freeze, 5),
-    "rolling": Trial(faults.rolling, 10),
-    "clocks": Trial(faults.clocks, 1),
-    "step-downs": Trial(outages.step_downs, 6, replica_set=True),
-    "primary-killed": Trial(outages.primary_killed, 1, replica_set=True),
-    "primary-frozen": Trial(outages.primary_frozen, 1, replica_set=True),
-    "lagging-majority": Trial(outages.lagging_majority, 1, replica_set=True),
-    "bad-responses": Trial(outages.bad_responses, 1),
-    "redis": Trial(outages.redis, 1),
-    "hostile": Trial(nothing, 30, paths=HOSTILE),
-    "neighbour": Trial(nothing, 30, paths=["hang"] * 50),
-    "edits": Trial(edits, 500),
-    "nothing": Trial(nothing, 20),
+    "kills": Trial(faults.kill_processes, 60),
+    "crash-points": Trial(faults.crash_at_each_step, 5),
+    "kill-all": Trial(faults.kill_all_processes, 3),
+    "freeze": Trial(faults.freeze_process, 5),
+    "rolling": Trial(faults.restart_in_turn, 10),
+    "clocks": Trial(faults.shift_clocks, 1),
+    "step-downs": Trial(outages.step_down_primary, 6, replica_set=True),
+    "primary-killed": Trial(outages.kill_primary, 1, replica_set=True),
+    "primary-frozen": Trial(outages.freeze_primary, 1, replica_set=True),
+    "lagging-majority": Trial(outages.delay_majority, 1, replica_set=True),
+    "bad-responses": Trial(outages.spoil_responses, 1),
+    "redis": Trial(outages.disturb_redis, 1),
+    "hostile": Trial(apply_only_load, 30, paths=HOSTILE),
+    "neighbour": Trial(apply_only_load, 30, paths=["hang"] * 50),
+    "edits": Trial(make_edits, 500),
+    "nothing": Trial(apply_only_load, 20),
 }

@@ -13,6 +13,7 @@ from app.cache import ALL_OWNERS, Cache, PendingEntry
 from app.errors import UnavailableError
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
+from tests.support.servers import UNREACHABLE_REDIS
 
 TTL = timedelta(seconds=60)
 
@@ -36,7 +37,7 @@ def cache(redis: Redis, clock: ManualClock) -> Cache:
 
 @pytest.fixture
 async def unreachable(clock: ManualClock) -> AsyncIterator[Cache]:
-    redis = Redis.from_url("redis://127.0.0.1:1/0")
+    redis = Redis.from_url(UNREACHABLE_REDIS)
     yield Cache(redis, ttl=TTL, clock=clock)
     await redis.aclose()
 
@@ -108,7 +109,7 @@ async def test_a_response_expires(cache: Cache, redis: Redis) -> None:
 
 
 async def test_with_a_ttl_of_zero_redis_is_not_called(clock: ManualClock) -> None:
-    redis = Redis.from_url("redis://127.0.0.1:1/0")
+    redis = Redis.from_url(UNREACHABLE_REDIS)
     cache = Cache(redis, ttl=timedelta(0), clock=clock)
     with capture_logs() as logs:
         assert await cache.get("alice", "jobs") == (None, None)

@@ -1,4 +1,5 @@
-"""The embedded servers are shared, found again after kill -9 and stopped by the last user."""
+"""The embedded servers are shared, found again after kill -9, and stopped by the last process that
+uses them."""
 
 import json
 import os
@@ -120,7 +121,7 @@ def is_running(pid: int) -> bool:
     return psutil.pid_exists(pid) and bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
 
 
-def test_one_mongod_is_shared_and_the_last_user_stops_it(tmp_path: Path) -> None:
+def test_one_mongod_is_shared_and_the_last_process_stops_it(tmp_path: Path) -> None:
     first = start_mongod(tmp_path)
     second = start_mongod(tmp_path)
     assert (first.pid, first.uri) == (second.pid, second.uri)
@@ -131,23 +132,27 @@ def test_one_mongod_is_shared_and_the_last_user_stops_it(tmp_path: Path) -> None
     assert second.stop() is False
 
 
-def test_mongod_listens_on_loopback_only_and_inherits_no_secret_and_no_other_lock(
+def test_mongod_listens_on_loopback_only(tmp_path: Path) -> None:
+    with start_mongod(tmp_path) as server:
+        connections = psutil.Process(server.pid).net_connections()
+        assert {c.laddr.ip for c in connections if c.status == "LISTEN"} == {"127.0.0.1"}
+
+
+def test_mongod_inherits_only_its_own_lock_and_no_secret(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET_KEY", "canary")
     with start_mongod(tmp_path) as server:
         process = psutil.Process(server.pid)
-        listening = {c.laddr.ip for c in process.net_connections() if c.status == "LISTEN"}
-        assert listening == {"127.0.0.1"}
         assert "SECRET_KEY" not in process.environ()
         inherited = {Path(os.readlink(fd)).name for fd in Path(f"/proc/{server.pid}/fd").iterdir()}
         assert "mongodb.alive" in inherited
         assert not inherited & {"mongodb.users", "mongodb.lock"}
 
 
-def test_a_mongod_whose_only_user_was_killed_is_found_and_used(tmp_path: Path) -> None:
-    with run_python(USE_MONGOD, tmp_path) as user:
-        pid = int(read_line(user))
+def test_a_mongod_whose_only_process_was_killed_is_found_and_used(tmp_path: Path) -> None:
+    with run_python(USE_MONGOD, tmp_path) as first:
+        pid = int(read_line(first))
     assert is_running(pid)
     with start_mongod(tmp_path) as server:
         assert server.pid == pid
@@ -155,12 +160,12 @@ def test_a_mongod_whose_only_user_was_killed_is_found_and_used(tmp_path: Path) -
     assert not is_running(pid)
 
 
-def test_a_mongod_whose_starter_was_killed_during_the_start_is_made_ready_by_the_next_user(
+def test_a_mongod_whose_starter_was_killed_is_made_ready_by_the_next_process(
     tmp_path: Path,
 ) -> None:
-    with run_python(USE_MONGOD, tmp_path) as user:
+    with run_python(USE_MONGOD, tmp_path) as first:
         wait_for_mongod_process(tmp_path)
-        user.kill()
+        first.kill()
     with start_mongod(tmp_path) as server:
         insert(server.uri, "made ready by the second")
 
@@ -215,7 +220,7 @@ def test_a_data_directory_that_cannot_be_created_is_a_configuration_error(tmp_pa
         start_redis(tmp_path / "file")
 
 
-def test_one_redis_is_shared_and_the_last_user_stops_it(tmp_path: Path) -> None:
+def test_one_redis_is_shared_and_the_last_process_stops_it(tmp_path: Path) -> None:
     first = start_redis(tmp_path)
     second = start_redis(tmp_path)
     assert first.pid == second.pid
@@ -263,7 +268,6 @@ def test_ctrl_c_stops_the_service_and_then_the_servers(tmp_path: Path, when: str
 
 
 def test_processes_that_create_the_secret_key_at_once_get_the_same_key(tmp_path: Path) -> None:
-    keys = set()
     with (
         run_python(PRINT_KEY, tmp_path) as one,
         run_python(PRINT_KEY, tmp_path) as two,
@@ -287,7 +291,7 @@ def test_the_created_secret_key_is_kept_and_a_configured_one_replaces_it(tmp_pat
     assert load_secret_key(configured) == "x" * 32
 
 
-def test_a_damaged_secret_key_is_refused(tmp_path: Path) -> None:
+def test_a_damaged_secret_key_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "secret_key").write_text("")
     with pytest.raises(ConfigurationError, match="damaged"):
         load_secret_key(load_settings(env_file=None, data_dir=tmp_path, secret_key=None))

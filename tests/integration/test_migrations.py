@@ -30,7 +30,7 @@ from app.settings import Settings
 
 DATA = Path(__file__).parent / "data" / "schema_1.json"
 PASSWORD = "correct horse battery"
-EVERYTHING = Actor(user_id="", username="", role=Role.ADMIN)
+ADMIN = Actor(user_id="", username="", role=Role.ADMIN)
 
 Document = dict[str, Any]
 Collections = dict[str, list[Document]]
@@ -39,7 +39,7 @@ Client = MongoClient[Document]
 
 @pytest.fixture
 def stored(mongo_client: Client, database_name: str) -> Collections:
-    """The documents of the earlier release, restored with its indexes."""
+    """Restore the documents and indexes of the earlier release. Return the documents."""
     options = json_util.CANONICAL_JSON_OPTIONS.with_options(tz_aware=True, tzinfo=UTC)
     data = json_util.loads(DATA.read_text(), json_options=options)
     database = mongo_client[database_name]
@@ -59,8 +59,8 @@ def read_all(client: Client, database_name: str) -> Collections:
     return {name: list(database[name].find()) for name in names}
 
 
-def migrated_by_hand(stored: Collections) -> Collections:
-    """What the steps must make of the documents, written independently of them."""
+def expected_after_migration(stored: Collections) -> Collections:
+    """Return the documents that the migration must produce, computed without its code."""
     expected = copy.deepcopy(stored)
     for documents in expected.values():
         for document in documents:
@@ -72,7 +72,7 @@ def migrated_by_hand(stored: Collections) -> Collections:
     return expected
 
 
-def by_id(collections: Collections) -> dict[str, dict[str, Document]]:
+def index_by_id(collections: Collections) -> dict[str, dict[str, Document]]:
     return {
         name: {document["_id"]: document for document in documents}
         for name, documents in collections.items()
@@ -113,7 +113,7 @@ def test_the_data_contains_every_kind_of_document(stored: Collections) -> None:
     assert len(stored["users"]) == 2
 
 
-async def test_each_document_gets_its_present_shape(
+async def test_each_document_gets_its_current_shape(
     mongo_uri: str, database_name: str, mongo_client: Client, stored: Collections
 ) -> None:
     async with open_database(mongo_uri, database_name) as database:
@@ -121,10 +121,12 @@ async def test_each_document_gets_its_present_shape(
         meta = MetaRepository(database)
         assert await meta.get_schema_version() == SCHEMA_VERSION
         assert await meta.get_migrated_version() == SCHEMA_VERSION
-    assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
+    assert index_by_id(read_all(mongo_client, database_name)) == index_by_id(
+        expected_after_migration(stored)
+    )
 
 
-async def test_several_processes_migrate_at_once(
+async def test_simultaneous_migrations_give_the_same_result(
     mongo_uri: str,
     database_name: str,
     mongo_client: Client,
@@ -134,7 +136,9 @@ async def test_several_processes_migrate_at_once(
     monkeypatch.setattr(migrations, "_PAGE", 3)
     async with open_database(mongo_uri, database_name) as database:
         await asyncio.gather(*(migrate(database) for _ in range(4)))
-    assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
+    assert index_by_id(read_all(mongo_client, database_name)) == index_by_id(
+        expected_after_migration(stored)
+    )
 
 
 @pytest.mark.parametrize("pages", range(8))
@@ -149,21 +153,23 @@ async def test_another_process_finishes_a_migration_that_was_interrupted(
     monkeypatch.setattr(migrations, "_PAGE", 5)
     update, calls = migrations._update, 0
 
-    async def die_later(*args: Any) -> int:
+    async def fail_later(*args: Any) -> int:
         nonlocal calls
         calls += 1
         if calls > pages:
-            raise UnavailableError("the process dies here")
+            raise UnavailableError("the process is killed here")
         return await update(*args)
 
     async with open_database(mongo_uri, database_name) as database:
         with monkeypatch.context() as patch:
-            patch.setattr(migrations, "_update", die_later)
+            patch.setattr(migrations, "_update", fail_later)
             with pytest.raises(UnavailableError):
                 await migrate(database)
         assert await MetaRepository(database).get_schema_version() == SCHEMA_VERSION
         await migrate(database)
-    assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
+    assert index_by_id(read_all(mongo_client, database_name)) == index_by_id(
+        expected_after_migration(stored)
+    )
 
 
 async def test_a_finished_migration_is_repeated_only_on_request(
@@ -203,8 +209,8 @@ async def test_the_indexes_of_the_earlier_release_are_replaced(
 ) -> None:
     async with open_service(mongo_uri, database_name, redis_url, tmp_path):
         for name, indexes in INDEXES.items():
-            present = set(mongo_client[database_name][name].index_information()) - {"_id_"}
-            assert present == {index.document["name"] for index in indexes}
+            existing = set(mongo_client[database_name][name].index_information()) - {"_id_"}
+            assert existing == {index.document["name"] for index in indexes}
     async with open_database(mongo_uri, database_name) as database:
         await create_indexes(database)  # a second time changes nothing
 
@@ -256,11 +262,11 @@ async def test_earlier_executions_are_claimed_and_promoted(
     """The queued ones are claimed, and the waiting ones follow the live one in their order."""
     async with open_service(mongo_uri, database_name, redis_url, tmp_path) as runtime:
         repositories = runtime.repositories
-        (waiting_for,) = {e["job_id"] for e in stored["executions"] if e["held"]} - {None}
+        (waiting_for,) = {e["job_id"] for e in stored["executions"] if e["held"]}
         live = next(e for e in stored["executions"] if e.get("live_for") == waiting_for)
         documents = mongo_client[database_name]["executions"]
         documents.update_one({"_id": live["_id"]}, {"$set": {"status": "queued"}})
-        assert await runtime.executions.cancel(EVERYTHING, live["_id"])
+        assert await runtime.executions.cancel(ADMIN, live["_id"])
         queued = [e for e in stored["executions"] if e["held"] and e["status"] == "queued"]
         first = min(queued, key=lambda e: e["scheduled_for"])
         promoted = documents.find_one({"_id": first["_id"]})
@@ -271,7 +277,7 @@ async def test_earlier_executions_are_claimed_and_promoted(
 
 
 def test_a_document_without_a_schema_number_is_of_the_first_schema(stored: Collections) -> None:
-    document = {**stored["executions"][0]}
+    document = dict(stored["executions"][0])  # from_document changes it
     assert "schema" not in document
     assert from_document(Execution, document).id == stored["executions"][0]["_id"]
 

@@ -1,4 +1,4 @@
-"""Documents of a newer release are left alone: by every loop, every listing and every request."""
+"""Loops, listings and requests do not change documents of a newer release."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -12,7 +12,7 @@ from app.engine.loop import AT_ONCE
 from app.models.execution import ExecutionStatus, Reason
 from app.models.idempotency import StoredResponse
 from app.models.job import Job
-from app.models.policy import CatchUp, CatchUpPolicy, OverlapPolicy
+from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
 from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.jobs import LastRun
 from app.repositories.lease_fence import Lease
@@ -42,8 +42,11 @@ async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterat
         yield api
 
 
-class Planted:
-    """The documents of a test, written by a newer release; `check` that nothing changed them."""
+class NewerDocuments:
+    """Documents with the schema of a newer release, one per collection.
+
+    `check` asserts that they are unchanged.
+    """
 
     def __init__(self, client: MongoClient[Document], name: str) -> None:
         self._database = client[name]
@@ -65,95 +68,101 @@ class Planted:
 
 
 @pytest.fixture
-def planted(mongo_client: MongoClient[Document], database_name: str) -> Planted:
-    return Planted(mongo_client, database_name)
+def newer_documents(mongo_client: MongoClient[Document], database_name: str) -> NewerDocuments:
+    return NewerDocuments(mongo_client, database_name)
 
 
-async def test_the_scheduler_leaves_newer_jobs_alone_and_fires_the_others(
-    world: World, planted: Planted
+async def test_the_scheduler_skips_newer_jobs_and_fires_the_others(
+    world: World, newer_documents: NewerDocuments
 ) -> None:
     process = world.process()
     newer = await world.add_job(world.every(60))
     other = await world.add_job(world.every(90))
-    planted.make_newer("jobs", newer.id)
+    newer_documents.make_newer("jobs", newer.id)
     world.clock.advance(2 * MINUTE)
     while await process.scheduler.tick() == AT_ONCE:
         pass
     assert len(await world.history(other)) == 1
     assert await world.history(newer) == []
-    planted.check()
+    newer_documents.check()
 
 
-async def test_the_worker_leaves_newer_executions_alone_and_runs_the_others(
-    world: World, planted: Planted
+async def test_the_worker_skips_newer_executions_and_executes_the_others(
+    world: World, newer_documents: NewerDocuments
 ) -> None:
     process = world.process()
     job = await world.add_job(overlap_policy=OverlapPolicy.ALLOW_ALL)
     newer, other = await world.queue(job), await world.queue(job)
-    planted.make_newer("executions", newer.id)
+    newer_documents.make_newer("executions", newer.id)
     await process.work()
     await process.worker.watch()
     await process.worker.guard()
     assert [d.execution_id for d in world.targets.deliveries] == [other.id]
-    planted.check()
+    newer_documents.check()
 
 
-async def test_a_claim_whose_job_is_newer_is_given_back(world: World, planted: Planted) -> None:
-    """It is neither run nor taken for the execution of a deleted job."""
+async def test_a_claim_whose_job_is_newer_is_returned_to_the_queue(
+    world: World, newer_documents: NewerDocuments
+) -> None:
+    """The worker neither starts the execution nor treats its job as deleted."""
     process = world.process()
     job = await world.add_job()
     execution = await world.queue(job)
-    planted.make_newer("jobs", job.id)
+    newer_documents.make_newer("jobs", job.id)
     await process.worker.tick()
     await process.finish_attempts()
-    given_back = await world.read(execution)
-    assert (given_back.status, given_back.attempts) == ("queued", ())
-    assert given_back.run_at > world.clock.now()
+    returned = await world.read(execution)
+    assert (returned.status, returned.attempts) == ("queued", ())
+    assert returned.run_at > world.clock.now()
     assert world.targets.deliveries == []
-    planted.check()
+    newer_documents.check()
 
 
-async def test_the_reaper_leaves_newer_executions_and_those_of_newer_jobs_alone(
-    world: World, planted: Planted
+async def test_the_reaper_skips_newer_executions_and_those_of_newer_jobs(
+    world: World, newer_documents: NewerDocuments
 ) -> None:
-    dead, alive = world.process(), world.process()
+    killed, other_process = world.process(), world.process()
     job, newer_job, other_job = [await world.add_job() for _ in range(3)]
     newer, of_newer, other = [await world.queue(j) for j in (job, newer_job, other_job)]
-    assert len(await dead.leases.claim(limit=3)) == 3
-    planted.make_newer("executions", newer.id)
-    planted.make_newer("jobs", newer_job.id)
+    assert len(await killed.leases.claim(limit=3)) == 3
+    newer_documents.make_newer("executions", newer.id)
+    newer_documents.make_newer("jobs", newer_job.id)
     before = await world.read(of_newer)
     world.clock.advance(LEASE)
-    await alive.reaper.tick()
+    await other_process.reaper.tick()
     assert (await world.read(other)).status == "queued"
     assert await world.read(of_newer) == before
-    planted.check()
+    newer_documents.check()
 
 
-async def test_newer_waiting_executions_are_not_promoted(world: World, planted: Planted) -> None:
+async def test_newer_waiting_executions_are_not_promoted(
+    world: World, newer_documents: NewerDocuments
+) -> None:
     process = world.process()
     job = await world.add_job(overlap_policy=OverlapPolicy.BUFFER_ONE)
     waiting = await world.queue(job, waiting=True, place=0)
-    planted.make_newer("executions", waiting.id)
+    newer_documents.make_newer("executions", waiting.id)
     await process.reaper.tick()
-    planted.check()
+    newer_documents.check()
 
 
 @pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
 async def test_a_newer_live_execution_is_not_ended_by_the_overlap_policy(
-    world: World, planted: Planted, policy: OverlapPolicy
+    world: World, newer_documents: NewerDocuments, policy: OverlapPolicy
 ) -> None:
     process = world.process()
     job = await world.add_job(world.every(60), overlap_policy=policy)
     live = await world.queue(job, live_for=job.id)
-    planted.make_newer("executions", live.id)
+    newer_documents.make_newer("executions", live.id)
     world.clock.advance(MINUTE)
     await process.schedule()
-    planted.check()
+    newer_documents.check()
 
 
 @pytest.mark.parametrize("loop", ["janitor", "trimmer"])
-async def test_newer_history_is_not_deleted(world: World, planted: Planted, loop: str) -> None:
+async def test_newer_history_is_not_deleted(
+    world: World, newer_documents: NewerDocuments, loop: str
+) -> None:
     engine = world.process(retention_count=1).runtime.engine
     assert engine.janitor is not None
     assert engine.trimmer is not None
@@ -163,10 +172,10 @@ async def test_newer_history_is_not_deleted(world: World, planted: Planted, loop
         await world.queue(job, status="failed", scheduled_for=old + n * MINUTE, finished_at=old)
         for n in range(3)
     ]
-    planted.make_newer("executions", newer.id)
+    newer_documents.make_newer("executions", newer.id)
     await (engine.janitor if loop == "janitor" else engine.trimmer).tick()
     assert [execution.id for execution in await world.history(job)] == [newest.id]
-    planted.check()
+    newer_documents.check()
 
 
 async def test_500_newer_executions_do_not_hide_an_expired_one_from_the_reaper(
@@ -190,13 +199,13 @@ async def test_500_newer_executions_do_not_hide_an_expired_one_from_the_reaper(
 
 
 async def test_executions_of_newer_jobs_are_given_back_in_batches(
-    world: World, planted: Planted, monkeypatch: pytest.MonkeyPatch
+    world: World, newer_documents: NewerDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job()
     for _ in range(50):
         await world.queue(job)
-    planted.make_newer("jobs", job.id)
+    newer_documents.make_newer("jobs", job.id)
     settle, sizes = LeaseRepository.settle, list[int]()
 
     async def count(self: LeaseRepository, settlements: Any) -> list[bool]:
@@ -209,11 +218,14 @@ async def test_executions_of_newer_jobs_are_given_back_in_batches(
 
 
 async def test_a_scheduler_that_cannot_advance_a_job_rests(
-    world: World, planted: Planted, mongo_client: MongoClient[Document], database_name: str
+    world: World,
+    newer_documents: NewerDocuments,
+    mongo_client: MongoClient[Document],
+    database_name: str,
 ) -> None:
     """The `missed` record of a newer release must be read by a process of that release."""
     process = world.process()
-    job = await world.add_job(world.every(60), catch_up=CatchUp(policy=CatchUpPolicy.NONE))
+    job = await world.add_job(world.every(60), catch_up=CatchUpPolicy(policy=CatchUpMode.NONE))
     world.clock.advance(10.5 * MINUTE)
     planned = await world.jobs.list_due(world.clock.now(), limit=1)
     jobs = mongo_client[database_name]["jobs"]
@@ -223,15 +235,15 @@ async def test_a_scheduler_that_cannot_advance_a_job_rests(
         {"_id": job.id},
         {"$set": {"next_run": planned[0].next_run, "schedules.0.next_run": planned[0].next_run}},
     )
-    planted.make_newer("executions", missed.id)
+    newer_documents.make_newer("executions", missed.id)
     world.clock.advance(timedelta(milliseconds=1))
     for _ in range(3):
         assert await process.scheduler.tick() > AT_ONCE
-    planted.check()
+    newer_documents.check()
 
 
 async def test_no_write_of_a_service_touches_a_document_that_became_newer(
-    world: World, planted: Planted
+    world: World, newer_documents: NewerDocuments
 ) -> None:
     """It was read before a process of the newer release migrated it."""
     process = world.process()
@@ -248,35 +260,37 @@ async def test_no_write_of_a_service_touches_a_document_that_became_newer(
     world.clock.advance(MINUTE)
     due = await world.jobs.list_due(world.clock.now(), limit=1)
     edited = job.model_copy(update={"description": "edited", "revision": 2})
-    planted.make_newer("jobs", job.id)
+    newer_documents.make_newer("jobs", job.id)
     assert not await world.jobs.replace(edited, expected=job)
     assert not await world.jobs.delete(job)
     assert await world.jobs.advance([(due[0], due[0])]) == 0
     last = LastRun(job.id, world.clock.now(), ExecutionStatus.FAILED)
     await world.jobs.note_last_runs([last])
-    planted.check()
+    newer_documents.check()
     for execution in (queued, running):
-        planted.make_newer("executions", execution.id)
+        newer_documents.make_newer("executions", execution.id)
         await world.executions.cancel_queued(execution.id, reason=Reason.CANCELLED_BY_USER)
         await world.executions.request_cancel(execution.id, reason=Reason.CANCELLED_BY_USER)
         await world.executions.cancel_for_deleted_job(job.id)
         assert execution.id not in [e.id for e in await process.leases.list_owned()]
-        planted.check()
+        newer_documents.check()
 
 
 async def test_a_newer_waiting_execution_is_neither_replaced_nor_promoted(
-    world: World, planted: Planted
+    world: World, newer_documents: NewerDocuments
 ) -> None:
     job = await world.add_job(overlap_policy=OverlapPolicy.CANCEL_OTHER)
     waiting = await world.queue(job, waiting=True, place=0)
-    planted.make_newer("executions", waiting.id)
+    newer_documents.make_newer("executions", waiting.id)
     newcomer = waiting.model_copy(update={"id": world.new_id()})
     await world.overlaps.replace_waiting(newcomer, 0)
     assert not await world.overlaps.promote(job.id)
-    planted.check()
+    newer_documents.check()
 
 
-async def test_newer_records_of_slots_are_not_read(world: World, planted: Planted) -> None:
+async def test_newer_records_of_slots_are_not_read(
+    world: World, newer_documents: NewerDocuments
+) -> None:
     process = world.process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
@@ -285,48 +299,50 @@ async def test_newer_records_of_slots_are_not_read(world: World, planted: Plante
     assert recorded.schedule_id is not None
     slots = [recorded.scheduled_for]
     assert len(await world.executions.find_slots(recorded.schedule_id, slots)) == 1
-    planted.make_newer("executions", recorded.id)
+    newer_documents.make_newer("executions", recorded.id)
     assert await world.executions.find_slots(recorded.schedule_id, slots) == []
 
 
 async def test_an_idempotency_key_that_became_newer_is_not_written(
-    api: Api, planted: Planted
+    api: Api, newer_documents: NewerDocuments
 ) -> None:
     async with api.client("alice", **{"Idempotency-Key": "k"}) as alice:
         await alice.post("/jobs", json={"name": "once", "interval": 60})
     keys = api.runtime.repositories.idempotency_keys
     key = await keys.find(f"{api.ids['alice']}:k")
     assert key is not None
-    planted.make_newer("idempotency_keys", key.id)
+    newer_documents.make_newer("idempotency_keys", key.id)
     assert not await keys.replace(key, expected=key)
     assert not await keys.store_response(key, StoredResponse(status=200, headers={}, body=b""))
     assert not await keys.delete(key)
-    planted.check()
+    newer_documents.check()
 
 
-async def plant_job(api: Api, planted: Planted) -> tuple[Job, str]:
-    """A newer job of alice, and the id of its execution."""
+async def add_newer_job(api: Api, newer_documents: NewerDocuments) -> tuple[Job, str]:
+    """Add a newer job of alice. Return it and the id of its execution."""
     async with api.client("alice") as alice:
         body = {"name": "newer", "interval": 60, "tags": ["a"]}
         created = (await alice.post("/jobs", json=body)).json()
         execution = (await alice.post(f"/jobs/{created['id']}/execute")).json()
     job = await api.read_job(created)
-    planted.make_newer("jobs", job.id)
-    planted.make_newer("executions", execution["id"])
+    newer_documents.make_newer("jobs", job.id)
+    newer_documents.make_newer("executions", execution["id"])
     return job, execution["id"]
 
 
 @pytest.mark.parametrize(
     "path", ["/jobs", "/jobs?tag=a", "/jobs?q=new", "/jobs?sort=name", "/executions"]
 )
-async def test_listings_leave_newer_documents_out(api: Api, planted: Planted, path: str) -> None:
-    await plant_job(api, planted)
+async def test_listings_leave_newer_documents_out(
+    api: Api, newer_documents: NewerDocuments, path: str
+) -> None:
+    await add_newer_job(api, newer_documents)
     for username in ("alice", "admin"):
         async with api.client(username) as client:
             response = await client.get(path)
             assert response.status_code == 200
             assert response.json()["items"] == []
-    planted.check()
+    newer_documents.check()
 
 
 @pytest.mark.parametrize(
@@ -349,9 +365,9 @@ async def test_listings_leave_newer_documents_out(api: Api, planted: Planted, pa
     ],
 )
 async def test_a_request_on_a_newer_document_is_a_503(
-    api: Api, planted: Planted, method: str, path: str
+    api: Api, newer_documents: NewerDocuments, method: str, path: str
 ) -> None:
-    job, execution_id = await plant_job(api, planted)
+    job, execution_id = await add_newer_job(api, newer_documents)
     ids = {"job": job.id, "schedule": job.schedules[0].id, "execution": execution_id}
     body = {"description": "x"} if method in {"PATCH", "PUT"} else None
     async with api.client("alice") as alice:
@@ -360,26 +376,31 @@ async def test_a_request_on_a_newer_document_is_a_503(
     assert problem["type"] == "urn:carillon:problem:newer_document"
     assert "newer release" in problem["detail"]
     assert "retry-after" in response.headers
-    planted.check()
+    newer_documents.check()
 
 
-async def test_a_newer_user_is_told_to_ask_a_newer_process(api: Api, planted: Planted) -> None:
-    planted.make_newer("users", api.ids["bob"])
+async def test_a_request_of_a_newer_user_is_a_503(
+    api: Api, newer_documents: NewerDocuments
+) -> None:
+    newer_documents.make_newer("users", api.ids["bob"])
     async with api.client("bob") as bob:
         assert_problem(await bob.get("/jobs"), 503)
-    planted.check()
+    newer_documents.check()
 
 
 async def test_a_newer_idempotency_key_is_not_taken_over(
-    api: Api, planted: Planted, mongo_client: MongoClient[Document], database_name: str
+    api: Api,
+    newer_documents: NewerDocuments,
+    mongo_client: MongoClient[Document],
+    database_name: str,
 ) -> None:
     body = {"name": "once", "interval": 60}
     async with api.client("alice", **{"Idempotency-Key": "k"}) as alice:
         assert (await alice.post("/jobs", json=body)).status_code == 201
-        planted.make_newer("idempotency_keys", f"{api.ids['alice']}:k")
+        newer_documents.make_newer("idempotency_keys", f"{api.ids['alice']}:k")
         assert_problem(await alice.post("/jobs", json=body), 503)
     assert mongo_client[database_name]["jobs"].count_documents({}) == 1
-    planted.check()
+    newer_documents.check()
 
 
 async def test_a_process_that_is_too_old_is_not_ready(api: Api) -> None:

@@ -21,6 +21,9 @@ from app.embedded.redis_server import start_redis
 _FOLDER = "servers"
 _REDIS_DATABASES = 64  # one for each pytest worker
 
+UNREACHABLE_REDIS = "redis://127.0.0.1:1/0"
+"""A URL on which no server listens."""
+
 # Test commands allow fail points and `replSetTest`. The TTL monitor is off, because it uses the
 # real time and the tests use a manual clock.
 MONGOD_ARGS = (

@@ -42,19 +42,8 @@ class Service:
     async def start(self) -> None:
         """Start the process and wait until it is ready."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        environment = {
-            "PATH": os.environ["PATH"],
-            "HOME": os.environ.get("HOME", "/"),
-            "PORT": str(self.port),
-            "DATA_DIR": str(self.data_dir),
-            "ADMIN_USERNAME": USERNAME,
-            "ADMIN_PASSWORD": PASSWORD,
-            "HTTP_ALLOW_PRIVATE_HOSTS": "true",
-            "LOG_FORMAT": "json",
-            "PYTHONDONTWRITEBYTECODE": "1",
-            **self._settings,
-        }
-        self._process = self._spawn(environment)
+        environment = make_environment(self.port, self.data_dir)
+        self._process = self._spawn(environment | {"PYTHONDONTWRITEBYTECODE": "1"} | self._settings)
         await eventually(self._is_ready, START_SECONDS, every=0.1)
 
     def _spawn(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -128,6 +117,20 @@ class Service:
         await self.client.aclose()
         if self._process is not None and self._process.poll() is None:
             await self.stop()
+
+
+def make_environment(port: int, data_dir: Path) -> dict[str, str]:
+    """Make the environment of a process of the service."""
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": os.environ.get("HOME", "/"),
+        "PORT": str(port),
+        "DATA_DIR": str(data_dir),
+        "ADMIN_USERNAME": USERNAME,
+        "ADMIN_PASSWORD": PASSWORD,
+        "HTTP_ALLOW_PRIVATE_HOSTS": "true",
+        "LOG_FORMAT": "json",
+    }
 
 
 def free_port() -> int:

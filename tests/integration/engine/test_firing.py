@@ -50,7 +50,7 @@ async def test_the_scheduler_waits_until_the_next_slot(world: World) -> None:
     assert await process.scheduler.tick() == timedelta(milliseconds=301)
 
 
-async def test_a_next_run_before_the_start_of_the_polls_is_found_within_five_seconds(
+async def test_a_next_run_before_the_first_key_of_the_poll_is_found_within_five_seconds(
     world: World,
 ) -> None:
     process = world.process()
@@ -229,12 +229,12 @@ async def test_catch_up_one_executes_the_latest_late_slot_and_counts_the_others(
 
     await process.schedule()
 
-    missed, ran = await world.history(job)
+    missed, queued = await world.history(job)
     assert missed.status is ExecutionStatus.MISSED
     assert (missed.scheduled_for, missed.missed_until) == (start + MINUTE, start + 9 * MINUTE)
     assert missed.missed_count == 9
-    assert (ran.scheduled_for, ran.status) == (start + 10 * MINUTE, ExecutionStatus.QUEUED)
-    assert ran.run_at == world.clock.now()
+    assert (queued.scheduled_for, queued.status) == (start + 10 * MINUTE, ExecutionStatus.QUEUED)
+    assert queued.run_at == world.clock.now()
 
 
 async def test_a_long_outage_of_a_fast_schedule_makes_one_missed_record(world: World) -> None:
@@ -262,10 +262,10 @@ async def test_catch_up_all_starts_ten_late_slots_per_second(world: World) -> No
 
     await process.schedule()
 
-    missed, *ran = await world.history(job)
+    missed, *queued = await world.history(job)
     assert missed.missed_count == 5
-    assert slots(ran) == [start + n * MINUTE for n in range(6, 11)]
-    spread = [e.run_at - world.clock.now() for e in ran]
+    assert slots(queued) == [start + n * MINUTE for n in range(6, 11)]
+    spread = [e.run_at - world.clock.now() for e in queued]
     assert spread == [n * timedelta(milliseconds=100) for n in range(5)]
 
 
@@ -336,15 +336,15 @@ async def test_jitter_delays_each_start_but_not_past_the_next_slot(world: World)
     assert all(timedelta(0) <= delay < MINUTE for delay in delays)
 
 
-async def test_an_unreadable_schedule_stops_without_an_effect_on_other_jobs(world: World) -> None:
+async def test_an_invalid_schedule_is_stopped_and_other_jobs_are_fired(world: World) -> None:
     process = world.process()
-    broken = CronSchedule(
+    invalid = CronSchedule(
         id=world.new_id(),
         cron_expression="0 9 * * *",
         timezone="Mars/Olympus",
         next_run=world.clock.now(),
     )
-    stopped = await world.add_job(broken)
+    stopped = await world.add_job(invalid)
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
 

@@ -69,10 +69,10 @@ async def test_the_last_success_and_the_last_failure_are_kept(world: World) -> N
 
 async def test_an_unfinished_execution_is_never_deleted(world: World) -> None:
     job = await world.add_job()
-    waiting = await world.queue(job)
+    queued = await world.queue(job)
     world.clock.advance(365 * DAY)
     await clean(open_janitor(world))
-    assert await world.history(job) == [waiting]
+    assert await world.history(job) == [queued]
 
 
 async def test_nothing_younger_than_a_day_is_deleted(world: World) -> None:

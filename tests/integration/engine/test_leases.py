@@ -8,35 +8,31 @@ import pytest
 from app.errors import UnavailableError
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
 from app.models.policy import RetryPolicy
-from app.repositories.lease_fence import Lease
 from app.repositories.leases import Start
 from app.repositories.settlements import Settlement
+from tests.integration.engine.attempts import block_targets, make_lease
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
 MILLISECOND = timedelta(milliseconds=1)
 
 
-async def claim(world: World, process: Process, **changes: object) -> Execution:
+async def add_started_execution(world: World, process: Process, **changes: object) -> Execution:
     """Store an execution that `process` has claimed and started."""
     job = await world.add_job(**changes)
     await world.queue(job, live_for=job.id)
     (claimed,) = await process.leases.claim(limit=1)
-    lease = Lease(claimed.id, claimed.lease_token)
-    assert await process.leases.start([Start(lease, 1, job.revision)]) == [True]
+    assert await process.leases.start([Start(make_lease(claimed), 1, job.revision)]) == [True]
     return await world.read(claimed)
 
 
-def lease_of(execution: Execution) -> Lease:
-    return Lease(execution.id, execution.lease_token)
-
-
-def success_of(execution: Execution) -> Settlement:
-    return Settlement(lease_of(execution), ExecutionStatus.SUCCEEDED, 1, SUCCEEDED)
+def make_first_success(execution: Execution) -> Settlement:
+    """Make the settlement of a success of the first attempt."""
+    return Settlement(make_lease(execution), ExecutionStatus.SUCCEEDED, 1, SUCCEEDED)
 
 
 async def test_the_reaper_ignores_a_lease_that_has_not_expired(world: World) -> None:
     one, two = world.process(), world.process()
-    claimed = await claim(world, one)
+    claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE - MILLISECOND)
 
     await two.reaper.tick()
@@ -48,7 +44,7 @@ async def test_the_attempt_of_an_expired_lease_is_abandoned_and_another_process_
     world: World,
 ) -> None:
     one, two = world.process(), world.process()
-    claimed = await claim(world, one)
+    claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE)
 
     await two.reaper.tick()
@@ -66,7 +62,7 @@ async def test_the_attempt_of_an_expired_lease_is_abandoned_and_another_process_
 
 async def test_an_abandoned_last_attempt_fails_the_execution(world: World) -> None:
     one, two = world.process(), world.process()
-    claimed = await claim(world, one, retry=RetryPolicy(max_attempts=1))
+    claimed = await add_started_execution(world, one, retry=RetryPolicy(max_attempts=1))
     world.clock.advance(LEASE)
 
     await two.reaper.tick()
@@ -92,7 +88,7 @@ async def test_an_expired_claim_without_a_start_leaves_no_attempt(world: World) 
 
 async def test_an_expired_execution_of_a_deleted_job_ends_cancelled(world: World) -> None:
     one, two = world.process(), world.process()
-    claimed = await claim(world, one)
+    claimed = await add_started_execution(world, one)
     assert await world.jobs.delete(await world.jobs.get(claimed.job_id, owner_id=None))
     world.clock.advance(LEASE)
 
@@ -104,7 +100,7 @@ async def test_an_expired_execution_of_a_deleted_job_ends_cancelled(world: World
 
 async def test_an_expired_execution_with_a_requested_cancel_is_not_retried(world: World) -> None:
     one, two = world.process(), world.process()
-    claimed = await claim(world, one)
+    claimed = await add_started_execution(world, one)
     await world.executions.cancel_for_deleted_job(claimed.job_id)
     world.clock.advance(LEASE)
 
@@ -115,43 +111,46 @@ async def test_an_expired_execution_with_a_requested_cancel_is_not_retried(world
 
 async def test_a_process_without_the_lease_cannot_change_the_execution(world: World) -> None:
     one, two = world.process(), world.process()
-    claimed = await claim(world, one)
+    claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE)
     await two.reaper.tick()
     before = await world.read(claimed)
 
-    assert await one.leases.settle([success_of(claimed)]) == [False]
-    assert await one.leases.start([Start(lease_of(claimed), 2, 1)]) == [False]
-    assert one.heartbeat.renew("process-1", [lease_of(claimed)], term=LEASE) == set()
+    assert await one.leases.settle([make_first_success(claimed)]) == [False]
+    assert await one.leases.start([Start(make_lease(claimed), 2, 1)]) == [False]
+    assert one.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == set()
 
     assert await world.read(claimed) == before
 
 
-async def test_a_second_settle_returns_the_same_as_the_first(world: World) -> None:
-    """A process repeats the call when the response of the first one was lost."""
+async def test_a_repeated_settlement_returns_the_same_result(world: World) -> None:
+    """A process repeats the call if it did not receive the first response."""
     process = world.process()
-    claimed = await claim(world, process)
+    claimed = await add_started_execution(world, process)
 
-    assert await process.leases.settle([success_of(claimed)]) == [True]
-    assert await process.leases.settle([success_of(claimed)]) == [True]
+    assert await process.leases.settle([make_first_success(claimed)]) == [True]
+    assert await process.leases.settle([make_first_success(claimed)]) == [True]
 
     assert len((await world.read(claimed)).attempts) == 1
 
 
 async def test_a_batch_settles_the_valid_leases_and_reports_the_others(world: World) -> None:
     one, two = world.process(), world.process()
-    lost = await claim(world, one)
+    lost = await add_started_execution(world, one)
     world.clock.advance(LEASE)
     await two.reaper.tick()
     await two.work()
-    kept = await claim(world, one)
+    kept = await add_started_execution(world, one)
 
-    assert await one.leases.settle([success_of(lost), success_of(kept)]) == [False, True]
+    assert await one.leases.settle([make_first_success(lost), make_first_success(kept)]) == [
+        False,
+        True,
+    ]
 
 
 async def test_two_reapers_settle_an_execution_once(world: World) -> None:
     one, two, three = world.process(), world.process(), world.process()
-    claimed = await claim(world, one)
+    claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE)
 
     await asyncio.gather(two.reaper.tick(), three.reaper.tick())
@@ -161,8 +160,8 @@ async def test_two_reapers_settle_an_execution_once(world: World) -> None:
 
 async def test_a_renewal_extends_a_lease_by_its_term(world: World) -> None:
     one, two = world.process(), world.process()
-    claimed = await claim(world, one)
-    one.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
+    claimed = await add_started_execution(world, one)
+    one.keeper.hold(make_lease(claimed), since=world.clock.monotonic())
     world.clock.advance(LEASE / 4)
 
     one.keeper.renew()
@@ -176,8 +175,8 @@ async def test_a_renewal_extends_a_lease_by_its_term(world: World) -> None:
 
 async def test_leases_are_not_renewed_if_the_event_loop_is_blocked(world: World) -> None:
     process = world.process()
-    claimed = await claim(world, process)
-    process.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
+    claimed = await add_started_execution(world, process)
+    process.keeper.hold(make_lease(claimed), since=world.clock.monotonic())
     world.clock.advance(LEASE + MILLISECOND)  # the event loop has not run since
 
     process.keeper.renew()
@@ -191,28 +190,20 @@ async def test_a_worker_that_cannot_renew_its_leases_stops_their_attempts(
     process = world.process()
     job = await world.add_job()
     queued = await world.queue(job)
-    began, stopped = asyncio.Event(), asyncio.Event()
+    target = block_targets(world)
 
-    async def hang() -> None:
-        began.set()
-        try:
-            await asyncio.Event().wait()
-        finally:
-            stopped.set()
-
-    def refuse(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise UnavailableError("no primary")
 
-    world.targets.outcome_of = lambda _: hang()
     await process.worker.tick()
-    await began.wait()
-    monkeypatch.setattr(process.heartbeat, "renew", refuse)
+    await target.began.wait()
+    monkeypatch.setattr(process.heartbeat, "renew", fail)
     world.clock.advance(LEASE - timedelta(seconds=1))
     process.keeper.renew()
     await process.worker.guard()
     await process.finish_attempts()
 
-    assert stopped.is_set()
+    assert target.stopped == [1]
     assert (
         await world.read(queued)
     ).status is ExecutionStatus.RUNNING  # until the reaper settles it
@@ -227,8 +218,8 @@ async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) 
         lost.update(ids)
         reported.set()
 
-    claimed = await claim(world, one)
-    one.keeper.hold(lease_of(claimed), since=world.clock.monotonic())
+    claimed = await add_started_execution(world, one)
+    one.keeper.hold(make_lease(claimed), since=world.clock.monotonic())
     world.clock.advance(LEASE)
     await two.reaper.tick()
     one.keeper._on_lost = on_lost
@@ -244,19 +235,19 @@ async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) 
 async def test_the_fence_of_a_lease_includes_the_status(world: World) -> None:
     """After a settlement the token is still the same, but nothing more may be written with it."""
     process = world.process()
-    claimed = await claim(world, process, retry=RetryPolicy(max_attempts=5))
-    again = Settlement(lease_of(claimed), ExecutionStatus.QUEUED, 1, SUCCEEDED)
+    claimed = await add_started_execution(world, process, retry=RetryPolicy(max_attempts=5))
+    again = Settlement(make_lease(claimed), ExecutionStatus.QUEUED, 1, SUCCEEDED)
     assert await process.leases.settle([again]) == [True]
     queued = await world.read(claimed)
-    await process.leases.settle([success_of(claimed)])
-    await process.leases.start([Start(lease_of(claimed), 2, 1)])
-    assert process.heartbeat.renew("process-1", [lease_of(claimed)], term=LEASE) == set()
+    await process.leases.settle([make_first_success(claimed)])
+    await process.leases.start([Start(make_lease(claimed), 2, 1)])
+    assert process.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == set()
     assert await world.read(claimed) == queued
 
 
 async def test_the_first_request_to_cancel_stands(world: World) -> None:
     process = world.process()
-    claimed = await claim(world, process)
+    claimed = await add_started_execution(world, process)
     assert await world.executions.request_cancel(claimed.id, reason=Reason.CANCELLED_BY_USER)
     first = await world.read(claimed)
     world.clock.advance(MILLISECOND)
@@ -267,7 +258,7 @@ async def test_the_first_request_to_cancel_stands(world: World) -> None:
 
 async def test_an_execution_that_is_terminated_has_no_lease(world: World) -> None:
     process = world.process()
-    claimed = await claim(world, process)
+    claimed = await add_started_execution(world, process)
     newcomer = claimed.model_copy(update={"id": world.new_id()})
     await world.overlaps.terminate_live(newcomer)
     ended = await world.read(claimed)

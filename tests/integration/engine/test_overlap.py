@@ -11,10 +11,10 @@ from app.models.job import Job
 from app.models.outcome import Failure, Outcome
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.schedule import IntervalSchedule
-from app.repositories.lease_fence import Lease
-from app.repositories.settlements import Settlement
+from tests.integration.engine.attempts import block_targets, make_success
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
+FAILED = Outcome(AttemptOutcome.FAILED, Failure.STATUS, "responded 500")
 MINUTE = timedelta(minutes=1)
 
 
@@ -35,8 +35,7 @@ async def fire(world: World, process: Process, times: int = 1) -> None:
 async def finish_live(world: World, process: Process, job: Job) -> None:
     """Let the live execution succeed and promote the next one."""
     (live,) = [e for e in await world.history(job) if e.status is ExecutionStatus.RUNNING]
-    lease = Lease(live.id, live.lease_token)
-    assert await process.leases.settle([Settlement(lease, ExecutionStatus.SUCCEEDED)]) == [True]
+    assert await process.leases.settle([make_success(live)]) == [True]
     await world.overlaps.promote(job.id)
 
 
@@ -122,10 +121,7 @@ async def test_the_reaper_promotes_if_a_worker_was_killed_before_its_promotion(
     job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     (live, waiting) = await world.history(job)
-    lease = Lease(live.id, live.lease_token)
-    await process.leases.settle(
-        [Settlement(lease, ExecutionStatus.SUCCEEDED)]
-    )  # the worker is killed before it promotes
+    await process.leases.settle([make_success(live)])  # the worker is killed before it promotes
 
     await process.reaper.tick()
 
@@ -150,18 +146,13 @@ async def test_cancel_other_stops_the_live_execution_and_then_executes_the_slot(
     world: World,
 ) -> None:
     process = world.process()
-    began = asyncio.Event()
-
-    async def hang() -> None:
-        began.set()
-        await asyncio.Event().wait()
-
+    target = block_targets(world)
     job = await world.add_job(world.every(5), overlap_policy=OverlapPolicy.CANCEL_OTHER)
-    world.targets.outcome_of = lambda _: SUCCEEDED if began.is_set() else hang()
     world.clock.advance(timedelta(seconds=5))
     await process.schedule()
     await process.worker.tick()
-    await began.wait()
+    await target.began.wait()
+    world.targets.outcome_of = lambda _: SUCCEEDED
     world.clock.advance(timedelta(seconds=5))
     await process.schedule()
 
@@ -208,14 +199,14 @@ async def test_terminate_other_ends_the_live_execution_and_rejects_its_late_resu
     (live,) = await world.history(job)
     await fire(world, process)
 
-    late = Settlement(Lease(live.id, live.lease_token), ExecutionStatus.SUCCEEDED)
+    late = make_success(live)
     assert await process.leases.settle([late]) == [False]
     first, second = await world.history(job)
     assert (first.status, first.reason) == ("cancelled", "terminated_by_overlap")
     assert (second.status, second.live_for) == ("queued", job.id)
 
 
-async def test_a_slot_is_never_terminated_by_its_own_record(world: World) -> None:
+async def test_a_second_firing_of_a_slot_does_not_terminate_its_execution(world: World) -> None:
     one, two = world.process(), world.process()
     job = await add_busy_job(world, one, OverlapPolicy.TERMINATE_OTHER)
     world.clock.advance(MINUTE)
@@ -261,17 +252,11 @@ async def test_a_cancelled_execution_is_not_retried_and_the_next_one_is_promoted
 ) -> None:
     process = world.process()
     job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.CANCEL_OTHER)
-    may_fail = asyncio.Event()
-
-    async def fail() -> Outcome:
-        await may_fail.wait()
-        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "responded 500")
-
-    world.targets.outcome_of = lambda _: fail()
+    target = block_targets(world, FAILED)
     await fire(world, process)
     await process.worker.tick()
     await fire(world, process)  # asks the first one to stop
-    may_fail.set()
+    target.may_end.set()
     await process.finish_attempts()
 
     assert summarize(await world.history(job)) == [
@@ -280,35 +265,29 @@ async def test_a_cancelled_execution_is_not_retried_and_the_next_one_is_promoted
     ]
 
 
-async def test_a_cancel_ends_an_execution_that_is_queued_again_between_its_writes(
+async def test_a_cancel_ends_an_execution_that_is_queued_again_between_the_two_writes_of_the_cancel(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=5, delay_seconds=300))
     live = await world.queue(job, live_for=job.id)
-    may_fail = asyncio.Event()
-
-    async def fail() -> Outcome:
-        await may_fail.wait()
-        return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "responded 500")
-
-    world.targets.outcome_of = lambda _: fail()
+    target = block_targets(world, FAILED)
     await process.worker.tick()
     collection = world.overlaps._executions
 
-    class SlowCollection:
-        """The attempt ends between the first write and the second."""
+    class InterruptingCollection:
+        """Ends the attempt after the first write of the cancel."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(collection, name)
 
         async def update_one(self, *args: Any) -> Any:
             result = await collection.update_one(*args)
-            may_fail.set()
+            target.may_end.set()
             await process.finish_attempts()
             return result
 
-    monkeypatch.setattr(world.overlaps, "_executions", SlowCollection())
+    monkeypatch.setattr(world.overlaps, "_executions", InterruptingCollection())
     newer = live.model_copy(
         update={"id": world.new_id(), "scheduled_for": live.scheduled_for + MINUTE}
     )
@@ -321,7 +300,7 @@ async def test_a_cancel_ends_an_execution_that_is_queued_again_between_its_write
 async def test_under_buffer_one_a_slot_is_skipped_if_an_execution_waits_at_a_later_position(
     world: World,
 ) -> None:
-    """It has waited since the policy was `buffer_all`; the first position is free."""
+    """The waiting executions were buffered under `buffer_all`. Position 0 is free."""
     process = world.process()
     job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=3)
@@ -369,7 +348,7 @@ async def test_cancel_other_stops_another_retry_of_the_same_slot(world: World) -
 
 
 async def test_cancel_other_promotes_a_newer_waiting_execution(world: World) -> None:
-    """An older slot ends the live execution, but a newer one already waits and is next."""
+    """The older execution cancels the live one. A newer execution is waiting and is promoted."""
     process = world.process()
     job = await world.add_job(overlap_policy=OverlapPolicy.CANCEL_OTHER)
     live = await world.queue(job, live_for=job.id)

@@ -1,4 +1,4 @@
-"""The recorder: no failure leaves a caller waiting."""
+"""The recorder: each caller gets a result or an exception, whatever fails."""
 
 import asyncio
 from collections.abc import Sequence
@@ -9,35 +9,30 @@ import pytest
 from app.engine.recorder import Recorder
 from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus
-from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
-from app.repositories.settlements import Settlement
 from app.services.completion import Completion
+from tests.integration.engine.attempts import make_success
 from tests.support.engine import Process, World
 from tests.support.waiting import run_other_tasks
 
 
-def recorder_of(process: Process) -> Recorder:
+def get_recorder(process: Process) -> Recorder:
     return process.worker._recorder
 
 
-async def claim(world: World, process: Process, count: int) -> list[Execution]:
+async def queue_and_claim(world: World, process: Process, count: int) -> list[Execution]:
     for _ in range(count):
         await world.queue(await world.add_job())
     return await process.leases.claim(limit=count)
 
 
-def success(execution: Execution) -> Settlement:
-    return Settlement(Lease(execution.id, execution.lease_token), ExecutionStatus.SUCCEEDED)
-
-
 async def settle_in_two_batches(
     recorder: Recorder, first: Execution, others: Sequence[Execution]
 ) -> list[bool | BaseException]:
-    """Settle the first; the others ask while it is being written. Returns what each one gets."""
-    tasks = [asyncio.create_task(recorder.settle(first, success(first)))]
+    """Settle `first`, and `others` while the first write runs. Return each result or exception."""
+    tasks = [asyncio.create_task(recorder.settle(first, make_success(first)))]
     await run_other_tasks(2)
-    tasks += [asyncio.create_task(recorder.settle(e, success(e))) for e in others]
+    tasks += [asyncio.create_task(recorder.settle(e, make_success(e))) for e in others]
     async with asyncio.timeout(10):
         return await asyncio.gather(*tasks, return_exceptions=True)
 
@@ -47,16 +42,16 @@ async def test_a_failure_of_the_follow_up_leaves_no_caller_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     process = world.process()
-    first, *others = await claim(world, process, 4)
+    first, *others = await queue_and_claim(world, process, 4)
 
     async def fail(self: Completion, ended: object) -> None:
         raise error
 
     monkeypatch.setattr(Completion, "follow_up", fail)
-    assert await settle_in_two_batches(recorder_of(process), first, others) == [True] * 4
+    assert await settle_in_two_batches(get_recorder(process), first, others) == [True] * 4
     for execution in (first, *others):
         assert (await world.read(execution)).status is ExecutionStatus.SUCCEEDED
-    await asyncio.wait_for(recorder_of(process).finish(), 5)
+    await asyncio.wait_for(get_recorder(process).finish(), 5)
 
 
 @pytest.mark.parametrize("error", [UnavailableError("outage"), RuntimeError("a bug")])
@@ -64,7 +59,7 @@ async def test_a_failed_write_is_the_failure_of_its_batch_only(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     process = world.process()
-    first, *others = await claim(world, process, 3)
+    first, *others = await queue_and_claim(world, process, 3)
     settle, calls = LeaseRepository.settle, 0
 
     async def fail_once(self: LeaseRepository, settlements: Any) -> list[bool]:
@@ -76,21 +71,21 @@ async def test_a_failed_write_is_the_failure_of_its_batch_only(
         return await settle(self, settlements)
 
     monkeypatch.setattr(LeaseRepository, "settle", fail_once)
-    results = await settle_in_two_batches(recorder_of(process), first, others)
+    results = await settle_in_two_batches(get_recorder(process), first, others)
     assert results == [error, True, True]
 
 
-async def test_a_result_for_each_caller_is_required(
+async def test_a_write_with_too_few_results_raises_value_error_for_each_caller(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
-    first, *others = await claim(world, process, 2)
+    first, *others = await queue_and_claim(world, process, 2)
 
     async def settle_none(self: LeaseRepository, settlements: Any) -> list[bool]:
         return []
 
     monkeypatch.setattr(LeaseRepository, "settle", settle_none)
-    results = await settle_in_two_batches(recorder_of(process), first, others)
+    results = await settle_in_two_batches(get_recorder(process), first, others)
     assert [type(result) for result in results] == [ValueError, ValueError]
 
 
@@ -98,7 +93,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
-    first, second = await claim(world, process, 2)
+    first, second = await queue_and_claim(world, process, 2)
     settle, may_write = LeaseRepository.settle, asyncio.Event()
 
     async def settle_later(self: LeaseRepository, settlements: Any) -> list[bool]:
@@ -106,9 +101,9 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(
         return await settle(self, settlements)
 
     monkeypatch.setattr(LeaseRepository, "settle", settle_later)
-    recorder = recorder_of(process)
-    cancelled = asyncio.create_task(recorder.settle(first, success(first)))
-    other = asyncio.create_task(recorder.settle(second, success(second)))
+    recorder = get_recorder(process)
+    cancelled = asyncio.create_task(recorder.settle(first, make_success(first)))
+    other = asyncio.create_task(recorder.settle(second, make_success(second)))
     await run_other_tasks(2)
     cancelled.cancel()
     may_write.set()
@@ -120,17 +115,17 @@ async def test_a_cancelled_writer_releases_its_callers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.process()
-    first, second = await claim(world, process, 2)
+    first, second = await queue_and_claim(world, process, 2)
 
     async def never(self: LeaseRepository, settlements: Any) -> list[bool]:
         await asyncio.Event().wait()
         return []
 
     monkeypatch.setattr(LeaseRepository, "settle", never)
-    recorder = recorder_of(process)
-    tasks = [asyncio.create_task(recorder.settle(first, success(first)))]
+    recorder = get_recorder(process)
+    tasks = [asyncio.create_task(recorder.settle(first, make_success(first)))]
     await run_other_tasks(2)
-    tasks.append(asyncio.create_task(recorder.settle(second, success(second))))
+    tasks.append(asyncio.create_task(recorder.settle(second, make_success(second))))
     await run_other_tasks(2)
     assert recorder._writing is not None
     recorder._writing.cancel()

@@ -1,6 +1,5 @@
-"""Each listing of executions is a range of an index in its own order, without a sort."""
+"""Each listing of executions reads one index range in the order of the listing, without a sort."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import product
 from typing import Any
@@ -14,17 +13,17 @@ from app.repositories.executions import (
     listing_index,
     listing_query,
 )
-from tests.support.engine import World, open_world
+from tests.integration.repositories.plans import explain, list_stages
+from tests.support.engine import World
 
 LIMIT = 20
 STORED = 3_000
 OWNERS, JOBS = ("owner-0", "owner-1"), tuple(f"job-{n}" for n in range(10))
 
 
-@pytest.fixture
-async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
+@pytest.fixture(autouse=True)
+async def _store_executions(world: World) -> None:
     """Store executions of two owners, of which most have succeeded."""
-    world = await open_world(mongo_uri, database_name)
     now = world.clock.now()
     documents: list[dict[str, Any]] = [
         {
@@ -38,33 +37,19 @@ async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
         for n in range(STORED)
     ]
     await world.database.collection("executions").insert_many(documents)
-    yield world
-    await world.close()
 
 
-async def explain(world: World, wanted: ExecutionFilter, page: int) -> dict[str, Any]:
+async def explain_page(world: World, wanted: ExecutionFilter, page: int) -> dict[str, Any]:
     now = world.clock.now()
     before = (now - timedelta(seconds=100 * page), "f" * 32) if page else None
-    command = {
-        "explain": {
-            "find": "executions",
-            "filter": listing_query(wanted, before),
-            "sort": dict(LISTING_ORDER),
-            "hint": listing_index(wanted),
-            "limit": LIMIT,
-        },
-        "verbosity": "executionStats",
-    }
-    return await world.database.command(command)
-
-
-def stages(plan: Any) -> set[str]:
-    if isinstance(plan, dict):
-        own = {plan["stage"]} if "stage" in plan else set()
-        return own.union(*(stages(value) for value in plan.values()))
-    if isinstance(plan, list):
-        return set().union(*(stages(value) for value in plan))
-    return set()
+    return await explain(
+        world,
+        "executions",
+        filter=listing_query(wanted, before),
+        sort=dict(LISTING_ORDER),
+        hint=listing_index(wanted),
+        limit=LIMIT,
+    )
 
 
 async def test_no_listing_scans_the_collection_or_sorts(world: World) -> None:
@@ -75,8 +60,8 @@ async def test_no_listing_scans_the_collection_or_sorts(world: World) -> None:
         (None, since), (0, 1),
     ):  # fmt: skip
         wanted = ExecutionFilter(owner, job, statuses, kind, since=start)
-        plan = (await explain(world, wanted, page))["queryPlanner"]["winningPlan"]
-        assert stages(plan).isdisjoint({"COLLSCAN", "SORT"}), wanted
+        plan = (await explain_page(world, wanted, page))["queryPlanner"]["winningPlan"]
+        assert list_stages(plan).isdisjoint({"COLLSCAN", "SORT"}), wanted
 
 
 @pytest.mark.parametrize("page", [0, 5])
@@ -95,7 +80,7 @@ async def test_no_listing_scans_the_collection_or_sorts(world: World) -> None:
 async def test_a_page_examines_only_what_it_returns(
     world: World, wanted: ExecutionFilter, page: int
 ) -> None:
-    stats = (await explain(world, wanted, page))["executionStats"]
+    stats = (await explain_page(world, wanted, page))["executionStats"]
     assert stats["nReturned"] == LIMIT
     # A page may also examine executions of its first instant that the previous page returned.
     assert stats["totalKeysExamined"] <= LIMIT + 8

@@ -1,20 +1,10 @@
 """Conditional writes of jobs."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
-import pytest
-
-from tests.support.engine import World, open_world
+from tests.support.engine import World
 
 MINUTE = timedelta(minutes=1)
-
-
-@pytest.fixture
-async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
-    world = await open_world(mongo_uri, database_name)
-    yield world
-    await world.close()
 
 
 async def test_a_pause_is_refused_until_the_due_slots_are_fired(world: World) -> None:

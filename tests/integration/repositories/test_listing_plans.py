@@ -1,4 +1,4 @@
-"""Every listing of jobs is one range of one index in its own order: no scan, no sort in memory."""
+"""Each listing of jobs reads one index range in the order of the listing, so it needs no sort."""
 
 import itertools
 from collections.abc import AsyncIterator
@@ -9,9 +9,10 @@ import pytest
 
 from app.models.execution import ExecutionStatus
 from app.repositories.job_listings import JobFilter, JobOrder, listing_of
+from tests.integration.repositories.plans import explain, list_stages
 from tests.support.engine import World, open_world
 
-DATABASE = f"test_{uuid4().hex}"  # of this worker
+DATABASE = f"test_{uuid4().hex}"  # one database per pytest worker
 STORED = 2_000
 OWNERS = 4
 LIMIT = 50
@@ -52,18 +53,9 @@ async def world(mongo_uri: str, mongo_client: Any) -> AsyncIterator[World]:
     mongo_client.drop_database(DATABASE)
 
 
-async def explain(world: World, find: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
-    command = {
-        "explain": {"find": "jobs", **find, "limit": LIMIT},
-        "verbosity": "executionStats",
-    }
-    response = await world.database.command(command)
-    stages: set[str] = set()
-    plan: dict[str, Any] | None = response["queryPlanner"]["winningPlan"]
-    plan = plan.get("queryPlan", plan) if plan else None
-    while plan:
-        stages.add(plan["stage"])
-        plan = plan.get("inputStage")
+async def explain_listing(world: World, find: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
+    response = await explain(world, "jobs", **find, limit=LIMIT)
+    stages = list_stages(response["queryPlanner"]["winningPlan"])
     return stages, response["executionStats"]
 
 
@@ -74,7 +66,7 @@ async def test_no_listing_scans_the_collection_or_sorts_in_memory(
 ) -> None:
     for wanted in FILTERS:
         fields = {name: getattr(wanted, name) for name in wanted.__slots__} | {"owner_id": owner_id}
-        stages, stats = await explain(world, listing_of(JobFilter(**fields), order))
+        stages, stats = await explain_listing(world, listing_of(JobFilter(**fields), order))
         assert "IXSCAN" in stages
         assert not stages & {"COLLSCAN", "SORT", "SORT_MERGE"}, stages
         if owner_id is not None:
@@ -86,7 +78,7 @@ async def test_no_listing_scans_the_collection_or_sorts_in_memory(
 async def test_without_filters_a_page_examines_only_what_it_returns(
     world: World, order: JobOrder, owner_id: str | None
 ) -> None:
-    _, stats = await explain(world, listing_of(JobFilter(owner_id=owner_id), order))
+    _, stats = await explain_listing(world, listing_of(JobFilter(owner_id=owner_id), order))
     assert stats["nReturned"] == LIMIT
     assert stats["totalKeysExamined"] <= LIMIT + 2
     assert stats["totalDocsExamined"] <= LIMIT + 2
@@ -101,6 +93,6 @@ async def test_by_tag_and_by_prefix_a_page_examines_only_what_it_returns(
         listing_of(JobFilter(owner_id=owner_id, folded_prefix="job 1"), JobOrder(by_name=True)),
     ]
     for find in listings:
-        _, stats = await explain(world, find)
+        _, stats = await explain_listing(world, find)
         assert stats["nReturned"] == LIMIT
         assert stats["totalKeysExamined"] <= LIMIT + 1

@@ -1,6 +1,5 @@
 """The http target: the request that it sends, and the outcome of each response."""
 
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,27 +7,12 @@ import pytest
 
 from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
-from app.models.target import HttpMethod, HttpTargetSpec
+from app.models.target import HttpMethod
 from app.targets.http import HttpTarget
+from tests.integration.targets.specs import make_spec
 from tests.support.deliveries import DELIVERY, make_delivery
 from tests.support.http_target import open_target
 from tests.support.receiver import HOST, Receiver
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def target() -> AsyncIterator[HttpTarget]:
-    async with open_target() as target:
-        yield target
-
-
-def spec_for(receiver: Receiver, **fields: Any) -> HttpTargetSpec:
-    return HttpTargetSpec(url=f"{receiver.url}/hook?a=b", **fields)
 
 
 def assert_status_failure(outcome: Outcome, error: str) -> None:
@@ -43,7 +27,7 @@ class TestRequest:
     async def test_a_post_contains_the_envelope_and_identifies_the_attempt(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
-        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver, "/hook?a=b"), DELIVERY)
         assert outcome.outcome is AttemptOutcome.SUCCEEDED
         (request,) = receiver.requests
         assert (request.method, request.path) == ("POST", "/hook?a=b")
@@ -75,7 +59,7 @@ class TestRequest:
     async def test_get_delete_and_head_have_no_body_by_default(
         self, target: HttpTarget, receiver: Receiver, method: HttpMethod
     ) -> None:
-        outcome = await target.deliver(spec_for(receiver, method=method), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver, method=method), DELIVERY)
         assert outcome.outcome is AttemptOutcome.SUCCEEDED
         (request,) = receiver.requests
         assert request.method == method
@@ -104,7 +88,7 @@ class TestRequest:
         sent: bytes,
         content_type: str,
     ) -> None:
-        await target.deliver(spec_for(receiver, method=HttpMethod(method), body=body), DELIVERY)
+        await target.deliver(make_spec(receiver, method=HttpMethod(method), body=body), DELIVERY)
         (request,) = receiver.requests
         assert request.body == sent
         assert request.headers["Content-Type"] == content_type
@@ -121,7 +105,7 @@ class TestRequest:
             "x-attempt": "99",
             "IDEMPOTENCY-KEY": "forged",
         }
-        await target.deliver(spec_for(receiver, headers=headers), DELIVERY)
+        await target.deliver(make_spec(receiver, headers=headers), DELIVERY)
         (request,) = receiver.requests
         for name, value in {
             "Content-Type": "application/vnd.api+json",
@@ -138,7 +122,7 @@ class TestRequest:
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         slot = datetime(2026, 11, 23, 8, 0, 0, 250_000, tzinfo=UTC)
-        await target.deliver(spec_for(receiver), make_delivery(scheduled_for=slot))
+        await target.deliver(make_spec(receiver), make_delivery(scheduled_for=slot))
         assert receiver.requests[0].headers["X-Scheduled-For"] == "2026-11-23T08:00:00.250Z"
 
     async def test_cookies_of_one_job_do_not_reach_another(
@@ -146,7 +130,7 @@ class TestRequest:
     ) -> None:
         receiver.respond_with(headers={"Set-Cookie": "session=1; Path=/"})
         for _ in range(2):
-            await target.deliver(spec_for(receiver), DELIVERY)
+            await target.deliver(make_spec(receiver), DELIVERY)
         assert "Cookie" not in receiver.requests[1].headers
 
     async def test_proxies_of_the_environment_are_ignored(
@@ -158,7 +142,7 @@ class TestRequest:
             monkeypatch.delenv("NO_PROXY", raising=False)
             monkeypatch.delenv("no_proxy", raising=False)
             async with open_target() as target:
-                await target.deliver(spec_for(receiver), DELIVERY)
+                await target.deliver(make_spec(receiver), DELIVERY)
         assert (len(receiver.requests), len(proxy.requests)) == (1, 0)
 
 
@@ -168,7 +152,7 @@ class TestResponse:
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
         receiver.respond_with(status, headers={"X-Trace": "7"})
-        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver), DELIVERY)
         assert (outcome.outcome, outcome.failure) == (AttemptOutcome.SUCCEEDED, None)
         assert outcome.response is not None
         assert outcome.response.status == status
@@ -179,7 +163,7 @@ class TestResponse:
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
         receiver.respond_with(status, body="" if status == 304 else "why")
-        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver), DELIVERY)
         assert (outcome.outcome, outcome.failure) == (AttemptOutcome.FAILED, Failure.STATUS)
         assert outcome.error is not None
         assert f"status {status}" in outcome.error
@@ -189,7 +173,7 @@ class TestResponse:
     async def test_success_statuses_replace_2xx(
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
-        spec = spec_for(receiver, success_statuses=(404, 410, 302))
+        spec = make_spec(receiver, success_statuses=(404, 410, 302))
         for status in (404, 410, 302):
             receiver.respond_with(status, headers={"Location": "/elsewhere"})
             outcome = await target.deliver(spec, DELIVERY)
@@ -205,7 +189,7 @@ class TestResponse:
         self, target: HttpTarget, receiver: Receiver, status: int, method: str
     ) -> None:
         receiver.respond_with(status, headers={"Location": f"{receiver.url}/loopback"})
-        outcome = await target.deliver(spec_for(receiver, method=HttpMethod(method)), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver, method=HttpMethod(method)), DELIVERY)
         error = f"the target responded with status {status}; redirects are not followed"
         assert_status_failure(outcome, error)
         assert len(receiver.requests) == 1
@@ -214,7 +198,7 @@ class TestResponse:
         self, target: HttpTarget, receiver: Receiver
     ) -> None:
         receiver.respond_with(410)
-        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver), DELIVERY)
         assert_status_failure(outcome, "the target responded with status 410")
         assert outcome.gone
 
@@ -226,7 +210,7 @@ class TestResponse:
         self, target: HttpTarget, receiver: Receiver, status: int, value: str, seconds: int | None
     ) -> None:
         receiver.respond_with(status, headers={"Retry-After": value})
-        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver), DELIVERY)
         assert outcome.retry_after == (None if seconds is None else timedelta(seconds=seconds))
 
     @pytest.mark.parametrize("status", [200, 400, 500])
@@ -234,4 +218,4 @@ class TestResponse:
         self, target: HttpTarget, receiver: Receiver, status: int
     ) -> None:
         receiver.respond_with(status, headers={"Retry-After": "7"})
-        assert (await target.deliver(spec_for(receiver), DELIVERY)).retry_after is None
+        assert (await target.deliver(make_spec(receiver), DELIVERY)).retry_after is None

@@ -3,11 +3,9 @@
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
 
 import pytest
 from aiohttp import ThreadedResolver
@@ -19,32 +17,17 @@ from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure
 from app.models.target import HttpTargetSpec
 from app.targets.http import HttpTarget
+from tests.integration.targets.specs import make_spec
 from tests.support.deliveries import DELIVERY
-from tests.support.http_target import assert_fails, deliver_to, open_target
+from tests.support.http_target import assert_fails, deliver_to
 from tests.support.loopback import keep_on_this_machine
-from tests.support.receiver import HOST, RawReceiver, Receiver
+from tests.support.receiver import HOST, Receiver
 from tests.support.resolvers import FailingResolver
 
 
 @pytest.fixture(autouse=True)
 def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_on_this_machine(monkeypatch)
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
-
-
-@pytest.fixture
-async def target() -> AsyncIterator[HttpTarget]:
-    async with open_target() as target:
-        yield target
-
-
-def spec_for(receiver: Receiver | RawReceiver, **fields: Any) -> HttpTargetSpec:
-    return HttpTargetSpec(url=f"{receiver.url}/hook", **fields)
 
 
 async def test_refused_blocked_and_unknown_addresses_have_the_same_outcome() -> None:
@@ -75,7 +58,7 @@ async def test_a_self_signed_certificate_is_a_tls_failure(
     target: HttpTarget, tmp_path: Path
 ) -> None:
     async with Receiver(tls=make_self_signed_context(tmp_path)) as receiver:
-        outcome = await target.deliver(spec_for(receiver), DELIVERY)
+        outcome = await target.deliver(make_spec(receiver), DELIVERY)
         assert receiver.requests == []
     assert_fails(outcome, Failure.CONNECTION_ERROR, "the TLS handshake failed")
 
@@ -105,7 +88,7 @@ async def test_an_unusable_url_is_refused(target: HttpTarget, url: str) -> None:
 async def test_a_header_that_cannot_be_sent_is_refused(
     target: HttpTarget, receiver: Receiver, value: str
 ) -> None:
-    outcome = await target.deliver(spec_for(receiver, headers={"X-A": value}), DELIVERY)
+    outcome = await target.deliver(make_spec(receiver, headers={"X-A": value}), DELIVERY)
     assert_fails(outcome, Failure.REFUSED, "the request cannot be sent as it is defined")
     assert receiver.requests == []
 
@@ -114,7 +97,7 @@ async def test_a_cancelled_delivery_closes_its_connection(
     target: HttpTarget, receiver: Receiver
 ) -> None:
     receiver.never_respond()
-    delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
+    delivering = asyncio.ensure_future(target.deliver(make_spec(receiver), DELIVERY))
     await receiver.wait_for_requests(1)
     delivering.cancel()
     with pytest.raises(asyncio.CancelledError):

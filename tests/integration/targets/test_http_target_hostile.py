@@ -18,6 +18,8 @@ from app.models.execution import AttemptOutcome, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpMethod, HttpTargetSpec
 from app.targets.http import HttpTarget
+from app.targets.http_message import MAX_BODY_BYTES
+from tests.integration.targets.specs import make_spec
 from tests.support.clock import ManualClock
 from tests.support.deliveries import DELIVERY, make_delivery
 from tests.support.http_target import assert_fails, open_target
@@ -27,16 +29,9 @@ from tests.support.waiting import eventually, run_other_tasks
 
 SHORT = make_delivery(timeout=timedelta(seconds=0.3))
 KIBIBYTE = 1_024
-MAX_BODY_BYTES = 64 * KIBIBYTE
 
 BROKE = "the connection broke before the response was complete"
 NOT_HTTP = "the response is not valid HTTP"
-
-
-@pytest.fixture
-async def receiver() -> AsyncIterator[Receiver]:
-    async with Receiver() as receiver:
-        yield receiver
 
 
 @pytest.fixture
@@ -45,11 +40,7 @@ async def target() -> AsyncIterator[HttpTarget]:
         yield target
 
 
-def spec_for(receiver: Receiver | RawReceiver, **fields: Any) -> HttpTargetSpec:
-    return HttpTargetSpec(url=f"{receiver.url}/hook", **fields)
-
-
-def body_of(outcome: Outcome) -> TargetResponse:
+def require_response(outcome: Outcome) -> TargetResponse:
     assert outcome.outcome is AttemptOutcome.SUCCEEDED
     assert outcome.response is not None
     return outcome.response
@@ -61,7 +52,7 @@ TIMED_OUT = Outcome(
 
 
 async def assert_times_out(target: HttpTarget, spec: HttpTargetSpec, delivery: Any = SHORT) -> None:
-    """The target keeps the timeout in real time, whatever the network does meanwhile."""
+    """Assert that the delivery ends as a timeout, at most 1 s late in real time."""
     started = time.monotonic()
     outcome = await target.deliver(spec, delivery)
     assert time.monotonic() - started < delivery.timeout.total_seconds() + 1
@@ -75,7 +66,7 @@ async def never_end() -> None:
 async def assert_ends_at_the_timeout(
     clock: ManualClock, delivering: "asyncio.Future[Outcome]"
 ) -> None:
-    """The delivery runs until the clock reaches its timeout, and not longer."""
+    """Assert that the delivery ends when the clock reaches its timeout, and not before."""
     clock.advance(SHORT.timeout - timedelta(milliseconds=1))
     await run_other_tasks(10)
     assert not delivering.done()
@@ -85,17 +76,19 @@ async def assert_ends_at_the_timeout(
 
 
 class TestDeadline:
-    async def test_a_receiver_that_hangs(self, receiver: Receiver) -> None:
+    async def test_a_delivery_times_out_if_the_receiver_hangs(self, receiver: Receiver) -> None:
         receiver.never_respond()
         clock = ManualClock()
         async with open_target(clock=clock) as target:
-            delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), SHORT))
+            delivering = asyncio.ensure_future(target.deliver(make_spec(receiver), SHORT))
             await receiver.wait_for_requests(1)
             await assert_ends_at_the_timeout(clock, delivering)
         await receiver.wait_for_interrupted_requests(1)
 
     @pytest.mark.parametrize("rest", [b"", b"OK\r\n", b"OK\r\n\r\n"])
-    async def test_a_receiver_that_drips_a_byte_at_a_time(self, rest: bytes) -> None:
+    async def test_a_delivery_times_out_if_the_receiver_sends_single_bytes(
+        self, rest: bytes
+    ) -> None:
         clock, may_send, sent = ManualClock(), asyncio.Semaphore(0), asyncio.Semaphore(0)
 
         async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -107,7 +100,7 @@ class TestDeadline:
                 sent.release()
 
         async with RawReceiver(drip) as receiver, open_target(clock=clock) as target:
-            delivering = asyncio.ensure_future(target.deliver(spec_for(receiver), SHORT))
+            delivering = asyncio.ensure_future(target.deliver(make_spec(receiver), SHORT))
             for _ in range(3):
                 may_send.release()
                 await sent.acquire()
@@ -117,7 +110,9 @@ class TestDeadline:
             async with asyncio.timeout(5):
                 assert await delivering == TIMED_OUT
 
-    async def test_endless_interim_responses(self, target: HttpTarget) -> None:
+    async def test_a_delivery_times_out_during_endless_interim_responses(
+        self, target: HttpTarget
+    ) -> None:
         async def interim(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             while True:
                 writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10)
@@ -125,20 +120,24 @@ class TestDeadline:
                 await run_other_tasks()
 
         async with RawReceiver(interim) as receiver:
-            await assert_times_out(target, spec_for(receiver))
+            await assert_times_out(target, make_spec(receiver))
 
-    async def test_a_connection_that_is_not_accepted(self, target: HttpTarget) -> None:
+    async def test_a_delivery_times_out_if_the_connection_is_not_accepted(
+        self, target: HttpTarget
+    ) -> None:
         with socket.create_server((HOST, 0), backlog=0) as server:
             address = server.getsockname()
             with socket.create_connection(address):  # fills the queue; later ones hang
                 await assert_times_out(target, HttpTargetSpec(url=f"http://{HOST}:{address[1]}/"))
 
-    async def test_a_tls_handshake_that_does_not_end(self, target: HttpTarget) -> None:
+    async def test_a_delivery_times_out_if_the_tls_handshake_does_not_end(
+        self, target: HttpTarget
+    ) -> None:
         with socket.create_server((HOST, 0)) as server:
             url = f"https://{HOST}:{server.getsockname()[1]}/"
             await assert_times_out(target, HttpTargetSpec(url=url))
 
-    async def test_a_name_that_does_not_resolve_in_time(self) -> None:
+    async def test_a_delivery_times_out_if_the_name_does_not_resolve_in_time(self) -> None:
         clock, spec = ManualClock(), HttpTargetSpec(url="http://slow.test:8080/")
         async with open_target(clock=clock, resolver=FailingResolver(None)) as target:
             delivering = asyncio.ensure_future(target.deliver(spec, SHORT))
@@ -146,18 +145,22 @@ class TestDeadline:
             await assert_ends_at_the_timeout(clock, delivering)
 
     @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-    async def test_a_receiver_that_does_not_read(self, target: HttpTarget) -> None:
+    async def test_a_delivery_times_out_if_the_receiver_does_not_read(
+        self, target: HttpTarget
+    ) -> None:
         async with RawReceiver(lambda *_: never_end()) as receiver:
             large = make_delivery(timeout=SHORT.timeout, parameters={"a": "x" * 20_000_000})
-            await assert_times_out(target, spec_for(receiver), large)
+            await assert_times_out(target, make_spec(receiver), large)
 
-    async def test_a_request_that_waits_for_a_free_connection(self, receiver: Receiver) -> None:
+    async def test_a_delivery_times_out_while_it_waits_for_a_free_connection(
+        self, receiver: Receiver
+    ) -> None:
         receiver.never_respond()
         clock = ManualClock()
         async with open_target(limit=1, clock=clock) as target:
-            first = asyncio.ensure_future(target.deliver(spec_for(receiver), DELIVERY))
+            first = asyncio.ensure_future(target.deliver(make_spec(receiver), DELIVERY))
             await receiver.wait_for_requests(1)
-            second = asyncio.ensure_future(target.deliver(spec_for(receiver), SHORT))
+            second = asyncio.ensure_future(target.deliver(make_spec(receiver), SHORT))
             await eventually(lambda: clock.timer_count == 2)
             await assert_ends_at_the_timeout(clock, second)
             first.cancel()
@@ -180,7 +183,7 @@ class TestSize:
                 sent += KIBIBYTE
 
         receiver.respond_by(flood)
-        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        response = require_response(await target.deliver(make_spec(receiver), DELIVERY))
         assert (response.body, response.truncated) == ("x" * MAX_BODY_BYTES, True)
         await receiver.wait_for_interrupted_requests(1)
         assert sent < 50 * KIBIBYTE * KIBIBYTE  # the kernel buffers some of the body
@@ -190,7 +193,7 @@ class TestSize:
         self, target: HttpTarget, receiver: Receiver, size: int, truncated: bool
     ) -> None:
         receiver.respond_with(body=b"x" * size)
-        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        response = require_response(await target.deliver(make_spec(receiver), DELIVERY))
         assert (len(response.body), response.truncated) == (min(size, MAX_BODY_BYTES), truncated)
 
     async def test_a_gzip_bomb_is_not_decompressed(
@@ -199,7 +202,7 @@ class TestSize:
         bomb = gzip.compress(bytes(50_000_000))
         receiver.respond_with(body=bomb, headers={"Content-Encoding": "gzip"})
         tracemalloc.start()
-        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        response = require_response(await target.deliver(make_spec(receiver), DELIVERY))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
         assert response.body.startswith("\x1f\ufffd")  # the magic bytes of gzip, not decompressed
@@ -207,22 +210,22 @@ class TestSize:
         assert peak < 5_000_000
 
     @pytest.mark.parametrize(
-        ("body", "text"),
+        ("body", "text", "truncated"),
         [
-            (b"a\xffb\x00c", "a\ufffdb\x00c"),
-            (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd"),
-            (b"x" * 65_533 + "😀".encode(), "x" * 65_533),
-            (b"\xff" * 60_000, "\ufffd" * 21_845),
+            (b"a\xffb\x00c", "a\ufffdb\x00c", False),
+            (b"\xed\xa0\x80", "\ufffd\ufffd\ufffd", False),
+            (b"x" * 65_533 + "😀".encode(), "x" * 65_533, True),
+            (b"\xff" * 60_000, "\ufffd" * 21_845, True),
         ],
         ids=["not UTF-8", "surrogate", "truncated character", "grows"],
     )
     async def test_a_body_is_text_that_can_be_stored_and_stays_within_the_limit(
-        self, target: HttpTarget, receiver: Receiver, body: bytes, text: str
+        self, target: HttpTarget, receiver: Receiver, body: bytes, text: str, truncated: bool
     ) -> None:
         receiver.respond_with(body=body)
-        response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+        response = require_response(await target.deliver(make_spec(receiver), DELIVERY))
         assert response.body == text
-        assert response.truncated is (len(body) > 10)
+        assert response.truncated is truncated
         bson.encode(response.model_dump())
 
     async def test_headers_are_kept_within_limits_and_in_storable_form(
@@ -241,7 +244,7 @@ class TestSize:
         ]
         data = b"HTTP/1.1 200 OK\r\n" + b"\r\n".join(lines) + b"\r\n\r\nok"
         async with RawReceiver.send_and_close(data) as receiver:
-            response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+            response = require_response(await target.deliver(make_spec(receiver), DELIVERY))
         assert len(response.headers) == 50
         assert response.headers["x-long"] == "a" * 1_024
         assert response.headers["x-twice"] == "1, 2"
@@ -252,7 +255,7 @@ class TestSize:
     async def test_many_large_headers_are_bounded_together(self, target: HttpTarget) -> None:
         lines = b"".join(b"X-%d: %s\r\n" % (number, b"\xff" * 1_000) for number in range(40))
         async with RawReceiver.send_and_close(b"HTTP/1.1 200 OK\r\n" + lines + b"\r\n") as receiver:
-            response = body_of(await target.deliver(spec_for(receiver), DELIVERY))
+            response = require_response(await target.deliver(make_spec(receiver), DELIVERY))
         assert len(bson.encode(response.headers)) < 20_000
 
 
@@ -276,9 +279,11 @@ class TestBrokenResponses:
         ],
         ids=range(13),
     )
-    async def test_a_response_that_is_not_valid_http(self, target: HttpTarget, data: bytes) -> None:
+    async def test_an_invalid_http_response_is_a_failure(
+        self, target: HttpTarget, data: bytes
+    ) -> None:
         async with RawReceiver.send_and_close(data) as receiver:
-            outcome = await target.deliver(spec_for(receiver), SHORT)
+            outcome = await target.deliver(make_spec(receiver), SHORT)
         assert_fails(outcome, Failure.CONNECTION_ERROR, NOT_HTTP)
 
     @pytest.mark.parametrize(
@@ -297,14 +302,14 @@ class TestBrokenResponses:
         self, target: HttpTarget, data: bytes, how: Any, method: str
     ) -> None:
         async with how(data) as receiver:
-            outcome = await target.deliver(spec_for(receiver, method=HttpMethod(method)), DELIVERY)
+            outcome = await target.deliver(make_spec(receiver, method=HttpMethod(method)), DELIVERY)
             assert receiver.connections == 1
         assert_fails(outcome, Failure.CONNECTION_ERROR, BROKE)
 
     async def test_a_switch_of_protocols_is_a_failure(self, target: HttpTarget) -> None:
         head = b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\nxyz"
         async with RawReceiver.send_and_close(head) as receiver:
-            outcome = await target.deliver(spec_for(receiver), SHORT)
+            outcome = await target.deliver(make_spec(receiver), SHORT)
         assert outcome.failure is Failure.STATUS
         assert outcome.error == "the target responded with status 101"
 
@@ -314,5 +319,5 @@ class TestBrokenResponses:
         data = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
         async with RawReceiver.send_and_close(data) as receiver:
             for _ in range(20):
-                body_of(await target.deliver(spec_for(receiver), DELIVERY))
+                require_response(await target.deliver(make_spec(receiver), DELIVERY))
             assert receiver.connections == 20

@@ -1,1 +1,1 @@
-"""A state machine that compares the engine with a model and with laws after every step."""
+"""A state machine that compares the engine with a model and checks invariants after every step."""

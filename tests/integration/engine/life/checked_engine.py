@@ -13,19 +13,19 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant
 from pymongo import MongoClient
 
 from app.models.ids import uuid7
-from app.models.job import Job as StoredJob
+from app.models.job import Job
 from app.models.outcome import Outcome
 from app.repositories.indexes import create_indexes
 from app.repositories.mongo import Client, Database, open_client
 from app.targets.target import Delivery
-from tests.integration.engine.life.laws import (
+from tests.integration.engine.life.invariants import (
     ExpectedSlots,
     judge_executions,
     judge_jobs,
     judge_overlap,
 )
 from tests.integration.engine.life.model import Model
-from tests.integration.engine.life.records import Execution, Job, Key, Lease
+from tests.integration.engine.life.records import Key, ModelExecution, ModelJob, ModelLease
 from tests.support.changes import Document
 from tests.support.clock import ManualClock
 from tests.support.engine import World
@@ -34,11 +34,14 @@ from tests.support.history import LIVE
 T = TypeVar("T")
 
 picks = st.integers(0, 11)
-"""Chooses one of several by the remainder of a division."""
+"""A number that a step takes modulo the number of candidates, to choose one."""
 
 
 class SteadyWorld(World):
-    """Makes the same ids each time, because jitter depends on them."""
+    """A world whose ids depend only on the clock and their order.
+
+    Jitter depends on the ids, so a repeated example has the same jitter.
+    """
 
     ids_made = 0
 
@@ -66,8 +69,8 @@ class DatabaseSession:
     def run(self, work: Awaitable[T]) -> T:
         return self.loop.run_until_complete(asyncio.wait_for(work, 20))
 
-    def world(self) -> World:
-        """A world in the database, which is emptied first."""
+    def open_empty_world(self) -> World:
+        """Delete all jobs and executions, and return a world in the database."""
         for collection in ("jobs", "executions"):
             self.documents[collection].delete_many({})
         clock = ManualClock()
@@ -92,13 +95,13 @@ def open_session(uri: str, name: str) -> Iterator[DatabaseSession]:
 
 @dataclass(slots=True)
 class RunningAttempt:
-    """An attempt that a worker runs, whether or not its lease still holds."""
+    """An attempt that a worker runs, with or without a valid lease."""
 
     worker: int
     execution_id: str
-    lease: Lease
+    lease: ModelLease
     until: datetime
-    """Until when the worker may assume that it holds the lease."""
+    """The worker may assume until then that it holds the lease."""
     outcome: "asyncio.Future[Outcome]"
     task: "asyncio.Task[None]"
 
@@ -109,22 +112,25 @@ class CheckedEngine(RuleBasedStateMachine):
     def __init__(self, session: DatabaseSession) -> None:
         super().__init__()
         self.session = session
-        self.world = session.world()
+        self.world = session.open_empty_world()
         self.processes = [self.world.process(), self.world.process()]
         self.third_process = self.world.process()
-        """Fires, reaps and claims, but never delivers an attempt."""
+        """Fires, reaps and claims, but never delivers."""
         self.model = Model(self.world.clock.now(), self._find_promoted)
         self.running: list[RunningAttempt] = []
         self.outcomes: dict[tuple[str, int], asyncio.Future[Outcome]] = {}
-        """By execution and number of the attempt; the target returns them when a step sets them."""
+        """The futures that the target waits for, by execution id and attempt number.
+
+        A step sets their results.
+        """
         self.delivery_began = asyncio.Event()
-        self.read_jobs: tuple[list[StoredJob], list[Job], datetime] | None = None
+        self.delayed_batch: tuple[list[Job], list[ModelJob], datetime] | None = None
         self.world.targets.outcome_of = self._deliver
         self.jobs = self.third_process.runtime.jobs
-        self.requests = self.third_process.runtime.executions
+        self.execution_service = self.third_process.runtime.executions
         self.expected_slots = ExpectedSlots()
         self.most_attempts: dict[str, int] = {}
-        self.before: tuple[dict[str, Document], dict[str, Document]] = ({}, {})
+        self.previous_documents: tuple[dict[str, Document], dict[str, Document]] = ({}, {})
 
     def _deliver(self, delivery: Delivery) -> "asyncio.Future[Outcome]":
         outcome: asyncio.Future[Outcome] = self.session.loop.create_future()
@@ -146,22 +152,32 @@ class CheckedEngine(RuleBasedStateMachine):
                 process.heartbeat.close()
 
     @invariant()
-    def check_everything(self) -> None:
+    def learn_and_check(self) -> None:
+        """Learn the `run_at` that the engine chose, then compare the documents with the model."""
         executions = {e["_id"]: e for e in self.session.documents["executions"].find()}
         jobs = {job["_id"]: job for job in self.session.documents["jobs"].find()}
-        self._check_laws(executions, jobs)
+        self._learn_start_times(executions.values())
+        self._check_invariants(executions, jobs)
         self._check_executions(executions.values())
         self._check_jobs(jobs)
-        self.before = executions, jobs
+        self.previous_documents = executions, jobs
+
+    def _learn_start_times(self, documents: Collection[Document]) -> None:
+        """Where the model allows several values of `run_at`, take the stored one."""
+        for document in documents:
+            expected = self.model.executions.get(_key(document))
+            run_at = document["run_at"]
+            if expected is not None and expected.run_at <= run_at <= expected.run_by:
+                expected.run_at = expected.run_by = run_at
 
     def _check_executions(self, documents: Collection[Document]) -> None:
         keys = Counter(_key(document) for document in documents)
-        doubled = [key for key, count in keys.items() if count > 1]
-        assert not doubled, f"more than one record of {doubled}"
-        unknown = keys.keys() ^ self.model.executions.keys()
-        assert not unknown, f"recorded or predicted, but not both: {unknown}"
+        duplicate_keys = [key for key, count in keys.items() if count > 1]
+        assert not duplicate_keys, f"more than one record of {duplicate_keys}"
+        unexpected_keys = keys.keys() ^ self.model.executions.keys()
+        assert not unexpected_keys, f"recorded or predicted, but not both: {unexpected_keys}"
         for document in documents:
-            _compare(document, self._predicted(document))
+            _compare(document, self._get_prediction(document))
 
     def _check_jobs(self, stored: dict[str, Document]) -> None:
         assert stored.keys() == self.model.jobs.keys()
@@ -172,36 +188,37 @@ class CheckedEngine(RuleBasedStateMachine):
             for found, schedule in zip(document["schedules"], job.schedules, strict=True):
                 next_run = (found["id"], found["next_run"])
                 assert next_run == (schedule.id, schedule.next_run), f"{job}: {next_run}"
-                # Without a limit, an execution that was already recorded need not be counted.
+                # Without max_runs, the engine may count fewer runs than the model: it does not
+                # count a slot that another process recorded.
                 most = schedule.runs if schedule.max_runs is None else found["runs"]
                 assert found["runs"] <= schedule.runs <= most, f"{job}: runs is {found['runs']}"
 
-    def _check_laws(self, executions: dict[str, Document], jobs: dict[str, Document]) -> None:
-        executions_before, jobs_before = self.before
-        flagged = ((e, self._is_exclusive(e)) for e in executions.values())
-        broken = [
+    def _check_invariants(self, executions: dict[str, Document], jobs: dict[str, Document]) -> None:
+        executions_before, jobs_before = self.previous_documents
+        with_exclusivity = ((e, self._is_exclusive(e)) for e in executions.values())
+        violations = [
             *judge_executions(executions_before, executions),
-            *judge_overlap(flagged),
+            *judge_overlap(with_exclusivity),
             *judge_jobs(jobs_before, jobs),
             *self.expected_slots.judge_slots(jobs.values(), executions.values()),
         ]
         for e in executions.values():
-            counted = sum(attempt.get("error") != "shutdown" for attempt in e["attempts"])
-            if counted > self.most_attempts[e["job_id"]]:
-                broken.append(f"{counted} attempts: {e}")
-        assert not broken, "\n".join(broken)
+            counted_attempts = sum(attempt.get("error") != "shutdown" for attempt in e["attempts"])
+            if counted_attempts > self.most_attempts[e["job_id"]]:
+                violations.append(f"{counted_attempts} attempts: {e}")
+        assert not violations, "\n".join(violations)
 
     def _is_exclusive(self, document: Document) -> bool:
         known = self.model.executions.get(_key(document))
         return "live_for" in document if known is None else known.exclusive
 
-    def _id(self, key: Key) -> str:
+    def _read_id(self, key: Key) -> str:
         if isinstance(key, str):
             return key
-        found: str = self._document(key)["_id"]
+        found: str = self._read_document(key)["_id"]
         return found
 
-    def _document(self, key: Key) -> Document:
+    def _read_document(self, key: Key) -> Document:
         query: Document = {"_id": key}
         if not isinstance(key, str):
             query = {"kind": "scheduled", "schedule_id": key[0], "scheduled_for": key[1]}
@@ -209,11 +226,11 @@ class CheckedEngine(RuleBasedStateMachine):
         assert document is not None
         return document
 
-    def _predicted(self, document: Document) -> Execution:
+    def _get_prediction(self, document: Document) -> ModelExecution:
         return self.model.executions[_key(document)]
 
-    def _find_promoted(self, equal: Sequence[Execution]) -> Execution:
-        chosen = [e for e in equal if not self._document(e.key)["waiting"]]
+    def _find_promoted(self, equal: Sequence[ModelExecution]) -> ModelExecution:
+        chosen = [e for e in equal if not self._read_document(e.key)["waiting"]]
         assert len(chosen) == 1, f"promoted: {chosen} of {equal}"
         return chosen[0]
 
@@ -225,9 +242,9 @@ def _key(document: Document) -> Key:
     return id_
 
 
-def _compare(document: Document, expected: Execution) -> None:
+def _compare(document: Document, expected: ModelExecution) -> None:
     attempts = document["attempts"]
-    actual = Execution(
+    actual = ModelExecution(
         key=_key(document),
         job_id=document["job_id"],
         slot=document["scheduled_for"],
@@ -246,12 +263,10 @@ def _compare(document: Document, expected: Execution) -> None:
         uncounted=sum(attempt.get("error") == "shutdown" for attempt in attempts),
         missed=expected.missed and (document["missed_until"], document["missed_count"]),
     )
-    if expected.run_at <= actual.run_at <= expected.run_by:
-        expected.run_at = expected.run_by = actual.run_at
     assert actual == expected, f"\nfound     {actual}\npredicted {expected}"
     is_live = "live_for" in document
     assert is_live == expected.is_live, f"live: {is_live}, predicted: {expected}"
-    ended = "finished_at" in document
-    assert ended == (expected.status not in LIVE), f"has an end: {ended}, predicted: {expected}"
+    finished = "finished_at" in document
+    assert finished == (expected.status not in LIVE), f"finished: {finished}, predicted: {expected}"
     numbers = [attempt["number"] for attempt in attempts]
     assert numbers == list(range(1, len(attempts) + 1)), f"attempts {numbers}"

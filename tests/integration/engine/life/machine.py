@@ -17,13 +17,13 @@ class LifeMachine(Users, Schedulers, Workers):
     @rule(pick=picks, worker=st.sampled_from([None, 0, 1]))
     def fire_due_slots(self, pick: int, worker: int | None) -> None:
         """Wait until slots are due, fire them, and perhaps let a worker claim them."""
-        next_runs = sorted(next_run for next_run in self._next_runs() if next_run)
+        next_runs = sorted(next_run for next_run in self._list_next_runs() if next_run)
         if next_runs:
             until = next_runs[pick % len(next_runs)]
             self.wait(max(timedelta(0), until - self.model.now))
         self.session.run(self.third_process.schedule())
-        for job in self.model.due():
+        for job in self.model.list_due():
             self.model.fire_all(job)
-        self.check_everything()  # and learn when each execution may start
+        self.learn_and_check()  # the claim needs the learned start times
         if worker is not None:
             self.claim(worker)

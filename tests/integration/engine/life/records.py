@@ -6,9 +6,10 @@ from datetime import datetime, timedelta
 from tests.support.history import LIVE
 
 MILLISECOND = timedelta(milliseconds=1)
+
+# Copies of the application's values, so that the model finds a change of them.
 LEASE = timedelta(seconds=10)
 ON_TIME = timedelta(seconds=10)
-SPREAD = timedelta(milliseconds=100)
 STALE = timedelta(seconds=30)
 PLACES = {"buffer_one": 1, "buffer_all": 100}
 
@@ -17,8 +18,8 @@ Key = tuple[str, datetime] | str
 
 
 @dataclass(slots=True)
-class Rule:
-    """Which instants are slots."""
+class ModelTrigger:
+    """A trigger of the model: computes the slots."""
 
     type: str
     start: datetime
@@ -36,7 +37,7 @@ class Rule:
             slot += timedelta(minutes=1)
         return slot
 
-    def through(self, first: datetime, last: datetime) -> list[datetime]:
+    def list_slots(self, first: datetime, last: datetime) -> list[datetime]:
         slots: list[datetime] = []
         slot = self.next_after(first - MILLISECOND)
         while slot is not None and slot <= last:
@@ -46,9 +47,9 @@ class Rule:
 
 
 @dataclass(slots=True)
-class Schedule:
+class ModelSchedule:
     id: str
-    rule: Rule
+    trigger: ModelTrigger
     max_runs: int | None = None
     jitter: timedelta = timedelta(0)
     next_run: datetime | None = None
@@ -58,18 +59,18 @@ class Schedule:
         return None if self.max_runs is None else self.max_runs - self.runs
 
     def set_next_run(self, now: datetime) -> None:
-        self.next_run = None if self.runs_left() == 0 else self.rule.next_after(now)
+        self.next_run = None if self.runs_left() == 0 else self.trigger.next_after(now)
 
 
 @dataclass(slots=True)
-class Job:
+class ModelJob:
     id: str
     policy: str
     catch_up: str
     window: timedelta
     max_attempts: int
     delay: timedelta
-    schedules: list[Schedule]
+    schedules: list[ModelSchedule]
     active: bool = True
     revision: int = 1
 
@@ -82,7 +83,7 @@ class Job:
 
 
 @dataclass(slots=True)
-class Execution:
+class ModelExecution:
     key: Key
     job_id: str
     slot: datetime
@@ -101,9 +102,9 @@ class Execution:
     lease_until: datetime | None = None
     cancel_requested: bool = False
     attempts: list[str | None] = field(default_factory=list)
-    """Outcomes of the attempts; None for the one that runs."""
+    """Outcomes of the attempts; None for a running attempt."""
     uncounted: int = 0
-    """Attempts that the stop of a process interrupted: they do not count."""
+    """The number of attempts that the stop of a process interrupted. They do not count."""
     missed: tuple[datetime, int] | None = None
     """For a `missed` record: the last slot that it covers, and the number of slots."""
 
@@ -118,8 +119,8 @@ class Execution:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """What a worker knows of its lease: the token, and the retry policy when the attempt began."""
+class ModelLease:
+    """A worker's copy of its lease: the token, and the retry policy when the attempt began."""
 
     key: Key
     token: int

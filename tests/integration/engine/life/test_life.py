@@ -34,7 +34,7 @@ UNBROKEN = settings(
     suppress_health_check=list(HealthCheck),
 )
 BROKEN = settings(UNBROKEN, max_examples=400, derandomize=True, phases=[Phase.generate])
-"""Ends with the first example that fails, most often one of the first ten."""
+"""A test stops at the first failing example, usually one of the first ten."""
 
 
 def run_machine(uri: str, name: str, bounds: settings) -> None:
@@ -54,31 +54,32 @@ def test_the_engine_behaves_as_the_model_predicts(
     since: Timestamp = mongo_client[database_name].command("ping")["operationTime"]
     run_machine(mongo_uri, database_name, UNBROKEN)
 
-    # The machine sees only the state after each step; these laws see every single write.
+    # The machine sees only the state after each step; this check sees every single write.
     history = read_changes(mongo_client[database_name], since=since)
     for changes in split_examples(history):
-        for law, _, violations in judge_history(Replay(changes)):
-            assert not violations, law
+        for name, _, violations in judge_history(Replay(changes)):
+            assert not violations, (name, violations)
 
 
 def split_examples(changes: Iterable[Change]) -> Iterator[list[Change]]:
-    """The changes of each example. An example begins with deleting what the last one left."""
-    present: list[Change] = []
+    """Split the changes by example. The deletion of executions marks a new example."""
+    example: list[Change] = []
     for change in changes:
         if (change.collection, change.operation) != ("executions", "delete"):
-            present.append(change)
-        elif present:
-            yield present
-            present = []
-    yield present
+            example.append(change)
+        elif example:
+            yield example
+            example = []
+    yield example
 
 
-CAUGHT = sorted(variants.VARIANTS.keys() - {"acknowledged_by_one"})
-"""Every variant but the one that only a failover shows; `make chaos-smoke` tries that one."""
+DETECTABLE = sorted(variants.VARIANTS.keys() - {"acknowledged_by_one"})
+"""All variants except `acknowledged_by_one`, which shows only after a failover; `make chaos-smoke`
+tests it."""
 
 
-@pytest.mark.parametrize("variant", CAUGHT)
-def test_a_broken_variant_is_caught(
+@pytest.mark.parametrize("variant", DETECTABLE)
+def test_a_broken_variant_is_detected(
     variant: str, mongo_uri: str, database_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     variants.VARIANTS[variant](monkeypatch.setattr)

@@ -1,4 +1,4 @@
-"""What users do: create, change and delete jobs, request executions and cancel them."""
+"""Steps of users: requests of the API, which the model receives too."""
 
 from copy import deepcopy
 from datetime import datetime, timedelta
@@ -12,14 +12,19 @@ from app.models.policy import OverlapPolicy
 from app.models.user import Actor, Role
 from app.schemas.jobs import JobCreate, JobUpdate
 from tests.integration.engine.life.checked_engine import CheckedEngine, picks
-from tests.integration.engine.life.laws import Window
-from tests.integration.engine.life.records import Execution, Job, Rule, Schedule
+from tests.integration.engine.life.invariants import Window
+from tests.integration.engine.life.records import (
+    ModelExecution,
+    ModelJob,
+    ModelSchedule,
+    ModelTrigger,
+)
 from tests.support.changes import Document
 from tests.support.history import LIVE
 
 MOST_JOBS = 2
 ACTOR = Actor(user_id="owner", username="owner", role=Role.EDITOR)
-DESCRIBED = {
+SCHEDULE_INPUT_FIELDS = {
     "id",
     "type",
     "max_runs",
@@ -30,21 +35,22 @@ DESCRIBED = {
 }
 
 policies = st.sampled_from([policy.value for policy in OverlapPolicy])
+# `allow_all` is twice in the list, because it is the default of manual executions.
 manual_policies = st.sampled_from(["allow_all", *(policy.value for policy in OverlapPolicy)])
 
 
-def _rule(body: Document, now: datetime) -> Rule:
+def _make_trigger(body: Document, now: datetime) -> ModelTrigger:
     match body["type"]:
         case "interval":
-            return Rule("interval", now, timedelta(seconds=body["interval_seconds"]))
+            return ModelTrigger("interval", now, timedelta(seconds=body["interval_seconds"]))
         case "cron":
             minutes = int(body["cron_expression"].removeprefix("*/").split()[0])
-            return Rule("cron", now, timedelta(minutes=minutes))
+            return ModelTrigger("cron", now, timedelta(minutes=minutes))
         case _:
-            return Rule("one_time", datetime.fromisoformat(body["run_at"]))
+            return ModelTrigger("one_time", datetime.fromisoformat(body["run_at"]))
 
 
-def _jitter(body: Document) -> timedelta:
+def _read_jitter(body: Document) -> timedelta:
     return timedelta(seconds=body.get("jitter_seconds", 0))
 
 
@@ -81,7 +87,7 @@ job_bodies = st.fixed_dictionaries(
 
 
 class Users(CheckedEngine):
-    """They have at most two jobs at a time."""
+    """Steps of users: create, change and delete jobs, request and cancel executions."""
 
     @initialize(body=job_bodies)
     def begin(self, body: dict[str, Any]) -> None:
@@ -103,7 +109,7 @@ class Users(CheckedEngine):
             {"name": "a job", "timeout_seconds": 86_400, "schedules": schedules} | fields
         )
         stored = self.session.run(self.jobs.create(ACTOR, body))
-        job = Job(
+        job = ModelJob(
             stored.id,
             policy=stored.overlap_policy.value,
             catch_up=stored.catch_up.policy.value,
@@ -111,36 +117,42 @@ class Users(CheckedEngine):
             max_attempts=stored.retry.max_attempts,
             delay=stored.retry.delay,
             schedules=[
-                Schedule(s.id, _rule(body, now), body.get("max_runs"), _jitter(body))
+                ModelSchedule(
+                    s.id, _make_trigger(body, now), body.get("max_runs"), _read_jitter(body)
+                )
                 for s, body in zip(stored.schedules, schedules, strict=True)
             ],
         )
         self.model.create(job)
         self.most_attempts[job.id] = job.max_attempts
-        self._open(job)
+        self._open_windows(job)
 
-    def _open(self, job: Job) -> None:
-        """From now on the slots of the job's schedules must be recorded."""
+    def _open_windows(self, job: ModelJob) -> None:
+        """Expect a record of each slot of the job's schedules from now on."""
         for schedule in job.schedules:
-            self._open_one(job, schedule)
+            self._open_window(job, schedule)
 
-    def _open_one(self, job: Job, schedule: Schedule) -> None:
+    def _open_window(self, job: ModelJob, schedule: ModelSchedule) -> None:
         if job.active:
-            rule, now = deepcopy(schedule.rule), self.world.clock.now()
-            self.expected_slots.open(Window(schedule.id, rule, now, max_runs=schedule.max_runs))
+            trigger, now = deepcopy(schedule.trigger), self.world.clock.now()
+            window = Window(schedule.id, trigger, now, max_runs=schedule.max_runs)
+            self.expected_slots.open(window)
 
-    def _close(self, job: Job) -> None:
+    def _close_windows(self, job: ModelJob) -> None:
         for schedule in job.schedules:
             self.expected_slots.close(schedule.id, self.world.clock.now())
 
-    def _some_job(self, pick: int) -> Job:
+    def _choose_job(self, pick: int) -> ModelJob:
         jobs = list(self.model.jobs.values())
         return jobs[pick % len(jobs)]
 
-    def _some_execution(self, pick: int, *, live: bool) -> Execution:
-        """Prefers new ones, and usually those that are `live`, or that are not."""
+    def _choose_execution(self, pick: int, *, finished: bool) -> ModelExecution:
+        """Return one of the newer executions.
+
+        In nine of twelve picks it is finished (or not, if `finished` is false), if there is one.
+        """
         executions = list(self.model.executions.values())
-        likely = [e for e in executions if (e.status in LIVE) is live]
+        likely = [e for e in executions if (e.status not in LIVE) is finished]
         executions = likely if likely and pick < 9 else executions
         return executions[-1 - pick % len(executions)]
 
@@ -152,8 +164,8 @@ class Users(CheckedEngine):
         seconds=st.sampled_from([5, 45]),
     )
     def change_job(self, change: str, pick: int, policy: str, seconds: int) -> None:
-        job = self._some_job(pick)
-        if not job.active:
+        job = self._choose_job(pick)
+        if not job.active:  # A paused job cannot be paused again, so it is resumed.
             change = "resume" if change == "pause" else change
         match change:
             case "policy":
@@ -165,73 +177,77 @@ class Users(CheckedEngine):
             case "pause":
                 self.session.run(self.jobs.deactivate(ACTOR, job.id))
                 self.model.pause(job)
-                self._close(job)
+                self._close_windows(job)
             case "resume":
                 self.session.run(self.jobs.activate(ACTOR, job.id))
                 if not job.active:
                     self.model.resume(job)
-                    self._open(job)
+                    self._open_windows(job)
             case "delete":
                 self.session.run(self.jobs.delete(ACTOR, job.id))
                 self.model.delete(job)
-                self._close(job)
+                self._close_windows(job)
 
     def _change_period(self, pick: int, seconds: int) -> None:
         """Change an interval schedule; the request repeats the job's other schedules unchanged."""
         schedules = [
             (job, i) for job in self.model.jobs.values() for i in range(len(job.schedules))
         ]
-        schedules = [(job, i) for job, i in schedules if job.schedules[i].rule.type == "interval"]
+        schedules = [
+            (job, i) for job, i in schedules if job.schedules[i].trigger.type == "interval"
+        ]
         if not schedules:
             return
         job, index = schedules[pick % len(schedules)]
         stored = self.session.run(self.jobs.get(ACTOR, job.id))
-        wanted = [s.model_dump(include=DESCRIBED, mode="json") for s in stored.schedules]
+        wanted = [
+            s.model_dump(include=SCHEDULE_INPUT_FIELDS, mode="json") for s in stored.schedules
+        ]
         wanted[index]["interval_seconds"] = seconds
         body = JobUpdate.model_validate({"schedules": wanted})
         self.session.run(self.jobs.edit(ACTOR, job.id, body))
-        changes = job.schedules[index].rule.period != timedelta(seconds=seconds)
+        is_changed = job.schedules[index].trigger.period != timedelta(seconds=seconds)
         self.model.set_period(job, index, timedelta(seconds=seconds))
-        if changes:
+        if is_changed:
             self.expected_slots.close(job.schedules[index].id, self.world.clock.now())
-            self._open_one(job, job.schedules[index])
+            self._open_window(job, job.schedules[index])
 
     @precondition(lambda self: self.model.jobs)
     @rule(pick=picks, policy=manual_policies)
     def execute(self, pick: int, policy: str) -> None:
-        job = self._some_job(pick)
-        call = self.requests.execute(ACTOR, job.id, overlap_policy=OverlapPolicy(policy))
+        job = self._choose_job(pick)
+        call = self.execution_service.execute(ACTOR, job.id, overlap_policy=OverlapPolicy(policy))
         new = self.session.run(call)
-        self.model.run(new.id, job, policy, self.model.now)
+        self.model.request_execution(new.id, job, policy, self.model.now)
 
     @precondition(lambda self: self.model.executions)
     @rule(pick=picks, policy=manual_policies)
     def retry(self, pick: int, policy: str) -> None:
-        execution = self._some_execution(pick, live=False)
+        execution = self._choose_execution(pick, finished=True)
         job = self.model.jobs.get(execution.job_id)
-        several = execution.missed is not None and execution.missed[1] > 1
-        allowed = execution.status not in LIVE and not several and job is not None
-        call = self.requests.retry(
-            ACTOR, self._id(execution.key), overlap_policy=OverlapPolicy(policy)
+        covers_several_slots = execution.missed is not None and execution.missed[1] > 1
+        allowed = execution.status not in LIVE and not covers_several_slots and job is not None
+        call = self.execution_service.retry(
+            ACTOR, self._read_id(execution.key), overlap_policy=OverlapPolicy(policy)
         )
         try:
             new = self.session.run(call)
         except ConflictError:
-            assert not allowed, f"a retry of {execution} was refused"
+            assert not allowed, f"a retry of {execution} was rejected"
             return
-        assert allowed, f"a retry of {execution} was not refused"
+        assert allowed, f"a retry of {execution} was not rejected"
         assert job is not None
-        self.model.run(new.id, job, policy, execution.slot)
+        self.model.request_execution(new.id, job, policy, execution.slot)
 
     @precondition(lambda self: self.model.executions)
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
-        execution = self._some_execution(pick, live=True)
+        execution = self._choose_execution(pick, finished=False)
         allowed = execution.status in LIVE or execution.status == "cancelled"
         try:
-            self.session.run(self.requests.cancel(ACTOR, self._id(execution.key)))
+            self.session.run(self.execution_service.cancel(ACTOR, self._read_id(execution.key)))
         except ConflictError:
-            assert not allowed, f"a cancel of {execution} was refused"
+            assert not allowed, f"a cancel of {execution} was rejected"
             return
-        assert allowed, f"a cancel of {execution} was not refused"
+        assert allowed, f"a cancel of {execution} was not rejected"
         self.model.cancel(execution)

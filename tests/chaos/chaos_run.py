@@ -21,7 +21,7 @@ from tests.chaos.check import report
 from tests.chaos.driver import Driver, Load
 from tests.chaos.evidence import Evidence, read_database, read_deliveries, read_journal
 from tests.chaos.journal import Journal
-from tests.chaos.servers import Node, ReplicaSet, running_receiver
+from tests.chaos.servers import ReplicaSet, ServiceProcess, run_receiver
 from tests.support.changes import Document
 from tests.support.redis_server import RedisServer
 
@@ -41,15 +41,16 @@ class Options:
     replica_set: bool = False
     """Three mongods instead of one."""
     broken: str | None = None
-    """The name of a broken variant, which the checker must catch."""
-    disturb: bool = True
+    """The name of a broken variant, which the checker must detect."""
+    calls: bool = True
+    """Whether a user calls the API during the faults."""
 
 
 @dataclass(kw_only=True)
-class Run:
-    """A chaos run: the processes and servers that faults act on."""
+class Testbed:
+    """The processes and servers of a chaos run, which faults act on."""
 
-    nodes: list[Node]
+    processes: list[ServiceProcess]
     driver: Driver
     journal: Journal
     random: random.Random
@@ -57,31 +58,33 @@ class Run:
     redis: RedisServer
     uri: str
 
-    def pick(self) -> Node:
-        return self.random.choice(self.nodes)
+    def choose_process(self) -> ServiceProcess:
+        return self.random.choice(self.processes)
 
-    async def is_ready(self, node: Node) -> bool:
-        """Wait until the process is ready. False if it ended instead. Raises TimeoutError."""
+    async def wait_until_ready(self, process: ServiceProcess) -> bool:
+        """Wait until the process is ready. False: it ended instead. Raises TimeoutError."""
         async with asyncio.timeout(_READY_SECONDS):
-            while not await self.driver.is_ready(node.url):
-                if not node.is_running():
+            while not await self.driver.is_ready(process.url):
+                if not process.is_running():
                     return False
                 await asyncio.sleep(0.1)
         return True
 
-    async def all_ready(self) -> None:
-        ready = await asyncio.gather(*map(self.is_ready, self.nodes))
+    async def wait_until_all_ready(self) -> None:
+        ready = await asyncio.gather(*map(self.wait_until_ready, self.processes))
         ended = [
-            node.number for node, is_ready in zip(self.nodes, ready, strict=True) if not is_ready
+            process.number
+            for process, is_ready in zip(self.processes, ready, strict=True)
+            if not is_ready
         ]
         assert not ended, f"these processes ended, see their logs: {ended}"
 
-    def members(self) -> ReplicaSet:
+    def get_replica_set(self) -> ReplicaSet:
         assert self.replica_set is not None
         return self.replica_set
 
     def fail_commands(self, data: Document, *, probability: float) -> None:
-        """Make commands of the service fail with this probability; 0 ends it."""
+        """Make commands of the service fail with this probability. 0: none fails."""
         mode = {"activationProbability": probability} if probability else "off"
         client: MongoClient[Document]
         with MongoClient(self.uri, timeoutMS=10_000) as client:
@@ -90,10 +93,10 @@ class Run:
             )
 
 
-FaultStep = Callable[[Run], Awaitable[None]]
+FaultStep = Callable[[Testbed], Awaitable[None]]
 
 
-async def run(options: Options, faults: list[FaultStep]) -> bool:
+async def carry_out(options: Options, faults: list[FaultStep]) -> bool:
     """Carry out a chaos run and return whether every invariant holds. If not, keep the logs."""
     task = asyncio.current_task()
     assert task is not None
@@ -102,7 +105,7 @@ async def run(options: Options, faults: list[FaultStep]) -> bool:
     folder = Path(tempfile.mkdtemp(prefix="carillon-chaos-"))
     passed = False
     try:
-        passed = report(await _carry_out(options, faults, folder))
+        passed = report(await _collect_evidence(options, faults, folder))
     finally:
         _remove_data(folder, keep_logs=not passed)
     return passed
@@ -117,29 +120,29 @@ def _remove_data(folder: Path, *, keep_logs: bool) -> None:
         shutil.rmtree(folder)
 
 
-async def _carry_out(options: Options, faults: list[FaultStep], folder: Path) -> Evidence:
-    """Carry out the chaos run and return its evidence."""
+async def _collect_evidence(options: Options, faults: list[FaultStep], folder: Path) -> Evidence:
+    """Start everything, apply the faults and return the evidence."""
     async with contextlib.AsyncExitStack() as stack:
         uri, redis, members = await _start_stores(folder, options, stack)
-        port = stack.enter_context(running_receiver(folder / "receiver.jsonl"))
+        port = stack.enter_context(run_receiver(folder / "receiver.jsonl"))
         began = Timestamp(int(time.time()), 1)
         settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis.uri}
         if options.broken is not None:
             settings["BROKEN"] = options.broken
-        nodes = [Node(folder, n, settings) for n in range(options.processes)]
-        stack.push_async_callback(_kill_all, nodes)
+        processes = [ServiceProcess(folder, n, settings) for n in range(options.processes)]
+        stack.push_async_callback(_kill_all, processes)
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.close)
         driver = Driver(
-            urls=[node.url for node in nodes],
+            urls=[process.url for process in processes],
             receiver_url=f"http://127.0.0.1:{port}",
             journal=journal,
             random=random.Random(options.seed),
             load=options.load,
         )
         await stack.enter_async_context(driver)
-        run = Run(
-            nodes=nodes,
+        testbed = Testbed(
+            processes=processes,
             driver=driver,
             journal=journal,
             random=random.Random(options.seed + 1),
@@ -147,7 +150,7 @@ async def _carry_out(options: Options, faults: list[FaultStep], folder: Path) ->
             redis=redis,
             uri=uri,
         )
-        await _apply(run, faults, disturb=options.disturb)
+        await _apply(testbed, faults, calls=options.calls)
         return await asyncio.to_thread(_read_evidence, folder, uri, began)
 
 
@@ -166,28 +169,28 @@ async def _start_stores(
     return members.uri, redis, members
 
 
-async def _apply(run: Run, faults: list[FaultStep], *, disturb: bool) -> None:
+async def _apply(testbed: Testbed, faults: list[FaultStep], *, calls: bool) -> None:
     """Apply the load and one fault after the other, then pause all jobs."""
     say("starting")
-    for node in run.nodes:
-        node.start()
-    await run.all_ready()
-    await run.driver.sign_in()
-    await run.driver.create_jobs()
-    async with _disturb(run.driver, on=disturb):
+    for process in testbed.processes:
+        process.start()
+    await testbed.wait_until_all_ready()
+    await testbed.driver.sign_in()
+    await testbed.driver.create_jobs()
+    async with _call_api(testbed.driver, on=calls):
         for fault in faults:
-            await fault(run)
+            await fault(testbed)
     say("pausing")
-    for node in run.nodes:
-        if not node.is_running():
-            node.start()
-    await run.all_ready()
-    await run.driver.pause_all()
+    for process in testbed.processes:
+        if not process.is_running():
+            process.start()
+    await testbed.wait_until_all_ready()
+    await testbed.driver.pause_all()
 
 
 @contextlib.asynccontextmanager
-async def _disturb(driver: Driver, *, on: bool) -> AsyncIterator[None]:
-    task = asyncio.create_task(driver.disturb()) if on else None
+async def _call_api(driver: Driver, *, on: bool) -> AsyncIterator[None]:
+    task = asyncio.create_task(driver.call_api_until_cancelled()) if on else None
     try:
         yield
     finally:
@@ -199,7 +202,7 @@ async def _disturb(driver: Driver, *, on: bool) -> AsyncIterator[None]:
 
 
 def _read_evidence(folder: Path, uri: str, began: Timestamp) -> Evidence:
-    """Wait until no execution is live, then read everything."""
+    """Wait until no execution is queued or running, then read everything."""
     evidence = Evidence()
     client: MongoClient[Document]
     with MongoClient(uri, tz_aware=True, timeoutMS=60_000) as client:
@@ -215,12 +218,12 @@ def _read_evidence(folder: Path, uri: str, began: Timestamp) -> Evidence:
     return evidence
 
 
-async def _kill_all(nodes: list[Node]) -> None:
+async def _kill_all(processes: list[ServiceProcess]) -> None:
     """Kill all processes, frozen ones too."""
-    for node in nodes:
-        if node.is_running():
-            node.send(signal.SIGKILL)
-            await node.wait()
+    for process in processes:
+        if process.is_running():
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
 
 
 def say(line: str) -> None:

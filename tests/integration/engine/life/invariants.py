@@ -1,6 +1,7 @@
-"""Laws that the stored documents keep at any time, whatever was done.
+"""Invariants of the stored documents.
 
-They use neither the application nor its model, only what users asked for and when.
+They are computed from the users' requests alone, without code of the application. They share only
+the triggers with the model.
 """
 
 from collections import Counter
@@ -8,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from tests.integration.engine.life.records import MILLISECOND, Rule
+from tests.integration.engine.life.records import MILLISECOND, ModelTrigger
 from tests.support.changes import Document
 from tests.support.history import LIVE, has_moved_back
 
@@ -16,27 +17,30 @@ Documents = Mapping[str, Document]
 
 
 def judge_executions(before: Documents, after: Documents) -> Iterator[str]:
-    """What two successive states of all executions break."""
+    """Yield the invariants that the change from `before` to `after` violates."""
     for id_, execution in after.items():
         if id_ in before:
-            for law in _judge_execution(before[id_], execution):
-                yield f"{law}: {before[id_]} then {execution}"
-    if lost := before.keys() - after.keys():
-        yield f"records disappeared: {lost}"
+            for violation in _judge_execution(before[id_], execution):
+                yield f"{violation}: {before[id_]} then {execution}"
+    if removed := before.keys() - after.keys():
+        yield f"records disappeared: {removed}"
 
 
 def _judge_execution(before: Document, after: Document) -> Iterator[str]:
     if before["status"] not in LIVE and before != after:
         yield "a final record changed"
     elif before["status"] in LIVE and after["status"] in {"skipped", "missed"}:
-        yield "an execution is inserted as skipped or missed, never changed to it"
+        yield "it changed to skipped or missed"
     if after["lease_token"] < before["lease_token"]:
         yield "the token became smaller"
-    owners = [before.get("lease_owner"), after.get("lease_owner")]
-    if owners[1] not in {None, owners[0]} and after["lease_token"] == before["lease_token"]:
-        yield "the lease owner changed, the token did not"
+    lease_owners = [before.get("lease_owner"), after.get("lease_owner")]
+    if (
+        lease_owners[1] not in {None, lease_owners[0]}
+        and after["lease_token"] == before["lease_token"]
+    ):
+        yield "the lease owner changed without a new token"
     if (after["status"] == "running") != ("lease_until" in after):
-        yield "an execution has a lease if and only if it runs"
+        yield "it is running without a lease, or has a lease and is not running"
     if len(after["attempts"]) > after["lease_token"]:
         yield "more attempts than leases"
     ended = [attempt for attempt in before["attempts"] if "outcome" in attempt]
@@ -45,20 +49,20 @@ def _judge_execution(before: Document, after: Document) -> Iterator[str]:
 
 
 def judge_overlap(executions: Iterable[tuple[Document, bool]]) -> Iterator[str]:
-    """A job has at most one live execution, not counting those created under `allow_all`.
+    """Yield the jobs with more than one live execution.
 
-    Each execution comes with whether it counts.
+    `executions`: pairs of an execution and whether it counts. Those of `allow_all` do not.
     """
     live = Counter(
         e["job_id"]
         for e, exclusive in executions
         if exclusive and e["status"] in LIVE and not e["waiting"]
     )
-    yield from (f"{count} of job {id_} are live" for id_, count in live.items() if count > 1)
+    yield from (f"{count} live executions of job {id_}" for id_, count in live.items() if count > 1)
 
 
 def judge_jobs(before: Documents, after: Documents) -> Iterator[str]:
-    """What two successive states of all jobs break."""
+    """Yield the invariants that the change from `before` to `after` violates."""
     for id_, job in after.items():
         old = before.get(id_, job)
         if job["revision"] < old["revision"]:
@@ -75,10 +79,10 @@ def judge_jobs(before: Documents, after: Documents) -> Iterator[str]:
 
 @dataclass(slots=True)
 class Window:
-    """A period in which a schedule was active under one rule."""
+    """A period in which a schedule was active and had one trigger."""
 
     schedule_id: str
-    rule: Rule
+    trigger: ModelTrigger
     since: datetime
     until: datetime | None = None
     """None while the period lasts."""
@@ -86,7 +90,7 @@ class Window:
 
 
 class ExpectedSlots:
-    """The slots that must be recorded, by what users asked for and by the clock."""
+    """The slots that must be recorded, computed from the requests of users and the clock."""
 
     def __init__(self) -> None:
         self._windows: dict[str, Window] = {}
@@ -104,7 +108,7 @@ class ExpectedSlots:
     def judge_slots(
         self, jobs: Iterable[Document], executions: Iterable[Document]
     ) -> Iterator[str]:
-        """Every slot before `next_run` is recorded, or counted in a `missed` record."""
+        """Yield the slots before `next_run` that have no record and are in no `missed` record."""
         next_runs = {s["id"]: s["next_run"] for job in jobs for s in job["schedules"]}
         records: dict[str, list[Document]] = {}
         for execution in executions:
@@ -115,27 +119,33 @@ class ExpectedSlots:
             if until is None:
                 next_run = next_runs[window.schedule_id]
                 until = None if next_run is None else next_run - MILLISECOND
-            yield from _missing(window, until, records.get(window.schedule_id, []))
-        self._closed = []  # these are never examined again: what is recorded stays
+            yield from _judge_window(window, until, records.get(window.schedule_id, []))
+        # A record is never removed (judge_executions checks that), so a closed window is examined
+        # once.
+        self._closed = []
 
 
-def _missing(window: Window, until: datetime | None, records: list[Document]) -> Iterator[str]:
+def _judge_window(window: Window, until: datetime | None, records: list[Document]) -> Iterator[str]:
+    """Yield violations of `max_runs` and slots without a record, until `until`.
+
+    Moves `window.since` after the examined slots.
+    """
     runs = [r for r in records if r["status"] not in {"skipped", "missed"}]
     if window.max_runs is not None and len(runs) > window.max_runs:
         yield f"{len(runs)} executions, at most {window.max_runs} are allowed: {window}"
     if window.max_runs is not None and len(runs) == window.max_runs:
-        until = max(r["scheduled_for"] for r in runs)  # after max_runs there are no slots
-    if until is None:  # no slot is to come: a one-time schedule fired
-        until = window.rule.start
+        until = max(r["scheduled_for"] for r in runs)  # there are no slots after max_runs
+    if until is None:  # there is no next slot, because the one-time schedule has fired
+        until = window.trigger.start
     covered: set[datetime] = set()
     for record in records:
         first, last = record["scheduled_for"], record.get("missed_until")
-        slots = window.rule.through(first, last or first) if first > window.since else []
+        slots = window.trigger.list_slots(first, last or first) if first > window.since else []
         covered |= set(slots)
         if last and slots and record["missed_count"] != len(slots):
             yield f"{len(slots)} slots are counted as {record['missed_count']}: {record}"
-    slots = window.rule.through(window.since + MILLISECOND, until)
-    if lost := sorted(set(slots) - covered):
-        yield f"no record of {lost}: {window}"
+    slots = window.trigger.list_slots(window.since + MILLISECOND, until)
+    if missing := sorted(set(slots) - covered):
+        yield f"no record of {missing}: {window}"
     if window.until is None and window.since <= until:
-        window.since = until  # what is recorded stays
+        window.since = until  # a record is never removed, so these slots need no second examination
