@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from tests.chaos.evidence import Delivery, Evidence, Fault, Result
 from tests.chaos.oracle import expected_slots
 from tests.support.changes import Document
-from tests.support.history import LIVE, Replay, judge_history, pid_of
+from tests.support.replay import LIVE, Replay, judge_history, parse_pid
 
 _CLOCK_TOLERANCE = timedelta(milliseconds=5)
 """Separate readings of one clock may differ by this much."""
@@ -72,7 +72,7 @@ class Case:
                     yield execution, attempt, self._cause(execution, attempt)
 
     def _cause(self, execution: Document, attempt: Document) -> Fault | None:
-        pid = pid_of(self.replay.lease_owners.get((execution["_id"], attempt["number"]), ""))
+        pid = parse_pid(self.replay.lease_owners.get((execution["_id"], attempt["number"]), ""))
         for fault in self.evidence.faults:
             if fault.pid not in {None, pid} or fault.name == "term":
                 continue

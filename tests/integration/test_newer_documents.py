@@ -165,7 +165,7 @@ async def test_newer_history_is_not_deleted(world: World, planted: Planted, loop
 
 async def plant_job(api: Api, planted: Planted) -> tuple[Job, str]:
     """A newer job of alice, and the id of its execution."""
-    async with api.client("alice") as alice:
+    async with api.open_client("alice") as alice:
         body = {"name": "newer", "interval": 60, "tags": ["a"]}
         created = (await alice.post("/jobs", json=body)).json()
         execution = (await alice.post(f"/jobs/{created['id']}/execute")).json()
@@ -181,7 +181,7 @@ async def plant_job(api: Api, planted: Planted) -> tuple[Job, str]:
 async def test_listings_leave_newer_documents_out(api: Api, planted: Planted, path: str) -> None:
     await plant_job(api, planted)
     for username in ("alice", "admin"):
-        async with api.client(username) as client:
+        async with api.open_client(username) as client:
             response = await client.get(path)
             assert response.status_code == 200
             assert response.json()["items"] == []
@@ -213,7 +213,7 @@ async def test_a_request_on_a_newer_document_is_a_503(
     job, execution_id = await plant_job(api, planted)
     ids = {"job": job.id, "schedule": job.schedules[0].id, "execution": execution_id}
     body = {"description": "x"} if method in {"PATCH", "PUT"} else None
-    async with api.client("alice") as alice:
+    async with api.open_client("alice") as alice:
         response = await alice.request(method, path.format(**ids), json=body)
     problem = assert_problem(response, 503)
     assert problem["type"] == "urn:carillon:problem:newer_document"
@@ -224,7 +224,7 @@ async def test_a_request_on_a_newer_document_is_a_503(
 
 async def test_a_newer_user_is_told_to_ask_a_newer_process(api: Api, planted: Planted) -> None:
     planted.make_newer("users", api.ids["bob"])
-    async with api.client("bob") as bob:
+    async with api.open_client("bob") as bob:
         assert_problem(await bob.get("/jobs"), 503)
     planted.check()
 
@@ -233,7 +233,7 @@ async def test_a_newer_idempotency_key_is_not_taken_over(
     api: Api, planted: Planted, mongo_client: MongoClient[Document], database_name: str
 ) -> None:
     body = {"name": "once", "interval": 60}
-    async with api.client("alice", **{"Idempotency-Key": "k"}) as alice:
+    async with api.open_client("alice", **{"Idempotency-Key": "k"}) as alice:
         assert (await alice.post("/jobs", json=body)).status_code == 201
         planted.make_newer("idempotency_keys", f"{api.ids['alice']}:k")
         assert_problem(await alice.post("/jobs", json=body), 503)
@@ -242,7 +242,7 @@ async def test_a_newer_idempotency_key_is_not_taken_over(
 
 
 async def test_a_process_that_is_too_old_is_not_ready(api: Api) -> None:
-    async with api.client() as nobody:
+    async with api.open_client() as nobody:
         assert (await nobody.get("/health/ready")).status_code == 200
         await api.runtime.repositories.meta.raise_schema_version(NEWER)
         response: httpx2.Response = await nobody.get("/health/ready")

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from tests.integration.engine.life.records import MILLISECOND, Rule
 from tests.support.changes import Document
-from tests.support.history import LIVE, has_moved_back
+from tests.support.replay import LIVE, has_moved_back
 
 Documents = Mapping[str, Document]
 

@@ -15,7 +15,7 @@ from tests.integration.engine.life.checked_engine import CheckedEngine, picks
 from tests.integration.engine.life.laws import Window
 from tests.integration.engine.life.records import Execution, Job, Rule, Schedule
 from tests.support.changes import Document
-from tests.support.history import LIVE
+from tests.support.replay import LIVE
 
 MOST_JOBS = 2
 ACTOR = Actor(user_id="owner", username="owner", role=Role.EDITOR)
