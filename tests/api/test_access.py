@@ -119,7 +119,7 @@ async def test_a_viewer_may_read_but_not_change(
     [{"active": False}, {"tokens_valid_from": START + timedelta(seconds=1)}],
     ids=["disabled", "tokens ended"],
 )
-async def test_a_token_is_refused_as_soon_as_its_user_is_disabled_or_its_tokens_are_ended(
+async def test_a_token_is_rejected_as_soon_as_its_user_is_disabled_or_its_tokens_are_ended(
     api: Api, alice: httpx2.AsyncClient, changes: JsonBody
 ) -> None:
     assert (await alice.get("/jobs")).status_code == 200
@@ -128,7 +128,7 @@ async def test_a_token_is_refused_as_soon_as_its_user_is_disabled_or_its_tokens_
     assert_problem(await alice.get("/jobs"), 401)
 
 
-async def test_a_deleted_user_is_refused_immediately(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_a_deleted_user_is_rejected_immediately(api: Api, alice: httpx2.AsyncClient) -> None:
     assert (await alice.get("/jobs")).status_code == 200
     await api.database.collection("users").delete_one({"_id": api.ids["alice"]})
     assert_problem(await alice.get("/jobs"), 401)

@@ -193,7 +193,7 @@ UNACCEPTABLE_JSON = [
 ]
 
 
-async def test_invalid_or_ambiguous_json_is_refused(alice: httpx2.AsyncClient) -> None:
+async def test_invalid_or_ambiguous_json_is_rejected(alice: httpx2.AsyncClient) -> None:
     for content in UNACCEPTABLE_JSON:
         assert assert_problem(await post(alice, content), 422)["errors"]
 

@@ -246,7 +246,7 @@ async def test_an_invalid_range_names_the_field(
     assert await api.list_executions(job) == []
 
 
-async def test_a_range_with_too_many_slots_is_refused_with_their_number(
+async def test_a_range_with_too_many_slots_is_rejected_with_their_number(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     fast = (await alice.post("/jobs", json={"name": "fast", "interval": 1})).json()

@@ -109,7 +109,7 @@ async def test_one_of_many_simultaneous_requests_takes_effect(
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "é", "\x7f", "a\tb"])
-async def test_an_invalid_key_is_refused(alice: httpx2.AsyncClient, key: str) -> None:
+async def test_an_invalid_key_is_rejected(alice: httpx2.AsyncClient, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     assert_names(await alice.post("/jobs", json=NEW, headers=headers), "/header/Idempotency-Key")
     assert await list_names(alice) == []
@@ -124,7 +124,7 @@ async def test_the_longest_key_and_unusual_characters_are_accepted(
         assert_replayed(again, first)
 
 
-async def test_a_refused_request_leaves_the_key_free(
+async def test_a_rejected_request_leaves_the_key_free(
     alice: httpx2.AsyncClient, viewer: httpx2.AsyncClient
 ) -> None:
     assert_problem(await alice.post("/jobs", json={"nome": "x"}, headers=KEY), 422)

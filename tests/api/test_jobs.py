@@ -106,7 +106,7 @@ async def test_a_new_paused_job_has_no_next_run(alice: httpx2.AsyncClient) -> No
         ),
     ],
 )
-async def test_a_schedule_that_can_never_fire_is_refused(
+async def test_a_schedule_that_can_never_fire_is_rejected(
     alice: httpx2.AsyncClient, schedule: JsonBody, pointer: str
 ) -> None:
     response = await alice.post("/jobs", json={"name": "a job", "schedules": [schedule]})
@@ -196,7 +196,7 @@ async def test_a_schedule_id_cannot_appear_twice(alice: httpx2.AsyncClient) -> N
     assert_names(response, "/schedules/1/id")
 
 
-async def test_a_past_one_time_schedule_is_refused_only_if_it_is_new(
+async def test_a_past_one_time_schedule_is_rejected_only_if_it_is_new(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     once = {"type": "one_time", "run_at": "2026-11-23T08:00:10Z"}

@@ -151,7 +151,7 @@ async def test_a_renamed_job_is_found_by_its_new_name(
     assert [job["name"] for job in await list_jobs(alice, 9, q="beta")] == ["beta"]
 
 
-async def test_the_cursor_of_another_query_is_refused(
+async def test_the_cursor_of_another_query_is_rejected(
     alice: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     queries: list[JsonBody] = [
@@ -177,7 +177,7 @@ async def test_the_cursor_of_another_query_is_refused(
                 assert_names(response, "/query/cursor")
 
 
-async def test_a_tampered_cursor_is_refused(
+async def test_a_tampered_cursor_is_rejected(
     alice: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     cursor = (await alice.get("/jobs", params={"limit": 1})).json()["next_cursor"]

@@ -195,11 +195,11 @@ async def test_a_schedule_without_problems_has_no_warnings(alice: httpx2.AsyncCl
         ({"type": "one_time", "run_at": "2020-01-01T00:00:00Z"}, "/run_at"),
     ],
 )
-async def test_a_schedule_that_never_fires_is_refused(
+async def test_a_schedule_that_never_fires_is_rejected(
     alice: httpx2.AsyncClient, body: JsonBody, pointer: str
 ) -> None:
-    refused = assert_problem(await alice.post("/schedules/preview", json=body), 422)
-    assert pointer in [error["pointer"] for error in refused["errors"]]
+    rejected = assert_problem(await alice.post("/schedules/preview", json=body), 422)
+    assert pointer in [error["pointer"] for error in rejected["errors"]]
 
 
 @pytest.mark.parametrize("count", ["0", "101", "x"])
@@ -267,7 +267,7 @@ async def test_why_explains_that_a_slot_of_a_paused_job_has_no_record(
     assert (await explain(alice, job, "2026-11-23T08:03:00Z"))["verdict"] == "not_recorded"
 
 
-async def test_an_instant_without_an_offset_is_refused(
+async def test_an_instant_without_an_offset_is_rejected(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     response = await alice.get(f"/jobs/{job['id']}/why", params={"at": "2026-11-23T08:00:00"})

@@ -51,7 +51,7 @@ async def test_user_names_ignore_case(nobody: httpx2.AsyncClient) -> None:
     assert (await sign_in(nobody, "ALICE", PASSWORD)).status_code == 200
 
 
-async def test_all_refused_sign_ins_get_the_same_response_after_the_same_work(
+async def test_all_rejected_sign_ins_get_the_same_response_after_the_same_work(
     api: Api, nobody: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.add_user("carol", active=False)
@@ -125,7 +125,7 @@ async def test_an_invalid_form_names_the_field_and_does_not_repeat_the_password(
     assert PASSWORD not in response.text
 
 
-async def test_signing_in_by_json_is_refused(nobody: httpx2.AsyncClient) -> None:
+async def test_signing_in_by_json_is_rejected(nobody: httpx2.AsyncClient) -> None:
     response = await nobody.post("/token", json={"username": "alice", "password": PASSWORD})
     assert_problem(response, 422)
     assert PASSWORD not in response.text

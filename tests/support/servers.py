@@ -19,8 +19,7 @@ from app.embedded.mongod import start_mongod
 from app.embedded.redis_server import start_redis
 
 _FOLDER = "servers"
-_REDIS_DATABASES = 64
-"""At most so many pytest workers, because each has a database of its own."""
+_REDIS_DATABASES = 64  # one for each pytest worker
 
 UNREACHABLE_REDIS = "redis://127.0.0.1:1/0"
 """A URL on which no server listens."""
