@@ -1,4 +1,4 @@
-"""What every test may ask for: a real MongoDB and a real Redis, each test's own part of them."""
+"""Fixtures of all tests: a real MongoDB and a real Redis. Each test has its own part of them."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ from tests.support.servers import clean_up, running_mongod, running_redis, share
 
 
 def pytest_configure() -> None:
-    """Plain tracebacks in logs: structlog's default shows local variables, which takes seconds."""
+    """Log plain tracebacks: structlog's default shows local variables, which takes seconds."""
     renderer = structlog.dev.ConsoleRenderer(
         colors=False, exception_formatter=structlog.dev.plain_traceback
     )
@@ -26,22 +26,22 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.fixture(scope="session")
 def mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A replica set of one, shared by all tests: use `database_name`, and give fail points an
-    `appName`. A test that steps down or kills the server wants `own_mongo_uri`."""
+    """A replica set with one member, shared by all tests. A test uses `database_name`, and gives
+    fail points an `appName`. A test that steps down or kills the server uses `own_mongo_uri`."""
     with running_mongod(shared_folder(tmp_path_factory)) as uri:
         yield uri
 
 
 @pytest.fixture
 def own_mongo_uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A mongod for this test alone; takes a second and a half."""
+    """A mongod that only this test uses. Its start takes a second and a half."""
     with running_mongod(tmp_path_factory.mktemp("own")) as uri:
         yield uri
 
 
 @pytest.fixture(scope="session")
 def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
-    """A blocking client for arranging and looking, independent of the code under test."""
+    """A blocking client that prepares and checks documents without the code under test."""
     client: MongoClient[dict[str, Any]]
     with MongoClient(mongo_uri, tz_aware=True, timeoutMS=10_000) as client:
         yield client
@@ -66,8 +66,9 @@ def _worker_database_name(mongo_client: MongoClient[dict[str, Any]]) -> Iterator
 def emptied_database_name(
     mongo_client: MongoClient[dict[str, Any]], _worker_database_name: str
 ) -> str:
-    """This worker's own database, emptied before each test. Its indexes stay: creating them
-    takes most of the time of a short test. So a test that changes them uses `database_name`."""
+    """The database of this pytest worker, emptied before each test. Its indexes stay, because
+    creating them takes most of the time of a short test. So a test that changes indexes uses
+    `database_name`."""
     database = mongo_client[_worker_database_name]
     for name in database.list_collection_names():
         database[name].delete_many({})
@@ -82,8 +83,8 @@ def _worker_redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 @pytest.fixture
 def redis_url(_worker_redis_url: str) -> str:
-    """This worker's own Redis database, empty before each test. Pub/sub channels are not
-    divided by database: use names of your own."""
+    """The Redis database of this pytest worker, empty before each test. Pub/sub channels do not
+    belong to a database, so a test must use channel names of its own."""
     with redis.Redis.from_url(_worker_redis_url) as client:
         client.flushdb()
     return _worker_redis_url

@@ -61,4 +61,5 @@ def main(url: str, username: str, password: str) -> None:
     print(*(execution.status for execution in executions))
 
 
-main(*sys.argv[1:])
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -50,7 +50,7 @@ async def test_a_killed_service_continues_after_its_restart(tmp_path: Path) -> N
             await wait_until_succeeded(service, interrupted)
             await receiver.wait_for_requests(len(receiver.requests) + 2)
             await service.call("POST", f"/jobs/{job['id']}/deactivate")
-            executions = await service.executions(job["id"])
+            executions = await service.list_executions(job["id"])
             retried = await service.call("GET", f"/executions/{interrupted}")
             assert await service.stop() == 0
 

@@ -112,6 +112,6 @@ def test_the_tools_are_pinned(name: str) -> None:
     assert locked[f"node_modules/{name}"]["version"] == wanted
 
 
-def test_the_lock_names_no_registry() -> None:
+def test_package_lock_json_names_no_registry() -> None:
     packages = json.loads((FOLDER / "package-lock.json").read_text())["packages"]
     assert not [name for name, package in packages.items() if "resolved" in package]

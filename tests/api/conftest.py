@@ -21,29 +21,29 @@ async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterat
 
 @pytest.fixture
 async def alice(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
-    async with api.client("alice") as client:
+    async with api.open_client("alice") as client:
         yield client
 
 
 @pytest.fixture
 async def bob(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
-    async with api.client("bob") as client:
+    async with api.open_client("bob") as client:
         yield client
 
 
 @pytest.fixture
 async def admin(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
-    async with api.client("admin") as client:
+    async with api.open_client("admin") as client:
         yield client
 
 
 @pytest.fixture
 async def viewer(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
-    async with api.client("viewer") as client:
+    async with api.open_client("viewer") as client:
         yield client
 
 
 @pytest.fixture
 async def nobody(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
-    async with api.client() as client:
+    async with api.open_client() as client:
         yield client

@@ -6,7 +6,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.api import Api, JsonBody, assert_problem
+from tests.support.api import UNKNOWN_ID, Api, JsonBody, assert_problem
 from tests.support.clock import START
 
 NOT_IDS = ["1", "x" * 32, "0" * 32, "A" * 32, "0" * 5_000, "%00", "..", "%F0%9F%92%A3", "$where"]
@@ -39,7 +39,7 @@ ROUTES: list[tuple[str, str, dict[str, Any]]] = [
 
 
 @pytest.fixture
-async def of_alice(alice: httpx2.AsyncClient) -> dict[str, str]:
+async def ids_of_alice(alice: httpx2.AsyncClient) -> dict[str, str]:
     """The ids of a job, an execution and a schedule of alice."""
     job = (await alice.post("/jobs", json={"name": "mine", "interval": 3600})).json()
     execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
@@ -63,12 +63,12 @@ def test_the_table_has_every_route_with_an_id(api: Api) -> None:
 
 
 async def test_the_id_of_another_users_resource_is_a_404_on_every_route(
-    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, of_alice: dict[str, str]
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, ids_of_alice: dict[str, str]
 ) -> None:
-    before = (await alice.get(f"/jobs/{of_alice['job']}")).json()
+    before = (await alice.get(f"/jobs/{ids_of_alice['job']}")).json()
     for method, path, options in ROUTES:
-        assert_problem(await bob.request(method, path.format(**of_alice), **options), 404)
-    assert (await alice.get(f"/jobs/{of_alice['job']}")).json() == before
+        assert_problem(await bob.request(method, path.format(**ids_of_alice), **options), 404)
+    assert (await alice.get(f"/jobs/{ids_of_alice['job']}")).json() == before
 
 
 async def test_a_text_that_is_no_id_is_a_404_on_every_route(alice: httpx2.AsyncClient) -> None:
@@ -81,33 +81,37 @@ async def test_a_text_that_is_no_id_is_a_404_on_every_route(alice: httpx2.AsyncC
 
 
 async def test_an_admin_may_use_every_route_on_another_users_job(
-    admin: httpx2.AsyncClient, of_alice: dict[str, str]
+    admin: httpx2.AsyncClient, ids_of_alice: dict[str, str]
 ) -> None:
     job_last = sorted(ROUTES, key=lambda r: (r[0] == "DELETE", r[1] == "/jobs/{job}"))
     for method, path, options in job_last:
-        assert (await admin.request(method, path.format(**of_alice), **options)).is_success
+        assert (await admin.request(method, path.format(**ids_of_alice), **options)).is_success
 
 
 async def test_without_a_token_every_route_is_a_401(
-    nobody: httpx2.AsyncClient, of_alice: dict[str, str]
+    nobody: httpx2.AsyncClient, ids_of_alice: dict[str, str]
 ) -> None:
     others: list[tuple[str, str, dict[str, Any]]] = [
         ("GET", "/jobs", {}),
         ("POST", "/jobs", {"json": {"name": "x"}}),
     ]
     for method, path, options in [*ROUTES, *others]:
-        response = await nobody.request(method, path.format(**of_alice), **options)
+        response = await nobody.request(method, path.format(**ids_of_alice), **options)
         assert_problem(response, 401)
         assert response.headers["www-authenticate"] == "Bearer"
 
 
-async def test_a_viewer_reads_and_changes_nothing(api: Api, viewer: httpx2.AsyncClient) -> None:
+async def test_a_viewer_may_read_but_not_change(
+    viewer: httpx2.AsyncClient, ids_of_alice: dict[str, str]
+) -> None:
     assert (await viewer.get("/jobs")).json()["items"] == []
     assert_problem(await viewer.post("/jobs", json={"name": "x"}), 403)
+    unknown_ids = dict.fromkeys(ids_of_alice, UNKNOWN_ID)
     for method, path, options in ROUTES:
         if method != "GET":
-            target = path.format(job="0" * 32, execution="0" * 32, schedule="0" * 32)
-            assert_problem(await viewer.request(method, target, **options), 403)
+            for ids in (ids_of_alice, unknown_ids):
+                response = await viewer.request(method, path.format(**ids), **options)
+                assert_problem(response, 403)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ async def test_a_viewer_reads_and_changes_nothing(api: Api, viewer: httpx2.Async
     [{"active": False}, {"tokens_valid_from": START + timedelta(seconds=1)}],
     ids=["disabled", "tokens ended"],
 )
-async def test_a_disabled_user_is_refused_immediately(
+async def test_a_token_is_rejected_as_soon_as_its_user_is_disabled_or_its_tokens_are_ended(
     api: Api, alice: httpx2.AsyncClient, changes: JsonBody
 ) -> None:
     assert (await alice.get("/jobs")).status_code == 200
@@ -124,7 +128,7 @@ async def test_a_disabled_user_is_refused_immediately(
     assert_problem(await alice.get("/jobs"), 401)
 
 
-async def test_a_deleted_user_is_refused_immediately(api: Api, alice: httpx2.AsyncClient) -> None:
+async def test_a_deleted_user_is_rejected_immediately(api: Api, alice: httpx2.AsyncClient) -> None:
     assert (await alice.get("/jobs")).status_code == 200
     await api.database.collection("users").delete_one({"_id": api.ids["alice"]})
     assert_problem(await alice.get("/jobs"), 401)

@@ -1,4 +1,4 @@
-"""Executions: execute a job, read its history."""
+"""Executions: execute a job, read its history and the executions of all jobs."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,21 +6,14 @@ from typing import Any
 import httpx2
 import pytest
 
-from tests.support.api import Api, JsonBody, assert_names, assert_problem
+from tests.support.api import Api, JsonBody, assert_names, assert_problem, create_job
 from tests.support.clock import START
-
-UNKNOWN = "0" * 32
-
-
-async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
-    job: JsonBody = (await client.post("/jobs", json={"name": "a job", **body})).json()
-    return job
 
 
 async def test_execute_without_a_body_queues_an_execution(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     response = await alice.post(f"/jobs/{job['id']}/execute")
     assert response.status_code == 202
     execution = response.json()
@@ -34,18 +27,18 @@ async def test_execute_without_a_body_queues_an_execution(
 
 
 async def test_execute_accepts_other_parameters(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, parameters={"a": 1})
+    job = await create_job(alice, parameters={"a": 1})
     response = await alice.post(f"/jobs/{job['id']}/execute", json={"parameters": {"b": 2}})
     assert response.json()["parameters"] == {"b": 2}
 
 
-async def test_execute_runs_a_paused_job(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, active=False)
+async def test_a_paused_job_can_be_executed(alice: httpx2.AsyncClient) -> None:
+    job = await create_job(alice, active=False)
     assert (await alice.post(f"/jobs/{job['id']}/execute")).status_code == 202
 
 
 async def test_execute_allows_parallel_executions_by_default(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     for _ in range(2):
         response = await alice.post(f"/jobs/{job['id']}/execute", json={})
         assert response.json()["status"] == "queued"
@@ -54,10 +47,10 @@ async def test_execute_allows_parallel_executions_by_default(alice: httpx2.Async
 async def test_with_the_policy_skip_a_second_execution_is_recorded_as_skipped(
     alice: httpx2.AsyncClient,
 ) -> None:
-    job = await create(alice)
-    wish = {"overlap_policy": "skip"}
-    first = (await alice.post(f"/jobs/{job['id']}/execute", json=wish)).json()
-    second = (await alice.post(f"/jobs/{job['id']}/execute", json=wish)).json()
+    job = await create_job(alice)
+    body = {"overlap_policy": "skip"}
+    first = (await alice.post(f"/jobs/{job['id']}/execute", json=body)).json()
+    second = (await alice.post(f"/jobs/{job['id']}/execute", json=body)).json()
     assert first["status"] == "queued"
     assert second["status"] == "skipped"
     assert second["reason"] == "overlap"
@@ -77,14 +70,14 @@ async def test_with_the_policy_skip_a_second_execution_is_recorded_as_skipped(
 async def test_an_invalid_execute_body_names_the_field(
     alice: httpx2.AsyncClient, body: JsonBody, pointer: str
 ) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     assert_names(await alice.post(f"/jobs/{job['id']}/execute", json=body), pointer)
 
 
 async def test_history_has_the_newest_first_in_keyset_pages(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     path = f"/jobs/{job['id']}"
     ids = []
     for i in range(5):
@@ -101,13 +94,13 @@ async def test_history_has_the_newest_first_in_keyset_pages(
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    expected = [e.id for e in reversed(await api.history(job))]
+    expected = [e.id for e in reversed(await api.list_executions(job))]
     assert seen == expected
     assert sorted(seen) == sorted(ids)
 
 
 async def test_history_can_be_filtered(api: Api, alice: httpx2.AsyncClient) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     path = f"/jobs/{job['id']}"
     for _ in range(3):
         await alice.post(f"{path}/execute", json={"overlap_policy": "skip"})
@@ -139,18 +132,18 @@ async def test_history_can_be_filtered(api: Api, alice: httpx2.AsyncClient) -> N
 async def test_an_invalid_query_names_the_parameter(
     alice: httpx2.AsyncClient, query: JsonBody, pointer: str
 ) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     assert_names(await alice.get(f"/jobs/{job['id']}/executions", params=query), pointer)
 
 
 async def test_the_history_of_a_new_job_is_empty(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     response = await alice.get(f"/jobs/{job['id']}/executions")
     assert response.json() == {"items": [], "next_cursor": None}
 
 
 async def test_a_deleted_job_without_history_is_unknown(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     await alice.delete(f"/jobs/{job['id']}")
     assert_problem(await alice.get(f"/jobs/{job['id']}/executions"), 404)
 
@@ -158,8 +151,54 @@ async def test_a_deleted_job_without_history_is_unknown(alice: httpx2.AsyncClien
 async def test_an_empty_page_of_a_deleted_jobs_history_is_not_a_404(
     alice: httpx2.AsyncClient,
 ) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     await alice.post(f"/jobs/{job['id']}/execute")
     await alice.delete(f"/jobs/{job['id']}")
     response = await alice.get(f"/jobs/{job['id']}/executions", params={"status": "succeeded"})
     assert response.json() == {"items": [], "next_cursor": None}
+
+
+async def test_executions_are_listed_across_jobs(
+    api: Api, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    jobs = [await create_job(alice, name=f"job {n}") for n in range(3)]
+    executions = []
+    for n in range(6):
+        api.clock.advance(timedelta(minutes=1))
+        executions.append((await alice.post(f"/jobs/{jobs[n % 3]['id']}/execute")).json())
+    await alice.post(f"/executions/{executions[0]['id']}/cancel")
+    newest_first = [execution["id"] for execution in reversed(executions)]
+
+    async def list_ids(client: httpx2.AsyncClient, **params: Any) -> list[str]:
+        found = (await client.get("/executions", params=params)).json()
+        return [execution["id"] for execution in found["items"]]
+
+    assert await list_ids(alice) == newest_first
+    assert await list_ids(admin) == newest_first
+    assert await list_ids(bob) == []
+    assert await list_ids(alice, job_id=jobs[1]["id"]) == [newest_first[1], newest_first[4]]
+    assert await list_ids(alice, status="cancelled") == [executions[0]["id"]]
+    assert await list_ids(alice, status=["cancelled", "queued"]) == newest_first
+    assert await list_ids(alice, kind="scheduled") == []
+    since, until = executions[2]["scheduled_for"], executions[4]["scheduled_for"]
+    assert await list_ids(alice, **{"from": since, "to": until}) == newest_first[2:4]
+
+
+async def test_pages_continue_after_the_previous_one_and_keep_their_filters(
+    alice: httpx2.AsyncClient,
+) -> None:
+    job = await create_job(alice)
+    for _ in range(5):
+        await alice.post(f"/jobs/{job['id']}/execute")  # at the same instant
+    seen: list[str] = []
+    cursor = None
+    while True:
+        params = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = (await alice.get("/executions", params=params)).json()
+        seen += [execution["id"] for execution in page["items"]]
+        if page["next_cursor"] is None:
+            break
+        cursor = page["next_cursor"]
+    assert len(set(seen)) == len(seen) == 5
+    other = {"cursor": cursor, "status": "queued"}
+    assert_problem(await alice.get("/executions", params=other), 422)

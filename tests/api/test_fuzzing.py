@@ -1,5 +1,5 @@
-"""The API with requests that a fuzzer generates from the OpenAPI document: valid ones, invalid
-ones, sequences."""
+"""The API with valid and invalid requests, and sequences of requests, that a fuzzer generates from
+the OpenAPI document."""
 
 import asyncio
 import contextlib
@@ -22,9 +22,9 @@ from tests.support.waiting import eventually
 SECONDS = 200
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(SECONDS + 20)]
 TARGET = {"type": "http", "url": "https://example.com/hook"}
-# What is refused by more than the form of the request (a cron that never fires) cannot be said in
-# the document, so that a refusal of what fits it is no failure.
-NOT_HELD = "positive_data_acceptance"
+# The service also rejects bodies that match the document, for example a cron expression that never
+# fires. So this check of schemathesis is off.
+EXCLUDED_CHECK = "positive_data_acceptance"
 
 
 @pytest.fixture
@@ -40,9 +40,9 @@ async def url(api: Api) -> AsyncIterator[str]:
         await task
 
 
-async def fill(client: httpx2.AsyncClient) -> dict[str, list[str]]:
-    """Create one resource of each kind for a user. Returns their ids by the names of path
-    parameters."""
+async def create_resources(client: httpx2.AsyncClient) -> dict[str, list[str]]:
+    """Create three jobs, each with a schedule and an execution. Return their ids by the name of the
+    path parameter."""
     ids: dict[str, list[str]] = {"job_id": [], "schedule_id": [], "execution_id": []}
     for n in range(3):
         job = {"name": f"job {n}", "interval": 3600, "target": TARGET}
@@ -54,15 +54,15 @@ async def fill(client: httpx2.AsyncClient) -> dict[str, list[str]]:
     return ids
 
 
-async def everything_of(client: httpx2.AsyncClient) -> list[JsonBody]:
+async def read_everything(client: httpx2.AsyncClient) -> list[JsonBody]:
     return [(await client.get(path)).json() for path in ("/jobs", "/executions")]
 
 
-async def fuzz(url: str, folder: Path, given: JsonBody, phases: str, *, seed: int) -> None:
-    """Raises AssertionError with what the fuzzer found."""
-    code, said = await run_program(
+async def fuzz(url: str, folder: Path, hook_input: JsonBody, phases: str, *, seed: int) -> None:
+    """Run the fuzzer. Fail the test if it reports an error; its output is printed."""
+    code, output = await run_program(
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
-        *("--phases", phases, "--exclude-checks", NOT_HELD, "--max-examples", "15"),
+        *("--phases", phases, "--exclude-checks", EXCLUDED_CHECK, "--max-examples", "15"),
         *("--seed", str(seed), "--generation-database", "none"),
         *("--warnings", "off", "--no-color"),
         cwd=folder,
@@ -70,13 +70,13 @@ async def fuzz(url: str, folder: Path, given: JsonBody, phases: str, *, seed: in
         | {
             "SCHEMATHESIS_HOOKS": "tests.api.fuzzing_hooks",
             "PYTHONPATH": str(ROOT),
-            "FUZZING": json.dumps(given),
+            "FUZZING": json.dumps(hook_input),
         },
         seconds=SECONDS,
     )
-    sys.stdout.write(said)
+    sys.stdout.write(output)
     if code != 0:
-        pytest.fail("the fuzzer found something, see its output", pytrace=False)
+        pytest.fail("the fuzzer reported an error, see its output", pytrace=False)
 
 
 @pytest.mark.parametrize(
@@ -86,14 +86,16 @@ async def fuzz(url: str, folder: Path, given: JsonBody, phases: str, *, seed: in
 async def test_responses_to_a_user_are_documented_and_never_contain_another_users_data(
     api: Api, url: str, tmp_path: Path, name: str, other: str, phases: str
 ) -> None:
-    async with api.client(name) as own_client, api.client(other) as other_client:
-        own = await fill(own_client)
-        foreign = await fill(other_client)
-        before = await everything_of(other_client)
+    async with api.open_client(name) as own_client, api.open_client(other) as other_client:
+        own = await create_resources(own_client)
+        foreign = await create_resources(other_client)
+        before = await read_everything(other_client)
         users = [
             {
                 "name": user,
-                "fixedHeaders": [{"name": "Authorization", "value": f"Bearer {api.token(user)}"}],
+                "fixedHeaders": [
+                    {"name": "Authorization", "value": f"Bearer {api.issue_token(user)}"}
+                ],
             }
             for user in (name, other)
         ]
@@ -101,21 +103,21 @@ async def test_responses_to_a_user_are_documented_and_never_contain_another_user
         (tmp_path / "schemathesis.toml").write_text(
             f'[auth.wfc]\npath = "auth.json"\nuser = "{name}"\npeers = ["{name}", "{other}"]\n'
         )
-        given = {
+        hook_input = {
             "ids": {kind: own[kind] + foreign[kind] for kind in own},
             "foreign": [api.ids[other], *itertools.chain(*foreign.values())],
             "status": None,
         }
-        await fuzz(url, tmp_path, given, phases, seed=1 if name == "alice" else 2)
-        assert await everything_of(other_client) == before
+        await fuzz(url, tmp_path, hook_input, phases, seed=1 if name == "alice" else 2)
+        assert await read_everything(other_client) == before
 
 
 async def test_responses_without_a_token_contain_no_data(
     api: Api, url: str, tmp_path: Path
 ) -> None:
-    async with api.client("alice") as alice:
-        ids = await fill(alice)
-        before = await everything_of(alice)
-        given = {"ids": ids, "foreign": [*itertools.chain(*ids.values())], "status": 401}
-        await fuzz(url, tmp_path, given, "examples,fuzzing", seed=3)
-        assert await everything_of(alice) == before
+    async with api.open_client("alice") as alice:
+        ids = await create_resources(alice)
+        before = await read_everything(alice)
+        hook_input = {"ids": ids, "foreign": [*itertools.chain(*ids.values())], "status": 401}
+        await fuzz(url, tmp_path, hook_input, "examples,fuzzing", seed=3)
+        assert await read_everything(alice) == before

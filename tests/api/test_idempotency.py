@@ -8,14 +8,10 @@ import httpx2
 import pytest
 
 from app.errors import UnavailableError
-from tests.support.api import Api, JsonBody, assert_names, assert_problem
+from tests.support.api import Api, JsonBody, assert_names, assert_problem, list_names
 
 KEY = {"Idempotency-Key": "0d7e-first"}
 NEW: JsonBody = {"name": "a job", "interval": 60}
-
-
-async def names(client: httpx2.AsyncClient) -> list[str]:
-    return [job["name"] for job in (await client.get("/jobs")).json()["items"]]
 
 
 def assert_replayed(response: httpx2.Response, first: httpx2.Response) -> None:
@@ -36,7 +32,7 @@ async def test_a_repeated_request_creates_one_job_and_gets_the_same_response(
     assert (await alice.patch(path, json={"name": "renamed"})).status_code == 200
     for again in ("/jobs", "/jobs/", "/scheduler/jobs"):
         assert_replayed(await alice.post(again, json=NEW, headers=KEY), first)
-    assert await names(alice) == ["renamed"]
+    assert await list_names(alice) == ["renamed"]
 
 
 async def test_a_repeated_execute_queues_one_execution(api: Api, alice: httpx2.AsyncClient) -> None:
@@ -45,7 +41,7 @@ async def test_a_repeated_execute_queues_one_execution(api: Api, alice: httpx2.A
     first = await alice.post(path, headers=KEY)
     assert first.status_code == 202
     assert_replayed(await alice.post(path, headers=KEY), first)
-    assert len(await api.history(job)) == 1
+    assert len(await api.list_executions(job)) == 1
 
 
 async def test_a_repeated_pause_has_no_second_effect(alice: httpx2.AsyncClient) -> None:
@@ -66,7 +62,7 @@ async def test_a_key_with_another_body_or_route_is_a_409(alice: httpx2.AsyncClie
     ]
     for other in others:
         assert_problem(await other, 409)
-    assert await names(alice) == ["a job"]
+    assert await list_names(alice) == ["a job"]
 
 
 async def test_users_can_use_the_same_key(
@@ -81,13 +77,13 @@ async def test_users_can_use_the_same_key(
 async def test_a_key_is_valid_for_a_day(api: Api, alice: httpx2.AsyncClient) -> None:
     first = await alice.post("/jobs", json=NEW, headers=KEY)
     api.clock.advance(timedelta(hours=23, minutes=59))
-    async with api.client("alice") as later:
+    async with api.open_client("alice") as later:
         assert_replayed(await later.post("/jobs", json=NEW, headers=KEY), first)
         api.clock.advance(timedelta(minutes=2))
-    async with api.client("alice") as later:
+    async with api.open_client("alice") as later:
         response = await later.post("/jobs", json={**NEW, "name": "other"}, headers=KEY)
         assert response.status_code == 201
-        assert sorted(await names(later)) == ["a job", "other"]
+        assert sorted(await list_names(later)) == ["a job", "other"]
 
 
 async def test_the_database_deletes_expired_keys(api: Api) -> None:
@@ -97,7 +93,7 @@ async def test_the_database_deletes_expired_keys(api: Api) -> None:
 
 
 async def test_one_of_many_simultaneous_requests_takes_effect(
-    api: Api, alice: httpx2.AsyncClient
+    alice: httpx2.AsyncClient,
 ) -> None:
     responses = await asyncio.gather(
         *(alice.post("/jobs", json=NEW, headers=KEY) for _ in range(12))
@@ -108,15 +104,15 @@ async def test_one_of_many_simultaneous_requests_takes_effect(
         if response.status_code != 201:
             assert assert_problem(response, 409)["type"] == "urn:carillon:problem:still_running"
             assert response.headers["retry-after"] == "1"
-    assert await names(alice) == ["a job"]
+    assert await list_names(alice) == ["a job"]
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).json()["id"] in ids
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "a b", "é", "\x7f", "a\tb"])
-async def test_an_invalid_key_is_refused(alice: httpx2.AsyncClient, key: str) -> None:
+async def test_an_invalid_key_is_rejected(alice: httpx2.AsyncClient, key: str) -> None:
     headers = [(b"Idempotency-Key", key.encode("latin-1"))]
     assert_names(await alice.post("/jobs", json=NEW, headers=headers), "/header/Idempotency-Key")
-    assert await names(alice) == []
+    assert await list_names(alice) == []
 
 
 async def test_the_longest_key_and_unusual_characters_are_accepted(
@@ -128,7 +124,7 @@ async def test_the_longest_key_and_unusual_characters_are_accepted(
         assert_replayed(again, first)
 
 
-async def test_a_refused_request_leaves_the_key_free(
+async def test_a_rejected_request_leaves_the_key_free(
     alice: httpx2.AsyncClient, viewer: httpx2.AsyncClient
 ) -> None:
     assert_problem(await alice.post("/jobs", json={"nome": "x"}, headers=KEY), 422)
@@ -153,7 +149,7 @@ async def test_a_404_and_a_409_are_stored_responses(alice: httpx2.AsyncClient) -
     assert_replayed(await alice.post(path, headers=headers), first)
 
 
-async def test_after_a_412_and_a_409_with_retry_after_the_key_is_free(
+async def test_the_key_is_free_after_a_412_or_a_409_with_a_retry_after_header(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = (await alice.post("/jobs", json=NEW)).json()
@@ -171,7 +167,7 @@ async def test_after_a_412_and_a_409_with_retry_after_the_key_is_free(
     assert (await alice.post(path, headers=KEY)).status_code == 200
 
 
-async def test_a_retry_after_a_lost_response_finds_the_schedule_despite_if_match(
+async def test_a_request_repeated_after_a_lost_response_finds_the_schedule_despite_if_match(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     created = await alice.post("/jobs", json=NEW)
@@ -180,12 +176,12 @@ async def test_a_retry_after_a_lost_response_finds_the_schedule_despite_if_match
     schedule = {"type": "interval", "interval_seconds": 60}
     replace = api.jobs.replace
 
-    async def lose_response(*args: Any, **named: Any) -> None:
+    async def replace_and_lose_the_response(*args: Any, **named: Any) -> None:
         await replace(*args, **named)
-        raise UnavailableError("the response is lost")
+        raise UnavailableError("The database does not respond.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(api.jobs, "replace", lose_response)
+        patch.setattr(api.jobs, "replace", replace_and_lose_the_response)
         assert_problem(await alice.post(path, json=schedule, headers=headers), 503)
     again = await alice.post(path, json=schedule, headers=headers)
     assert again.status_code == 201
@@ -194,17 +190,17 @@ async def test_a_retry_after_a_lost_response_finds_the_schedule_despite_if_match
 
 
 @pytest.mark.parametrize("route", ["create", "execute"])
-async def test_a_retry_after_an_outage_does_not_repeat_the_write(
+async def test_a_request_repeated_after_an_outage_does_not_repeat_the_write(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, route: str
 ) -> None:
-    job = (await alice.post("/jobs", json={"name": "there"})).json()
+    job = (await alice.post("/jobs", json={"name": "a stored job"})).json()
     repository: Any = api.jobs if route == "create" else api.executions
     path, body = ("/jobs", NEW) if route == "create" else (f"/jobs/{job['id']}/execute", {})
     insert = repository.insert
 
     async def lose_the_response(record: Any) -> Any:
         await insert(record)
-        raise UnavailableError("The database does not response.")
+        raise UnavailableError("The database does not respond.")
 
     monkeypatch.setattr(repository, "insert", lose_the_response)
     assert_problem(await alice.post(path, json=body, headers=KEY), 503)
@@ -212,22 +208,22 @@ async def test_a_retry_after_an_outage_does_not_repeat_the_write(
     first = await alice.post(path, json=body, headers=KEY)
     assert first.is_success
     assert_replayed(await alice.post(path, json=body, headers=KEY), first)
-    assert len(await names(alice)) == (2 if route == "create" else 1)
-    assert len(await api.history(job)) == (0 if route == "create" else 1)
+    assert len(await list_names(alice)) == (2 if route == "create" else 1)
+    assert len(await api.list_executions(job)) == (0 if route == "create" else 1)
 
 
 async def test_after_a_crash_the_key_is_reserved_for_a_minute_and_nothing_is_repeated(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The process dies after the insert and stores neither a response nor a release."""
+    """The process is killed after the insert: it stores no response and does not free the key."""
 
-    async def die(*_: Any) -> None:
+    async def skip_finish(*_: Any) -> None:
         return None
 
     once = {"type": "one_time", "run_at": "2026-11-23T08:00:30Z"}
     body = {"name": "once", "schedules": [once]}
     with monkeypatch.context() as patch:
-        patch.setattr(api.runtime.idempotency, "finish", die)
+        patch.setattr(api.runtime.idempotency, "finish", skip_finish)
         created = (await alice.post("/jobs", json=body, headers=KEY)).json()
     api.clock.advance(timedelta(seconds=59))
     assert_problem(await alice.post("/jobs", json=body, headers=KEY), 409)
@@ -235,10 +231,10 @@ async def test_after_a_crash_the_key_is_reserved_for_a_minute_and_nothing_is_rep
     response = await alice.post("/jobs", json=body, headers=KEY)  # run_at is in the past now
     assert response.status_code == 201
     assert response.json() == created
-    assert await names(alice) == ["once"]
+    assert await list_names(alice) == ["once"]
 
 
-async def test_a_slow_first_request_and_its_retry_create_one_job(
+async def test_a_slow_request_and_its_repetition_create_one_job(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reservation ends while the first request has not inserted the job yet."""
@@ -258,10 +254,10 @@ async def test_a_slow_first_request_and_its_retry_create_one_job(
     second = await alice.post("/jobs", json=NEW, headers=KEY)
     go_on.set()
     assert (await slow).json()["id"] == second.json()["id"]
-    assert await names(alice) == ["a job"]
+    assert await list_names(alice) == ["a job"]
 
 
-async def test_after_a_bug_the_request_can_be_sent_again(
+async def test_after_an_unexpected_error_the_request_can_be_sent_again(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_: Any) -> bool:
@@ -277,7 +273,7 @@ async def test_an_outage_while_the_response_is_stored_does_not_change_the_respon
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: Any) -> bool:
-        raise UnavailableError("The database does not response.")
+        raise UnavailableError("The database does not respond.")
 
     monkeypatch.setattr(api.runtime.idempotency._keys, "store_response", fail)
     assert (await alice.post("/jobs", json=NEW, headers=KEY)).status_code == 201

@@ -1,4 +1,4 @@
-"""Jobs: create, read, list, edit, pause, resume, delete."""
+"""Jobs: create, read, edit, pause, resume, delete."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,11 +7,17 @@ import httpx2
 import pytest
 
 from app.models.execution import ExecutionStatus
-from tests.support.api import Api, JsonBody, assert_names, assert_problem
+from tests.support.api import (
+    UNKNOWN_ID,
+    Api,
+    JsonBody,
+    assert_names,
+    assert_problem,
+    create_job,
+)
 from tests.support.clock import START
 
 EVERY_MINUTE: JsonBody = {"type": "interval", "interval_seconds": 60}
-UNKNOWN = "0" * 32
 
 FULL: JsonBody = {
     "name": "weekly-report",
@@ -32,13 +38,6 @@ FULL: JsonBody = {
 }
 
 
-async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
-    response = await client.post("/jobs", json={"name": "a job", **body})
-    assert response.status_code == 201, response.text
-    job: JsonBody = response.json()
-    return job
-
-
 async def edit(client: httpx2.AsyncClient, job: JsonBody, **body: Any) -> JsonBody:
     response = await client.patch(f"/jobs/{job['id']}", json=body)
     assert response.status_code == 200, response.text
@@ -46,7 +45,7 @@ async def edit(client: httpx2.AsyncClient, job: JsonBody, **body: Any) -> JsonBo
     return changed
 
 
-async def test_a_job_with_all_fields_is_returned_as_sent(alice: httpx2.AsyncClient) -> None:
+async def test_a_new_job_has_all_fields_of_its_body(alice: httpx2.AsyncClient) -> None:
     response = await alice.post("/jobs", json=FULL)
     assert response.status_code == 201
     job = response.json()
@@ -70,15 +69,15 @@ async def test_a_job_with_all_fields_is_returned_as_sent(alice: httpx2.AsyncClie
     assert read.json() == job
 
 
-async def test_a_job_without_target_runs_the_log_target(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice)
+async def test_a_job_without_a_target_has_the_log_target(alice: httpx2.AsyncClient) -> None:
+    job = await create_job(alice)
     assert job["target"] == {"type": "log"}
     assert job["timeout_seconds"] == 60
     assert job["overlap_policy"] == "skip"
 
 
 async def test_a_new_paused_job_has_no_next_run(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, active=False, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, active=False, schedules=[EVERY_MINUTE])
     assert job["next_run"] is None
     assert job["schedules"][0]["next_run"] is None
 
@@ -105,85 +104,19 @@ async def test_a_new_paused_job_has_no_next_run(alice: httpx2.AsyncClient) -> No
             },
             "/schedules/0/run_at",
         ),
-        ({**EVERY_MINUTE, "id": UNKNOWN}, "/schedules/0/id"),
     ],
 )
-async def test_a_schedule_that_can_never_fire_is_refused(
+async def test_a_schedule_that_can_never_fire_is_rejected(
     alice: httpx2.AsyncClient, schedule: JsonBody, pointer: str
 ) -> None:
     response = await alice.post("/jobs", json={"name": "a job", "schedules": [schedule]})
     assert_names(response, pointer)
 
 
-async def test_the_listing_has_the_newest_first_in_keyset_pages(
-    api: Api, alice: httpx2.AsyncClient
-) -> None:
-    names = []
-    for i in range(5):
-        api.clock.advance(timedelta(milliseconds=1))
-        names.append((await create(alice, name=f"job {i}"))["name"])
-    seen, cursor = [], None
-    sizes = []
-    while True:
-        query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
-        page = (await alice.get("/jobs", params=query)).json()
-        sizes.append(len(page["items"]))
-        seen += [job["name"] for job in page["items"]]
-        cursor = page["next_cursor"]
-        if cursor is None:
-            break
-    assert seen == names[::-1]
-    assert sizes == [2, 2, 1]
-
-
-async def test_the_listing_shows_own_jobs_and_an_admin_all(
-    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, admin: httpx2.AsyncClient
-) -> None:
-    await create(alice, name="of alice")
-    await create(bob, name="of bob")
-
-    async def names(client: httpx2.AsyncClient) -> set[str]:
-        return {job["name"] for job in (await client.get("/jobs")).json()["items"]}
-
-    assert await names(alice) == {"of alice"}
-    assert await names(bob) == {"of bob"}
-    assert await names(admin) == {"of alice", "of bob"}
-
-
-async def test_the_listing_can_be_filtered(alice: httpx2.AsyncClient) -> None:
-    await create(alice, name="paused", active=False, tags=["x"])
-    await create(alice, name="http", target={"type": "http", "url": "https://example.com/"})
-
-    async def names(**query: Any) -> list[str]:
-        return [j["name"] for j in (await alice.get("/jobs", params=query)).json()["items"]]
-
-    assert await names(active=False) == ["paused"]
-    assert await names(tag="x") == ["paused"]
-    assert await names(target_type="http") == ["http"]
-    assert await names(status="failed") == []
-
-
-@pytest.mark.parametrize(
-    ("query", "pointer"),
-    [
-        ({"limit": 0}, "/query/limit"),
-        ({"limit": -1}, "/query/limit"),
-        ({"limit": 201}, "/query/limit"),
-        ({"limit": 10**9}, "/query/limit"),
-        ({"limit": "many"}, "/query/limit"),
-        ({"cursor": "garbage"}, "/query/cursor"),
-        ({"cursor": "W10"}, "/query/cursor"),
-        ({"cursor": "WyJ4Il0"}, "/query/cursor"),
-        ({"cursor": "x" * 300}, "/query/cursor"),
-        ({"status": "broken"}, "/query/status"),
-        ({"sort": "owner_id"}, "/query/sort"),
-        ({"tag": "\0"}, "/query/tag"),
-    ],
-)
-async def test_an_invalid_query_names_the_parameter(
-    alice: httpx2.AsyncClient, query: JsonBody, pointer: str
-) -> None:
-    assert_names(await alice.get("/jobs", params=query), pointer)
+async def test_a_new_schedule_must_not_name_an_id(alice: httpx2.AsyncClient) -> None:
+    schedule = {**EVERY_MINUTE, "id": UNKNOWN_ID}
+    response = await alice.post("/jobs", json={"name": "a job", "schedules": [schedule]})
+    assert_names(response, "/schedules/0/id")
 
 
 async def test_an_edit_changes_the_named_fields_and_keeps_the_others(
@@ -210,7 +143,7 @@ async def test_an_edit_changes_the_named_fields_and_keeps_the_others(
 
 
 async def test_put_means_the_same_as_patch(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, description="kept", schedules=[EVERY_MINUTE])
+    job = await create_job(alice, description="kept", schedules=[EVERY_MINUTE])
     response = await alice.put(f"/jobs/{job['id']}", json={"name": "other"})
     assert response.status_code == 200
     assert response.json()["description"] == "kept"
@@ -218,7 +151,7 @@ async def test_put_means_the_same_as_patch(alice: httpx2.AsyncClient) -> None:
 
 
 async def test_another_type_replaces_the_target(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, target={"type": "http", "url": "https://example.com/"})
+    job = await create_job(alice, target={"type": "http", "url": "https://example.com/"})
     assert (await edit(alice, job, target={"type": "log"}))["target"] == {"type": "log"}
     response = await alice.patch(f"/jobs/{job['id']}", json={"target": {"type": "http"}})
     assert_names(response, "/target/url")
@@ -229,7 +162,9 @@ async def test_another_type_replaces_the_target(alice: httpx2.AsyncClient) -> No
 async def test_new_schedules_replace_the_list_and_identical_ones_keep_their_next_run(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE, {**EVERY_MINUTE, "interval_seconds": 90}])
+    job = await create_job(
+        alice, schedules=[EVERY_MINUTE, {**EVERY_MINUTE, "interval_seconds": 90}]
+    )
     api.clock.advance(timedelta(seconds=30))
     hourly = {"type": "cron", "cron_expression": "@hourly"}
     changed = await edit(alice, job, schedules=[hourly, EVERY_MINUTE])
@@ -241,7 +176,7 @@ async def test_new_schedules_replace_the_list_and_identical_ones_keep_their_next
 async def test_a_schedule_named_by_its_id_keeps_id_runs_and_anchor(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     [before] = job["schedules"]
     api.clock.advance(timedelta(seconds=30))
     [after] = (
@@ -249,23 +184,23 @@ async def test_a_schedule_named_by_its_id_keeps_id_runs_and_anchor(
     )["schedules"]
     assert after == {**before, "max_runs": 9}
     response = await alice.patch(
-        f"/jobs/{job['id']}", json={"schedules": [{**EVERY_MINUTE, "id": UNKNOWN}]}
+        f"/jobs/{job['id']}", json={"schedules": [{**EVERY_MINUTE, "id": UNKNOWN_ID}]}
     )
     assert_names(response, "/schedules/0/id")
 
 
 async def test_a_schedule_id_cannot_appear_twice(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     twice = [{**EVERY_MINUTE, "id": job["schedules"][0]["id"]}] * 2
     response = await alice.patch(f"/jobs/{job['id']}", json={"schedules": twice})
     assert_names(response, "/schedules/1/id")
 
 
-async def test_a_past_one_time_schedule_is_refused_only_if_it_is_new(
+async def test_a_past_one_time_schedule_is_rejected_only_if_it_is_new(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
     once = {"type": "one_time", "run_at": "2026-11-23T08:00:10Z"}
-    job = await create(alice, schedules=[once])
+    job = await create_job(alice, schedules=[once])
     api.clock.advance(timedelta(minutes=1))
     same = await edit(alice, job, name="other", schedules=[once, EVERY_MINUTE])
     assert same["schedules"][0]["id"] == job["schedules"][0]["id"]
@@ -277,10 +212,10 @@ async def test_a_past_one_time_schedule_is_refused_only_if_it_is_new(
 async def test_an_edit_of_the_schedule_first_records_due_slots(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE], overlap_policy="allow_all")
+    job = await create_job(alice, schedules=[EVERY_MINUTE], overlap_policy="allow_all")
     api.clock.advance(timedelta(seconds=61))
     changed = await edit(alice, job, schedules=[{**EVERY_MINUTE, "interval_seconds": 600}])
-    [fired] = await api.history(job)
+    [fired] = await api.list_executions(job)
     assert fired.scheduled_for == START + timedelta(seconds=60)
     assert changed["next_run"] == "2026-11-23T08:11:01Z"
 
@@ -288,40 +223,40 @@ async def test_an_edit_of_the_schedule_first_records_due_slots(
 async def test_an_edit_of_the_name_does_not_affect_due_slots(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     api.clock.advance(timedelta(seconds=61))
     changed = await edit(alice, job, name="other")
     assert changed["next_run"] == job["next_run"]
-    assert await api.history(job) == []
+    assert await api.list_executions(job) == []
 
 
-async def test_pause_records_due_slots_and_resume_runs_no_passed_slots(
+async def test_pause_records_due_slots_and_resume_does_not_fire_slots_of_the_pause(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE], overlap_policy="allow_all")
+    job = await create_job(alice, schedules=[EVERY_MINUTE], overlap_policy="allow_all")
     api.clock.advance(timedelta(seconds=61))
     paused = (await alice.post(f"/jobs/{job['id']}/deactivate")).json()
     assert paused["active"] is False
     assert paused["next_run"] is None
     assert paused["schedules"][0]["next_run"] is None
-    assert len(await api.history(job)) == 1
+    assert len(await api.list_executions(job)) == 1
     api.clock.advance(timedelta(minutes=10))
     resumed = (await alice.post(f"/jobs/{job['id']}/activate")).json()
     assert resumed["active"] is True
     assert resumed["next_run"] == "2026-11-23T08:12:00Z"
     assert resumed["revision"] == 3
-    assert len(await api.history(job)) == 1
+    assert len(await api.list_executions(job)) == 1
 
 
 async def test_pausing_twice_changes_nothing_the_second_time(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     first = (await alice.post(f"/jobs/{job['id']}/deactivate")).json()
     second = (await alice.post(f"/jobs/{job['id']}/deactivate")).json()
     assert first == second
 
 
 async def test_an_edit_can_pause_and_resume(api: Api, alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     paused = await edit(alice, job, active=False)
     assert paused["next_run"] is None
     api.clock.advance(timedelta(minutes=10))
@@ -334,7 +269,7 @@ async def test_an_edit_can_pause_and_resume(api: Api, alice: httpx2.AsyncClient)
 async def test_a_job_whose_receiver_is_gone_is_paused_with_a_reason(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     path = f"/jobs/{job['id']}"
     assert (await alice.get(path)).json()["pause_reason"] is None
     assert await api.runtime.jobs.pause_gone(await api.read_job(job))
@@ -346,10 +281,10 @@ async def test_a_job_whose_receiver_is_gone_is_paused_with_a_reason(
     assert (await alice.post(f"{path}/deactivate")).json()["pause_reason"] is None
 
 
-async def test_a_410_does_not_pause_a_job_that_was_edited_since(
+async def test_a_410_does_not_pause_a_job_that_was_edited_after_the_attempt_began(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     before = await api.read_job(job)
     await alice.patch(f"/jobs/{job['id']}", json={"description": "another receiver"})
     assert not await api.runtime.jobs.pause_gone(before)
@@ -361,7 +296,7 @@ async def test_a_410_does_not_pause_a_job_that_was_edited_since(
 async def test_a_deleted_job_is_a_404_and_its_history_stays(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     api.clock.advance(timedelta(seconds=61))
     response = await alice.delete(f"/jobs/{job['id']}")
     assert response.status_code == 204
@@ -375,25 +310,25 @@ async def test_a_deleted_job_is_a_404_and_its_history_stays(
 
 
 async def test_every_write_wakes_the_scheduler(api: Api, alice: httpx2.AsyncClient) -> None:
-    async def wakes(method: str, path: str, **options: Any) -> bool:
+    async def wakes_scheduler(method: str, path: str, **options: Any) -> bool:
         api.wake.schedules.clear()
         response = await alice.request(method, path, **options)
         assert response.is_success
         return api.wake.schedules.is_set()
 
-    assert await wakes("POST", "/jobs", json={"name": "other", "interval": 60})
-    job = await create(alice, schedules=[EVERY_MINUTE])
+    assert await wakes_scheduler("POST", "/jobs", json={"name": "other", "interval": 60})
+    job = await create_job(alice, schedules=[EVERY_MINUTE])
     path = f"/jobs/{job['id']}"
-    assert await wakes("PATCH", path, json={"interval": 5})
-    assert await wakes("POST", f"{path}/deactivate")
-    assert await wakes("POST", f"{path}/activate")
-    assert await wakes("DELETE", path)
+    assert await wakes_scheduler("PATCH", path, json={"interval": 5})
+    assert await wakes_scheduler("POST", f"{path}/deactivate")
+    assert await wakes_scheduler("POST", f"{path}/activate")
+    assert await wakes_scheduler("DELETE", path)
 
 
 async def test_an_edit_that_loses_every_race_is_a_conflict(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
 
     async def lose(*_: Any, **__: Any) -> bool:
         return False
@@ -405,7 +340,7 @@ async def test_an_edit_that_loses_every_race_is_a_conflict(
 async def test_an_edit_that_loses_a_race_is_repeated(
     api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    job = await create(alice, description="old")
+    job = await create_job(alice, description="old")
     replace = api.jobs.replace
 
     async def lose_once(changed: Any, *, expected: Any) -> bool:

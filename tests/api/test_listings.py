@@ -1,11 +1,19 @@
 """Listings of jobs: filters, search, orders and pages."""
 
+from datetime import timedelta
 from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.api import Api, JsonBody, assert_names, assert_problem
+from tests.support.api import (
+    Api,
+    JsonBody,
+    assert_names,
+    assert_problem,
+    create_job,
+    list_names,
+)
 
 NAMES = ["Beta", "alpha", "alpha two", "ALPHA", "Äther", "zeta", "(a+)+$", "%_\\", "beta", "100"]
 
@@ -21,8 +29,8 @@ async def stored(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> list[Jso
     return jobs
 
 
-async def pages(client: httpx2.AsyncClient, limit: int, **query: Any) -> list[JsonBody]:
-    """Every job, page by page."""
+async def list_jobs(client: httpx2.AsyncClient, limit: int, **query: Any) -> list[JsonBody]:
+    """Return every job, page by page."""
     found: list[JsonBody] = []
     cursor: JsonBody = {}
     while True:
@@ -36,8 +44,50 @@ async def pages(client: httpx2.AsyncClient, limit: int, **query: Any) -> list[Js
         cursor = {"cursor": page["next_cursor"]}
 
 
-def by_name(job: JsonBody) -> tuple[str, str]:
+def make_name_key(job: JsonBody) -> tuple[str, str]:
     return job["name"].casefold(), job["id"]
+
+
+async def test_the_listing_has_the_newest_first_in_keyset_pages(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    names = []
+    for i in range(5):
+        api.clock.advance(timedelta(milliseconds=1))
+        names.append((await create_job(alice, name=f"job {i}"))["name"])
+    seen, cursor = [], None
+    sizes = []
+    while True:
+        query = {"limit": 2} | ({"cursor": cursor} if cursor else {})
+        page = (await alice.get("/jobs", params=query)).json()
+        sizes.append(len(page["items"]))
+        seen += [job["name"] for job in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert seen == names[::-1]
+    assert sizes == [2, 2, 1]
+
+
+async def test_a_user_lists_own_jobs_and_an_admin_lists_all(
+    alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, admin: httpx2.AsyncClient
+) -> None:
+    await create_job(alice, name="of alice")
+    await create_job(bob, name="of bob")
+
+    assert await list_names(alice) == ["of alice"]
+    assert await list_names(bob) == ["of bob"]
+    assert sorted(await list_names(admin)) == ["of alice", "of bob"]
+
+
+async def test_the_listing_can_be_filtered(alice: httpx2.AsyncClient) -> None:
+    await create_job(alice, name="paused", active=False, tags=["x"])
+    await create_job(alice, name="http", target={"type": "http", "url": "https://example.com/"})
+
+    assert await list_names(alice, active=False) == ["paused"]
+    assert await list_names(alice, tag="x") == ["paused"]
+    assert await list_names(alice, target_type="http") == ["http"]
+    assert await list_names(alice, status="failed") == []
 
 
 @pytest.mark.parametrize("limit", [1, 3, 200])
@@ -54,12 +104,12 @@ async def test_every_order_shows_each_job_once(
         and filters.get("active", job["active"]) == job["active"]
     ]
     oldest = sorted(wanted, key=lambda job: job["id"])
-    named = sorted(wanted, key=by_name)
-    assert await pages(alice, limit, **filters) == oldest[::-1]
-    assert await pages(alice, limit, sort="created_at", **filters) == oldest
-    assert await pages(alice, limit, sort="-created_at", **filters) == oldest[::-1]
-    assert await pages(alice, limit, sort="name", **filters) == named
-    assert await pages(alice, limit, sort="-name", **filters) == named[::-1]
+    named = sorted(wanted, key=make_name_key)
+    assert await list_jobs(alice, limit, **filters) == oldest[::-1]
+    assert await list_jobs(alice, limit, sort="created_at", **filters) == oldest
+    assert await list_jobs(alice, limit, sort="-created_at", **filters) == oldest[::-1]
+    assert await list_jobs(alice, limit, sort="name", **filters) == named
+    assert await list_jobs(alice, limit, sort="-name", **filters) == named[::-1]
 
 
 @pytest.mark.parametrize(
@@ -80,7 +130,7 @@ async def test_every_order_shows_each_job_once(
     ],
 )
 @pytest.mark.parametrize("sort", [None, "name", "-name", "created_at"])
-async def test_a_search_finds_names_by_their_start_and_knows_no_patterns(
+async def test_a_search_finds_names_by_their_start_and_treats_patterns_as_text(
     alice: httpx2.AsyncClient,
     stored: list[JsonBody],
     q: str,
@@ -89,7 +139,7 @@ async def test_a_search_finds_names_by_their_start_and_knows_no_patterns(
 ) -> None:
     query = {"q": q} if sort is None else {"q": q, "sort": sort}
     for limit in (1, 50):
-        found = await pages(alice, limit, **query)
+        found = await list_jobs(alice, limit, **query)
         assert sorted(job["name"] for job in found) == sorted(names)
 
 
@@ -97,11 +147,11 @@ async def test_a_renamed_job_is_found_by_its_new_name(
     alice: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     await alice.patch(f"/jobs/{stored[0]['id']}", json={"name": "Omega"})
-    assert [job["name"] for job in await pages(alice, 9, q="omega")] == ["Omega"]
-    assert [job["name"] for job in await pages(alice, 9, q="beta")] == ["beta"]
+    assert [job["name"] for job in await list_jobs(alice, 9, q="omega")] == ["Omega"]
+    assert [job["name"] for job in await list_jobs(alice, 9, q="beta")] == ["beta"]
 
 
-async def test_the_cursor_of_another_query_is_refused(
+async def test_the_cursor_of_another_query_is_rejected(
     alice: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     queries: list[JsonBody] = [
@@ -127,7 +177,7 @@ async def test_the_cursor_of_another_query_is_refused(
                 assert_names(response, "/query/cursor")
 
 
-async def test_a_tampered_cursor_is_refused(
+async def test_a_tampered_cursor_is_rejected(
     alice: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     cursor = (await alice.get("/jobs", params={"limit": 1})).json()["next_cursor"]
@@ -142,7 +192,7 @@ async def test_a_cursor_of_another_user_shows_only_own_jobs(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     cursor = (await alice.get("/jobs", params={"limit": 1})).json()["next_cursor"]
-    mine = {job["id"] for job in await pages(bob, 50)}
+    mine = {job["id"] for job in await list_jobs(bob, 50)}
     page = (await bob.get("/jobs", params={"cursor": cursor})).json()
     assert {job["id"] for job in page["items"]} <= mine
 
@@ -151,7 +201,7 @@ async def test_a_cursor_stays_valid_after_its_job_is_deleted(
     alice: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
     for sort in ("name", "-created_at"):
-        every = await pages(alice, 50, sort=sort)
+        every = await list_jobs(alice, 50, sort=sort)
         page = (await alice.get("/jobs", params={"limit": 2, "sort": sort})).json()
         await alice.delete(f"/jobs/{every[1]['id']}")
         query = {"sort": sort, "cursor": page["next_cursor"]}
@@ -161,6 +211,10 @@ async def test_a_cursor_stays_valid_after_its_job_is_deleted(
 @pytest.mark.parametrize(
     ("query", "pointer"),
     [
+        ({"cursor": "garbage"}, "/query/cursor"),
+        ({"cursor": "W10"}, "/query/cursor"),
+        ({"cursor": "WyJ4Il0"}, "/query/cursor"),
+        ({"cursor": "x" * 300}, "/query/cursor"),
         ({"q": "x" * 65}, "/query/q"),
         ({"q": "(" * 300}, "/query/q"),
         ({"q": "x" * 60_000}, "/query/q"),
@@ -169,6 +223,7 @@ async def test_a_cursor_stays_valid_after_its_job_is_deleted(
         ({"sort": "next_run"}, "/query/sort"),
         ({"sort": "$natural"}, "/query/sort"),
         ({"sort": ""}, "/query/sort"),
+        ({"sort": "owner_id"}, "/query/sort"),
         ({"limit": 0}, "/query/limit"),
         ({"limit": -1}, "/query/limit"),
         ({"limit": 201}, "/query/limit"),
@@ -177,6 +232,7 @@ async def test_a_cursor_stays_valid_after_its_job_is_deleted(
         ({"limit": "ten"}, "/query/limit"),
         ({"active": "perhaps"}, "/query/active"),
         ({"tag": ""}, "/query/tag"),
+        ({"tag": "\0"}, "/query/tag"),
         ({"target_type": "smoke"}, "/query/target_type"),
         ({"status": "sleeping"}, "/query/status"),
         ({"q[$gt]": ""}, "/query/q[$gt]"),
@@ -193,15 +249,15 @@ async def test_an_invalid_query_names_the_parameter(
 async def test_an_admin_pages_through_the_jobs_of_all_users(
     admin: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
-    every = await pages(admin, 3, sort="name")
+    every = await list_jobs(admin, 3, sort="name")
     assert len(every) == len(stored) + 1
-    assert every == sorted(every, key=by_name)
-    assert len(await pages(admin, 2, tag="even")) == 6
-    assert len(await pages(admin, 2, q="beta")) == 3
+    assert every == sorted(every, key=make_name_key)
+    assert len(await list_jobs(admin, 2, tag="even")) == 6
+    assert len(await list_jobs(admin, 2, q="beta")) == 3
 
 
 async def test_a_listing_that_takes_too_long_is_a_503(
-    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.repositories.jobs._LISTING_SECONDS", 1e-6)
     response = await alice.get("/jobs")

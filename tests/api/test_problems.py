@@ -9,7 +9,7 @@ from app.routers.problems import install_handlers
 
 
 async def get_problem(error: Exception) -> httpx2.Response:
-    """The response of an application whose only route raises `error`."""
+    """Return the response of an application whose only route raises `error`."""
     app = FastAPI()
     install_handlers(app)
 
@@ -50,6 +50,6 @@ async def test_an_unexpected_exception_is_an_internal_error_without_its_text() -
     assert "secret" not in response.text
 
 
-async def test_only_a_configuration_error_has_its_code() -> None:
+async def test_a_configuration_error_has_the_code_configuration_error() -> None:
     body = (await get_problem(ConfigurationError("detail"))).json()
     assert body["type"] == "urn:carillon:problem:configuration_error"

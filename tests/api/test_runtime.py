@@ -9,7 +9,8 @@ from app.main import create_app
 from app.models.user import Role
 from app.routers.deps import get_runtime
 from app.runtime import Runtime
-from tests.support.api import MAX_BODY_BYTES, PASSWORD, Api, assert_problem
+from tests.support.api import MAX_REQUEST_BYTES, Api, assert_problem
+from tests.support.service import PASSWORD
 
 
 def override_by_function(runtime: Runtime) -> Callable[[], object]:
@@ -33,7 +34,7 @@ async def overridden(api: Api, request: pytest.FixtureRequest) -> Api:
 
 async def test_an_override_of_get_runtime_serves_every_kind_of_route(overridden: Api) -> None:
     assert not hasattr(overridden.app.state, "runtime")
-    async with overridden.client("alice") as alice:
+    async with overridden.open_client("alice") as alice:
         assert (await alice.get("/ping")).status_code == 200
         assert (await alice.get("/health/ready")).status_code == 200
         form = {"username": "alice", "password": PASSWORD}
@@ -49,7 +50,7 @@ async def test_an_override_of_get_runtime_serves_every_kind_of_route(overridden:
 
 
 async def test_an_override_of_get_runtime_serves_idempotency_keys(overridden: Api) -> None:
-    async with overridden.client("alice", **{"Idempotency-Key": "once"}) as alice:
+    async with overridden.open_client("alice", **{"Idempotency-Key": "once"}) as alice:
         first, second = [await alice.post("/jobs", json={"name": "x"}) for _ in range(2)]
     assert first.status_code == second.status_code == 201
     assert second.headers["idempotency-replayed"] == "true"
@@ -59,18 +60,18 @@ async def test_an_override_of_get_runtime_serves_idempotency_keys(overridden: Ap
 async def test_an_override_of_get_runtime_authenticates_before_the_body_is_read(
     overridden: Api,
 ) -> None:
-    async with overridden.client() as nobody:
+    async with overridden.open_client() as nobody:
         assert_problem(await nobody.post("/jobs", content=b"not JSON"), 401)
-    async with overridden.client("viewer") as viewer:
+    async with overridden.open_client("viewer") as viewer:
         assert_problem(await viewer.post("/jobs", json={"name": "x"}), 403)
     await overridden.add_user("carol", Role.EDITOR)
-    async with overridden.client("carol") as carol:
+    async with overridden.open_client("carol") as carol:
         assert (await carol.post("/jobs", json={"name": "x"})).status_code == 201
 
 
 async def test_an_override_of_get_runtime_sets_the_limit_of_bodies(overridden: Api) -> None:
-    async with overridden.client("alice") as alice:
+    async with overridden.open_client("alice") as alice:
         response: httpx2.Response = await alice.post(
-            "/jobs", json={"name": "x", "description": "x" * MAX_BODY_BYTES}
+            "/jobs", json={"name": "x", "description": "x" * MAX_REQUEST_BYTES}
         )
     assert_problem(response, 413)

@@ -1,4 +1,4 @@
-"""Schedules one by one, previews, next slots, and what happened to an instant."""
+"""Single schedules, previews, next slots, and what happened at an instant."""
 
 from datetime import timedelta
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.services.firing import Firing
 from tests.support.api import Api, JsonBody, assert_problem
 
 MINUTE = timedelta(minutes=1)
@@ -20,15 +19,6 @@ async def job(alice: httpx2.AsyncClient) -> JsonBody:
     return created
 
 
-async def fire(api: Api) -> None:
-    """Fire all due jobs, as the scheduler does."""
-    firing: Firing = api.runtime.jobs._firing
-    jobs = api.runtime.jobs._jobs
-    now = await jobs.now()
-    while due := await jobs.list_due(now, limit=100):
-        await firing.fire(due, now)
-
-
 async def test_a_schedule_is_added_read_and_deleted(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
@@ -37,7 +27,9 @@ async def test_a_schedule_is_added_read_and_deleted(
     assert response.status_code == 201
     assert response.headers["location"] == f"/schedules/{added['id']}"
     assert added["job_id"] == job["id"]
-    assert added["next_run"] == "2026-11-24T08:00:00Z"  # 09:00 of today is now, 08:00 UTC
+    assert (
+        added["next_run"] == "2026-11-24T08:00:00Z"
+    )  # now is 09:00 in Berlin, and the next slot is after now
     assert (await alice.get(f"/schedules/{added['id']}")).json() == added
     listed = (await alice.get(f"/jobs/{job['id']}/schedules")).json()["items"]
     assert [schedule["id"] for schedule in listed] == [job["schedules"][0]["id"], added["id"]]
@@ -49,7 +41,7 @@ async def test_a_schedule_is_added_read_and_deleted(
     assert stored["revision"] == 3
 
 
-async def test_a_schedule_added_twice_with_a_key_is_one(
+async def test_a_repeated_request_with_a_key_adds_one_schedule(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     for _ in range(2):
@@ -114,10 +106,10 @@ async def test_a_change_of_schedule_loses_and_adds_no_slot(
     url = f"/schedules/{job['schedules'][0]['id']}"
     await alice.patch(url, json={"interval_seconds": 120})
     api.clock.advance(MINUTE)
-    await fire(api)
+    await api.fire_due()
 
     slots = set()
-    for execution in await api.history(job):
+    for execution in await api.list_executions(job):
         count = execution.missed_count or 1
         slots |= {execution.scheduled_for + n * MINUTE for n in range(count)}
     start = api.clock.now() - 4 * MINUTE
@@ -132,7 +124,7 @@ async def preview(client: httpx2.AsyncClient, count: int, **body: Any) -> JsonBo
 
 
 async def test_a_preview_describes_the_schedule_and_shows_slots_in_utc_and_local_time(
-    api: Api, alice: httpx2.AsyncClient
+    alice: httpx2.AsyncClient,
 ) -> None:
     shown = await preview(alice, 2, **WEEKDAYS)
     assert shown["description"] == "At 09:00, Monday through Friday"
@@ -174,7 +166,7 @@ async def test_a_preview_explains_clock_changes(alice: httpx2.AsyncClient) -> No
 
 
 @pytest.mark.parametrize(
-    ("expression", "zone", "word"),
+    ("expression", "zone", "warning_part"),
     [
         ("*/7 * * * *", "UTC", "after 56 comes 0, 4 minutes later"),
         ("*/59 * * * *", "UTC", "after 59 comes 0, 1 minute later"),
@@ -184,12 +176,12 @@ async def test_a_preview_explains_clock_changes(alice: httpx2.AsyncClient) -> No
         ("30 2 * * *", "Europe/Berlin", "clock change"),
     ],
 )
-async def test_a_preview_warns_of_unintended_properties(
-    alice: httpx2.AsyncClient, expression: str, zone: str, word: str
+async def test_a_preview_warns_of_expressions_with_surprising_slots(
+    alice: httpx2.AsyncClient, expression: str, zone: str, warning_part: str
 ) -> None:
     body = {"type": "cron", "cron_expression": expression, "timezone": zone}
     (warning,) = (await preview(alice, 1, **body))["warnings"]
-    assert word in warning
+    assert warning_part in warning
 
 
 async def test_a_schedule_without_problems_has_no_warnings(alice: httpx2.AsyncClient) -> None:
@@ -205,11 +197,11 @@ async def test_a_schedule_without_problems_has_no_warnings(alice: httpx2.AsyncCl
         ({"type": "one_time", "run_at": "2020-01-01T00:00:00Z"}, "/run_at"),
     ],
 )
-async def test_a_schedule_that_never_fires_is_refused(
+async def test_a_schedule_that_never_fires_is_rejected(
     alice: httpx2.AsyncClient, body: JsonBody, pointer: str
 ) -> None:
-    refused = assert_problem(await alice.post("/schedules/preview", json=body), 422)
-    assert pointer in [error["pointer"] for error in refused["errors"]]
+    rejected = assert_problem(await alice.post("/schedules/preview", json=body), 422)
+    assert pointer in [error["pointer"] for error in rejected["errors"]]
 
 
 @pytest.mark.parametrize("count", ["0", "101", "x"])
@@ -237,35 +229,35 @@ async def test_next_runs_merge_all_active_schedules(
     assert "paused" in paused["warnings"][0]
 
 
-async def why(client: httpx2.AsyncClient, job: JsonBody, at: str) -> JsonBody:
+async def explain(client: httpx2.AsyncClient, job: JsonBody, at: str) -> JsonBody:
     response = await client.get(f"/jobs/{job['id']}/why", params={"at": at})
     (only,) = response.json()["items"]
     found: JsonBody = only
     return found
 
 
-async def test_why_explains_what_happened_to_an_instant(
+async def test_why_explains_what_happened_at_an_instant(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     api.clock.advance(MINUTE)
-    await fire(api)
+    await api.fire_due()
     api.clock.advance(10 * MINUTE)
-    await fire(api)
+    await api.fire_due()
 
-    ran = await why(alice, job, "2026-11-23T08:01:00Z")
-    assert (ran["verdict"], ran["status"]) == ("recorded", "queued")
-    missed = await why(alice, job, "2026-11-23T08:05:00Z")
+    queued = await explain(alice, job, "2026-11-23T08:01:00Z")
+    assert (queued["verdict"], queued["status"]) == ("recorded", "queued")
+    missed = await explain(alice, job, "2026-11-23T08:05:00Z")
     assert (missed["verdict"], missed["status"]) == ("missed", "missed")
     assert "8 slots" in missed["explanation"]
-    skipped = await why(alice, job, "2026-11-23T08:11:00Z")
+    skipped = await explain(alice, job, "2026-11-23T08:11:00Z")
     assert (skipped["verdict"], skipped["status"]) == ("recorded", "skipped")
     assert "overlap" in skipped["explanation"]
-    never = await why(alice, job, "2026-11-23T08:05:30Z")
+    never = await explain(alice, job, "2026-11-23T08:05:30Z")
     assert never["verdict"] == "never_due"
     assert never["slot_before"] == "2026-11-23T08:05:00Z"
     assert never["slot_after"] == "2026-11-23T08:06:00Z"
-    assert (await why(alice, job, "2026-11-23T08:12:00Z"))["verdict"] == "pending"
-    assert (await why(alice, job, "2026-11-23T07:59:00Z"))["verdict"] == "never_due"
+    assert (await explain(alice, job, "2026-11-23T08:12:00Z"))["verdict"] == "pending"
+    assert (await explain(alice, job, "2026-11-23T07:59:00Z"))["verdict"] == "never_due"
 
 
 async def test_why_explains_that_a_slot_of_a_paused_job_has_no_record(
@@ -274,10 +266,10 @@ async def test_why_explains_that_a_slot_of_a_paused_job_has_no_record(
     await alice.post(f"/jobs/{job['id']}/deactivate")
     api.clock.advance(5 * MINUTE)
     await alice.post(f"/jobs/{job['id']}/activate")
-    assert (await why(alice, job, "2026-11-23T08:03:00Z"))["verdict"] == "not_recorded"
+    assert (await explain(alice, job, "2026-11-23T08:03:00Z"))["verdict"] == "not_recorded"
 
 
-async def test_an_instant_without_an_offset_is_refused(
+async def test_an_instant_without_an_offset_is_rejected(
     alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
     response = await alice.get(f"/jobs/{job['id']}/why", params={"at": "2026-11-23T08:00:00"})

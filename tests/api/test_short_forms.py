@@ -1,33 +1,25 @@
 """Every short form becomes one schedule."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 import httpx2
 import pytest
 
-from tests.support.api import Api, JsonBody, assert_names, assert_problem
+from tests.support.api import Api, JsonBody, assert_names, assert_problem, create_job
 from tests.support.clock import START
 
 MONDAY_9 = "0 9 * * MON"
 
 
-async def create(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
-    response = await client.post("/jobs", json={"name": "a job", **body})
-    assert response.status_code == 201, response.text
-    job: JsonBody = response.json()
-    return job
-
-
-def only_schedule(job: JsonBody) -> JsonBody:
+def get_only_schedule(job: JsonBody) -> JsonBody:
     [schedule] = job["schedules"]
     assert isinstance(schedule, dict)
     return schedule
 
 
-async def test_cron_with_its_type(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, schedule_type="cron", cron_expression=MONDAY_9)
-    schedule = only_schedule(job)
+async def test_a_cron_short_form_may_name_its_type(alice: httpx2.AsyncClient) -> None:
+    job = await create_job(alice, schedule_type="cron", cron_expression=MONDAY_9)
+    schedule = get_only_schedule(job)
     assert schedule["type"] == "cron"
     assert schedule["cron_expression"] == MONDAY_9
     assert schedule["timezone"] == "UTC"
@@ -45,22 +37,22 @@ async def test_cron_with_its_type(alice: httpx2.AsyncClient) -> None:
         ({"hours": 1, "minutes": 30}, 5_400),
     ],
 )
-async def test_interval_with_a_config(
+async def test_an_interval_short_form_may_be_a_config(
     alice: httpx2.AsyncClient, config: JsonBody, seconds: int
 ) -> None:
-    job = await create(alice, schedule_type="interval", schedule_config=config)
-    assert only_schedule(job)["interval_seconds"] == seconds
-    assert job["next_run"] == iso(START + timedelta(seconds=seconds))
+    job = await create_job(alice, schedule_type="interval", schedule_config=config)
+    assert get_only_schedule(job)["interval_seconds"] == seconds
+    assert job["next_run"] == format_instant(START + timedelta(seconds=seconds))
 
 
-async def test_cron_with_a_past_start_time(alice: httpx2.AsyncClient) -> None:
-    job = await create(
+async def test_a_cron_short_form_accepts_a_past_start_time(alice: httpx2.AsyncClient) -> None:
+    job = await create_job(
         alice,
         cron_expression=MONDAY_9,
         start_time="2025-07-01T09:00:00Z",
         parameters={"action": "send_email"},
     )
-    assert only_schedule(job)["start_at"] == "2025-07-01T09:00:00Z"
+    assert get_only_schedule(job)["start_at"] == "2025-07-01T09:00:00Z"
     assert job["parameters"] == {"action": "send_email"}
     assert job["next_run"] == "2026-11-23T09:00:00Z"
 
@@ -69,32 +61,34 @@ async def test_cron_with_a_past_start_time(alice: httpx2.AsyncClient) -> None:
     ("interval", "seconds"),
     [(600, 600), ("PT10M", 600), ("P1DT1H", 90_000), ("P1W", 604_800), ("PT1H30M5S", 5_405)],
 )
-async def test_interval_as_a_number_or_a_duration(
+async def test_an_interval_may_be_a_number_or_a_duration(
     alice: httpx2.AsyncClient, interval: int | str, seconds: int
 ) -> None:
-    job = await create(alice, interval=interval)
-    assert only_schedule(job)["interval_seconds"] == seconds
+    job = await create_job(alice, interval=interval)
+    assert get_only_schedule(job)["interval_seconds"] == seconds
 
 
-async def test_next_run_beside_an_interval_is_its_start(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, interval=600, next_run="2026-11-23T12:00:05Z")
-    assert only_schedule(job)["start_at"] == "2026-11-23T12:00:05Z"
+async def test_next_run_with_an_interval_is_its_start(alice: httpx2.AsyncClient) -> None:
+    job = await create_job(alice, interval=600, next_run="2026-11-23T12:00:05Z")
+    assert get_only_schedule(job)["start_at"] == "2026-11-23T12:00:05Z"
     assert job["next_run"] == "2026-11-23T12:00:05Z"
 
 
 async def test_a_past_start_of_an_interval_is_its_anchor(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, interval=600, next_run="2026-11-23T07:55:30Z")
+    job = await create_job(alice, interval=600, next_run="2026-11-23T07:55:30Z")
     assert job["next_run"] == "2026-11-23T08:05:30Z"
 
 
 async def test_a_short_form_accepts_a_time_zone(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
-    assert job["next_run"] == iso(datetime(2026, 11, 30, 8, tzinfo=UTC))  # strictly after 8:00
+    job = await create_job(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
+    assert job["next_run"] == format_instant(
+        datetime(2026, 11, 30, 8, tzinfo=UTC)
+    )  # strictly after 8:00
 
 
 async def test_nulls_in_a_short_form_count_as_absent(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, interval=600, cron_expression=None, next_run=None)
-    assert only_schedule(job)["type"] == "interval"
+    job = await create_job(alice, interval=600, cron_expression=None, next_run=None)
+    assert get_only_schedule(job)["type"] == "interval"
 
 
 WRONG: list[tuple[JsonBody, str]] = [
@@ -140,71 +134,71 @@ async def test_a_wrong_short_form_names_the_field_that_was_sent(alice: httpx2.As
 
 
 async def test_a_period_alone_changes_the_interval(api: Api, alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, schedule_type="interval", schedule_config={"seconds": 10})
-    before = only_schedule(job)
+    job = await create_job(alice, schedule_type="interval", schedule_config={"seconds": 10})
+    before = get_only_schedule(job)
     api.clock.advance(timedelta(seconds=5))
     response = await alice.put(f"/jobs/{job['id']}", json={"schedule_config": {"seconds": 20}})
-    after = only_schedule(response.json())
+    after = get_only_schedule(response.json())
     assert after["interval_seconds"] == 20
     assert after["id"] == before["id"]
     assert after["anchor_at"] == before["anchor_at"]
-    assert after["next_run"] == iso(START + timedelta(seconds=20))
+    assert after["next_run"] == format_instant(START + timedelta(seconds=20))
 
 
 async def test_an_expression_alone_changes_the_cron_schedule(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
+    job = await create_job(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
     response = await alice.patch(f"/jobs/{job['id']}", json={"cron_expression": "30 10 * * *"})
-    schedule = only_schedule(response.json())
-    assert schedule["id"] == only_schedule(job)["id"]
+    schedule = get_only_schedule(response.json())
+    assert schedule["id"] == get_only_schedule(job)["id"]
     assert schedule["timezone"] == "Europe/Berlin"
     assert schedule["next_run"] == "2026-11-23T09:30:00Z"
 
 
 async def test_a_time_zone_alone_changes_the_cron_schedule(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, cron_expression="0 12 * * *")
+    job = await create_job(alice, cron_expression="0 12 * * *")
     response = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "America/New_York"})
-    assert only_schedule(response.json())["next_run"] == "2026-11-23T17:00:00Z"
+    assert get_only_schedule(response.json())["next_run"] == "2026-11-23T17:00:00Z"
 
 
 async def test_a_short_form_of_another_type_replaces_the_schedule(
     alice: httpx2.AsyncClient,
 ) -> None:
-    job = await create(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
+    job = await create_job(alice, cron_expression=MONDAY_9, timezone="Europe/Berlin")
     response = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
-    schedule = only_schedule(response.json())
+    schedule = get_only_schedule(response.json())
     assert schedule["type"] == "interval"
-    assert schedule["id"] != only_schedule(job)["id"]
+    assert schedule["id"] != get_only_schedule(job)["id"]
     assert schedule["timezone"] == "Europe/Berlin"
 
 
 async def test_a_short_form_gives_a_job_without_schedules_its_first(
     alice: httpx2.AsyncClient,
 ) -> None:
-    job = await create(alice)
+    job = await create_job(alice)
     assert job["schedules"] == []
     assert job["next_run"] is None
     response = await alice.patch(f"/jobs/{job['id']}", json={"timezone": "Europe/Berlin"})
     assert_problem(response, 422)
     response = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
-    assert only_schedule(response.json())["interval_seconds"] == 60
+    assert get_only_schedule(response.json())["interval_seconds"] == 60
 
 
 async def test_a_short_form_to_a_job_with_several_schedules_is_a_conflict(
     alice: httpx2.AsyncClient,
 ) -> None:
     two = [{"type": "interval", "interval_seconds": seconds} for seconds in (60, 90)]
-    job = await create(alice, schedules=two)
+    job = await create_job(alice, schedules=two)
     response = await alice.patch(f"/jobs/{job['id']}", json={"interval": 60})
     assert_problem(response, 409)
 
 
 async def test_a_partial_short_form_must_fit_the_type(alice: httpx2.AsyncClient) -> None:
-    job = await create(alice, interval=60)
+    job = await create_job(alice, interval=60)
     response = await alice.patch(
         f"/jobs/{job['id']}", json={"schedule_type": "interval", "cron_expression": MONDAY_9}
     )
     assert_names(response, "/cron_expression")
 
 
-def iso(instant: datetime) -> str:
+def format_instant(instant: datetime) -> str:
     return instant.isoformat().replace("+00:00", "Z")

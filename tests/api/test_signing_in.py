@@ -15,12 +15,12 @@ from app.security import TokenKey, verify_password
 from app.services import auth as auth_module
 from app.services.auth import PASSWORD_THREADS
 from tests.support.api import (
-    PASSWORD,
     SECRET,
     Api,
     assert_names,
     assert_problem,
 )
+from tests.support.service import PASSWORD
 
 WRONG = "wrong horse battery"
 
@@ -51,17 +51,17 @@ async def test_user_names_ignore_case(nobody: httpx2.AsyncClient) -> None:
     assert (await sign_in(nobody, "ALICE", PASSWORD)).status_code == 200
 
 
-async def test_all_refused_sign_ins_get_the_same_response_after_the_same_work(
+async def test_all_rejected_sign_ins_get_the_same_response_after_the_same_work(
     api: Api, nobody: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await api.add_user("carol", active=False)
     verified: list[str] = []
 
-    def count(password: str, password_hash: str) -> security.PasswordCheck:
+    def record_parameters(password: str, password_hash: str) -> security.PasswordCheck:
         verified.append(password_hash.rpartition("$")[0].rpartition("$")[0])
         return verify_password(password, password_hash)
 
-    monkeypatch.setattr(auth_module, "verify_password", count)
+    monkeypatch.setattr(auth_module, "verify_password", record_parameters)
     details = set()
     attempts = [
         ("nobody", WRONG),
@@ -88,11 +88,11 @@ async def test_passwords_are_hashed_off_the_event_loop(
 ) -> None:
     threads: set[str] = set()
 
-    def note(password: str, password_hash: str) -> security.PasswordCheck:
+    def record_thread(password: str, password_hash: str) -> security.PasswordCheck:
         threads.add(threading.current_thread().name)
         return verify_password(password, password_hash)
 
-    monkeypatch.setattr(auth_module, "verify_password", note)
+    monkeypatch.setattr(auth_module, "verify_password", record_thread)
     responses = await asyncio.gather(*(sign_in(nobody, "alice", PASSWORD) for _ in range(10)))
     assert {response.status_code for response in responses} == {200}
     assert all(name.startswith(PASSWORD_THREADS) for name in threads)
@@ -125,7 +125,7 @@ async def test_an_invalid_form_names_the_field_and_does_not_repeat_the_password(
     assert PASSWORD not in response.text
 
 
-async def test_signing_in_by_json_is_refused(nobody: httpx2.AsyncClient) -> None:
+async def test_signing_in_by_json_is_rejected(nobody: httpx2.AsyncClient) -> None:
     response = await nobody.post("/token", json={"username": "alice", "password": PASSWORD})
     assert_problem(response, 422)
     assert PASSWORD not in response.text
@@ -139,11 +139,11 @@ async def test_a_wrong_token_is_a_401(nobody: httpx2.AsyncClient, header: str) -
     assert_problem(response, 401)
 
 
-async def test_a_token_of_another_key_or_kind_is_a_401(
+async def test_a_damaged_token_or_one_of_another_key_is_a_401(
     api: Api, nobody: httpx2.AsyncClient
 ) -> None:
-    good = api.token("alice")
-    for forged in (good[:-4] + "AAAA", good + "A", good.replace(".", ""), "A" * 1_000_000):
+    valid = api.issue_token("alice")
+    for forged in (valid[:-4] + "AAAA", valid + "A", valid.replace(".", ""), "A" * 1_000_000):
         response = await nobody.get("/jobs", headers={"Authorization": f"Bearer {forged}"})
         assert_problem(response, 401)
     other = security.issue_token(
@@ -198,7 +198,7 @@ async def test_an_invalid_first_admin_stops_the_start(
     assert await users.count_documents({}) == 0
 
 
-async def test_adding_a_user(api: Api, nobody: httpx2.AsyncClient) -> None:
+async def test_a_new_user_can_sign_in(api: Api, nobody: httpx2.AsyncClient) -> None:
     auth = api.runtime.auth
     user = await auth.add_user("Dave@example.com", PASSWORD, Role.VIEWER)
     assert user.username == "dave@example.com"

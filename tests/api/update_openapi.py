@@ -1,4 +1,4 @@
-"""`python -m tests.api.update_openapi` stores the present OpenAPI document as the snapshot."""
+"""`python -m tests.api.update_openapi` stores the current OpenAPI document as the snapshot."""
 
 import json
 from pathlib import Path
@@ -8,10 +8,10 @@ from app.main import create_app
 SNAPSHOT = Path(__file__).with_name("openapi.json")
 
 
-def present_document() -> str:
-    """The OpenAPI document in the form of the snapshot."""
+def build_document() -> str:
+    """Return the OpenAPI document in the form of the snapshot."""
     return json.dumps(create_app().openapi(), indent=1, ensure_ascii=False, sort_keys=True) + "\n"
 
 
 if __name__ == "__main__":
-    SNAPSHOT.write_text(present_document())
+    SNAPSHOT.write_text(build_document())

@@ -1,6 +1,6 @@
 """Rules on source files that ruff and import-linter cannot express.
 
-Each rule takes the folder of an application and returns what breaks it, one line for each place.
+Each function `find_...` takes the folder of an application and yields one line per violation.
 """
 
 import ast
@@ -18,7 +18,7 @@ VAGUE_WORDS = {
     *("base", "impl", "common", "core"),
 }
 VAGUE_LAST_WORDS = VAGUE_WORDS | {"data", "info"}
-"""These two are specific in front of another word, as in `data_dir`."""
+"""`data` and `info` are vague only as the last word: `data_dir` is allowed."""
 
 CLOCK_FUNCTIONS = {
     "datetime.datetime.now",
@@ -34,98 +34,98 @@ CLOCK_FUNCTIONS = {
     *(f"time.{name}" for name in ("ctime", "asctime", "strftime")),
 }
 
-Exceptions = Mapping[str, str]
-"""Places that may break a rule, each with the reason."""
+Exemptions = Mapping[str, str]
+"""Locations that may break a rule, each with the reason."""
 
 
 def find_missing_docstrings(app: Path) -> Iterator[str]:
-    """Every module says in its first line what it owns."""
-    for name, tree in _modules(app):
+    """Find modules without a docstring."""
+    for name, tree in _parse_modules(app):
         if not ast.get_docstring(tree):
             yield f"{name}: no docstring"
 
 
 def find_relative_imports(app: Path) -> Iterator[str]:
-    for name, tree in _modules(app):
+    for name, tree in _parse_modules(app):
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.level:
                 yield f"{name}:{node.lineno}: relative import"
 
 
-def find_long_files(app: Path, exceptions: Exceptions) -> Iterator[str]:
+def find_long_files(app: Path, exemptions: Exemptions) -> Iterator[str]:
     long: set[str] = set()
-    for path in _paths(app):
+    for path in _list_paths(app):
         lines = len(path.read_text().splitlines())
         if lines > MAX_FILE_LINES:
-            long.add(_name(path, app))
-            if _name(path, app) not in exceptions:
-                yield f"{_name(path, app)}: {lines} lines, at most {MAX_FILE_LINES}"
-    yield from _unused(exceptions, long)
+            long.add(_format_path(path, app))
+            if _format_path(path, app) not in exemptions:
+                yield f"{_format_path(path, app)}: {lines} lines, at most {MAX_FILE_LINES}"
+    yield from _find_unneeded(exemptions, long)
 
 
-def find_long_functions(app: Path, exceptions: Exceptions) -> Iterator[str]:
+def find_long_functions(app: Path, exemptions: Exemptions) -> Iterator[str]:
     long: set[str] = set()
-    for name, tree in _modules(app):
+    for name, tree in _parse_modules(app):
         for node in ast.walk(tree):
             if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 continue
             lines = (node.end_lineno or node.lineno) - node.lineno + 1
             if lines > MAX_FUNCTION_LINES:
-                place = f"{name}:{node.name}"
-                long.add(place)
-                if place not in exceptions:
-                    yield f"{place}: {lines} lines, at most {MAX_FUNCTION_LINES}"
-    yield from _unused(exceptions, long)
+                location = f"{name}:{node.name}"
+                long.add(location)
+                if location not in exemptions:
+                    yield f"{location}: {lines} lines, at most {MAX_FUNCTION_LINES}"
+    yield from _find_unneeded(exemptions, long)
 
 
 def find_vague_names(app: Path) -> Iterator[str]:
-    """Names of folders, files and classes say more than `Manager` or `common`."""
-    for name, tree in _modules(app):
+    """Find vague names of folders, files and classes, such as `Manager` or `common`."""
+    for name, tree in _parse_modules(app):
         if any(_is_vague(part.split("_")) for part in name.removesuffix(".py").split("/")):
             yield f"{name}: vague name of a file or folder"
         for node in ast.walk(tree):
-            if isinstance(node, ast.ClassDef) and _is_vague(_words(node.name)):
+            if isinstance(node, ast.ClassDef) and _is_vague(_split_words(node.name)):
                 yield f"{name}:{node.lineno}: vague class name {node.name}"
 
 
-def find_blanket_excepts(app: Path, exceptions: Exceptions) -> Iterator[str]:
-    """`except Exception` hides bugs, so only the files in `exceptions` have it. `BaseException`
-    and a bare `except` stop cancellation too, so no file has them."""
+def find_blanket_excepts(app: Path, exemptions: Exemptions) -> Iterator[str]:
+    """Find handlers that hide bugs. The files in `exemptions` may have `except Exception`. No file
+    may have `except BaseException` or a bare `except`, because they stop cancellation too."""
     used: set[str] = set()
-    for name, tree in _modules(app):
+    for name, tree in _parse_modules(app):
         names = _Names(tree)
-        for node, caught in _caught(tree, names):
-            if caught == "Exception" and name in exceptions:
+        for node, caught in _find_blanket_handlers(tree, names):
+            if caught == "Exception" and name in exemptions:
                 used.add(name)
             else:
                 yield f"{name}:{node.lineno}: catches {caught}"
-    yield from _unused(exceptions, used)
+    yield from _find_unneeded(exemptions, used)
 
 
-def find_clock_calls(app: Path, exceptions: Exceptions) -> Iterator[str]:
-    """Only the clock reads the time. Names are followed through imports and their aliases."""
+def find_clock_calls(app: Path, exemptions: Exemptions) -> Iterator[str]:
+    """Find readings of the time outside of the clock, also through imports and their aliases."""
     used: set[str] = set()
-    for name, tree in _modules(app):
+    for name, tree in _parse_modules(app):
         names = _Names(tree)
         for node in ast.walk(tree):
-            for function in _clock_functions(node, names):
-                if name in exceptions:
+            for function in _find_clock_functions(node, names):
+                if name in exemptions:
                     used.add(name)
                 else:
                     yield f"{name}:{getattr(node, 'lineno', 0)}: reads the time by {function}"
-    yield from _unused(exceptions, used)
+    yield from _find_unneeded(exemptions, used)
 
 
 def find_imports_of(folder: Path, package: str) -> Iterator[str]:
-    """Imports of the package or of a module in it, in the files of the folder."""
-    for name, tree in _modules(folder):
+    """Find imports of the package, or of a module in it, in the files of the folder."""
+    for name, tree in _parse_modules(folder):
         for node in ast.walk(tree):
-            if any(f"{found}.".startswith(f"{package}.") for found in _imported(node)):
+            if any(f"{found}.".startswith(f"{package}.") for found in _list_imported(node)):
                 yield f"{name}:{getattr(node, 'lineno', 0)}: imports {package}"
 
 
 class _Names:
-    """What the names of a module stand for: imported names and assigned ones."""
+    """Resolves the names of a module: imports and assignments."""
 
     def __init__(self, tree: ast.Module) -> None:
         self._imported: dict[str, str] = {}
@@ -147,76 +147,78 @@ class _Names:
             for alias in node.names:
                 self._imported[alias.asname or alias.name] = f"{node.module}.{alias.name}"
 
-    def dotted(self, node: ast.expr) -> str | None:
-        """The full name of `node`, such as `datetime.datetime.now`, or None."""
-        return self._dotted(node, frozenset())
+    def resolve(self, node: ast.expr) -> str | None:
+        """Return the full name of `node`, such as `datetime.datetime.now`, or None."""
+        return self._resolve(node, frozenset())
 
-    def _dotted(self, node: ast.expr, seen: frozenset[str]) -> str | None:
+    def _resolve(self, node: ast.expr, seen: frozenset[str]) -> str | None:
         if isinstance(node, ast.Attribute):
-            owner = self._dotted(node.value, seen)
-            return None if owner is None else f"{owner}.{node.attr}"
+            parent = self._resolve(node.value, seen)
+            return None if parent is None else f"{parent}.{node.attr}"
         if not isinstance(node, ast.Name):
             return None
         if node.id in self._imported:
             return self._imported[node.id]
         if node.id in self._assigned and node.id not in seen:
-            return self._dotted(self._assigned[node.id], seen | {node.id})
+            return self._resolve(self._assigned[node.id], seen | {node.id})
         return node.id
 
-    def members(self, node: ast.expr) -> Iterator[ast.expr]:
-        """The single expressions of a tuple, also of one with a name."""
-        yield from self._members(node, frozenset())
+    def list_elements(self, node: ast.expr) -> Iterator[ast.expr]:
+        """Yield the elements of a tuple, also if the tuple is nested or assigned to a name."""
+        yield from self._list_elements(node, frozenset())
 
-    def _members(self, node: ast.expr, seen: frozenset[str]) -> Iterator[ast.expr]:
+    def _list_elements(self, node: ast.expr, seen: frozenset[str]) -> Iterator[ast.expr]:
         match node:
             case ast.Tuple(elts=elements):
                 for element in elements:
-                    yield from self._members(element, seen)
+                    yield from self._list_elements(element, seen)
             case ast.Starred(value=value):
-                yield from self._members(value, seen)
+                yield from self._list_elements(value, seen)
             case ast.BinOp(left=left, right=right):
-                yield from self._members(left, seen)
-                yield from self._members(right, seen)
+                yield from self._list_elements(left, seen)
+                yield from self._list_elements(right, seen)
             case ast.Name(id=name) if name in self._assigned and name not in seen:
-                yield from self._members(self._assigned[name], seen | {name})
+                yield from self._list_elements(self._assigned[name], seen | {name})
             case _:
                 yield node
 
 
-def _caught(tree: ast.Module, names: _Names) -> Iterator[tuple[ast.expr | ast.excepthandler, str]]:
-    """Handlers and `suppress` calls that catch everything, with what they catch."""
+def _find_blanket_handlers(
+    tree: ast.Module, names: _Names
+) -> Iterator[tuple[ast.expr | ast.excepthandler, str]]:
+    """Yield the handlers and `suppress` calls that catch everything, and what they catch."""
     for node in ast.walk(tree):
         if isinstance(node, ast.ExceptHandler):
             if node.type is None:
                 yield node, "everything"
             else:
-                yield from ((node, name) for name in _blanket(node.type, names))
-        elif isinstance(node, ast.Call) and names.dotted(node.func) == "contextlib.suppress":
+                yield from ((node, name) for name in _find_blanket_types(node.type, names))
+        elif isinstance(node, ast.Call) and names.resolve(node.func) == "contextlib.suppress":
             for argument in node.args:
-                yield from ((node, name) for name in _blanket(argument, names))
+                yield from ((node, name) for name in _find_blanket_types(argument, names))
 
 
-def _blanket(node: ast.expr, names: _Names) -> Iterator[str]:
-    for member in names.members(node):
-        name = (names.dotted(member) or "").removeprefix("builtins.")
+def _find_blanket_types(node: ast.expr, names: _Names) -> Iterator[str]:
+    for member in names.list_elements(node):
+        name = (names.resolve(member) or "").removeprefix("builtins.")
         if name in {"Exception", "BaseException"}:
             yield name
 
 
-def _clock_functions(node: ast.AST, names: _Names) -> Iterator[str]:
+def _find_clock_functions(node: ast.AST, names: _Names) -> Iterator[str]:
     if isinstance(node, ast.ImportFrom):
         for alias in node.names:
             if f"{node.module}.{alias.name}" in CLOCK_FUNCTIONS:
                 yield f"{node.module}.{alias.name}"
     elif isinstance(node, ast.Attribute):
-        dotted = names.dotted(node)
+        dotted = names.resolve(node)
         if dotted in CLOCK_FUNCTIONS:
             yield dotted
         elif node.attr == "time" and dotted != "datetime.time":
             yield "time() of an event loop"
 
 
-def _imported(node: ast.AST) -> Iterator[str]:
+def _list_imported(node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Import):
         yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom):
@@ -227,25 +229,25 @@ def _is_vague(words: list[str]) -> bool:
     return bool(VAGUE_WORDS & set(words)) or words[-1] in VAGUE_LAST_WORDS
 
 
-def _words(class_name: str) -> list[str]:
-    """`HTTPTargetSpec` is http, target, spec."""
+def _split_words(class_name: str) -> list[str]:
+    """Return the words of a class name: `HTTPTargetSpec` is http, target, spec."""
     words = re.findall(r"[A-Z]+(?![a-z])|[A-Z][a-z0-9]*|[a-z0-9]+", class_name)
     return [word.lower() for word in words] or [""]
 
 
-def _unused(exceptions: Exceptions, used: set[str]) -> Iterator[str]:
-    for place in sorted(exceptions.keys() - used):
-        yield f"{place}: keeps the rule, so remove it from the exceptions"
+def _find_unneeded(exemptions: Exemptions, used: set[str]) -> Iterator[str]:
+    for location in sorted(exemptions.keys() - used):
+        yield f"{location}: keeps the rule, so remove it from the exemptions"
 
 
-def _modules(folder: Path) -> Iterator[tuple[str, ast.Module]]:
-    for path in _paths(folder):
-        yield _name(path, folder), ast.parse(path.read_text())
+def _parse_modules(folder: Path) -> Iterator[tuple[str, ast.Module]]:
+    for path in _list_paths(folder):
+        yield _format_path(path, folder), ast.parse(path.read_text())
 
 
-def _paths(folder: Path) -> list[Path]:
+def _list_paths(folder: Path) -> list[Path]:
     return sorted(folder.rglob("*.py"))
 
 
-def _name(path: Path, folder: Path) -> str:
+def _format_path(path: Path, folder: Path) -> str:
     return path.relative_to(folder).as_posix()

@@ -30,7 +30,7 @@ def lint_imports(folder: Path, *options: str) -> subprocess.CompletedProcess[str
 
 
 @dataclass(frozen=True)
-class Broken:
+class BrokenContract:
     """Lines that break a contract, by the file of `app/` to which they are added."""
 
     contract: str
@@ -38,31 +38,33 @@ class Broken:
 
 
 BROKEN = [
-    Broken("layers", {"services/jobs.py": "from app import engine"}),
-    Broken("layers", {"services/jobs.py": "import app.engine.loop"}),
-    Broken("layers", {"services/jobs.py": "from app.engine.loop import Loop as L"}),
-    Broken("layers", {"services/jobs.py": "from ..engine import loop"}),
-    Broken("layers", {"services/jobs.py": "def late():\n    from app import runtime"}),
-    Broken("layers", {"services/jobs.py": "if TYPE_CHECKING:\n    from app import runtime"}),
-    Broken("layers", {"runtime.py": "from app import routers"}),
-    Broken("layers", {"repositories/jobs.py": "from app import targets"}),
-    Broken("layers", {"targets/http.py": "from app import cache"}),
-    Broken("layers", {"models/job.py": "from app import policies"}),
-    Broken("layers", {"policies/retry.py": "from app import schemas"}),
-    Broken("layers", {"triggers/cron.py": "from app import models"}),
-    Broken("layers", {"settings.py": "from app import models"}),
-    Broken("layers", {"security.py": "from app import errors"}),
-    Broken("layers", {"unknown.py": ""}),
-    Broken("layers", {"unknown/__init__.py": ""}),
-    Broken("package", {"__init__.py": "from app import errors"}),
-    Broken(
+    BrokenContract("layers", {"services/jobs.py": "from app import engine"}),
+    BrokenContract("layers", {"services/jobs.py": "import app.engine.loop"}),
+    BrokenContract("layers", {"services/jobs.py": "from app.engine.loop import Loop as L"}),
+    BrokenContract("layers", {"services/jobs.py": "from ..engine import loop"}),
+    BrokenContract("layers", {"services/jobs.py": "def late():\n    from app import runtime"}),
+    BrokenContract(
+        "layers", {"services/jobs.py": "if TYPE_CHECKING:\n    from app import runtime"}
+    ),
+    BrokenContract("layers", {"runtime.py": "from app import routers"}),
+    BrokenContract("layers", {"repositories/jobs.py": "from app import targets"}),
+    BrokenContract("layers", {"targets/http.py": "from app import cache"}),
+    BrokenContract("layers", {"models/job.py": "from app import policies"}),
+    BrokenContract("layers", {"policies/retry.py": "from app import schemas"}),
+    BrokenContract("layers", {"triggers/cron.py": "from app import models"}),
+    BrokenContract("layers", {"settings.py": "from app import models"}),
+    BrokenContract("layers", {"security.py": "from app import errors"}),
+    BrokenContract("layers", {"unknown.py": ""}),
+    BrokenContract("layers", {"unknown/__init__.py": ""}),
+    BrokenContract("package", {"__init__.py": "from app import errors"}),
+    BrokenContract(
         "no-cycles",
         {
             "services/jobs.py": "from app.services import auth",
             "services/auth.py": "from app.services import jobs",
         },
     ),
-    Broken(
+    BrokenContract(
         "no-cycles",
         {
             "engine/loop.py": "from app.engine import worker",
@@ -70,35 +72,35 @@ BROKEN = [
             "engine/reaper.py": "from app.engine import loop",
         },
     ),
-    Broken("settings", {"services/auth.py": "from app.settings import Settings"}),
-    Broken("settings", {"engine/worker.py": "from app import settings"}),
-    Broken("composition", {"routers/jobs.py": "from app import engine"}),
-    Broken("composition", {"services/jobs.py": "from app import middleware"}),
-    Broken("composition", {"repositories/mongo.py": "from app import embedded"}),
-    Broken("stores-and-targets", {"routers/jobs.py": "from app import repositories"}),
-    Broken("stores-and-targets", {"routers/jobs.py": "from app.targets import http"}),
-    Broken("stores-and-targets", {"routers/jobs.py": "from app import cache"}),
-    Broken("stores-and-targets", {"schemas/jobs.py": "from app.wake import Wake"}),
-    Broken("schemas", {"engine/worker.py": "from app import schemas"}),
-    Broken("schemas", {"repositories/jobs.py": "from app.schemas.jobs import JobOut"}),
-    Broken("policies", {"repositories/leases.py": "from app.policies import retry"}),
-    Broken("policies", {"schemas/jobs.py": "from app.policies import retry"}),
-    Broken("pure-models", {"models/job.py": "from app import clock"}),
-    Broken("pure-models", {"triggers/cron.py": "import app.logs"}),
-    Broken("motor", {"repositories/jobs.py": "import motor"}),
-    Broken("motor", {"runtime.py": "from motor import motor_asyncio"}),
-    Broken("pymongo", {"services/jobs.py": "from pymongo.errors import PyMongoError"}),
-    Broken("pymongo", {"engine/worker.py": "import pymongo as mongo"}),
-    Broken("pymongo", {"models/job.py": "from bson import ObjectId"}),
-    Broken("fastapi", {"services/jobs.py": "from fastapi import HTTPException"}),
-    Broken("fastapi", {"runtime.py": "from starlette.types import Scope"}),
-    Broken("aiohttp", {"services/health.py": "import aiohttp"}),
-    Broken("yarl", {"services/jobs.py": "from yarl import URL"}),
-    Broken("yarl", {"schemas/jobs.py": "from yarl import URL"}),
-    Broken("redis", {"repositories/mongo.py": "from redis.asyncio import Redis"}),
-    Broken("jose", {"services/auth.py": "from jose import jwt"}),
-    Broken("jose", {"services/auth.py": "from passlib.hash import argon2"}),
-    Broken("croniter", {"schemas/schedules.py": "from croniter import croniter"}),
+    BrokenContract("settings", {"services/auth.py": "from app.settings import Settings"}),
+    BrokenContract("settings", {"engine/worker.py": "from app import settings"}),
+    BrokenContract("composition", {"routers/jobs.py": "from app import engine"}),
+    BrokenContract("composition", {"services/jobs.py": "from app import middleware"}),
+    BrokenContract("composition", {"repositories/mongo.py": "from app import embedded"}),
+    BrokenContract("stores-and-targets", {"routers/jobs.py": "from app import repositories"}),
+    BrokenContract("stores-and-targets", {"routers/jobs.py": "from app.targets import http"}),
+    BrokenContract("stores-and-targets", {"routers/jobs.py": "from app import cache"}),
+    BrokenContract("stores-and-targets", {"schemas/jobs.py": "from app.wake import Wake"}),
+    BrokenContract("schemas", {"engine/worker.py": "from app import schemas"}),
+    BrokenContract("schemas", {"repositories/jobs.py": "from app.schemas.jobs import JobOut"}),
+    BrokenContract("policies", {"repositories/leases.py": "from app.policies import retry"}),
+    BrokenContract("policies", {"schemas/jobs.py": "from app.policies import retry"}),
+    BrokenContract("pure-models", {"models/job.py": "from app import clock"}),
+    BrokenContract("pure-models", {"triggers/cron.py": "import app.logs"}),
+    BrokenContract("motor", {"repositories/jobs.py": "import motor"}),
+    BrokenContract("motor", {"runtime.py": "from motor import motor_asyncio"}),
+    BrokenContract("pymongo", {"services/jobs.py": "from pymongo.errors import PyMongoError"}),
+    BrokenContract("pymongo", {"engine/worker.py": "import pymongo as mongo"}),
+    BrokenContract("pymongo", {"models/job.py": "from bson import ObjectId"}),
+    BrokenContract("fastapi", {"services/jobs.py": "from fastapi import HTTPException"}),
+    BrokenContract("fastapi", {"runtime.py": "from starlette.types import Scope"}),
+    BrokenContract("aiohttp", {"services/health.py": "import aiohttp"}),
+    BrokenContract("yarl", {"services/jobs.py": "from yarl import URL"}),
+    BrokenContract("yarl", {"schemas/jobs.py": "from yarl import URL"}),
+    BrokenContract("redis", {"repositories/mongo.py": "from redis.asyncio import Redis"}),
+    BrokenContract("jose", {"services/auth.py": "from jose import jwt"}),
+    BrokenContract("jose", {"services/auth.py": "from passlib.hash import argon2"}),
+    BrokenContract("croniter", {"schemas/schedules.py": "from croniter import croniter"}),
 ]
 
 
@@ -129,7 +131,9 @@ def test_a_small_application_without_imports_keeps_every_contract(small_app: Pat
     BROKEN,
     ids=lambda broken: f"{broken.contract}: {'; '.join(broken.lines.values()) or 'a new file'}",
 )
-def test_a_contract_rejects_an_import_that_breaks_it(broken: Broken, small_app: Path) -> None:
+def test_a_contract_rejects_an_import_that_breaks_it(
+    broken: BrokenContract, small_app: Path
+) -> None:
     for name, lines in broken.lines.items():
         path = small_app / "app" / name
         path.parent.mkdir(exist_ok=True)

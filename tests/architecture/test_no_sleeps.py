@@ -1,7 +1,7 @@
 """No test sleeps: a pause is too short on a slow machine and wastes time on a fast one.
 
 Tests move the manual clock, wait for an event, or use the bounded waits of `support/waiting.py`.
-The fault runs in `tests/chaos` work in real time, so they may sleep.
+The code of `tests/chaos` works in real time, so it may sleep.
 """
 
 import ast
@@ -11,10 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.architecture.rules import ROOT
-
-TESTS = ROOT / "tests"
-THE_HELPER = TESTS / "support" / "waiting.py"
+TESTS = Path(__file__).resolve().parents[1]
+WAITING_MODULE = TESTS / "support" / "waiting.py"
 _CALL_IN_TEXT = re.compile(r"\bsleep\(")
 
 CLEAN = """
@@ -42,7 +40,7 @@ BROKEN = [
 
 
 def find_sleeps(path: Path) -> Iterator[int]:
-    """The lines of a file that name a function `sleep` or run it in an embedded program."""
+    """Yield the lines of a file that name a function `sleep` or call it in an embedded program."""
     for node in ast.walk(ast.parse(path.read_text())):
         match node:
             case ast.Attribute(attr="sleep") | ast.Name(id="sleep") | ast.alias(name="sleep"):
@@ -52,7 +50,7 @@ def find_sleeps(path: Path) -> Iterator[int]:
 
 
 def is_checked(path: Path) -> bool:
-    is_exempt = path in (THE_HELPER, Path(__file__).resolve())
+    is_exempt = path in (WAITING_MODULE, Path(__file__).resolve())
     return not is_exempt and TESTS / "chaos" not in path.parents
 
 

@@ -1,5 +1,5 @@
-"""The rules of tests/architecture/rules.py: the application keeps them, and each of them finds what
-breaks it in a small application."""
+"""The application keeps the rules of tests/architecture/rules.py, and each rule finds its
+violations in a small application."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -52,14 +52,14 @@ def test_only_the_clock_reads_the_time() -> None:
     assert [*rules.find_clock_calls(APP, CLOCKS)] == []
 
 
-# Below, each rule is tried on an application of one file.
+# Each rule on an application with one file.
 
 Write = Callable[..., Path]
 
 
 @pytest.fixture
 def write(tmp_path: Path) -> Write:
-    """Makes an `app/` of one file and returns the folder."""
+    """A function that makes an `app/` with one file and returns the folder."""
 
     def write(text: str, name: str = "module.py") -> Path:
         path = tmp_path / "app" / name
@@ -201,10 +201,10 @@ def test_a_narrow_except_is_allowed(write: Write, text: str) -> None:
     ("handler", "expected"),
     [("except Exception: ...", 0), ("except BaseException: ...", 2), ("except: ...", 2)],
 )
-def test_an_exception_with_a_reason_allows_only_exception(
+def test_an_exempted_file_may_catch_exception_but_not_base_exception(
     write: Write, handler: str, expected: int
 ) -> None:
-    """What is found is the handler, and that the listed file has no `except Exception`."""
+    """Two violations: the handler, and the exemption that is not needed."""
     app = write(f"try: ...\n{handler}\n")
     assert count(rules.find_blanket_excepts(app, {"module.py": "a reason"})) == expected
 
@@ -252,7 +252,7 @@ def test_other_uses_of_time_are_allowed(write: Write, text: str) -> None:
     assert count(rules.find_clock_calls(write(text), {})) == 0
 
 
-def test_an_exception_that_is_not_needed_is_found(write: Write) -> None:
+def test_an_exemption_that_is_not_needed_is_found(write: Write) -> None:
     app, unneeded = write('"""Short."""\n'), {"module.py": "a reason"}
     assert count(rules.find_long_files(app, unneeded)) == 1
     assert count(rules.find_long_functions(app, {"module.py:f": "a reason"})) == 1
@@ -266,7 +266,7 @@ def test_an_exception_that_is_not_needed_is_found(write: Write) -> None:
         ("import tests.chaos\n", 1),
         ("from tests import chaos\n", 1),
         ("from tests.chaos.history import Replay\n", 1),
-        ("from tests.support.history import Replay\n", 0),
+        ("from tests.support.replay import Replay\n", 0),
         ("from tests import chaos_free\n", 0),
     ],
 )

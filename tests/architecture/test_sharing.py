@@ -13,14 +13,14 @@ SUITES = ["acceptance", "api", "architecture", "chaos", "integration", "unit"]
 @pytest.mark.parametrize("folder", [*SUITES, "support"])
 def test_tests_share_code_only_through_support(folder: str) -> None:
     found = [
-        place
+        location
         for other in SUITES
         if other != folder and (folder, other) not in ALLOWED
-        for place in find_imports_of(TESTS / folder, f"tests.{other}")
+        for location in find_imports_of(TESTS / folder, f"tests.{other}")
     ]
     assert found == []
 
 
 def test_every_folder_is_examined() -> None:
     folders = {path.name for path in TESTS.iterdir() if any(path.rglob("*.py"))}
-    assert folders - {"__pycache__"} == {*SUITES, "support"}
+    assert folders == {*SUITES, "support"}

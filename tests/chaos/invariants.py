@@ -10,7 +10,7 @@ from tests.chaos.evidence import Evidence, Fault, Part, ReceivedDelivery, Result
 from tests.chaos.limits import GRACE_SECONDS, RESPONSE_SECONDS
 from tests.chaos.oracle import compute_expected_slots
 from tests.support.changes import Document
-from tests.support.history import LIVE, Replay, judge_history, pid_of
+from tests.support.replay import LIVE, Replay, judge_history, parse_pid
 
 _CLOCK_TOLERANCE = timedelta(milliseconds=5)
 """Separate readings of one clock may differ by this much."""
@@ -71,7 +71,7 @@ class Examination:
                     yield execution, attempt, self._find_cause(execution, attempt)
 
     def _find_cause(self, execution: Document, attempt: Document) -> Fault | None:
-        pid = pid_of(self.replay.lease_owners.get((execution["_id"], attempt["number"]), ""))
+        pid = parse_pid(self.replay.lease_owners.get((execution["_id"], attempt["number"]), ""))
         for fault in self.evidence.faults:
             affects_process = fault.part is Part.SERVICE and fault.pid == pid
             if not (affects_process or fault.part is Part.DATABASE) or fault.name == "term":

@@ -306,7 +306,7 @@ async def test_newer_records_of_slots_are_not_read(
 async def test_an_idempotency_key_that_became_newer_is_not_written(
     api: Api, newer_documents: NewerDocuments
 ) -> None:
-    async with api.client("alice", **{"Idempotency-Key": "k"}) as alice:
+    async with api.open_client("alice", **{"Idempotency-Key": "k"}) as alice:
         await alice.post("/jobs", json={"name": "once", "interval": 60})
     keys = api.runtime.repositories.idempotency_keys
     key = await keys.find(f"{api.ids['alice']}:k")
@@ -320,7 +320,7 @@ async def test_an_idempotency_key_that_became_newer_is_not_written(
 
 async def add_newer_job(api: Api, newer_documents: NewerDocuments) -> tuple[Job, str]:
     """Add a newer job of alice. Return it and the id of its execution."""
-    async with api.client("alice") as alice:
+    async with api.open_client("alice") as alice:
         body = {"name": "newer", "interval": 60, "tags": ["a"]}
         created = (await alice.post("/jobs", json=body)).json()
         execution = (await alice.post(f"/jobs/{created['id']}/execute")).json()
@@ -338,7 +338,7 @@ async def test_listings_leave_newer_documents_out(
 ) -> None:
     await add_newer_job(api, newer_documents)
     for username in ("alice", "admin"):
-        async with api.client(username) as client:
+        async with api.open_client(username) as client:
             response = await client.get(path)
             assert response.status_code == 200
             assert response.json()["items"] == []
@@ -370,7 +370,7 @@ async def test_a_request_on_a_newer_document_is_a_503(
     job, execution_id = await add_newer_job(api, newer_documents)
     ids = {"job": job.id, "schedule": job.schedules[0].id, "execution": execution_id}
     body = {"description": "x"} if method in {"PATCH", "PUT"} else None
-    async with api.client("alice") as alice:
+    async with api.open_client("alice") as alice:
         response = await alice.request(method, path.format(**ids), json=body)
     problem = assert_problem(response, 503)
     assert problem["type"] == "urn:carillon:problem:newer_document"
@@ -383,7 +383,7 @@ async def test_a_request_of_a_newer_user_is_a_503(
     api: Api, newer_documents: NewerDocuments
 ) -> None:
     newer_documents.make_newer("users", api.ids["bob"])
-    async with api.client("bob") as bob:
+    async with api.open_client("bob") as bob:
         assert_problem(await bob.get("/jobs"), 503)
     newer_documents.check()
 
@@ -395,7 +395,7 @@ async def test_a_newer_idempotency_key_is_not_taken_over(
     database_name: str,
 ) -> None:
     body = {"name": "once", "interval": 60}
-    async with api.client("alice", **{"Idempotency-Key": "k"}) as alice:
+    async with api.open_client("alice", **{"Idempotency-Key": "k"}) as alice:
         assert (await alice.post("/jobs", json=body)).status_code == 201
         newer_documents.make_newer("idempotency_keys", f"{api.ids['alice']}:k")
         assert_problem(await alice.post("/jobs", json=body), 503)
@@ -404,7 +404,7 @@ async def test_a_newer_idempotency_key_is_not_taken_over(
 
 
 async def test_a_process_that_is_too_old_is_not_ready(api: Api) -> None:
-    async with api.client() as nobody:
+    async with api.open_client() as nobody:
         assert (await nobody.get("/health/ready")).status_code == 200
         await api.runtime.repositories.meta.raise_schema_version(NEWER)
         response: httpx2.Response = await nobody.get("/health/ready")

@@ -1,7 +1,6 @@
 """The API on real stores, with a manual clock and clients of users who are signed in."""
 
 import random
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,9 +12,9 @@ import httpx2
 from fastapi import FastAPI
 from redis.asyncio import Redis
 
+from app import security
 from app.main import create_app
 from app.models.execution import Execution
-from app.models.ids import uuid7
 from app.models.job import Job
 from app.models.user import Role, User
 from app.repositories.executions import ExecutionFilter, ExecutionRepository
@@ -24,22 +23,24 @@ from app.repositories.jobs import JobRepository
 from app.repositories.mongo import Database, open_client
 from app.repositories.users import UserRepository
 from app.runtime import Resources, Runtime, compose
-from app.security import TokenKey, hash_password, issue_token
+from app.security import TokenKey, hash_password
 from app.services.health import LoopProbe
 from app.settings import Settings
 from app.wake import Wake
 from tests.support.clock import ManualClock
+from tests.support.ids import make_id
+from tests.support.service import PASSWORD
 
 SECRET = b"a secret key of the tests, 32 bytes or more"
-PASSWORD = "correct horse battery"
 LIFETIME = timedelta(hours=1)
-MAX_BODY_BYTES = 100_000
+MAX_REQUEST_BYTES = 100_000
+UNKNOWN_ID = "0" * 32
 
 JsonBody = dict[str, Any]
 
 
 @lru_cache(maxsize=1)
-def password_hash() -> str:
+def make_password_hash() -> str:
     return hash_password(PASSWORD)
 
 
@@ -59,23 +60,20 @@ class Api:
     ids: dict[str, str] = field(default_factory=dict)
     """The ids of the users by name."""
 
-    def new_id(self) -> str:
-        return new_id(self.clock)
-
-    def client(self, username: str | None = None, **headers: str) -> httpx2.AsyncClient:
+    def open_client(self, username: str | None = None, **headers: str) -> httpx2.AsyncClient:
         """Return a client of a user that `add_user` has stored, or one that is not signed in."""
         if username is not None:
-            headers["Authorization"] = f"Bearer {self.token(username)}"
+            headers["Authorization"] = f"Bearer {self.issue_token(username)}"
         transport = httpx2.ASGITransport(app=self.app, raise_app_exceptions=False)
         return httpx2.AsyncClient(
             transport=transport, base_url="http://carillon.test", headers=headers
         )
 
-    def token(self, username: str) -> str:
-        return issue_token(
+    def issue_token(self, username: str) -> str:
+        return security.issue_token(
             TokenKey(SECRET, "HS256"),
             user_id=self.ids[username],
-            token_id=self.new_id(),
+            token_id=make_id(self.clock),
             now=self.clock.now(),
             lifetime=LIFETIME,
         )
@@ -83,9 +81,9 @@ class Api:
     async def add_user(self, username: str, role: Role = Role.EDITOR, **changes: Any) -> User:
         now = self.clock.now()
         fields = {
-            "id": self.new_id(),
+            "id": make_id(self.clock),
             "username": username,
-            "password_hash": password_hash(),
+            "password_hash": make_password_hash(),
             "role": role,
             "tokens_valid_from": now,
             "created_at": now,
@@ -99,22 +97,33 @@ class Api:
     async def read_job(self, job: JsonBody) -> Job:
         return await self.jobs.get(job["id"], owner_id=None)
 
-    async def history(self, job: JsonBody) -> list[Execution]:
+    async def list_executions(self, job: JsonBody) -> list[Execution]:
+        """Return the executions of a job, the oldest slot first."""
         found = await self.executions.list_executions(
             ExecutionFilter(job_id=job["id"]), limit=1_000
         )
         return list(reversed(found))
 
-
-def new_id(clock: ManualClock) -> str:
-    return uuid7(int(clock.now().timestamp() * 1000), secrets.token_bytes(10))
+    async def fire_due(self) -> None:
+        """Fire all due jobs, as the scheduler does. The clock must not move meanwhile."""
+        now = self.clock.now()
+        while due := await self.jobs.list_due(now, limit=100):
+            await self.runtime.firing.fire(due, now)
 
 
 @asynccontextmanager
 async def open_api(
-    mongo_uri: str, database_name: str, redis_url: str, *, loops: tuple[LoopProbe, ...] = ()
+    mongo_uri: str,
+    database_name: str,
+    redis_url: str,
+    *,
+    loops: tuple[LoopProbe, ...] = (),
+    users: bool = True,
 ) -> AsyncIterator[Api]:
-    """Open the API on these stores, with the users `admin`, `alice`, `bob` and `viewer`."""
+    """Open the API on these stores, with the users `admin`, `alice`, `bob` and `viewer`.
+
+    Without `users` it is another process on the stores of an open `Api`.
+    """
     clock = ManualClock()
     client = open_client(mongo_uri, timeout=timedelta(seconds=8))
     database = Database(client, database_name, clock=clock)
@@ -127,7 +136,8 @@ async def open_api(
         ("bob", Role.EDITOR),
         ("viewer", Role.VIEWER),
     ):
-        await api.add_user(username, role)
+        if users:
+            await api.add_user(username, role)
     try:
         yield api
     finally:
@@ -143,14 +153,14 @@ def _compose(
     settings = Settings(
         _env_file=None,
         role="api",
-        max_body_bytes=MAX_BODY_BYTES,
+        max_body_bytes=MAX_REQUEST_BYTES,
         access_token_expire_minutes=LIFETIME // timedelta(minutes=1),
     )
     resources = Resources(
         database=database,
         redis=redis,
         clock=clock,
-        new_id=lambda: new_id(clock),
+        new_id=lambda: make_id(clock),
         lease_owner="api",
         secret_key=SECRET,
         randomness=random.Random(0),
@@ -172,6 +182,20 @@ def _compose(
         users=repositories.users,
         wake=runtime.engine.wake,
     )
+
+
+async def create_job(client: httpx2.AsyncClient, **body: Any) -> JsonBody:
+    """Create a job by the API; its name is `a job` without another one."""
+    response = await client.post("/jobs", json={"name": "a job", **body})
+    assert response.status_code == 201, response.text
+    job: JsonBody = response.json()
+    return job
+
+
+async def list_names(client: httpx2.AsyncClient, **query: Any) -> list[str]:
+    """Return the names on the first page of the listing of jobs."""
+    page = (await client.get("/jobs", params=query)).json()
+    return [job["name"] for job in page["items"]]
 
 
 def assert_problem(response: httpx2.Response, status: int) -> JsonBody:

@@ -29,7 +29,7 @@ class Change:
 
 
 def read_changes(database: Database[Document], *, since: Timestamp) -> list[Change]:
-    """Every change from the operation time `since` until now, in the database's order.
+    """Return every change from the operation time `since` until now, in the database's order.
 
     Inserts a mark and reads up to it, because a stream that returns nothing for a while may have
     more changes. Raises TimeoutError if the mark does not arrive, and pymongo's OperationFailure if
@@ -47,13 +47,13 @@ def read_changes(database: Database[Document], *, since: Timestamp) -> list[Chan
             if event is None:
                 continue
             if event["ns"]["coll"] != _END_MARKS:
-                changes.append(_change(event))
+                changes.append(_parse_change(event))
             elif event["documentKey"]["_id"] == mark:
                 return changes
-    raise TimeoutError("The change stream did not reach its end within 300 s.")
+    raise TimeoutError(f"The change stream did not reach its end within {_TIMEOUT_SECONDS} s.")
 
 
-def _change(event: Any) -> Change:
+def _parse_change(event: Any) -> Change:
     update = event.get("updateDescription", {})
     return Change(
         collection=event["ns"]["coll"],

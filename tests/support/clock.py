@@ -44,7 +44,7 @@ class ManualClock:
 
     @asynccontextmanager
     async def timeout(self, delay: timedelta) -> AsyncIterator[None]:
-        """As `Clock.timeout`, but by this clock."""
+        """Like `Clock.timeout`, with the time of this clock."""
         async with asyncio.timeout(None) as timeout:
             timer = _Timer(self._now + delay, timeout, asyncio.get_running_loop())
             self._timers.add(timer)

@@ -16,7 +16,6 @@ from app.engine.reaper import Reaper
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.models.execution import AttemptOutcome, Execution, ExecutionKind, ExecutionStatus
-from app.models.ids import uuid7
 from app.models.job import Job, earliest_next_run
 from app.models.outcome import Outcome
 from app.models.schedule import IntervalSchedule, Schedule, first_slot
@@ -32,6 +31,7 @@ from app.settings import Settings
 from app.targets.target import Delivery
 from app.wake import Wake
 from tests.support.clock import ManualClock
+from tests.support.ids import make_id
 
 OpenClient = Callable[..., Any]
 LEASE = timedelta(seconds=10)
@@ -115,18 +115,18 @@ class World:
     processes: list[Process] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # These parts belong to a process that serves only the API.
         api = compose(self._settings("api"), self._resources("api"))
         self.jobs = api.repositories.jobs
         self.executions = api.repositories.executions
         self.overlaps = api.repositories.overlaps
         self.admission = api.admission
-        """The parts above belong to a process that serves only the API."""
 
     def new_id(self) -> str:
-        return uuid7(int(self.clock.now().timestamp() * 1000), secrets.token_bytes(10))
+        return make_id(self.clock)
 
     def process(self, *, concurrency: int = 100, **settings: Any) -> Process:
-        """Another process of the service; `settings` by their names."""
+        """Compose another process of the service. `settings`: fields of `Settings`."""
         lease_owner = f"process-{len(self.processes) + 1}"
         heartbeat = Heartbeat(self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2))
         resources = self._resources(lease_owner, heartbeat=heartbeat, targets=self.targets)

@@ -23,7 +23,7 @@ async def open_target(
     resolver: AbstractResolver | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[HttpTarget]:
-    """An http target with a session of its own. Without `clock`, its clock stays at `START`."""
+    """Open an http target with its own session. Without `clock`, its clock stays at `START`."""
     async with open_session(allow_private_hosts=private, limit=limit, resolver=resolver) as session:
         yield HttpTarget(session=session, clock=clock or ManualClock(), version="1.2.3")
 

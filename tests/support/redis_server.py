@@ -39,7 +39,7 @@ class RedisServer:
         ends_at = time.monotonic() + _TIMEOUT_SECONDS
         while True:
             try:
-                self.execute("PING")
+                self.send_command("PING")
             except RedisError:
                 if time.monotonic() > ends_at or self._ends_within(0.05):
                     raise
@@ -54,11 +54,11 @@ class RedisServer:
             return False
         return True
 
-    def execute(self, *command: str) -> object:
+    def send_command(self, *command: str) -> object:
         with Redis(port=self._port, socket_timeout=5) as client:
             return client.execute_command(*command)
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 

@@ -1,8 +1,8 @@
 """The tests' own mongod and redis-server: one of each for all pytest workers of a test session.
 
-They are the servers of `app/embedded/` in a temporary folder: the first worker that needs a server
-starts it, and the last one that used it stops it. If a program is missing, the tests fail with an
-error that says how to install it; they are not skipped.
+They are the servers of `app/embedded/` in a temporary folder: the first pytest worker that needs a
+server starts it, and the last one that used it stops it. If a program is missing, the tests fail
+with an error that says how to install it; they are not skipped.
 """
 
 import json
@@ -33,7 +33,7 @@ MONGOD_ARGS = (
 
 
 def shared_folder(factory: pytest.TempPathFactory) -> Path:
-    """Return the folder that all workers of this session share, but no other session uses."""
+    """Return the folder that the pytest workers of this session share and no other session uses."""
     base = factory.getbasetemp()
     return (base.parent if _is_worker() else base) / _FOLDER
 
@@ -47,9 +47,10 @@ def running_mongod(folder: Path) -> Iterator[str]:
 
 @contextmanager
 def running_redis(folder: Path) -> Iterator[str]:
-    """Run the folder's redis-server and yield the URL of this worker's own database in it."""
+    """Run the folder's redis-server and yield the URL of this pytest worker's database in it."""
+    assert worker_number() < _REDIS_DATABASES, f"at most {_REDIS_DATABASES} pytest workers"
     with start_redis(folder, extra_args=("--databases", str(_REDIS_DATABASES))) as server:
-        yield f"redis://127.0.0.1:{server.port}/{worker_number() % _REDIS_DATABASES}"
+        yield f"redis://127.0.0.1:{server.port}/{worker_number()}"
 
 
 def worker_number() -> int:
@@ -58,9 +59,8 @@ def worker_number() -> int:
 
 
 def clean_up(base: Path) -> None:
-    """End the servers of killed workers and delete the folder, which has 300 MB of journal files.
-
-    Call it at the end of the session.
+    """End the servers of killed pytest workers and delete the folder, which has 300 MB of journal
+    files. Call it at the end of the session.
     """
     if _is_worker():
         return

@@ -77,7 +77,7 @@ class Service:
         assert response.is_success, f"{method} {path}: {response.status_code} {response.text}"
         return response.json() if response.content else None
 
-    async def executions(self, job_id: str) -> list[dict[str, Any]]:
+    async def list_executions(self, job_id: str) -> list[dict[str, Any]]:
         """Read all executions of a job, page by page. The newest slot is first."""
         items: list[dict[str, Any]] = []
         cursor: str | None = None

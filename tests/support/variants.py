@@ -1,7 +1,7 @@
 """Broken variants of the engine: each removes one rule on which a guarantee depends.
 
-The checker of the chaos runs and the life tests must detect them. This proves that a passed check
-means something.
+Each one must be detected by the life tests, by the checker of the chaos runs, or by both. So a
+check that passes is known to be able to fail.
 """
 
 from collections.abc import Callable, Sequence

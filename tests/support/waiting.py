@@ -1,4 +1,7 @@
-"""Bounded waits of tests: the only module that sleeps (architecture/test_no_sleeps.py)."""
+"""Bounded waits. Outside of `tests/chaos`, only this module may call a function `sleep`.
+
+`tests/architecture/test_no_sleeps.py` checks that.
+"""
 
 import asyncio
 import inspect

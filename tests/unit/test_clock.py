@@ -1,4 +1,5 @@
-"""Timeouts: by the system's clock in real time, by the manual clock only when a test moves it."""
+"""A timeout of the system clock ends in real time. A timeout of the manual clock ends when a test
+moves the clock."""
 
 import asyncio
 from datetime import timedelta

@@ -19,7 +19,7 @@ def test_without_errors_the_last_lines_are_selected() -> None:
     assert lines[-1] == '  {"s":"I","n":19}'
 
 
-def test_long_lines_and_invalid_utf8_are_limited_and_replaced() -> None:
+def test_long_lines_are_shortened_and_invalid_utf8_is_replaced() -> None:
     assert select_lines(b"\xff" + b"x" * 1_000) == "  \ufffd" + "x" * 399
 
 

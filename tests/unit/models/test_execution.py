@@ -1,9 +1,14 @@
-"""The table of legal moves, and the form of ids."""
+"""The table of legal moves."""
 
-from datetime import UTC, datetime
+import pytest
 
-from app.models.execution import FINAL_STATUSES, MOVES, UNFINISHED_STATUSES, ExecutionStatus
-from app.models.ids import is_id, uuid7
+from app.models.execution import (
+    FINAL_STATUSES,
+    MOVES,
+    UNFINISHED_STATUSES,
+    ExecutionStatus,
+    require_move,
+)
 
 
 def test_every_status_has_its_moves() -> None:
@@ -20,12 +25,13 @@ def test_no_move_ends_at_skipped_or_missed() -> None:
     assert set(ExecutionStatus) - reached == {ExecutionStatus.SKIPPED, ExecutionStatus.MISSED}
 
 
-def test_ids_are_version_seven_uuids_ordered_by_time() -> None:
-    at = int(datetime(2026, 11, 23, tzinfo=UTC).timestamp() * 1000)
-    earlier, later = uuid7(at, b"\xff" * 10), uuid7(at + 1, b"\x00" * 10)
-    assert earlier < later
-    assert is_id(earlier)
-    assert earlier[12] == "7"
-    assert earlier[16] in "89ab"
-    assert not is_id(earlier.upper())
-    assert not is_id(earlier + "\n")
+@pytest.mark.parametrize("before", ExecutionStatus)
+@pytest.mark.parametrize("after", ExecutionStatus)
+def test_only_a_legal_move_has_a_require_move(
+    before: ExecutionStatus, after: ExecutionStatus
+) -> None:
+    if after in MOVES[before]:
+        assert require_move(before, after) is before
+    else:
+        with pytest.raises(ValueError, match=f"from {before} to {after}"):
+            require_move(before, after)

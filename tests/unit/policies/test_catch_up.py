@@ -1,4 +1,4 @@
-"""Each due slot is executed or is counted in the missed span; and the delays of jitter."""
+"""A plan executes each due slot or counts it in the missed span."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -8,12 +8,11 @@ from hypothesis import strategies as st
 from app.models.policy import CatchUpMode, CatchUpPolicy
 from app.models.schedule import IntervalSchedule
 from app.policies.catch_up import MAX_LATE_SLOTS, ON_TIME, plan
-from app.policies.jitter import jitter
 
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
 
 
-def schedule(period: int, next_run: timedelta, **changes: object) -> IntervalSchedule:
+def make_schedule(period: int, next_run: timedelta, **changes: object) -> IntervalSchedule:
     fields = {
         "id": "s",
         "interval_seconds": period,
@@ -29,12 +28,12 @@ def schedule(period: int, next_run: timedelta, **changes: object) -> IntervalSch
     overdue=st.integers(0, 2_000_000),
     window=st.integers(0, 1_000_000),
     policy=st.sampled_from(CatchUpMode),
-    left=st.none() | st.integers(1, 20),
+    runs_left=st.none() | st.integers(1, 20),
 )
 def test_a_plan_has_each_due_slot_exactly_once(
-    period: int, first: int, overdue: int, window: int, policy: CatchUpMode, left: int | None
+    period: int, first: int, overdue: int, window: int, policy: CatchUpMode, runs_left: int | None
 ) -> None:
-    due = schedule(period, timedelta(seconds=first * period), max_runs=left)
+    due = make_schedule(period, timedelta(seconds=first * period), max_runs=runs_left)
     now = START + timedelta(seconds=first * period + overdue)
     decided = plan(due, CatchUpPolicy(policy=policy, window_seconds=window), now)
 
@@ -49,11 +48,11 @@ def test_a_plan_has_each_due_slot_exactly_once(
         assert slot == expected
         expected += step
     assert decided.next_run == expected
-    if left is None:
+    if runs_left is None:
         assert expected > now
     else:
-        assert len(decided.slots) <= left
-        assert expected > now or len(decided.slots) == left
+        assert len(decided.slots) <= runs_left
+        assert expected > now or len(decided.slots) == runs_left
     late = decided.slots[: decided.late_count]
     assert all(now - slot > ON_TIME for slot in late)
     assert len(late) <= {"one": 1, "all": MAX_LATE_SLOTS, "none": 0}[policy]
@@ -61,17 +60,9 @@ def test_a_plan_has_each_due_slot_exactly_once(
 
 
 def test_a_slot_exactly_ten_seconds_old_is_on_time() -> None:
-    due = schedule(3600, timedelta(hours=1))
+    due = make_schedule(3600, timedelta(hours=1))
     none = CatchUpPolicy(policy=CatchUpMode.NONE)
     assert plan(due, none, START + timedelta(hours=1) + ON_TIME).slots == (due.next_run,)
     late = plan(due, none, START + timedelta(hours=1) + ON_TIME + timedelta(milliseconds=1))
     assert late.slots == ()
     assert late.missed is not None
-
-
-def test_jitter_is_reproducible_and_evenly_distributed() -> None:
-    most = timedelta(seconds=60)
-    delays = [jitter("job", START + timedelta(seconds=n), limit=most) for n in range(1_000)]
-    assert delays == [jitter("job", START + timedelta(seconds=n), limit=most) for n in range(1_000)]
-    assert all(timedelta(0) <= delay < most for delay in delays)
-    assert 25 < sum(delay.total_seconds() for delay in delays) / 1_000 < 35

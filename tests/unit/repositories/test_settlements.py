@@ -1,11 +1,11 @@
-"""Writes on executions: they contain only legal moves, and the fence of the lease."""
+"""A settlement contains only legal moves and the fence of the lease."""
 
 from datetime import timedelta
 from unittest.mock import MagicMock
 
 import pytest
 
-from app.models.execution import MOVES, ExecutionStatus, require_move
+from app.models.execution import MOVES, ExecutionStatus
 from app.repositories import heartbeat, lease_fence, leases
 from app.repositories.lease_fence import Lease
 from app.repositories.settlements import Settlement
@@ -24,20 +24,8 @@ def test_a_settlement_accepts_only_legal_moves_from_running(status: ExecutionSta
             Settlement(LEASE, status)
 
 
-@pytest.mark.parametrize("before", ExecutionStatus)
-@pytest.mark.parametrize("after", ExecutionStatus)
-def test_an_illegal_move_is_refused_before_the_write(
-    before: ExecutionStatus, after: ExecutionStatus
-) -> None:
-    if after in MOVES[before]:
-        assert require_move(before, after) is before
-    else:
-        with pytest.raises(ValueError, match=f"from {before} to {after}"):
-            require_move(before, after)
-
-
 def test_one_fence_guards_settlements_and_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The broken variant `no_fence` must therefore break both."""
+    """So the broken variant `no_fence` removes the fence of settlements and of renewals."""
     renewing = heartbeat.Heartbeat.__new__(heartbeat.Heartbeat)
     renewing._executions = collection = MagicMock()
     renewing._clock = ManualClock()

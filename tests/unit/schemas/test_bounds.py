@@ -1,4 +1,4 @@
-"""The bounds of numbers and lengths: the last valid value and the first invalid one."""
+"""The bounds of numbers and lengths (the last valid value and the first invalid one), and types."""
 
 from typing import Any
 
@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from app.schemas.jobs import JobCreate, JobUpdate
 
+EVERY_SECOND = {"type": "interval", "interval_seconds": 1}
 BOUNDS: list[tuple[str, Any, Any]] = [
     ("name", "x" * 200, "x" * 201),
     ("name", "x", ""),
@@ -15,7 +16,7 @@ BOUNDS: list[tuple[str, Any, Any]] = [
     ("tags", ["x" * 50], ["x" * 51]),
     ("timeout_seconds", 0.1, 0.099),
     ("timeout_seconds", 86_400, 86_400.1),
-    ("schedules", [{"type": "interval", "interval_seconds": 1}] * 20, [{"type": "interval"}] * 21),
+    ("schedules", [EVERY_SECOND] * 20, [EVERY_SECOND] * 21),
     ("interval", 1, 0),
     ("interval", 31_536_000, 31_536_001),
     ("interval", "P365D", "P366D"),
@@ -25,20 +26,26 @@ BOUNDS: list[tuple[str, Any, Any]] = [
     ("retry", {"max_attempts": 50}, {"max_attempts": 51}),
     ("retry", {"delay_seconds": 86_400}, {"delay_seconds": 86_401}),
     ("retry", {"max_delay_seconds": 604_800}, {"max_delay_seconds": 604_801}),
-    ("retry", {"retry_on": [100, 599]}, {"retry_on": [600]}),
+    ("retry", {"retry_on": [100]}, {"retry_on": [99]}),
+    ("retry", {"retry_on": [599]}, {"retry_on": [600]}),
     ("retry", {"retry_on": ["4xx"] * 50}, {"retry_on": ["4xx"] * 51}),
     ("catch_up", {"window_seconds": 31_536_000}, {"window_seconds": 31_536_001}),
-    ("overlap_policy", "buffer_all", "buffer_some"),
 ]
 SCHEDULE_BOUNDS: list[tuple[str, Any, Any]] = [
     ("interval_seconds", 1, 0),
     ("interval_seconds", 31_536_000, 31_536_001),
     ("max_runs", 1, 0),
     ("max_runs", 1_000_000_000, 1_000_000_001),
-    ("max_runs", None, "1"),
     ("jitter_seconds", 0, -1),
     ("jitter_seconds", 86_400, 86_401),
     ("end_at", "2027-01-01T00:00:00Z", "2026-12-31T23:59:59Z"),
+]
+
+
+TYPES: list[tuple[str, Any, Any]] = [
+    ("overlap_policy", "buffer_all", "buffer_some"),
+    ("retry", {"retry_on": ["4xx"]}, {"retry_on": ["6xx"]}),
+    ("schedules", [EVERY_SECOND | {"max_runs": None}], [EVERY_SECOND | {"max_runs": "1"}]),
 ]
 
 
@@ -50,6 +57,18 @@ def test_a_field_of_a_job_is_limited_to_its_bounds(field: str, inside: Any, outs
         JobCreate.model_validate({"name": "x", field: outside})
     with pytest.raises(ValidationError):
         JobUpdate.model_validate({field: outside})
+
+
+@pytest.mark.parametrize(("field", "valid", "invalid"), TYPES)
+def test_a_field_of_a_job_accepts_only_values_of_its_type(
+    field: str, valid: Any, invalid: Any
+) -> None:
+    JobCreate.model_validate({"name": "x", field: valid})
+    JobUpdate.model_validate({field: valid})
+    with pytest.raises(ValidationError):
+        JobCreate.model_validate({"name": "x", field: invalid})
+    with pytest.raises(ValidationError):
+        JobUpdate.model_validate({field: invalid})
 
 
 @pytest.mark.parametrize(("field", "inside", "outside"), SCHEDULE_BOUNDS)
@@ -70,6 +89,6 @@ def test_an_edit_has_only_the_fields_that_its_body_contains() -> None:
     assert body.target.given_type is None
 
 
-def test_an_edits_schema_has_no_defaults() -> None:
+def test_the_schema_of_an_edit_has_no_defaults() -> None:
     properties = JobUpdate.model_json_schema()["properties"]
     assert not [name for name, field in properties.items() if "default" in field]

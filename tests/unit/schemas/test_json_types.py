@@ -60,7 +60,7 @@ def test_an_instant_is_utc_in_whole_milliseconds(text: str, instant: datetime) -
         {"$gt": ""},
     ],
 )
-def test_an_invalid_instant_is_refused(value: Any) -> None:
+def test_an_invalid_instant_is_rejected(value: Any) -> None:
     with pytest.raises(ValidationError):
         INSTANT.validate_python(value)
 
@@ -101,7 +101,7 @@ def test_iana_names_are_time_zones(name: str) -> None:
         None,
     ],
 )
-def test_other_texts_are_not_time_zones(name: Any) -> None:
+def test_other_values_are_not_time_zones(name: Any) -> None:
     with pytest.raises(ValidationError):
         ZONE.validate_python(name)
 
@@ -111,7 +111,7 @@ def test_the_zones_are_read_once() -> None:
 
 
 @pytest.mark.parametrize("text", ["\0", "a\0b", "\ud800", "x\udfff", b"bytes", 5, None, ["x"]])
-def test_a_text_that_cannot_be_stored_is_refused(text: Any) -> None:
+def test_a_text_that_cannot_be_stored_is_rejected(text: Any) -> None:
     with pytest.raises(ValidationError):
         TEXT.validate_python(text)
 
@@ -161,7 +161,7 @@ def test_json_stays_unchanged(value: Any) -> None:
         {"a": {1, 2}},
     ],
 )
-def test_json_that_cannot_be_stored_is_refused(value: Any) -> None:
+def test_json_that_cannot_be_stored_is_rejected(value: Any) -> None:
     with pytest.raises(ValidationError):
         JSON.validate_python(value)
 

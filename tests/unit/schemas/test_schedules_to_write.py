@@ -30,16 +30,16 @@ ONE_TIME = OneTimeSchedule(id="one_time", run_at=START)
 
 
 def read(
-    body: dict[str, Any], *present: CronSchedule | IntervalSchedule | OneTimeSchedule
+    body: dict[str, Any], *existing: CronSchedule | IntervalSchedule | OneTimeSchedule
 ) -> list[ScheduleToWrite] | None:
-    return read_job_schedules(JobUpdate.model_validate(body), present)
+    return read_job_schedules(JobUpdate.model_validate(body), existing)
 
 
 def read_one(
-    body: dict[str, Any], *present: CronSchedule | IntervalSchedule | OneTimeSchedule
+    body: dict[str, Any], *existing: CronSchedule | IntervalSchedule | OneTimeSchedule
 ) -> dict[str, Any]:
     """Return the fields of the only schedule that the body describes."""
-    to_write = read(body, *present)
+    to_write = read(body, *existing)
     assert to_write is not None
     (one,) = to_write
     return one.fields.model_dump()
@@ -93,7 +93,7 @@ def test_a_short_form_equals_its_full_form(short: dict[str, Any], full: dict[str
     assert listed[0].fields == read_full_form(**full)
 
 
-def test_a_body_without_schedules_is_not_a_body_with_an_empty_list() -> None:
+def test_absent_schedules_stay_and_an_empty_list_removes_them() -> None:
     assert read({"name": "x"}, CRON) is None
     assert read({"schedules": []}, CRON) == []
 
@@ -146,12 +146,12 @@ def test_a_short_form_of_the_same_type_keeps_all_other_fields() -> None:
     )
 
 
-@pytest.mark.parametrize("present", [CRON, INTERVAL, ONE_TIME])
+@pytest.mark.parametrize("existing", [CRON, INTERVAL, ONE_TIME])
 def test_a_time_zone_alone_changes_only_the_time_zone(
-    present: CronSchedule | IntervalSchedule | OneTimeSchedule,
+    existing: CronSchedule | IntervalSchedule | OneTimeSchedule,
 ) -> None:
-    fields = read_one({"timezone": "Asia/Tokyo"}, present)
-    kept = present.model_dump(include=set(fields) - {"timezone"})
+    fields = read_one({"timezone": "Asia/Tokyo"}, existing)
+    kept = existing.model_dump(include=set(fields) - {"timezone"})
     assert fields == {**kept, "timezone": "Asia/Tokyo"}
 
 
@@ -161,7 +161,7 @@ def test_a_new_expression_has_five_fields_even_if_the_present_one_has_six() -> N
 
 
 @pytest.mark.parametrize(
-    ("body", "present"),
+    ("body", "existing"),
     [
         ({"interval": 60}, CRON),
         ({"cron_expression": "0 9 * * *"}, INTERVAL),
@@ -169,13 +169,13 @@ def test_a_new_expression_has_five_fields_even_if_the_present_one_has_six() -> N
     ],
 )
 def test_a_short_form_of_another_type_replaces_the_schedule_but_keeps_its_bounds(
-    body: dict[str, Any], present: CronSchedule | IntervalSchedule | OneTimeSchedule
+    body: dict[str, Any], existing: CronSchedule | IntervalSchedule | OneTimeSchedule
 ) -> None:
-    fields = read_one(body, present)
+    fields = read_one(body, existing)
     assert fields["id"] is None
-    assert fields["type"] != present.type
+    assert fields["type"] != existing.type
     bounds = {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
-    assert {name: fields[name] for name in bounds} == present.model_dump(include=bounds)
+    assert {name: fields[name] for name in bounds} == existing.model_dump(include=bounds)
 
 
 def test_a_short_form_conflicts_with_several_schedules() -> None:
@@ -203,9 +203,9 @@ def test_an_edit_of_a_schedule_keeps_the_fields_that_it_does_not_name() -> None:
 
 def test_an_edit_of_the_type_requires_the_fields_of_the_new_type() -> None:
     change = ScheduleChange(type="interval")
-    with pytest.raises(InvalidInputError) as refused:
+    with pytest.raises(InvalidInputError) as rejected:
         read_schedule_edit(change, CRON)
-    assert refused.value.errors[0].pointer == "/interval_seconds"
+    assert rejected.value.errors[0].pointer == "/interval_seconds"
     change = ScheduleChange(type="interval", interval_seconds=60)
     fields = read_schedule_edit(change, CRON).fields
     assert (fields.id, fields.type, fields.timezone) == ("cron", "interval", "Europe/Berlin")

@@ -106,23 +106,23 @@ def test_a_valid_url_is_accepted(url: str) -> None:
 
 
 @pytest.mark.parametrize(("url", "reason"), BAD_URLS, ids=range(len(BAD_URLS)))
-def test_an_invalid_url_is_refused_with_the_reason(url: str, reason: str) -> None:
-    with pytest.raises(InvalidInputError, match=reason) as refused:
+def test_an_invalid_url_is_rejected_with_the_reason(url: str, reason: str) -> None:
+    with pytest.raises(InvalidInputError, match=reason) as rejected:
         check_url(url)
-    assert refused.value.errors == ()
+    assert rejected.value.errors == ()
 
 
 @given(st.text(max_size=60))
-def test_any_text_is_accepted_or_refused(rest: str) -> None:
+def test_any_text_is_accepted_or_rejected(rest: str) -> None:
     for url in (rest, f"http://{rest}", f"http://example.com{rest}"):
         with contextlib.suppress(InvalidInputError):
             check_url(url)
 
 
 def test_the_error_does_not_contain_the_password() -> None:
-    with pytest.raises(InvalidInputError) as refused:
+    with pytest.raises(InvalidInputError) as rejected:
         check_url("http://user:hunter2@example.com/")
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(rejected.value)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +169,7 @@ def test_valid_headers_are_accepted(headers: dict[str, str]) -> None:
         "Accept-Encoding",
     ],
 )
-def test_a_header_that_the_service_sets_is_refused_by_name(name: str) -> None:
+def test_a_header_that_the_service_sets_is_rejected_by_name(name: str) -> None:
     with pytest.raises(InvalidInputError, match=f"{name.lower()} is set by the service"):
         check_headers({name: "1"})
 
@@ -178,7 +178,7 @@ def test_a_header_that_the_service_sets_is_refused_by_name(name: str) -> None:
     "name",
     ["", " ", "X A", "X:", "X\r\nY", "X\n", "X\x00", "X-Ä", "(x)", "X/Y", "X@", "\ud800", "X\t"],
 )
-def test_a_header_name_with_invalid_characters_is_refused(name: str) -> None:
+def test_a_header_name_with_invalid_characters_is_rejected(name: str) -> None:
     with pytest.raises(InvalidInputError, match="a header name consists of"):
         check_headers({name: "1"})
 
@@ -186,13 +186,13 @@ def test_a_header_name_with_invalid_characters_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     "value", ["\r", "\n", "a\r\nX-Evil: 1", "\x00", "\t", "\x1b", "\x7f", "\x85", "\ud800"]
 )
-def test_a_header_value_with_a_control_character_is_refused_but_not_repeated(value: str) -> None:
-    with pytest.raises(InvalidInputError, match="X-Secret must not contain") as refused:
+def test_a_header_value_with_a_control_character_is_rejected_but_not_repeated(value: str) -> None:
+    with pytest.raises(InvalidInputError, match="X-Secret must not contain") as rejected:
         check_headers({"X-Secret": f"hunter2{value}"})
-    assert "hunter2" not in str(refused.value)
+    assert "hunter2" not in str(rejected.value)
 
 
-def test_the_same_header_in_another_case_is_refused() -> None:
+def test_the_same_header_in_another_case_is_rejected() -> None:
     with pytest.raises(InvalidInputError, match="same name"):
         check_headers({"X-A": "1", "x-a": "2"})
 
@@ -208,12 +208,12 @@ def test_the_same_header_in_another_case_is_refused() -> None:
     ],
     ids=["count", "value", "total", "bytes", "name"],
 )
-def test_headers_over_a_limit_are_refused(headers: dict[str, str]) -> None:
+def test_headers_over_a_limit_are_rejected(headers: dict[str, str]) -> None:
     with pytest.raises(InvalidInputError, match="at most"):
         check_headers(headers)
 
 
 @given(st.dictionaries(st.text(max_size=10), st.text(max_size=10), max_size=3))
-def test_any_headers_are_accepted_or_refused(headers: dict[str, str]) -> None:
+def test_any_headers_are_accepted_or_rejected(headers: dict[str, str]) -> None:
     with contextlib.suppress(InvalidInputError):
         check_headers(headers)

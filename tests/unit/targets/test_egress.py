@@ -24,9 +24,9 @@ from tests.support.receiver import Receiver
 from tests.support.resolvers import ListResolver, NumericResolver
 
 DEFAULT = EgressPolicy()
-WITH_PRIVATE_HOSTS = EgressPolicy(allow_private_hosts=True)
+WITH_PRIVATE_HOSTS = EgressPolicy(allow_private_hosts=True)  # HTTP_ALLOW_PRIVATE_HOSTS
 
-ALLOWED_BY_THE_SETTING = [
+PRIVATE_AND_LOOPBACK = [
     "127.0.0.1", "127.0.0.0", "127.255.255.255", "127.1.2.3", "10.0.0.0", "10.0.0.1",
     "10.255.255.255", "172.16.0.0", "172.31.255.255", "192.168.0.0", "192.168.255.255", "::1",
     "0:0:0:0:0:0:0:1", "0000::0001", "fc00::", "fc00::1", "fd00::1", "fdff:ffff::1",
@@ -68,8 +68,8 @@ PUBLIC_ADDRESSES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("address", ALLOWED_BY_THE_SETTING)
-def test_private_and_loopback_addresses_are_denied_unless_the_setting_allows_them(
+@pytest.mark.parametrize("address", PRIVATE_AND_LOOPBACK)
+def test_private_and_loopback_addresses_are_denied_unless_private_hosts_are_allowed(
     address: str,
 ) -> None:
     assert not DEFAULT.allows(address, 443)
@@ -77,7 +77,7 @@ def test_private_and_loopback_addresses_are_denied_unless_the_setting_allows_the
 
 
 @pytest.mark.parametrize("address", ALWAYS_DENIED)
-def test_special_addresses_are_denied_with_either_setting(address: str) -> None:
+def test_special_addresses_are_denied_even_if_private_hosts_are_allowed(address: str) -> None:
     assert not DEFAULT.allows(address, 443)
     assert not WITH_PRIVATE_HOSTS.allows(address, 443)
 
@@ -89,7 +89,7 @@ def test_text_that_is_not_an_ip_address_is_denied(text: str) -> None:
 
 
 @pytest.mark.parametrize("address", PUBLIC_ADDRESSES)
-def test_public_addresses_next_to_a_denied_range_are_allowed(address: str) -> None:
+def test_public_addresses_are_allowed(address: str) -> None:
     assert DEFAULT.allows(address, 443)
     assert WITH_PRIVATE_HOSTS.allows(address, 443)
 
@@ -121,7 +121,7 @@ def test_only_web_and_unprivileged_ports_are_allowed(port: int, allowed: bool) -
     assert WITH_PRIVATE_HOSTS.allows("127.0.0.1", port) is allowed
 
 
-def test_a_denied_socket_raises_connection_refused_and_is_logged() -> None:
+def test_a_denied_socket_raises_connection_rejected_and_is_logged() -> None:
     info = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("169.254.169.254", 80))
     with capture_logs() as lines, pytest.raises(EgressDeniedError) as denied:
         WITH_PRIVATE_HOSTS.open_socket(info)
@@ -201,7 +201,7 @@ async def test_loopback_is_denied_in_every_notation(host: str, receiver: Receive
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0x7f.1", "0x7f000001", "①②⑦.⓪.⓪.①"])
-async def test_the_same_notations_reach_loopback_if_the_setting_allows_it(
+async def test_other_notations_reach_loopback_if_private_hosts_are_allowed(
     host: str, receiver: Receiver
 ) -> None:
     async with (
@@ -212,7 +212,7 @@ async def test_the_same_notations_reach_loopback_if_the_setting_allows_it(
 
 
 @pytest.mark.parametrize("host", ["[::ffff:127.0.0.1]", "0.0.0.0", "[::]", "[::127.0.0.1]"])
-async def test_addresses_that_contain_or_mean_loopback_stay_denied_if_the_setting_allows_loopback(
+async def test_mapped_and_unspecified_addresses_are_denied_even_if_loopback_is_allowed(
     host: str, receiver: Receiver
 ) -> None:
     async with open_session(
@@ -223,10 +223,10 @@ async def test_addresses_that_contain_or_mean_loopback_stay_denied_if_the_settin
     assert receiver.requests == []
 
 
-async def test_a_name_that_resolves_to_a_public_then_to_a_private_address_is_checked_each_time(
+async def test_a_name_of_a_documentation_address_and_then_of_loopback_is_denied_both_times(
     receiver: Receiver,
 ) -> None:
-    # The first address is a documentation address, which is denied too, so no connection is made.
+    # A documentation address stands for a public one, because no connection to it may be made.
     resolver = ListResolver(["203.0.113.7"], ["127.0.0.1"])
     for _ in range(2):
         async with open_session(allow_private_hosts=False, limit=0, resolver=resolver) as session:
@@ -236,7 +236,7 @@ async def test_a_name_that_resolves_to_a_public_then_to_a_private_address_is_che
     assert receiver.requests == []
 
 
-async def test_a_name_with_a_public_and_a_private_address_does_not_reach_the_private_one(
+async def test_a_name_with_documentation_addresses_and_loopback_does_not_reach_loopback(
     receiver: Receiver,
 ) -> None:
     resolver = ListResolver(["203.0.113.7", "127.0.0.1", "2001:db8::1", "::1"])

@@ -8,21 +8,17 @@ from datetime import UTC, date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
 from app.triggers import CronTrigger
 from app.triggers.cron import Dst
+from tests.unit.triggers.oracle import DETERMINISTIC, at, list_values
 
 ZONE = ZoneInfo("UTC")
 BERLIN = ZoneInfo("Europe/Berlin")
-DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=150, database=None)
 SECOND = timedelta(seconds=1)
-
-
-def at(text: str) -> datetime:
-    return datetime.fromisoformat(text).replace(tzinfo=UTC)
 
 
 def list_slots(
@@ -42,7 +38,10 @@ def list_slots(
 
 
 def list_days(expression: str, year: int = 2026) -> list[str]:
-    """Return the days of a year that `0 0` and these three fields name, as month-day."""
+    """Return the days, as MM-DD, of `0 0 <day> <month> <weekday>` in a year.
+
+    `expression`: the last three fields.
+    """
     trigger = CronTrigger.parse(f"0 0 {expression}", zone=ZONE)
     found, instant = [], trigger.next_after(datetime(year, 1, 1, tzinfo=UTC) - SECOND)
     while instant is not None and instant.year == year:
@@ -167,7 +166,7 @@ def test_a_number_after_a_weekday_is_its_position_in_the_month() -> None:
         ("1-7 * */7", ["01-04", "02-01", "03-01", "04-05"]),
     ],
 )
-def test_both_day_fields_must_match_if_one_begins_with_a_star_else_either(
+def test_both_day_fields_must_match_only_if_one_of_them_begins_with_a_star(
     fields: str, first: list[str]
 ) -> None:
     assert list_days(fields)[:4] == first
@@ -327,7 +326,7 @@ def test_an_expression_of_120_characters_is_accepted() -> None:
         ),  # the 1st is never a fifth Sunday
     ],
 )
-def test_an_error_names_the_field_and_the_problem(expression: str, message: str) -> None:
+def test_an_invalid_expression_is_rejected_with_the_reason(expression: str, message: str) -> None:
     assert message in parse_error(expression)
 
 
@@ -372,10 +371,10 @@ def test_any_text_is_accepted_or_raises_invalid_input(text: str) -> None:
 def test_parsing_takes_less_than_50_ms(expression: str) -> None:
     took = []
     for zone in ("Asia/Gaza", "Africa/Casablanca", "Europe/London"):  # not cached yet
-        begun = time.process_time()
+        started = time.process_time()
         with contextlib.suppress(InvalidInputError):
             CronTrigger.parse(expression, zone=ZoneInfo(zone), dst=Dst.SKIP)
-        took.append(time.process_time() - begun)
+        took.append(time.process_time() - started)
     assert min(took) < 0.05
 
 
@@ -441,12 +440,12 @@ def test_all_slots_are_in_the_years_2000_to_2100(zone: str) -> None:
 def test_ten_years_of_seconds_are_counted_by_arithmetic() -> None:
     trigger = CronTrigger.parse("* * * * * *", zone=BERLIN, seconds=True)
     first, last = at("2026-01-01T00:00:00"), at("2035-12-31T23:59:59")
-    begun = time.process_time()
+    started = time.process_time()
     assert trigger.count(first, last) == (last - first) // SECOND + 1
-    assert time.process_time() - begun < 0.05
+    assert time.process_time() - started < 0.05
 
 
-def value_fields(low: int, high: int) -> st.SearchStrategy[str]:
+def generate_fields(low: int, high: int) -> st.SearchStrategy[str]:
     value = st.integers(low, high)
     step = st.integers(1, min(high, 13))
     item = st.one_of(
@@ -461,7 +460,7 @@ def value_fields(low: int, high: int) -> st.SearchStrategy[str]:
 
 
 WEEKDAYS = st.one_of(
-    value_fields(0, 7),
+    generate_fields(0, 7),
     st.lists(
         st.one_of(
             st.tuples(st.integers(0, 7), st.integers(1, 5)).map(lambda p: f"{p[0]}#{p[1]}"),
@@ -472,22 +471,10 @@ WEEKDAYS = st.one_of(
     ).map(",".join),
 )
 DAY_FIELDS = st.tuples(
-    st.one_of(value_fields(1, 31), st.just("L"), st.just("3,L")), value_fields(1, 12), WEEKDAYS
+    st.one_of(generate_fields(1, 31), st.just("L"), st.just("3,L")),
+    generate_fields(1, 12),
+    WEEKDAYS,
 )
-
-
-def list_values(text: str, low: int, high: int) -> set[int]:
-    """Return the values of a field, without code of the application."""
-    found: set[int] = set()
-    for item in text.split(","):
-        body, _, step = item.partition("/")
-        first, _, last = body.partition("-")
-        if body == "*":
-            found.update(range(low, high + 1, int(step or 1)))
-        else:
-            end = int(last) if last else high if step else int(first)
-            found.update(range(int(first), end + 1, int(step or 1)))
-    return found
 
 
 def is_named_day(day: date, dom: str, month: str, dow: str) -> bool:
@@ -516,7 +503,7 @@ def is_named_day(day: date, dom: str, month: str, dow: str) -> bool:
 @example(("2-31,L", "*", "*"), 2026)
 @example(("*", "*", "0#1,1#1,2#1,3#1,4#1,5#1,6#1"), 2026)
 @DETERMINISTIC
-def test_the_days_equal_those_of_a_simple_calendar(fields: tuple[str, str, str], year: int) -> None:
+def test_the_days_equal_those_of_the_oracle(fields: tuple[str, str, str], year: int) -> None:
     new_year = date(year, 1, 1)
     calendar_days = (new_year + timedelta(days=n) for n in range(365 + calendar.isleap(year)))
     wanted = [day.strftime("%m-%d") for day in calendar_days if is_named_day(day, *fields)]
@@ -528,11 +515,9 @@ def test_the_days_equal_those_of_a_simple_calendar(fields: tuple[str, str, str],
 
 
 @pytest.mark.slow
-@given(value_fields(0, 59), value_fields(0, 59), value_fields(0, 23))
+@given(generate_fields(0, 59), generate_fields(0, 59), generate_fields(0, 23))
 @DETERMINISTIC
-def test_the_times_of_a_day_equal_those_of_a_simple_clock(
-    second: str, minute: str, hour: str
-) -> None:
+def test_the_times_of_a_day_equal_those_of_the_oracle(second: str, minute: str, hour: str) -> None:
     trigger = CronTrigger.parse(f"{second} {minute} {hour} * * *", zone=ZONE, seconds=True)
     start = at("2026-05-05T00:00:00")
     times = itertools.product(

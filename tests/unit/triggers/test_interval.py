@@ -3,16 +3,16 @@
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.triggers import IntervalTrigger
+from tests.unit.triggers.oracle import DETERMINISTIC
 
 ANCHOR = datetime(2026, 1, 1, 0, 0, 7, 250_000, tzinfo=UTC)
 PERIOD = timedelta(seconds=90)
 TRIGGER = IntervalTrigger(ANCHOR, PERIOD)
 MILLISECOND = timedelta(milliseconds=1)
-DETERMINISTIC = settings(deadline=None, derandomize=True, max_examples=150, database=None)
 
 INSTANTS = st.integers(-10_000_000, 10_000_000).map(lambda n: ANCHOR + n * MILLISECOND)
 PERIODS = st.integers(1, 5_000).map(lambda n: timedelta(seconds=n))

@@ -13,13 +13,13 @@ MILLISECOND = timedelta(milliseconds=1)
 INSTANTS = st.integers(-50, 50).map(lambda n: RUN_AT + n * MILLISECOND)
 
 
-def test_the_slot_is_next_before_its_instant() -> None:
+def test_next_after_returns_the_slot_only_before_its_instant() -> None:
     assert TRIGGER.next_after(RUN_AT - MILLISECOND) == RUN_AT
-    assert TRIGGER.last_until(RUN_AT - MILLISECOND) is None
-
-
-def test_the_slot_is_the_last_one_from_its_instant_on() -> None:
     assert TRIGGER.next_after(RUN_AT) is None
+
+
+def test_last_until_returns_the_slot_from_its_instant_on() -> None:
+    assert TRIGGER.last_until(RUN_AT - MILLISECOND) is None
     assert TRIGGER.last_until(RUN_AT) == RUN_AT
     assert TRIGGER.last_until(RUN_AT + MILLISECOND) == RUN_AT
 

@@ -29,7 +29,7 @@ from tests.integration.engine.life.records import Key, ModelExecution, ModelJob,
 from tests.support.changes import Document
 from tests.support.clock import ManualClock
 from tests.support.engine import World
-from tests.support.history import LIVE
+from tests.support.replay import LIVE
 
 T = TypeVar("T")
 

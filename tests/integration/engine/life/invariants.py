@@ -11,7 +11,7 @@ from datetime import datetime
 
 from tests.integration.engine.life.records import MILLISECOND, ModelTrigger
 from tests.support.changes import Document
-from tests.support.history import LIVE, has_moved_back
+from tests.support.replay import LIVE, has_moved_back
 
 Documents = Mapping[str, Document]
 

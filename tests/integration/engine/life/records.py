@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tests.support.history import LIVE
+from tests.support.replay import LIVE
 
 MILLISECOND = timedelta(milliseconds=1)
 

@@ -18,7 +18,7 @@ from tests.integration.engine.life.checked_engine import open_session
 from tests.integration.engine.life.machine import LifeMachine
 from tests.support import variants
 from tests.support.changes import Change, read_changes
-from tests.support.history import Replay, judge_history
+from tests.support.replay import Replay, judge_history
 
 pytestmark = pytest.mark.slow
 

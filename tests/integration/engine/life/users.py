@@ -20,7 +20,7 @@ from tests.integration.engine.life.records import (
     ModelTrigger,
 )
 from tests.support.changes import Document
-from tests.support.history import LIVE
+from tests.support.replay import LIVE
 
 MOST_JOBS = 2
 ACTOR = Actor(user_id="owner", username="owner", role=Role.EDITOR)

@@ -39,12 +39,12 @@ class Replay:
     """Reads the changes once and collects the violations."""
 
     def __init__(self, changes: Iterable[Change]) -> None:
-        self.moves: list[str] = []
-        self.tokens: list[str] = []
-        self.live: list[str] = []
+        self.move_errors: list[str] = []
+        self.token_errors: list[str] = []
+        self.overlap_errors: list[str] = []
         self.next_run_errors: list[str] = []
-        self.executions = 0
-        self.next_run_moves = 0
+        self.execution_count = 0
+        self.next_run_change_count = 0
         self.lease_owners: dict[tuple[str, int], str] = {}
         """The lease owner of each attempt, by execution and number."""
         self._executions: dict[str, _State] = {}
@@ -63,14 +63,14 @@ class Replay:
         state = self._executions.get(change.id)
         if state is None or change.operation != "update":
             return
-        self._check_token(state, change)
-        self._check_attempts(state, change)
+        self._apply_token(state, change)
+        self._apply_attempts(state, change)
         status = change.fields.get("status", state.status)
         if status != state.status:
-            self._check_move(state, change, status)
+            self._apply_status(state, change, status)
 
     def _apply_insert(self, change: Change) -> None:
-        self.executions += 1
+        self.execution_count += 1
         fields = change.fields
         exclusive = fields.get("live_for") is not None or fields.get("waiting", False)
         status = fields["status"]
@@ -78,41 +78,44 @@ class Replay:
             fields["job_id"], status, fields["lease_token"], exclusive
         )
         if status not in {"queued", *_FINAL_WHEN_INSERTED}:
-            self.moves.append(f"{change.id} was inserted as {status}")
+            self.move_errors.append(f"{change.id} was inserted as {status}")
 
-    def _check_token(self, state: _State, change: Change) -> None:
+    def _apply_token(self, state: _State, change: Change) -> None:
         token = change.fields.get("lease_token", state.token)
         if token < state.token:
-            self.tokens.append(f"{change.id}: token {state.token}, then {token}")
+            self.token_errors.append(f"{change.id}: token {state.token}, then {token}")
         claimed = change.fields.get("status") == "running"
         if claimed and token <= state.token:
-            self.tokens.append(f"{change.id} was claimed without a new token")
-        owner = change.fields.get("lease_owner")
-        if owner is not None and not claimed:
-            self.tokens.append(f"{change.id} got the lease owner {owner} without a claim")
+            self.token_errors.append(f"{change.id} was claimed without a new token")
+        lease_owner = change.fields.get("lease_owner")
+        if lease_owner is not None and not claimed:
+            self.token_errors.append(
+                f"{change.id} got the lease owner {lease_owner} without a claim"
+            )
         state.token = token
-        state.lease_owner = owner or state.lease_owner
+        state.lease_owner = lease_owner or state.lease_owner
 
-    def _check_attempts(self, state: _State, change: Change) -> None:
-        """A new attempt is stored as `attempts.N`, or as the whole list if it was empty."""
+    def _apply_attempts(self, state: _State, change: Change) -> None:
+        """Record the new attempts. One is stored as `attempts.N`, or as the whole list if it was
+        empty."""
         for number in _new_attempts(change.fields, len(state.attempt_tokens)):
             if state.token in state.attempt_tokens:
-                self.tokens.append(
+                self.token_errors.append(
                     f"{change.id}: attempt {number} is the second one with its token"
                 )
             state.attempt_tokens.append(state.token)
             self.lease_owners[change.id, number] = state.lease_owner
 
-    def _check_move(self, state: _State, change: Change, status: str) -> None:
+    def _apply_status(self, state: _State, change: Change, status: str) -> None:
         if (state.status, status) not in MOVES:
-            self.moves.append(f"{change.id}: {state.status} → {status}")
+            self.move_errors.append(f"{change.id}: {state.status} → {status}")
         state.status = status
         if not state.exclusive:
             return
         running = self._running.setdefault(state.job_id, set())
         if status == "running":
             if running:
-                self.live.append(f"{change.id} runs beside {', '.join(sorted(running))}")
+                self.overlap_errors.append(f"{change.id} runs beside {', '.join(sorted(running))}")
             running.add(change.id)
         else:
             running.discard(change.id)
@@ -127,7 +130,7 @@ class Replay:
         revision, next_run = seen
         new_revision = change.fields.get("revision", revision)
         new_next_run = change.fields.get("next_run", next_run)
-        self.next_run_moves += new_next_run != next_run
+        self.next_run_change_count += new_next_run != next_run
         if new_revision < revision:
             self.next_run_errors.append(f"{change.id}: revision {revision}, then {new_revision}")
         if new_revision == revision and has_moved_back(next_run, new_next_run):
@@ -143,11 +146,11 @@ def _new_attempts(fields: Document, known: int) -> Iterator[int]:
 
 
 def has_moved_back(before: datetime | None, after: datetime | None) -> bool:
-    """Whether a `next_run` became earlier. None means that there is no further slot."""
+    """Return whether a `next_run` became earlier. None means that there is no further slot."""
     return after is not None and (before is None or after < before)
 
 
-def pid_of(lease_owner: str) -> int | None:
+def parse_pid(lease_owner: str) -> int | None:
     """Return the process id in a lease owner `machine-pid-random`, or None for another form."""
     parts = lease_owner.rsplit("-", 2)
     return int(parts[1]) if len(parts) == 3 and parts[1].isdigit() else None
@@ -156,8 +159,12 @@ def pid_of(lease_owner: str) -> int | None:
 def judge_history(replay: Replay) -> list[tuple[str, int, list[str]]]:
     """Return the name, the number of examined items and the violations of each invariant."""
     return [
-        ("only legal moves", replay.executions, replay.moves),
-        ("tokens grow, one attempt each", replay.executions, replay.tokens),
-        ("one live lease per job", replay.executions, replay.live),
-        ("next_run never moves back", replay.next_run_moves, replay.next_run_errors),
+        ("only legal moves", replay.execution_count, replay.move_errors),
+        (
+            "tokens grow, and each has at most one attempt",
+            replay.execution_count,
+            replay.token_errors,
+        ),
+        ("one live lease per job", replay.execution_count, replay.overlap_errors),
+        ("next_run never moves back", replay.next_run_change_count, replay.next_run_errors),
     ]

@@ -74,7 +74,7 @@ async def test_only_named_fields_change(
         k: v for k, v in expected.items() if k not in CHANGED_BY_EVERY_EDIT
     }
     assert (await api.read_job(full)).next_run == pending
-    assert await api.history(full) == []
+    assert await api.list_executions(full) == []
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ async def test_only_named_fields_change(
         ({"interval": "PT20S"}, 20),
     ],
 )
-async def test_a_partial_short_form_changes_the_period_and_nothing_else(
+async def test_a_partial_short_form_changes_only_the_period_and_next_run(
     alice: httpx2.AsyncClient, full: JsonBody, edit: JsonBody, seconds: int
 ) -> None:
     changed = (await alice.put(f"/jobs/{full['id']}", json=edit)).json()
@@ -105,38 +105,35 @@ async def test_a_short_form_without_a_change_does_not_affect_pending_slots(
     api.clock.advance(timedelta(seconds=90))
     response = await alice.put(f"/jobs/{full['id']}", json={"schedule_config": {"seconds": 60}})
     assert response.json()["next_run"] == full["next_run"]
-    assert await api.history(full) == []
+    assert await api.list_executions(full) == []
 
 
 async def test_changing_the_schedule_while_it_fires_loses_and_adds_no_slot(
     api: Api, alice: httpx2.AsyncClient
 ) -> None:
-    """Each period is in force from its edit to the next one. The expected slots are computed by
+    """Each period applies from its edit until the next edit. The expected slots are computed from
     these periods."""
     body = {"name": "x", "interval": 1, "overlap_policy": "allow_all"}
     job = (await alice.post("/jobs", json=body)).json()
-    firing = api.runtime.jobs._firing
-
-    async def fire() -> None:
-        now = api.clock.now()
-        await firing.fire(await api.jobs.list_due(now, limit=10), now)
-
     expected = []
     for step in range(24):
         [schedule] = (await api.read_job(job)).schedules
-        begun = api.clock.now()
+        started_at = api.clock.now()
         api.clock.advance(timedelta(seconds=1 + step % 3))
-        slot = next_slot(schedule, begun)
+        slot = next_slot(schedule, started_at)
         while slot is not None and slot <= api.clock.now():
             expected.append(slot)
             slot = next_slot(schedule, slot)
         edit = {"schedule_config": {"seconds": 1 + (step + 1) % 3}}
         responses = await asyncio.gather(
-            fire(), alice.put(f"/jobs/{job['id']}", json=edit), fire(), fire()
+            api.fire_due(),
+            alice.put(f"/jobs/{job['id']}", json=edit),
+            api.fire_due(),
+            api.fire_due(),
         )
         assert responses[1].status_code == 200
-    await fire()
-    slots = [execution.scheduled_for for execution in await api.history(job)]
+    await api.fire_due()
+    slots = [execution.scheduled_for for execution in await api.list_executions(job)]
     assert slots == expected
     assert len(slots) == len(set(slots)) >= 20
     assert slots[0] == START + timedelta(seconds=1)

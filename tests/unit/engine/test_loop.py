@@ -1,8 +1,10 @@
-"""A loop continues after a failed round, waits as long as its tick returns, and can be stopped."""
+"""A loop continues after a failed round, waits for the time that `tick` returns, and can be
+stopped."""
 
 import asyncio
 from datetime import timedelta
 
+from app.clock import SystemClock
 from app.engine.loop import AT_ONCE, Loop
 from app.errors import UnavailableError
 from tests.support.clock import ManualClock
@@ -10,7 +12,7 @@ from tests.support.clock import ManualClock
 LONG = timedelta(hours=1)
 
 
-class Rounds:
+class ScriptedTick:
     """A tick that returns or raises the given results, and then returns a long wait."""
 
     def __init__(self, *results: timedelta | Exception) -> None:
@@ -29,24 +31,35 @@ class Rounds:
         return result
 
 
-async def run_until_idle(rounds: Rounds, wake: asyncio.Event | None = None) -> Loop:
-    loop = Loop("test", rounds.tick, clock=ManualClock(), wake=wake)
+async def run_until_idle(ticks: ScriptedTick, wake: asyncio.Event | None = None) -> Loop:
+    loop = Loop("test", ticks.tick, clock=ManualClock(), wake=wake)
     loop.start()
     async with asyncio.timeout(5):
-        await rounds.idle.wait()
+        await ticks.idle.wait()
     return loop
 
 
 async def test_a_loop_continues_immediately_while_there_is_more_work() -> None:
-    rounds = Rounds(AT_ONCE, AT_ONCE)
-    loop = await run_until_idle(rounds)
+    ticks = ScriptedTick(AT_ONCE, AT_ONCE)
+    loop = await run_until_idle(ticks)
     await loop.stop()
-    assert rounds.count == 3
+    assert ticks.count == 3
+
+
+async def test_a_loop_waits_for_the_time_that_its_tick_returns() -> None:
+    wait = timedelta(milliseconds=50)
+    ticks = ScriptedTick(wait)
+    clock = SystemClock()
+    started = clock.monotonic()
+    loop = await run_until_idle(ticks)
+    assert clock.monotonic() - started >= wait.total_seconds()
+    await loop.stop()
+    assert ticks.count == 2
 
 
 async def test_a_loop_continues_after_expected_and_unexpected_errors() -> None:
-    rounds = Rounds(UnavailableError("no primary"), ZeroDivisionError())
-    loop = await run_until_idle(rounds)
+    ticks = ScriptedTick(UnavailableError("no primary"), ZeroDivisionError())
+    loop = await run_until_idle(ticks)
     assert loop.seconds_since_tick() == 0
     await loop.stop()
 
@@ -67,14 +80,14 @@ async def test_a_failed_round_does_not_count_as_a_tick() -> None:
 
 async def test_a_wake_up_ends_a_wait() -> None:
     wake = asyncio.Event()
-    rounds = Rounds()
-    loop = await run_until_idle(rounds, wake)
-    rounds.idle.clear()
+    ticks = ScriptedTick()
+    loop = await run_until_idle(ticks, wake)
+    ticks.idle.clear()
     wake.set()
     async with asyncio.timeout(5):
-        await rounds.idle.wait()
+        await ticks.idle.wait()
     await loop.stop()
-    assert rounds.count == 2
+    assert ticks.count == 2
 
 
 async def test_a_wake_up_during_a_round_is_not_lost() -> None:
@@ -98,6 +111,6 @@ async def test_a_wake_up_during_a_round_is_not_lost() -> None:
 
 
 async def test_a_stop_ends_a_wait() -> None:
-    loop = await run_until_idle(Rounds())
+    loop = await run_until_idle(ScriptedTick())
     async with asyncio.timeout(5):
         await loop.stop()

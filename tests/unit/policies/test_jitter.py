@@ -1,0 +1,14 @@
+"""The delays of jitter."""
+
+from datetime import timedelta
+
+from app.policies.jitter import jitter
+from tests.support.clock import START
+
+
+def test_jitter_is_reproducible_and_evenly_distributed() -> None:
+    most = timedelta(seconds=60)
+    delays = [jitter("job", START + timedelta(seconds=n), limit=most) for n in range(1_000)]
+    assert delays == [jitter("job", START + timedelta(seconds=n), limit=most) for n in range(1_000)]
+    assert all(timedelta(0) <= delay < most for delay in delays)
+    assert 25 < sum(delay.total_seconds() for delay in delays) / 1_000 < 35
