@@ -8,6 +8,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    Strict,
     model_validator,
 )
 
@@ -34,6 +35,7 @@ from app.schemas.json_types import (
     OutputModel,
     Seconds,
     Text,
+    check_text,
     reject,
     without_defaults,
 )
@@ -54,8 +56,9 @@ def _remove_duplicates(tags: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(tags))
 
 
-_JobName = Annotated[Text, Field(min_length=1, max_length=200)]
-_Tag = Annotated[Text, Field(min_length=1, max_length=50)]
+# The length comes before the validator of `Text`, so that pydantic's message says "characters".
+_JobName = Annotated[str, Strict(), Field(min_length=1, max_length=200), AfterValidator(check_text)]
+_Tag = Annotated[str, Strict(), Field(min_length=1, max_length=50), AfterValidator(check_text)]
 _RetryReason = Annotated[RetryReason | StatusCode, BeforeValidator(_check_retry_reason)]
 
 

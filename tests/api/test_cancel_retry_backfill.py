@@ -10,6 +10,7 @@ from app.models.execution import ExecutionStatus
 from app.models.idempotency import ReservedId
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor, Role
+from app.repositories.executions import ExecutionRepository
 from app.repositories.leases import LeaseRepository
 from app.schemas.executions import BackfillIn
 from tests.support.api import Api, JsonBody, assert_problem
@@ -188,6 +189,31 @@ async def test_a_backfill_runs_its_slots_one_after_the_other_by_default(
         assert (live.scheduled_for, live.waiting) == (START + n * MINUTE, False)
         assert [e.waiting for e in waiting] == [True] * (9 - n)
         await cancel(alice, {"id": live.id})
+
+
+@pytest.mark.parametrize("policy", OverlapPolicy)
+async def test_a_backfill_wakes_the_workers_only_after_its_last_slot(
+    api: Api,
+    alice: httpx2.AsyncClient,
+    job: JsonBody,
+    policy: OverlapPolicy,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All slots are treated as due now, so none may end before the last one is inserted."""
+    api.clock.advance(10 * MINUTE)
+    events: list[str] = []
+    insert_many = ExecutionRepository.insert_many
+
+    async def insert(repository: ExecutionRepository, executions: Any) -> Any:
+        events.append("insert")
+        return await insert_many(repository, executions)
+
+    monkeypatch.setattr(ExecutionRepository, "insert_many", insert)
+    monkeypatch.setattr(api.wake, "executions_queued", lambda: events.append("wake"))
+    body = make_past_range(api, 10, overlap_policy=policy)
+    assert (await alice.post(f"/jobs/{job['id']}/backfill", json=body)).status_code == 202
+    assert events[-1] == "wake"
+    assert events.count("wake") == 1
 
 
 @pytest.mark.parametrize(

@@ -354,3 +354,18 @@ async def test_an_edit_that_loses_a_race_is_repeated(
     assert changed["revision"] == 3
     assert changed["description"] == "rival"
     assert changed["name"] == "other"
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        ({"name": ""}, "/name", "string should have at least 1 character"),
+        ({"name": "x" * 201}, "/name", "string should have at most 200 characters"),
+        ({"name": "x", "tags": [""]}, "/tags/0", "string should have at least 1 character"),
+    ],
+)
+async def test_a_text_of_the_wrong_length_is_told_its_limit_in_characters(
+    alice: httpx2.AsyncClient, body: JsonBody, pointer: str, detail: str
+) -> None:
+    problem = assert_problem(await alice.post("/jobs", json=body), 422)
+    assert problem["errors"] == [{"pointer": pointer, "detail": detail}]
