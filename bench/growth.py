@@ -62,7 +62,7 @@ def _store_copies(port: int, job_id: str, count: int) -> int:
         later = datetime.now(UTC) + timedelta(hours=1)
         for start in range(0, count, CHUNK):
             jobs.insert_many(_copy(template, later, n) for n in range(start, start + CHUNK))
-        due = JobRepository.due_query(datetime.now(UTC))
+        due = JobRepository.build_due_query(datetime.now(UTC))
         explained = client["carillon"].command(
             {
                 "explain": {"find": "jobs", "filter": due, "sort": {"next_run": 1}, "limit": 500},

@@ -13,13 +13,13 @@ from app.repositories.jobs import JobRepository
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
-from app.services.completion import Completion, Ended
+from app.services.completion import Completion, Transition
 
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _MAX_INTERVAL = timedelta(seconds=4)
-"""The promise is a takeover within the lease and five seconds."""
+"""Below 5 s, because an execution must be taken over at most 5 s after its lease ran out."""
 
 
 class Reaper:
@@ -43,17 +43,17 @@ class Reaper:
         expired = await self._leases.list_expired(limit=_BATCH)
         if expired:
             await self._settle(expired)
-        await self._completion.promote_orphans()
+        await self._completion.promote_jobs_without_live()
         await self._completion.write_last_runs()
         return AT_ONCE if len(expired) == _BATCH else self._interval
 
     async def _settle(self, expired: Sequence[Execution]) -> None:
-        found = await self._jobs.find_many([execution.job_id for execution in expired])
+        found = await self._jobs.list_by_ids([execution.job_id for execution in expired])
         judged = [execution for execution in expired if execution.job_id not in found.newer]
         settlements = [_settlement(e, found.jobs.get(e.job_id)) for e in judged]
         won = await self._leases.settle_expired(settlements)
         ended = [
-            Ended(execution, settlement.status)
+            Transition(execution, settlement.status)
             for execution, settlement, ok in zip(judged, settlements, won, strict=True)
             if ok
         ]

@@ -30,7 +30,7 @@ class IdempotencyKey(Record):
     expires_at: datetime
 
 
-class Reserved(Record):
+class ReservedId(Record):
     """The id that an idempotency key reserves for what its request creates.
 
     `again`: an earlier request with this id was started, and its result is unknown.

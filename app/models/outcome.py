@@ -24,7 +24,7 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The end of one delivery. `error` is one sentence for the job's owner, without secrets."""
+    """The end of one delivery. `error` is a short text for the job's owner, without secrets."""
 
     outcome: AttemptOutcome
     failure: Failure | None = None

@@ -35,7 +35,7 @@ async def ready(request: Request, runtime: RuntimeDep) -> Ready | Response:
 
     A 503 names each failing part in `checks`.
     """
-    readiness = await runtime.health.ready()
+    readiness = await runtime.health.check()
     if not readiness.failing:
         return Ready(checks=dict(readiness.checks))
     failing = "; ".join(f"{part} {finding}" for part, finding in readiness.failing.items())

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import CarillonError
-from app.models.idempotency import Reserved, StoredResponse
+from app.models.idempotency import ReservedId, StoredResponse
 from app.models.user import Actor
 from app.routers.deps import runtime_of
 from app.routers.problems import problem_response
@@ -36,12 +36,12 @@ async def key_header(
     """Documents the header. `handle_once` reads it before the body is parsed."""
 
 
-async def reserved_by_key(request: Request) -> Reserved | None:
+async def reserved_by_key(request: Request) -> ReservedId | None:
     """The id that the key reserves for what the request creates; None without a key."""
     return getattr(request.state, "reserved", None)
 
 
-ReservedDep = Annotated[Reserved | None, Depends(reserved_by_key)]
+ReservedDep = Annotated[ReservedId | None, Depends(reserved_by_key)]
 
 
 async def handle_once(request: Request, actor: Actor, handler: Handler) -> Response:

@@ -56,7 +56,7 @@ async def list_schedules(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
 ) -> Response:
     """All schedules of the job, at most 20. The `ETag` contains the job's revision."""
-    job = await runtime.schedules.get_job(actor, job_id)
+    job = await runtime.jobs.get(actor, job_id)
     return respond(schedules_body(job), if_none_match=if_none_match)
 
 
@@ -179,4 +179,4 @@ async def explain_instant(
 ) -> Response:
     """For each schedule of the job: whether this instant is a slot, and what the records say about
     it. If it is no slot, the response names the slots before and after it."""
-    return respond(ResponseBody.of(await runtime.forecasts.why(actor, job_id, at)))
+    return respond(ResponseBody.of(await runtime.forecasts.explain(actor, job_id, at)))

@@ -1,4 +1,4 @@
-"""Completion: what follows when executions end, whoever ended them."""
+"""Completion: what is written when executions leave the queue or their worker, and wake-ups."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,16 +15,19 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """An execution that left the queue or its worker, and its status since: `queued` if another
-    attempt is due."""
+class Transition:
+    """An execution whose lease or queueing ended, and its next status.
+
+    `queued` means that another attempt follows, unless a cancel was requested: then the database
+    has stored `cancelled` instead.
+    """
 
     execution: Execution
     status: ExecutionStatus
 
 
 class Completion:
-    """The one step that follows an end: last run fields, promotion, wake-up."""
+    """The step that follows every transition: last run fields, promotion, wake-up."""
 
     def __init__(self, *, jobs: JobRepository, overlaps: OverlapRepository, wake: Wake) -> None:
         self._jobs = jobs
@@ -32,21 +35,24 @@ class Completion:
         self._wake = wake
         self._last_runs: list[LastRun] = []
 
-    async def follow_up(self, ended: Sequence[Ended]) -> None:
-        """Keep the last run fields for `write_last_runs`, promote what waited for these
-        executions, and wake the workers.
+    async def follow_up(self, transitions: Sequence[Transition]) -> None:
+        """Keep the last run fields for `write_last_runs`, promote the executions that waited for
+        these, and wake the workers.
 
+        If a requested cancel replaced `queued` by `cancelled`, the last run fields are not written.
         An outage is only logged: the reaper promotes later.
         """
         self._last_runs += [
             LastRun(one.execution.job_id, one.execution.scheduled_for, one.status)
-            for one in ended
+            for one in transitions
             if one.status in FINAL_STATUSES
         ]
-        if any(one.status is ExecutionStatus.QUEUED for one in ended):
-            self._wake.executions_queued()
-        # Not only final ones: a requested cancel turns `queued` into `cancelled`.
-        job_ids = [one.execution.job_id for one in ended if one.execution.live_for is not None]
+        if any(one.status is ExecutionStatus.QUEUED for one in transitions):
+            self._wake.wake_workers()
+        # Also for `queued`: if a cancel was requested, the database has stored `cancelled` instead.
+        job_ids = [
+            one.execution.job_id for one in transitions if one.execution.live_for is not None
+        ]
         if not job_ids:
             return
         try:
@@ -54,8 +60,9 @@ class Completion:
         except UnavailableError:
             _log.warning("promotions_left_to_the_reaper", jobs=len(job_ids))
 
-    async def promote_orphans(self) -> None:
-        """Promote where an execution waits and none is live: a process died before it promoted.
+    async def promote_jobs_without_live(self) -> None:
+        """Promote for each job that has a waiting execution and no live one: a process ended before
+        it promoted.
 
         Raises UnavailableError.
         """
@@ -64,7 +71,7 @@ class Completion:
     async def write_last_runs(self) -> None:
         """Store `last_run` and `last_status` of the jobs whose executions ended.
 
-        Raises UnavailableError; the next call stores them then.
+        Raises UnavailableError; then the next call stores them.
         """
         if not self._last_runs:
             return
@@ -79,4 +86,4 @@ class Completion:
         for job_id in job_ids:
             if await self._overlaps.promote(job_id):
                 _log.info("execution_promoted", job_id=job_id)
-                self._wake.executions_queued()
+                self._wake.wake_workers()

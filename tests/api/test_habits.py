@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import httpx2
@@ -201,7 +202,7 @@ async def test_readiness_names_the_failing_part(
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(health, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(health, "_TIMEOUT", timedelta(seconds=0.05))
     ages: dict[str, float | None] = {"scheduler": 1.0, "worker": 31.0, "reaper": None}
     loops = tuple(LoopProbe(name, lambda name=name: ages[name]) for name in ages)  # type: ignore[misc]
     nowhere = "redis://127.0.0.1:1/0"
@@ -212,6 +213,7 @@ async def test_readiness_names_the_failing_part(
     body = assert_problem(response, 503)
     checks = body["checks"]
     assert checks["scheduler"] == "ok"
+    assert checks["worker"] == "is 31 s late with its next round"
     for part in ("database", "redis", "worker", "reaper"):
         assert checks[part] != "ok"
         assert part in body["detail"]

@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from app.models.execution import ExecutionStatus
-from app.models.idempotency import Reserved
+from app.models.idempotency import ReservedId
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor, Role
 from app.repositories.leases import LeaseRepository
@@ -201,7 +201,7 @@ async def test_a_backfill_accepts_every_policy_and_can_be_repeated(
     api.clock.advance(4 * MINUTE)
     actor = Actor(user_id=api.ids["alice"], username="alice", role=Role.EDITOR)
     wanted = BackfillIn.model_validate(past(api, 4, overlap_policy=policy))
-    reserved = Reserved(result_id=api.new_id(), again=True)
+    reserved = ReservedId(result_id=api.new_id(), again=True)
     for _ in range(2):
         await api.runtime.backfills.backfill(actor, job["id"], wanted, reserved=reserved)
         history = await api.history(job)

@@ -254,7 +254,7 @@ async def test_why_explains_what_happened_to_an_instant(
     assert (ran["verdict"], ran["status"]) == ("recorded", "queued")
     missed = await why(alice, job, "2026-11-23T08:05:00Z")
     assert (missed["verdict"], missed["status"]) == ("missed", "missed")
-    assert "8 slots" in missed["explanation"]
+    assert "counts 8 missed slots" in missed["explanation"]
     skipped = await why(alice, job, "2026-11-23T08:11:00Z")
     assert (skipped["verdict"], skipped["status"]) == ("recorded", "skipped")
     assert "overlap" in skipped["explanation"]

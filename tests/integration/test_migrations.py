@@ -117,7 +117,7 @@ async def test_each_document_gets_its_present_shape(
     mongo_uri: str, database_name: str, mongo_client: Client, stored: Collections
 ) -> None:
     async with open_database(mongo_uri, database_name) as database:
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
         meta = MetaRepository(database)
         assert await meta.get_schema_version() == SCHEMA_VERSION
         assert await meta.get_migrated_version() == SCHEMA_VERSION
@@ -133,7 +133,7 @@ async def test_several_processes_migrate_at_once(
 ) -> None:
     monkeypatch.setattr(migrations, "_PAGE", 3)
     async with open_database(mongo_uri, database_name) as database:
-        await asyncio.gather(*(migrate(database) for _ in range(4)))
+        await asyncio.gather(*(migrate(database, meta=MetaRepository(database)) for _ in range(4)))
     assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
 
 
@@ -160,9 +160,9 @@ async def test_another_process_finishes_a_migration_that_was_interrupted(
         with monkeypatch.context() as patch:
             patch.setattr(migrations, "_update", die_later)
             with pytest.raises(UnavailableError):
-                await migrate(database)
+                await migrate(database, meta=MetaRepository(database))
         assert await MetaRepository(database).get_schema_version() == SCHEMA_VERSION
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
     assert by_id(read_all(mongo_client, database_name)) == by_id(migrated_by_hand(stored))
 
 
@@ -171,13 +171,13 @@ async def test_a_finished_migration_is_repeated_only_on_request(
 ) -> None:
     """A process of the earlier release may write after the migration; `init-db` repeats it."""
     async with open_database(mongo_uri, database_name) as database:
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
         late = {**stored["executions"][0], "_id": "f" * 32, "schedule_id": "late"}
         mongo_client[database_name]["executions"].insert_one(dict(late))
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
         found = mongo_client[database_name]["executions"].find_one({"_id": late["_id"]})
         assert found == late
-        await migrate(database, again=True)
+        await migrate(database, meta=MetaRepository(database), again=True)
         found = mongo_client[database_name]["executions"].find_one({"_id": late["_id"]})
         assert found is not None
         assert (found["waiting"], found["schema"]) == (late["held"], 2)
@@ -189,7 +189,7 @@ async def test_documents_of_a_newer_release_are_not_migrated(
     newer = {"_id": "a", "schema": SCHEMA_VERSION + 1, "held": "of another meaning"}
     mongo_client[database_name]["executions"].insert_one(dict(newer))
     async with open_database(mongo_uri, database_name) as database:
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
     assert mongo_client[database_name]["executions"].find_one() == newer
 
 

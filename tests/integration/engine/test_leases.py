@@ -9,7 +9,7 @@ from app.errors import UnavailableError
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus
 from app.models.policy import RetryPolicy
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import Start
+from app.repositories.leases import AttemptStart
 from app.repositories.settlements import Settlement
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
@@ -22,7 +22,7 @@ async def claim(world: World, process: Process, **changes: object) -> Execution:
     await world.queue(job, live_for=job.id)
     (claimed,) = await process.leases.claim(limit=1)
     lease = Lease(claimed.id, claimed.lease_token)
-    assert await process.leases.start([Start(lease, 1, job.revision)]) == [True]
+    assert await process.leases.start([AttemptStart(lease, 1, job.revision)]) == [True]
     return await world.read(claimed)
 
 
@@ -121,7 +121,7 @@ async def test_a_process_without_the_lease_cannot_change_the_execution(world: Wo
     before = await world.read(claimed)
 
     assert await one.leases.settle([success_of(claimed)]) == [False]
-    assert await one.leases.start([Start(lease_of(claimed), 2, 1)]) == [False]
+    assert await one.leases.start([AttemptStart(lease_of(claimed), 2, 1)]) == [False]
     assert one.heartbeat.renew("process-1", [lease_of(claimed)], term=LEASE) == set()
 
     assert await world.read(claimed) == before

@@ -254,7 +254,7 @@ async def test_a_target_that_ignores_the_timeout_is_stopped(world: World) -> Non
     done = await world.read(queued)
     assert done.status is ExecutionStatus.TIMED_OUT
     assert done.attempts[0].outcome is AttemptOutcome.TIMED_OUT
-    assert done.attempts[0].error == "no end after 5.5 seconds"
+    assert done.attempts[0].error == "the target did not end within the timeout of 5 s"
 
 
 @pytest.mark.parametrize("late", [Outcome(AttemptOutcome.SUCCEEDED), ValueError("late")], ids=type)
@@ -494,7 +494,7 @@ async def test_an_attempt_whose_result_was_discarded_is_not_repeated_under_the_s
     world.targets.outcome_of = lambda _: hang()
     await process.worker.tick()
     await began.wait()
-    process.worker.lose({discarded.id})
+    process.worker.stop_lost({discarded.id})
     await process.finish_attempts()
     # After an error in a claim, the worker reads the executions that it has claimed.
     await world.queue(job)
@@ -588,7 +588,7 @@ async def test_a_result_is_recorded_after_a_short_outage(
         return await settle(self, settlements)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LeaseRepository, "settle", settle_or_fail)
-    monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_SECONDS", 0)
+    monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_INTERVAL", timedelta(0))
     await process.work()
 
     assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED

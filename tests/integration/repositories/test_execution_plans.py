@@ -55,7 +55,8 @@ async def explain(world: World, wanted: ExecutionFilter, page: int) -> dict[str,
         },
         "verbosity": "executionStats",
     }
-    return await world.database.command(command)
+    explained: dict[str, Any] = await world.database.collection("jobs").database.command(command)
+    return explained
 
 
 def stages(plan: Any) -> set[str]:

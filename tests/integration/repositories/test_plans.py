@@ -29,7 +29,7 @@ async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
 
 async def explain(world: World, collection: str, **find: Any) -> dict[str, Any]:
     command = {"explain": {"find": collection, **find}, "verbosity": "executionStats"}
-    response = await world.database.command(command)
+    response = await world.database.collection("jobs").database.command(command)
     stats: dict[str, Any] = response["executionStats"]
     return stats
 
@@ -38,7 +38,7 @@ async def test_the_poll_examines_at_most_one_key_more_than_its_limit(world: Worl
     stats = await explain(
         world,
         "jobs",
-        filter=world.jobs.due_query(world.clock.now()),
+        filter=world.jobs.build_due_query(world.clock.now()),
         sort={"next_run": 1},
         limit=LIMIT,
     )
@@ -50,7 +50,7 @@ async def test_the_poll_examines_at_most_one_key_more_than_its_limit(world: Worl
 async def test_the_poll_examines_nothing_when_nothing_is_due(world: World) -> None:
     past = world.clock.now() - timedelta(days=1)
     stats = await explain(
-        world, "jobs", filter=world.jobs.due_query(past), sort={"next_run": 1}, limit=LIMIT
+        world, "jobs", filter=world.jobs.build_due_query(past), sort={"next_run": 1}, limit=LIMIT
     )
     assert stats["totalKeysExamined"] <= 1
 
@@ -59,7 +59,11 @@ async def test_the_poll_from_an_instant_on_is_a_range_of_the_same_index(world: W
     now = world.clock.now()
     since = now - timedelta(seconds=10)
     stats = await explain(
-        world, "jobs", filter=world.jobs.due_query(now, since), sort={"next_run": 1}, limit=LIMIT
+        world,
+        "jobs",
+        filter=world.jobs.build_due_query(now, since),
+        sort={"next_run": 1},
+        limit=LIMIT,
     )
     assert stats["totalKeysExamined"] <= stats["nReturned"] + 1 < 12
 

@@ -163,11 +163,11 @@ class Users(CheckedEngine):
             case "period":
                 self._change_period(pick, seconds)
             case "pause":
-                self.session.run(self.jobs.deactivate(ACTOR, job.id))
+                self.session.run(self.jobs.pause(ACTOR, job.id))
                 self.model.pause(job)
                 self._close(job)
             case "resume":
-                self.session.run(self.jobs.activate(ACTOR, job.id))
+                self.session.run(self.jobs.resume(ACTOR, job.id))
                 if not job.active:
                     self.model.resume(job)
                     self._open(job)
