@@ -1,3 +1,3 @@
-"""Carillon: a job scheduler service that keeps its promises."""
+"""Carillon: a job scheduler service."""
 
 __version__ = "0.1.0"

@@ -1,10 +1,12 @@
-"""Responses kept in Redis for a limited time, per scope, and dropped at writes of the owner.
+"""Responses kept in Redis for a limited time, per scope, and invalidated when a job of the owner
+changes.
 
 A scope is an owner's id, or `ALL_OWNERS` for users who see the jobs of all owners. Each scope has
 a generation, a random token. Every write deletes the generation, and the next reader creates a new
 one. A response is stored together with the generation that was read before the query, and it is
 valid only while that is still the scope's generation. So a slow reader cannot store a response
-that a write has made outdated, and a generation that Redis has evicted does not come back.
+that a write has made outdated. Generations are random, so the responses of a generation that Redis
+has evicted never become valid again.
 """
 
 import asyncio
@@ -28,13 +30,17 @@ _T = TypeVar("_T")
 ALL_OWNERS = "*"
 """The scope of users who see the jobs of all owners."""
 
-_TIMEOUT_SECONDS = 0.25
+MAX_TTL = timedelta(seconds=60)
+"""The longest time that a response is kept, and the time for which the cache is bypassed after a
+failed invalidation."""
+
+_TIMEOUT = timedelta(seconds=0.25)
 _GENERATION_BYTES = 16
-_GENERATION_SECONDS = 86_400
+_GENERATION_TTL = timedelta(days=1)
 """How long a generation is kept: longer than any response."""
-_BYPASS_SECONDS = 60.0
-"""How long the cache is bypassed after a failed drop: the longest lifetime of a response."""
-_LOG_EVERY_SECONDS = 60.0
+_LOG_INTERVAL = timedelta(minutes=1)
+
+_FAILURES = (RedisError, OSError, TimeoutError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +54,20 @@ class PendingEntry:
 class Cache:
     """A cache that may fail at any time: no method except `ping` raises.
 
-    `redis` must return bytes. `ttl` is how long a response is kept; with zero, nothing is cached.
+    `redis` must return bytes. `ttl` is how long a response is kept, at most `MAX_TTL`; with
+    zero, nothing is cached.
     """
 
     def __init__(self, redis: Redis, *, ttl: timedelta, clock: Clock) -> None:
+        if ttl > MAX_TTL:
+            raise ValueError(f"a response must not be kept longer than {MAX_TTL}")
         self._redis = redis
         self._ttl_ms = int(ttl.total_seconds() * 1000)
         self._clock = clock
         self._bypassed_until = float("-inf")
         self._logged_at = float("-inf")
 
-    async def get(self, scope: str, key: str) -> tuple[bytes | None, PendingEntry | None]:
+    async def find(self, scope: str, key: str) -> tuple[bytes | None, PendingEntry | None]:
         """Return the stored response, or None and the entry to pass to `put`.
 
         Both are None if the caller must not store the response.
@@ -72,7 +81,7 @@ class Cache:
             return None, None
 
     async def put(self, entry: PendingEntry | None, response: bytes) -> None:
-        """Store the response to the query that follows the `get` of `entry`."""
+        """Store a response. `entry` is what `find` returned before the query."""
         if entry is None:
             return
         try:
@@ -82,17 +91,17 @@ class Cache:
         except _FAILURES as error:
             self._log_failure(error)
 
-    async def forget(self, owner_id: str) -> None:
-        """Drop every response that shows data of the owner. To be called after each write.
+    async def invalidate(self, owner_id: str) -> None:
+        """Make all responses invalid that show data of the owner. Call it after each write.
 
         If that fails, this process bypasses the cache until the outdated responses have expired.
         """
         if not self._ttl_ms:
             return
         try:
-            await self._limit_time(lambda: self._drop_generations(owner_id))
+            await self._limit_time(lambda: self._delete_generations(owner_id))
         except _FAILURES as error:
-            self._bypassed_until = self._clock.monotonic() + _BYPASS_SECONDS
+            self._bypassed_until = self._clock.monotonic() + MAX_TTL.total_seconds()
             self._log_failure(error)
 
     async def ping(self) -> None:
@@ -115,27 +124,24 @@ class Cache:
     async def _create_generation(self, scope: str) -> bytes:
         """Create the scope's generation, or return the one that another reader created first."""
         key, new = _generation_key(scope), secrets.token_bytes(_GENERATION_BYTES)
-        created = await self._redis.set(key, new, nx=True, ex=_GENERATION_SECONDS)
+        created = await self._redis.set(key, new, nx=True, ex=_GENERATION_TTL)
         present = None if created else cast("bytes | None", await self._redis.get(key))
         return new if present is None else present
 
-    async def _drop_generations(self, owner_id: str) -> None:
+    async def _delete_generations(self, owner_id: str) -> None:
         """Delete the generations. A deletion also works when Redis has no memory left."""
         await self._redis.delete(_generation_key(owner_id), _generation_key(ALL_OWNERS))
 
     async def _limit_time(self, call: Callable[[], Awaitable[_T]]) -> _T:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
+        async with asyncio.timeout(_TIMEOUT.total_seconds()):
             return await call()
 
     def _log_failure(self, error: BaseException) -> None:
         """Log the failure, at most once a minute."""
         now = self._clock.monotonic()
-        if now - self._logged_at >= _LOG_EVERY_SECONDS:
+        if now - self._logged_at >= _LOG_INTERVAL.total_seconds():
             self._logged_at = now
             _log.warning("cache_failed", error=type(error).__name__)
-
-
-_FAILURES = (RedisError, OSError, TimeoutError)
 
 
 def _generation_key(scope: str) -> str:

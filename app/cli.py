@@ -11,15 +11,15 @@ import typer
 import uvicorn
 import uvloop
 
-from app.errors import CarillonError, ConfigurationError
+from app.errors import CarillonError, ConfigurationError, InvalidInputError
 from app.logs import configure_logs
-from app.main import create_app
+from app.main import announce_first_admin, create_app
 from app.models.user import Role
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings, load_settings
 
 cli = typer.Typer(
-    help="Carillon: a job scheduler service that keeps its promises.",
+    help="Carillon: a job scheduler service.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -32,25 +32,28 @@ _CLOSE_CONNECTIONS_SECONDS = 5
 
 @cli.command("all")
 def run_all() -> None:
-    """Run the API, the scheduler and the worker in one process, or only what ROLE names."""
+    """Run the API, the scheduler and the worker in one process, or only the parts that the process
+    role ROLE names."""
     _serve(load_settings())
 
 
 @cli.command()
 def serve() -> None:
-    """Run only the API."""
+    """Serve only the API. No loop is started."""
     _serve(load_settings(role="api"))
 
 
 @cli.command()
 def schedule() -> None:
-    """Run only the scheduler. Its port responds to health checks."""
+    """Run the scheduler, reaper, janitor and trimmer, without a worker. The port also serves the
+    API."""
     _serve(load_settings(role="scheduler"))
 
 
 @cli.command()
 def work() -> None:
-    """Run only a worker. Its port responds to health checks."""
+    """Run a worker, the reaper, janitor and trimmer, without a scheduler. The port also serves the
+    API."""
     _serve(load_settings(role="worker"))
 
 
@@ -87,8 +90,15 @@ def main() -> None:
     try:
         cli()
     except CarillonError as error:
-        typer.echo(f"carillon: {error.detail}", err=True)
+        typer.echo(f"carillon: {_describe(error)}", err=True)
         sys.exit(1)
+
+
+def _describe(error: CarillonError) -> str:
+    """The text of an error without JSON pointers, which have no meaning in a terminal."""
+    if isinstance(error, InvalidInputError) and error.errors:
+        return "; ".join(field.detail for field in error.errors)
+    return error.detail
 
 
 class _Server(uvicorn.Server):
@@ -113,7 +123,7 @@ def _serve(settings: Settings) -> None:
     for signum in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when everything is closed. The exit code is then 0.
         signal.signal(signum, _exit)
-    listener = _listen(settings.host, settings.port)
+    listener = _bind(settings.host, settings.port)
 
     async def serve() -> None:
         async with open_runtime(settings) as runtime:
@@ -133,8 +143,8 @@ def _exit(signum: int, frame: FrameType | None) -> None:
     sys.exit(0)
 
 
-def _listen(host: str, port: int) -> socket.socket:
-    """Bind the address.
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind a socket to the address.
 
     This is the first step, so that a second process on the same port fails before it uses any data.
     Raises ConfigurationError.
@@ -162,8 +172,7 @@ def _run_once(
 
     async def run() -> None:
         async with open_runtime(settings, migrate_again=migrate_again) as runtime:
-            if runtime.first_admin is not None:
-                typer.echo(runtime.first_admin.announcement())
+            announce_first_admin(runtime)
             await command(runtime)
 
     uvloop.run(run())

@@ -1,8 +1,8 @@
-"""The clock: the only module that asks for the time.
+"""The clock: the only module that asks for the time, except for the timestamps of log lines.
 
 The database's clock decides what is due and when a lease ends, so that processes whose clocks
 differ agree. A repository uses `now_expression` for the database's present instant in a query or an
-update. The process's own `now()` is only for logs, tokens and ids.
+update. The process's own `now()` is for tokens, ids, the timestamps of users and Retry-After.
 """
 
 import asyncio
@@ -12,9 +12,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 
-def to_millisecond(instant: datetime) -> datetime:
+def truncate_to_milliseconds(instant: datetime) -> datetime:
     """`instant` truncated to whole milliseconds, the precision of BSON dates."""
     return instant.replace(microsecond=instant.microsecond // 1000 * 1000)
+
+
+def count_milliseconds(duration: timedelta) -> int:
+    """`duration` in whole milliseconds, for queries and updates."""
+    return duration // timedelta(milliseconds=1)
 
 
 class Clock(Protocol):
@@ -47,7 +52,7 @@ class SystemClock:
     now_expression: Any = "$$NOW"
 
     def now(self) -> datetime:
-        return to_millisecond(datetime.now(UTC))
+        return truncate_to_milliseconds(datetime.now(UTC))
 
     def monotonic(self) -> float:
         return time.monotonic()

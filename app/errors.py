@@ -10,7 +10,8 @@ CarillonError
 │   ├── BusyError         409   other requests changed the object at the same time; try again
 │   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
-└── UnavailableError      503   the database does not respond; try again later
+└── UnavailableError      503   a store does not respond; try again later
+    └── NewerDocumentError 503  a newer release wrote the document
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ class CarillonError(Exception):
     """Root of the tree.
 
     `detail` is written for the person who made the request. It says which field is wrong, why,
-    and what to write instead. It never repeats a secret or the rejected input.
+    and what to write instead. It never repeats a secret.
     """
 
     status: ClassVar[int] = 500
@@ -37,7 +38,10 @@ class CarillonError(Exception):
 
 
 class ConfigurationError(CarillonError):
-    """The settings, or the files and servers they name, cannot be used. Raised at start only."""
+    """The settings, or the files and servers that they name, cannot be used.
+
+    Raised at start, and at the end if an embedded server cannot be locked.
+    """
 
     code = "configuration_error"
     title = "Invalid configuration"
@@ -91,6 +95,11 @@ class NotFoundError(CarillonError):
     code = "not_found"
     title = "Not found"
 
+    @classmethod
+    def of(cls, kind: str) -> "NotFoundError":
+        """Create the error for an object of this kind, such as `job`."""
+        return cls(f"There is no such {kind}.")
+
 
 class ConflictError(CarillonError):
     """The request is valid, but conflicts with the current state."""
@@ -101,7 +110,7 @@ class ConflictError(CarillonError):
 
 
 class BusyError(ConflictError):
-    """Other requests changed the object before each of several attempts to write it."""
+    """Other requests changed the object each time it was to be written."""
 
     code = "busy"
     title = "Busy"
@@ -125,9 +134,19 @@ class PreconditionError(CarillonError):
 
 
 class UnavailableError(CarillonError):
-    """The database did not respond in time. It may be unknown whether a write was applied."""
+    """A store does not respond in time, or this process must not interpret its documents.
+
+    It may be unknown whether a write was applied.
+    """
 
     status = 503
     code = "unavailable"
     retry_after_seconds = 2
     title = "Temporarily unavailable"
+
+
+class NewerDocumentError(UnavailableError):
+    """A newer release wrote the document; this process must not interpret it."""
+
+    code = "newer_document"
+    title = "Written by a newer release"

@@ -14,7 +14,7 @@ from starlette.types import Scope
 from app import __version__
 from app.logs import configure_logs
 from app.middleware.body_limit import BodyLimit
-from app.middleware.paths import Paths
+from app.middleware.paths import PathRewriter
 from app.middleware.request_id import RequestId
 from app.middleware.security_headers import SecurityHeaders
 from app.routers import docs, executions, health, jobs, schedules, token
@@ -29,11 +29,11 @@ _DESCRIPTION = """\
 Carillon runs jobs on time: by cron, at intervals, once, or by request.
 
 Sign in with **Authorize**, then create a job. Instants are RFC 3339 with an offset, durations are
-in seconds. Errors are problem details (RFC 9457) and name the wrong field.
+in seconds. Errors are problem details (RFC 9457) and name each invalid field.
 """
 _TAGS = [
     {"name": "Signing in", "description": "Tokens."},
-    {"name": "Jobs", "description": "What runs, and when."},
+    {"name": "Jobs", "description": "Definitions: target, payload, policies and schedules."},
     {"name": "Schedules", "description": "A job's schedules one by one, and their next slots."},
     {"name": "Executions", "description": "The records of slots and manual requests."},
     {"name": "Health", "description": "Whether the service can work."},
@@ -48,7 +48,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     """
     app = FastAPI(
         title="Carillon",
-        summary="A job scheduler service that keeps its promises.",
+        summary="A job scheduler service.",
         description=_DESCRIPTION,
         version=__version__,
         license_info={"name": "MIT", "identifier": "MIT"},
@@ -60,8 +60,8 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
         middleware=[
             Middleware(RequestId),
             Middleware(SecurityHeaders),
-            Middleware(BodyLimit, limit_of=_max_body_bytes),
-            Middleware(Paths),
+            Middleware(BodyLimit, limit_of=_get_max_body_bytes),
+            Middleware(PathRewriter),
         ],
     )
     install_handlers(app)
@@ -80,9 +80,7 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[N
             configure_logs(settings.log_level, settings.log_format)
             runtime = await stack.enter_async_context(open_runtime(settings))
         app.state.runtime = runtime
-        if runtime.first_admin is not None:
-            sys.stdout.write(f"{runtime.first_admin.announcement()}\n")
-            sys.stdout.flush()
+        announce_first_admin(runtime)
         await runtime.start()
         try:
             yield
@@ -90,7 +88,14 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[N
             await runtime.stop()
 
 
-async def _max_body_bytes(scope: Scope) -> int:
+def announce_first_admin(runtime: Runtime) -> None:
+    """Print the name and the password of an admin that the start has added."""
+    if runtime.first_admin is not None:
+        sys.stdout.write(f"{runtime.first_admin.announcement()}\n")
+        sys.stdout.flush()
+
+
+async def _get_max_body_bytes(scope: Scope) -> int:
     return (await runtime_of(scope)).settings.max_body_bytes
 
 

@@ -18,7 +18,7 @@ from app.embedded.stores import open_stores
 from app.engine.engine import Engine
 from app.engine.executor import Executor
 from app.engine.janitor import Janitor, Trimmer
-from app.engine.lease import LeaseKeeper
+from app.engine.lease_keeper import LeaseKeeper
 from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
 from app.engine.scheduler import Scheduler
@@ -26,7 +26,7 @@ from app.engine.worker import Worker
 from app.models.ids import NewId, uuid7
 from app.models.target import TargetSpec
 from app.repositories.executions import ExecutionRepository
-from app.repositories.heartbeat import Heartbeat
+from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.history import HistoryRepository
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
 from app.repositories.indexes import create_indexes, drop_retired_indexes
@@ -57,7 +57,8 @@ from app.targets.session import open_session
 from app.targets.target import Target
 from app.wake import Wake
 
-_NO_LIMIT = 0  # of connections: the worker's concurrency is the limit
+# No limit of connections, because the worker's concurrency limits them.
+_NO_LIMIT = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +72,15 @@ class Resources:
     lease_owner: str
     secret_key: bytes = field(repr=False)
     randomness: random.Random
-    heartbeat: Heartbeat | None = None
-    """For a role with a worker, as the targets."""
+    heartbeat: HeartbeatRepository | None = None
+    """Set only if the process role has a worker; the same is true for `targets`."""
     targets: Target[TargetSpec] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Repositories:
-    """Every repository of the process, each built once."""
+    """Every repository of the process, each built once. `HeartbeatRepository` is a resource,
+    because it opens a client of its own."""
 
     jobs: JobRepository
     executions: ExecutionRepository
@@ -92,7 +94,10 @@ class Repositories:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """Every part that a request or a command may need."""
+    """Every part that a request or a command may need.
+
+    `admission`, `firing` and `repositories` are here for the tests.
+    """
 
     settings: Settings
     auth: AuthService
@@ -109,14 +114,16 @@ class Runtime:
     engine: Engine
     repositories: Repositories
     first_admin: Credentials | None = None
-    """Name and password to show once; None if there was a user already."""
+    """The first admin's name and random password, to show once. None if no random password was
+    created."""
 
     async def start(self) -> None:
-        """Start the loops of this process's role."""
+        """Start the loops of the process role."""
         self.engine.start()
 
     async def stop(self) -> None:
-        """Stop the loops. Running attempts get the grace, then they are given back."""
+        """Stop the loops. Attempts that are still running after `shutdown_grace` are stopped, and
+        their executions are queued again."""
         await self.engine.stop(self.settings.shutdown_grace)
 
 
@@ -126,16 +133,16 @@ async def open_runtime(
 ) -> AsyncIterator[Runtime]:
     """Open the stores, bring them up to date, compose every part, and add the first admin.
 
-    The loops do not run yet. `migrate_again` looks at every document, as `init-db` does. Raises
+    The loops do not run yet. `migrate_again` checks every document, as `init-db` does. Raises
     ConfigurationError, and UnavailableError if the database does not respond.
     """
     async with AsyncExitStack() as stack:
         resources = await _open_resources(settings, stack)
-        await create_indexes(resources.database)
-        await migrate(resources.database, again=migrate_again)
-        await drop_retired_indexes(resources.database)
         runtime = compose(settings, resources)
         stack.callback(runtime.auth.close)
+        await create_indexes(resources.database)
+        await migrate(resources.database, meta=runtime.repositories.meta, again=migrate_again)
+        await drop_retired_indexes(resources.database)
         password = settings.admin_password
         first_admin = await runtime.auth.ensure_first_admin(
             settings.admin_username, password.get_secret_value() if password else None
@@ -150,9 +157,9 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
     database = Database(client, settings.mongodb_name, clock=clock)
     stack.push_async_callback(database.close)
     heartbeat, targets = None, None
-    if _runs_worker(settings):
-        heartbeat = Heartbeat(
-            stores.mongodb_uri, settings.mongodb_name, clock=clock, timeout=settings.lease / 4
+    if _has_worker(settings):
+        heartbeat = HeartbeatRepository(
+            stores.mongodb_uri, settings.mongodb_name, clock=clock, timeout=settings.lease_term / 4
         )
         stack.callback(heartbeat.close)
         session = await stack.enter_async_context(
@@ -164,8 +171,8 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
         database=database,
         redis=stores.redis,
         clock=clock,
-        new_id=_id_source(clock),
-        lease_owner=_lease_owner(),
+        new_id=_make_id_source(clock),
+        lease_owner=_make_lease_owner(),
         secret_key=load_secret_key(settings).encode(),
         randomness=random.SystemRandom(),
         heartbeat=heartbeat,
@@ -198,9 +205,9 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
         auth=_compose_auth(settings, resources, repositories),
         jobs=parts.jobs,
         cached_jobs=CachedJobs(jobs=parts.jobs, cache=parts.cache),
-        schedules=ScheduleService(jobs=parts.jobs, stored_jobs=jobs, new_id=new_id),
+        schedules=ScheduleService(job_service=parts.jobs, jobs=jobs, new_id=new_id),
         forecasts=ForecastService(
-            jobs=parts.jobs, stored_jobs=jobs, executions=executions, new_id=new_id
+            job_service=parts.jobs, jobs=jobs, executions=executions, new_id=new_id
         ),
         executions=ExecutionService(
             executions=executions,
@@ -218,7 +225,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             database=resources.database,
             cache=parts.cache,
             meta=repositories.meta,
-            loops=[LoopProbe(loop.name, loop.seconds_since_tick) for loop in engine.loops],
+            loops=[LoopProbe(loop.name, loop.get_seconds_overdue) for loop in engine.loops],
         ),
         admission=admission,
         firing=parts.firing,
@@ -269,7 +276,9 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
         jobs=JobRepository(database),
         executions=ExecutionRepository(database),
         overlaps=OverlapRepository(database),
-        leases=LeaseRepository(database, lease_owner=resources.lease_owner, term=settings.lease),
+        leases=LeaseRepository(
+            database, lease_owner=resources.lease_owner, term=settings.lease_term
+        ),
         history=HistoryRepository(database),
         users=UserRepository(database),
         idempotency_keys=IdempotencyKeyRepository(database),
@@ -278,30 +287,31 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
 
 
 def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> Engine:
-    """The parts of the engine that the role asks for."""
+    """The parts of the engine that the process role needs."""
     repositories, clock = parts.repositories, resources.clock
     if settings.role == "api":
         return Engine(wake=parts.wake, clock=clock)
-    scheduler = Scheduler(
-        jobs=repositories.jobs,
-        firing=parts.firing,
-        clock=clock,
-        poll_interval=settings.poll_interval,
-    )
-    keeper, worker = None, None
-    if _runs_worker(settings):
+    scheduler, keeper, worker = None, None, None
+    if settings.role in ("all", "scheduler"):
+        scheduler = Scheduler(
+            jobs=repositories.jobs,
+            firing=parts.firing,
+            clock=clock,
+            poll_interval=settings.poll_interval,
+        )
+    if _has_worker(settings):
         keeper, worker = _compose_worker(settings, resources, parts)
     return Engine(
         wake=parts.wake,
         clock=clock,
-        scheduler=scheduler if settings.role in ("all", "scheduler") else None,
+        scheduler=scheduler,
         keeper=keeper,
         worker=worker,
         reaper=Reaper(
             jobs=repositories.jobs,
             leases=repositories.leases,
             completion=parts.completion,
-            term=settings.lease,
+            term=settings.lease_term,
         ),
         janitor=Janitor(history=repositories.history, retention=settings.retention),
         trimmer=Trimmer(history=repositories.history, keep=settings.retention_count),
@@ -317,15 +327,16 @@ def _compose_worker(
     keeper = LeaseKeeper(
         heartbeat=resources.heartbeat,
         lease_owner=resources.lease_owner,
-        term=settings.lease,
+        term=settings.lease_term,
         clock=clock,
-        on_lost=lambda execution_ids: worker.lose(execution_ids),
+        # `worker` is built below; the keeper calls this only after the start.
+        on_lost=lambda execution_ids: worker.stop_lost(execution_ids),
     )
     recorder = Recorder(leases=repositories.leases, completion=parts.completion)
     executor = Executor(
         recorder=recorder,
         targets=resources.targets,
-        pause_gone=parts.jobs.pause_gone,
+        pause_for_gone_receiver=parts.jobs.pause_for_gone_receiver,
         randomness=resources.randomness,
         clock=clock,
     )
@@ -343,14 +354,14 @@ def _compose_worker(
     return keeper, worker
 
 
-def _runs_worker(settings: Settings) -> bool:
+def _has_worker(settings: Settings) -> bool:
     return settings.role in ("all", "worker")
 
 
-def _id_source(clock: Clock) -> NewId:
+def _make_id_source(clock: Clock) -> NewId:
     return lambda: uuid7(int(clock.now().timestamp() * 1000), secrets.token_bytes(10))
 
 
-def _lease_owner() -> str:
+def _make_lease_owner() -> str:
     """A name that no other process has and that shows the machine and the process."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"

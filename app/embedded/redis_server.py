@@ -20,7 +20,8 @@ def start_redis(data_dir: Path, *, extra_args: Sequence[str] = ()) -> SharedServ
     executable = find_redis_server()
     if executable is None:
         raise ConfigurationError(
-            "No redis-server is on the PATH. On Debian and Ubuntu: apt-get install redis-server."
+            "Neither redis-server nor valkey-server is on the PATH."
+            " On Debian and Ubuntu: apt-get install redis-server."
         )
     return start(_Redis(executable, make_folder(data_dir) / "redis", extra_args))
 

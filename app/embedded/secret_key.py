@@ -36,7 +36,8 @@ def load_secret_key(settings: Settings) -> str:
 def _publish_new_key(path: Path) -> None:
     """Write a key to a temporary file and link it to `path`.
 
-    The link makes the key appear complete, and it fails if another process was first.
+    With the link, other processes see either no file or the complete key. It fails if another
+    process was first.
     """
     descriptor, temporary = tempfile.mkstemp(prefix="secret_key.", dir=path.parent)  # O_EXCL, 0600
     try:

@@ -1,9 +1,9 @@
-"""The files beside a server's folder that the processes using it coordinate by.
+"""Files by which processes coordinate the use of one server. They are next to the server's folder.
 
-`NAME.lock` is locked while the server is started or stopped. Each process that uses the server
-holds a shared lock on `NAME.users`. The server itself holds a lock on `NAME.alive`. The kernel
-releases these locks when a process ends, even after kill -9. `NAME.json` contains the server's
-port and pid, `NAME.log` its output.
+`NAME.lock` is locked while the server is started or stopped. Each process that uses the server is a
+client and holds a shared lock on `NAME.users`. The server itself holds a lock on `NAME.alive`. The
+kernel releases these locks when a process ends, even after kill -9. `NAME.json` contains the
+server's port and pid, `NAME.log` its output.
 """
 
 import json
@@ -12,16 +12,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
 from pathlib import Path
 from typing import IO
 
 from app.errors import ConfigurationError
 
-_PAUSE_SECONDS = 0.05
-# Three minutes: another process may stop the server and start it again, 60 s for each, before
-# this one gets the lock.
-_MAX_LOCK_PAUSES = 3600
+_PAUSE = timedelta(seconds=0.05)
+_LOCK_LIMIT = timedelta(seconds=180)
+"""The longest wait for the lock: 120 s for a stop (SIGTERM, then SIGKILL) and 60 s for one try of a
+start by another process."""
 _LOG_LIMIT_BYTES = 10_000_000
 
 
@@ -38,16 +39,17 @@ class ServerFiles:
     def lock_start_and_stop(self) -> Iterator[None]:
         """Hold the lock under which the server is started and stopped.
 
-        Raises ConfigurationError if another process holds it for three minutes.
+        Raises ConfigurationError if another process holds it for longer than `_LOCK_LIMIT`.
         """
-        for _ in range(_MAX_LOCK_PAUSES):
+        for _ in range(_LOCK_LIMIT // _PAUSE):
             lock = _lock(self.path("lock"), LOCK_EX)
             if lock is not None:
                 break
-            time.sleep(_PAUSE_SECONDS)
+            time.sleep(_PAUSE.total_seconds())
         else:
             raise ConfigurationError(
-                f"Another process has locked {self.path('lock')} for three minutes."
+                f"Another process has locked {self.path('lock')} for "
+                f"{_LOCK_LIMIT.total_seconds():g} seconds."
                 " End that process, then start again."
             )
         try:
@@ -55,8 +57,8 @@ class ServerFiles:
         finally:
             os.close(lock)
 
-    def lock_as_user(self) -> int:
-        """Lock `NAME.users` as one more user and return the descriptor that holds the lock.
+    def lock_as_client(self) -> int:
+        """Lock `NAME.users` as one more client and return the descriptor that holds the lock.
 
         The caller holds the lock of `lock_start_and_stop`. Raises ConfigurationError.
         """
@@ -69,14 +71,15 @@ class ServerFiles:
         """
         return self._lock_or_raise("alive", LOCK_EX)
 
-    def has_users(self) -> bool:
+    def has_clients(self) -> bool:
         return _is_locked(self.path("users"))
 
     def is_alive(self) -> bool:
         return _is_locked(self.path("alive"))
 
     def read_record(self) -> dict[str, int]:
-        """Return the known ones of `port` and `pid` of the last server."""
+        """Return the recorded `port` and `pid` of the last server. A value that was not recorded is
+        absent."""
         try:
             return dict(json.loads(self.path("json").read_text(encoding="utf-8")))
         except (FileNotFoundError, ValueError):

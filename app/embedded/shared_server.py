@@ -29,7 +29,7 @@ _PASSED_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "TZ"
 
 
 class Program(Protocol):
-    """The part that differs between servers. `folder` contains the server's data."""
+    """How one kind of server is started, addressed and checked. `folder` contains its data."""
 
     folder: Path
 
@@ -47,30 +47,32 @@ class Program(Protocol):
 
 @dataclass
 class SharedServer:
-    """The server as one of its users sees it. A `with` block stops using it at the end."""
+    """The server as one of its clients sees it. A `with` block stops using it at the end."""
 
     uri: str
     port: int
     pid: int
     _files: ServerFiles = field(repr=False)
-    _users_lock: int | None = field(repr=False)
+    _client_lock: int | None = field(repr=False)
     _process: subprocess.Popen[bytes] | None = field(repr=False)
 
     def stop(self) -> bool:
-        """Stop using the server. The last user also stops the server and gets True. Blocks.
+        """Stop using the server. The last client also stops the server and gets True. Blocks.
 
-        A second call does nothing.
+        A second call does nothing. Raises ConfigurationError if another process holds the lock for
+        too long.
         """
-        if self._users_lock is None:
+        if self._client_lock is None:
             return False
         with self._files.lock_start_and_stop():
-            os.close(self._users_lock)
-            self._users_lock = None
-            last = not self._files.has_users()
+            os.close(self._client_lock)
+            self._client_lock = None
+            last = not self._files.has_clients()
             if last:
                 _end(self._files)
         if self._process is not None and self._process.poll() is None:
-            # Popen warns about a child that outlives its object. A return code prevents that.
+            # Popen warns if its object is deleted while the child runs. A set return code prevents
+            # the warning.
             self._process.returncode = 0
         return last
 
@@ -89,14 +91,14 @@ def start(program: Program) -> SharedServer:
     files = ServerFiles(program.folder)
     try:
         with files.lock_start_and_stop(), ExitStack() as undo:
-            users_lock = files.lock_as_user()
-            undo.callback(os.close, users_lock)
+            client_lock = files.lock_as_client()
+            undo.callback(os.close, client_lock)
             server = _find(program, files) or _launch(program, files)
             undo.pop_all()
     except OSError as error:
         raise ConfigurationError(f"No server can be started in {program.folder}: {error}") from None
     uri = program.build_uri(server.port)
-    return SharedServer(uri, server.port, server.pid, files, users_lock, server.child)
+    return SharedServer(uri, server.port, server.pid, files, client_lock, server.child)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,8 @@ class _ReadyServer:
 def _find(program: Program, files: ServerFiles) -> _ReadyServer | None:
     """Return the server that another process started, or None if there is none.
 
-    The other process may have been killed at any step of the start, so this completes the steps.
+    The other process may have been killed at any step of the start, so this function completes
+    the record.
     """
     if not files.is_alive():
         return None
@@ -127,7 +130,8 @@ def _find(program: Program, files: ServerFiles) -> _ReadyServer | None:
 
 
 def _launch(program: Program, files: ServerFiles) -> _ReadyServer:
-    """Start the server, at its last port if that is free, so that its clients reconnect."""
+    """Start the server. It gets its previous port if that port is free, so that connected
+    processes can reconnect."""
     files.folder.mkdir(mode=0o700, exist_ok=True)
     output, exit_status = "", 0
     for _ in range(_MAX_STARTS):
@@ -156,7 +160,7 @@ def _spawn(
     try:
         # The port is written first. If this process is killed here, others find the server by it.
         files.write_record(port=port)
-        child = subprocess.Popen(  # noqa: S603  find_mongod or find_redis_server found the program
+        child = subprocess.Popen(  # noqa: S603  prepare_mongod or find_redis_server found the program
             command,
             stdin=subprocess.DEVNULL,
             stdout=log,

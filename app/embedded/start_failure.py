@@ -21,9 +21,9 @@ def select_lines(output: bytes) -> str:
 def advise(lines: str, exit_status: int) -> str:
     """Return a line of advice, or an empty string if the cause is not known."""
     if "libcurl" in lines:
-        return "It needs libcurl: apt-get install libcurl4.\n"
+        return "mongod needs libcurl: apt-get install libcurl4.\n"
     if "libcrypto.so.3" in lines or "libssl.so.3" in lines:
-        return "It needs OpenSSL 3: use Debian 12, Ubuntu 22.04 or later.\n"
+        return "mongod needs OpenSSL 3: use Debian 12, Ubuntu 22.04 or later.\n"
     if exit_status == -signal.SIGILL:
         return "This processor lacks AVX, which MongoDB needs from version 5 on.\n"
     return ""

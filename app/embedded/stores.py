@@ -19,16 +19,15 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True)
 class Stores:
-    """The open stores. `redis_url` is None when Redis is simulated inside this process."""
+    """The address of MongoDB, and the open Redis client."""
 
     mongodb_uri: str = field(repr=False)
-    redis_url: str | None = field(repr=False)
     redis: Redis = field(repr=False)
 
 
 @asynccontextmanager
 async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
-    """Open the configured MongoDB and Redis, and embedded ones where none is configured.
+    """Yield the configured MongoDB and Redis, and embedded ones where none is configured.
 
     At the end the Redis client is closed, and embedded servers that no other process uses are
     stopped. The caller must close everything else that uses the stores first. Raises
@@ -47,7 +46,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             redis_url = None
         client = _open_redis(redis_url)
         stack.push_async_callback(client.aclose)
-        yield Stores(mongodb_uri, redis_url, client)
+        yield Stores(mongodb_uri, client)
 
 
 @asynccontextmanager

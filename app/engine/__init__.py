@@ -1,1 +1,1 @@
-"""THE LOOPS: the scheduler, the worker and what keeps their promises."""
+"""THE LOOPS: scheduler, worker, lease keeper, reaper and janitor."""

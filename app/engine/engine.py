@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from app.clock import Clock
 from app.engine.janitor import Janitor, Trimmer
-from app.engine.lease import LeaseKeeper
+from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import Loop
 from app.engine.reaper import Reaper
 from app.engine.scheduler import Scheduler
@@ -16,7 +16,7 @@ from app.wake import Wake
 
 @dataclass(kw_only=True)
 class Engine:
-    """The parts that the process's role asks for, and a loop for each of their rounds."""
+    """The parts that the role of the process needs, and the loops that call them."""
 
     wake: Wake
     clock: Clock
@@ -26,31 +26,32 @@ class Engine:
     reaper: Reaper | None = None
     janitor: Janitor | None = None
     trimmer: Trimmer | None = None
-    _claiming: list[Loop] = field(init=False, default_factory=list)
+    _working: list[Loop] = field(init=False, default_factory=list)
+    """These loops take up new work, so they stop first."""
     _watching: list[Loop] = field(init=False, default_factory=list)
     """These loops stop after the last attempt has ended."""
 
     def __post_init__(self) -> None:
-        clock, wake, claiming = self.clock, self.wake, self._claiming
+        clock, wake, working = self.clock, self.wake, self._working
         if self.scheduler is not None:
             loop = Loop("scheduler", self.scheduler.tick, clock=clock, wake=wake.schedules)
-            claiming.append(loop)
+            working.append(loop)
         if self.worker is not None:
-            claiming.append(Loop("worker", self.worker.tick, clock=clock, wake=wake.executions))
+            working.append(Loop("worker", self.worker.tick, clock=clock, wake=wake.executions))
             self._watching += [
                 Loop("watch", self.worker.watch, clock=clock),
                 Loop("guard", self.worker.guard, clock=clock),
             ]
         if self.reaper is not None:
-            claiming.append(Loop("reaper", self.reaper.tick, clock=clock))
+            working.append(Loop("reaper", self.reaper.tick, clock=clock))
         if self.janitor is not None:
-            claiming.append(Loop("janitor", self.janitor.tick, clock=clock))
+            working.append(Loop("janitor", self.janitor.tick, clock=clock))
         if self.trimmer is not None:
-            claiming.append(Loop("trimmer", self.trimmer.tick, clock=clock))
+            working.append(Loop("trimmer", self.trimmer.tick, clock=clock))
 
     @property
     def loops(self) -> list[Loop]:
-        return [*self._claiming, *self._watching]
+        return [*self._working, *self._watching]
 
     def start(self) -> None:
         self.wake.start()
@@ -60,9 +61,11 @@ class Engine:
             loop.start()
 
     async def stop(self, grace: timedelta) -> None:
-        """Stop claiming first. Leases are renewed and cancels watched until the last attempt
-        ends."""
-        await asyncio.gather(*(loop.stop() for loop in self._claiming))
+        """Stop the loops that take up new work first.
+
+        Leases are renewed and cancels are watched until the last attempt has ended.
+        """
+        await asyncio.gather(*(loop.stop() for loop in self._working))
         if self.worker is not None:
             await self.worker.drain(grace)
         await asyncio.gather(*(loop.stop() for loop in self._watching))

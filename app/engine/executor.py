@@ -25,13 +25,14 @@ from app.targets.target import Delivery, Target
 _log = structlog.get_logger(__name__)
 
 _DEADLINE_GRACE = timedelta(seconds=0.5)
-"""A target enforces the timeout itself. The executor cancels one that does not, this much later."""
+"""A target enforces the timeout itself. If a target does not end at the timeout, the executor
+cancels it after this additional time."""
 
 _CANCEL_GRACE = timedelta(seconds=0.4)
 """How long the executor waits for a cancelled target. Both graces together stay below 1 s, because
 no attempt may run longer than its timeout + 1 s."""
 
-_SETTLE_RETRY_SECONDS = 0.25
+_SETTLE_RETRY_INTERVAL = timedelta(seconds=0.25)
 
 
 class StopReason(StrEnum):
@@ -42,12 +43,12 @@ class StopReason(StrEnum):
     LEASE_LOST = "lease_lost"
     """Another process may run the execution now: nothing more is written."""
     SHUTDOWN = "shutdown"
-    """The process stops: the execution goes back to the queue."""
+    """The process stops: the execution is queued again."""
 
 
 @dataclass(slots=True, eq=False)
 class RunningAttempt:
-    """One attempt while it runs in this process."""
+    """One attempt while it is running in this process."""
 
     execution: Execution
     job: Job
@@ -60,7 +61,7 @@ class RunningAttempt:
         return Lease(self.execution.id, self.execution.lease_token)
 
     def stop(self, reason: StopReason) -> None:
-        """Stop the delivery. The first reason stands, but a lost lease overrides the others."""
+        """Stop the delivery. The first reason is kept, but a lost lease replaces the others."""
         if self.stop_reason is None or reason is StopReason.LEASE_LOST:
             self.stop_reason = reason
         if self.delivery is not None:
@@ -68,70 +69,73 @@ class RunningAttempt:
 
 
 class Executor:
-    """Runs any number of attempts at once. `pause_gone` pauses a job whose receiver responded
-    410."""
+    """Runs any number of attempts at once.
+
+    `pause_for_gone_receiver` pauses a job whose receiver responded 410.
+    """
 
     def __init__(
         self,
         *,
         recorder: Recorder,
         targets: Target[TargetSpec],
-        pause_gone: Callable[[Job], Awaitable[bool]],
+        pause_for_gone_receiver: Callable[[Job], Awaitable[bool]],
         randomness: random.Random,
         clock: Clock,
     ) -> None:
         self._recorder = recorder
         self._targets = targets
-        self._pause_gone = pause_gone
+        self._pause_for_gone_receiver = pause_for_gone_receiver
         self._random = randomness
         self._clock = clock
         self._stuck: set[asyncio.Task[Outcome]] = set()
         """Deliveries that did not end when they were cancelled. asyncio keeps only weak references
         to tasks, so this set keeps them from being collected while they run."""
-        self.dropped = 0
-        """How many results were not recorded, because their lease was lost."""
 
-    async def run(self, running: RunningAttempt) -> bool:
+    async def run(self, attempt: RunningAttempt) -> bool:
         """Deliver, decide, record. False if the lease was lost: then nothing is recorded."""
-        outcome = await self._deliver(running)
-        job, earlier = running.job, running.execution.attempts[: running.number - 1]
+        outcome = await self._deliver(attempt)
+        job, earlier = attempt.job, attempt.execution.attempts[: attempt.number - 1]
         decision = decide(outcome, job.retry, earlier=earlier, chance=self._random.random())
-        ids = _ids(running)
-        if not await self._settle(running, outcome, decision):
-            self.dropped += 1
-            _log.warning("result_dropped", **ids, outcome=outcome.outcome, dropped=self.dropped)
+        ids = _ids(attempt)
+        if not await self._settle(attempt, outcome, decision):
+            _log.warning("result_dropped", **ids, outcome=outcome.outcome)
             return False
         _log.info("attempt_finished", **ids, **_facts(outcome), status=decision.status)
         if outcome.gone:
-            await self._pause_job(running)
+            await self._pause_job(attempt)
         return True
 
-    async def _deliver(self, running: RunningAttempt) -> Outcome:
-        """The target's outcome, or that of a stop, a missed deadline or a bug."""
-        if running.stop_reason is not None:
-            return _outcome_of(running.stop_reason)
+    async def _deliver(self, attempt: RunningAttempt) -> Outcome:
+        """Deliver the attempt and return its outcome.
+
+        A stop, a missed deadline and a bug in the target also give an outcome.
+        """
+        if attempt.stop_reason is not None:
+            return _outcome_of(attempt.stop_reason)
         delivery = asyncio.ensure_future(
-            self._targets.deliver(running.job.target, _delivery(running))
+            self._targets.deliver(attempt.job.target, _delivery(attempt))
         )
-        running.delivery = delivery
-        limit = running.job.timeout + _DEADLINE_GRACE
+        attempt.delivery = delivery
+        limit = attempt.job.timeout + _DEADLINE_GRACE
         if not await self._wait(delivery, limit):
             delivery.cancel()
             if not await self._wait(delivery, _CANCEL_GRACE):
-                _log.error("delivery_not_cancellable", **_ids(running))
+                _log.error("delivery_not_cancellable", **_ids(attempt))
                 self._stuck.add(delivery)
                 delivery.add_done_callback(self._stuck.discard)
             return Outcome(
                 AttemptOutcome.TIMED_OUT,
                 Failure.TIMEOUT,
-                f"no end after {limit.total_seconds():g} seconds",
+                "the target did not end within the timeout of "
+                f"{attempt.job.timeout.total_seconds():g} s",
             )
         try:
             return delivery.result()
         except asyncio.CancelledError:
-            return _outcome_of(running.stop_reason or StopReason.SHUTDOWN)
+            return _outcome_of(attempt.stop_reason or StopReason.SHUTDOWN)
         except Exception:  # a bug in a target is that attempt's failure, not the service's
-            _log.exception("target_failed", **_ids(running))
+            _log.exception("target_failed", **_ids(attempt))
             return Outcome(AttemptOutcome.FAILED, Failure.BUG, "internal error in the target")
 
     async def _wait(self, delivery: "asyncio.Task[Outcome]", limit: timedelta) -> bool:
@@ -141,33 +145,33 @@ class Executor:
                 await asyncio.wait({delivery})
         return delivery.done()
 
-    async def _pause_job(self, running: RunningAttempt) -> None:
-        """Pause the job of a receiver that is gone.
+    async def _pause_job(self, attempt: RunningAttempt) -> None:
+        """Pause the job, because its receiver is gone.
 
         A worker without the lease must not pause the job, so this runs after the recording. If it
         fails, the next slot's 410 pauses the job.
         """
         try:
-            paused = await self._pause_gone(running.job)
+            paused = await self._pause_for_gone_receiver(attempt.job)
         except (UnavailableError, ConflictError) as error:
-            _log.warning("pause_failed", **_ids(running), error=error.detail)
+            _log.warning("pause_failed", **_ids(attempt), error=error.detail)
         else:
-            _log.warning("receiver_gone", **_ids(running), paused=paused)
+            _log.warning("receiver_gone", **_ids(attempt), paused=paused)
 
-    async def _settle(self, running: RunningAttempt, outcome: Outcome, decision: Decision) -> bool:
-        """Record the end. During an outage it tries again as long as the lease holds."""
+    async def _settle(self, attempt: RunningAttempt, outcome: Outcome, decision: Decision) -> bool:
+        """Record the end. During an outage it tries again until the lease is lost."""
         settlement = Settlement(
-            lease=running.lease,
+            lease=attempt.lease,
             status=decision.status,
-            attempt=running.number,
+            attempt=attempt.number,
             outcome=outcome,
             delay=decision.delay,
         )
-        while running.stop_reason is not StopReason.LEASE_LOST:
+        while attempt.stop_reason is not StopReason.LEASE_LOST:
             try:
-                return await self._recorder.settle(running.execution, settlement)
+                return await self._recorder.settle(attempt.execution, settlement)
             except UnavailableError:
-                await asyncio.sleep(_SETTLE_RETRY_SECONDS)
+                await asyncio.sleep(_SETTLE_RETRY_INTERVAL.total_seconds())
         return False
 
 
@@ -175,29 +179,29 @@ def _outcome_of(reason: StopReason) -> Outcome:
     match reason:
         case StopReason.CANCEL:
             return Outcome(AttemptOutcome.CANCELLED, error="cancelled")
-        case StopReason.LEASE_LOST | StopReason.SHUTDOWN:
+        case StopReason.LEASE_LOST | StopReason.SHUTDOWN:  # after a lost lease nothing is recorded
             return STOPPED_BY_SHUTDOWN
 
 
-def _delivery(running: RunningAttempt) -> Delivery:
-    execution, job = running.execution, running.job
+def _delivery(attempt: RunningAttempt) -> Delivery:
+    execution, job = attempt.execution, attempt.job
     return Delivery(
         execution_id=execution.id,
         job_id=job.id,
         job_name=job.name,
         kind=execution.kind,
         scheduled_for=execution.scheduled_for,
-        attempt=running.number,
+        attempt=attempt.number,
         parameters=job.parameters if execution.parameters is None else execution.parameters,
         timeout=job.timeout,
     )
 
 
-def _ids(running: RunningAttempt) -> dict[str, object]:
+def _ids(attempt: RunningAttempt) -> dict[str, object]:
     return {
-        "execution_id": running.execution.id,
-        "job_id": running.job.id,
-        "attempt": running.number,
+        "execution_id": attempt.execution.id,
+        "job_id": attempt.job.id,
+        "attempt": attempt.number,
     }
 
 

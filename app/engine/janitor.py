@@ -1,4 +1,4 @@
-"""Deletes old history page by page: the janitor by age, the trimmer by count per job.
+"""Deletes old history page by page, by two rules: the janitor by age, the trimmer by count per job.
 
 A job's last success and last failure are kept.
 """
@@ -15,7 +15,9 @@ from app.repositories.history import HistoryRepository
 _log = structlog.get_logger(__name__)
 
 _PAGE = 500
-_BETWEEN_PAGES = timedelta(milliseconds=200)  # at most 2,500 deletions a second a process
+_BETWEEN_PAGES = timedelta(milliseconds=200)
+"""The pause after a page. The janitor of a process deletes at most 2,500 executions per second; a
+tick of the trimmer deletes fewer than 20 pages."""
 _BETWEEN_PASSES = timedelta(minutes=10)
 _JOBS = 20
 
@@ -23,7 +25,8 @@ _JOBS = 20
 class Janitor:
     """Deletes executions that finished longer than `retention` ago. Any number may run at once.
 
-    A pass walks over all of them, because those that are kept stay at its start.
+    A tick continues after the page of the last tick, because executions that are kept would
+    otherwise fill the first page every time.
     """
 
     def __init__(self, *, history: HistoryRepository, retention: timedelta) -> None:
@@ -32,7 +35,7 @@ class Janitor:
         self._reached: FinishedExecution | None = None
 
     async def tick(self) -> timedelta:
-        """One page."""
+        """Delete one page."""
         before = await self._history.now() - self._retention
         page = await self._history.list_finished(before=before, after=self._reached, limit=_PAGE)
         await _delete(self._history, page)
@@ -55,7 +58,10 @@ class Trimmer:
         self._reached: str | None = None
 
     async def tick(self) -> timedelta:
-        """A few jobs, at most one page of history each; a job with more comes again."""
+        """Trim up to 20 jobs, at most one page of history per job.
+
+        The tick ends at a job with a full page; the next tick continues with this job.
+        """
         before = await self._history.now() - MIN_AGE
         job_ids = await self._history.list_job_ids(after=self._reached, limit=_JOBS)
         for job_id in job_ids:

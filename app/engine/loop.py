@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -14,8 +14,17 @@ _log = structlog.get_logger(__name__)
 AT_ONCE = timedelta(0)
 """What a tick returns while there is more to do."""
 
+_TIMER_SLACK = timedelta(milliseconds=1)  # timers may end a little early
+
 _FIRST_BACKOFF = timedelta(milliseconds=100)
 _MAX_BACKOFF = timedelta(seconds=5)
+
+
+def rest_until(instant: datetime | None, now: datetime, *, most: timedelta) -> timedelta:
+    """The time from `now` until `instant`, at most `most`; None is an instant that never comes."""
+    if instant is None:
+        return most
+    return min(instant - now + _TIMER_SLACK, most) if instant > now else AT_ONCE
 
 
 class Loop:
@@ -53,9 +62,11 @@ class Loop:
         if self._task is not None:
             await self._task
 
-    def seconds_since_tick(self) -> float | None:
-        """Seconds since the end of the wait that the last successful round asked for; None before
-        the first round."""
+    def get_seconds_overdue(self) -> float | None:
+        """Return by how many seconds the next round is late; None before the first round has ended.
+
+        The next round is expected at the end of the wait that the last successful round returned.
+        """
         if self._ticked_at is None:
             return None
         return max(0.0, self._clock.monotonic() - self._ticked_at - self._rest.total_seconds())

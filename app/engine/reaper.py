@@ -13,13 +13,13 @@ from app.repositories.jobs import FoundJobs, JobRepository
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
-from app.services.completion import Completion, Ended
+from app.services.completion import Completion, Transition
 
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _MAX_INTERVAL = timedelta(seconds=4)
-"""The promise is a takeover within the lease and five seconds."""
+"""Below 5 s, because an execution must be taken over at most 5 s after its lease ran out."""
 
 
 class Reaper:
@@ -41,7 +41,7 @@ class Reaper:
     async def tick(self) -> timedelta:
         """One round over at most 500 expired leases, and over all waiting executions."""
         found, settled = await self._settle_expired()
-        await self._completion.promote_all()
+        await self._completion.promote_jobs_without_live()
         await self._completion.write_last_runs()
         return AT_ONCE if found == _BATCH and settled else self._interval
 
@@ -56,7 +56,7 @@ class Reaper:
             expired = await self._leases.list_expired(limit=_BATCH, besides_jobs=newer)
             if not expired:
                 return 0, 0
-            jobs = await self._jobs.find_many([execution.job_id for execution in expired])
+            jobs = await self._jobs.list_by_ids([execution.job_id for execution in expired])
             settled = await self._settle([e for e in expired if e.job_id not in jobs.newer], jobs)
             if settled or not jobs.newer:
                 return len(expired), settled
@@ -69,7 +69,7 @@ class Reaper:
             return 0
         won = await self._leases.settle_expired(settlements)
         ended = [
-            Ended(execution, settlement.status)
+            Transition(execution, settlement.status)
             for execution, settlement, ok in zip(expired, settlements, won, strict=True)
             if ok
         ]

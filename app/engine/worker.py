@@ -8,28 +8,27 @@ import structlog
 
 from app.clock import Clock
 from app.engine.executor import Executor, RunningAttempt, StopReason
-from app.engine.lease import LeaseKeeper
-from app.engine.loop import AT_ONCE
+from app.engine.lease_keeper import LeaseKeeper
+from app.engine.loop import AT_ONCE, rest_until
 from app.engine.recorder import Recorder
 from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus, Reason
 from app.repositories.jobs import JobRepository
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import LeaseRepository, Start
+from app.repositories.leases import AttemptStart, LeaseRepository
 from app.repositories.settlements import Settlement
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
-_TIMER_SLACK = timedelta(milliseconds=1)  # timers may end a little early
 _WATCH_INTERVAL = timedelta(seconds=1)
-_LAST_WRITES_SECONDS = 5.0  # to record the attempts that a shutdown stopped
-_NEWER_JOB_DELAY = timedelta(seconds=30)  # leaves the execution to a process of the newer release
+_LAST_WRITES = timedelta(seconds=5)  # to record the attempts that a shutdown stopped
+_NEWER_JOB_DELAY = timedelta(seconds=30)  # lets a process of the newer release claim the execution
 
 
 class Worker:
-    """Claims executions for this process and runs their attempts side by side."""
+    """Claims executions for this process and runs their attempts at the same time."""
 
     def __init__(
         self,
@@ -67,11 +66,11 @@ class Worker:
         if free < 1:
             return self._poll_interval  # woken when an attempt ends
         peek = await self._leases.peek()
-        if peek.run_at is None:
-            return self._poll_interval
-        if peek.run_at > peek.now:
-            return min(peek.run_at - peek.now + _TIMER_SLACK, self._poll_interval)
-        # Until the claims are started, an error leaves them claimed by this process, but not run.
+        rest = rest_until(peek.run_at, peek.now, most=self._poll_interval)
+        if rest != AT_ONCE:
+            return rest
+        # If an error occurs before the starts are recorded, the executions stay claimed by this
+        # process without an attempt. The next round starts them.
         self._claims_in_doubt_since = asked_at = self._clock.monotonic()
         claimed = await self._leases.claim(limit=min(free, _BATCH))
         await self._start_claimed(claimed, since=asked_at)
@@ -89,17 +88,18 @@ class Worker:
     async def guard(self) -> timedelta:
         """One round: stop the attempts whose lease could not be renewed in time.
 
-        It never calls the database, because it must work during an outage.
+        It does not call the database, because it must work during an outage.
         """
-        self._stop(self._keeper.expiring(within=_WATCH_INTERVAL), StopReason.LEASE_LOST)
+        self._stop(self._keeper.list_expiring(within=_WATCH_INTERVAL), StopReason.LEASE_LOST)
         return _WATCH_INTERVAL
 
-    def lose(self, execution_ids: set[str]) -> None:
+    def stop_lost(self, execution_ids: set[str]) -> None:
         """Stop these attempts: another process has taken their leases."""
         self._stop(execution_ids, StopReason.LEASE_LOST)
 
     async def drain(self, grace: timedelta) -> None:
-        """Wait for the running attempts; after `grace` stop the others and give them back.
+        """Wait up to `grace` for the running attempts, then stop the remaining ones and queue their
+        executions again.
 
         Call it when the worker loop has stopped.
         """
@@ -107,7 +107,7 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=grace.total_seconds())
         self._stop(list(self._running), StopReason.SHUTDOWN)
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=_LAST_WRITES_SECONDS)
+            await asyncio.wait(self._tasks, timeout=_LAST_WRITES.total_seconds())
         await self._recorder.finish()
         try:
             await self._recorder.write_last_runs()
@@ -115,8 +115,10 @@ class Worker:
             _log.warning("last_runs_lost")
 
     async def _start_in_doubt(self, since: float) -> None:
-        """Start what an earlier round claimed, but could not start, or did not learn of."""
-        # Read before the response: what ends meanwhile is still running in the response.
+        """Start the executions that an earlier round claimed but did not start, also if the
+        response to the claim was lost."""
+        # Copied before the query: an attempt that ends during the query may still be `running` in
+        # its result and must not be started again.
         running = {attempt.lease for attempt in self._running.values()}
         owned = await self._leases.list_owned()
         self._given_up &= {_lease_of(execution) for execution in owned}
@@ -126,44 +128,53 @@ class Worker:
 
     async def _start_claimed(self, claimed: Sequence[Execution], *, since: float) -> None:
         """Record the start of the attempts, and run them."""
-        # An attempt that still runs here under an older lease has outlived that lease.
+        # If an older attempt of the execution still runs here, its lease has expired.
         self._stop([execution.id for execution in claimed], StopReason.LEASE_LOST)
         claimed = self._hold(claimed, since=since)
         if not claimed:
             return
-        found = await self._jobs.find_many([execution.job_id for execution in claimed])
+        found = await self._jobs.list_by_ids([execution.job_id for execution in claimed])
         attempts = [
             RunningAttempt(execution, found.jobs[execution.job_id], _attempt_number(execution))
             for execution in claimed
             if execution.job_id in found.jobs
         ]
-        refused = await self._record_starts([a for a in attempts if not _is_started(a.execution)])
+        unstarted = await self._record_starts([a for a in attempts if not _is_started(a.execution)])
         for attempt in attempts:
-            if attempt.execution.id not in refused:
+            if attempt.execution.id not in unstarted:
                 self._spawn(attempt)
-        newer = [e for e in claimed if e.job_id in found.newer]
-        orphans = [e for e in claimed if e.job_id not in found.newer.union(found.jobs)]
-        cancelled = ExecutionStatus.CANCELLED
-        await self._settle_unstarted(newer, ExecutionStatus.QUEUED, delay=_NEWER_JOB_DELAY)
-        await self._settle_unstarted(orphans, cancelled, reason=Reason.JOB_DELETED)
-        await self._settle_unstarted([e for e in claimed if e.id in refused], cancelled)
+        of_newer_jobs = [e for e in claimed if e.job_id in found.newer]
+        of_deleted_jobs = [
+            e for e in claimed if e.job_id not in found.jobs and e.job_id not in found.newer
+        ]
+        await self._settle_unstarted(of_newer_jobs, ExecutionStatus.QUEUED, delay=_NEWER_JOB_DELAY)
+        await self._settle_unstarted(
+            of_deleted_jobs, ExecutionStatus.CANCELLED, reason=Reason.JOB_DELETED
+        )
+        await self._settle_unstarted(
+            [e for e in claimed if e.id in unstarted], ExecutionStatus.CANCELLED
+        )
 
     def _hold(self, claimed: Sequence[Execution], *, since: float) -> list[Execution]:
-        """Have the leases renewed. Leaves those that have nearly run out to the reaper: the
-        response to a claim may take longer than a lease lasts."""
+        """Start to renew the leases, and return the executions whose lease lasts long enough to
+        start.
+
+        The reaper takes the others: the response to a claim may be slower than a lease.
+        """
         for execution in claimed:
             self._keeper.hold(_lease_of(execution), since=since)
-        expiring = self._keeper.expiring(within=_WATCH_INTERVAL)
+        expiring = self._keeper.list_expiring(within=_WATCH_INTERVAL)
         for execution in claimed:
             if execution.id in expiring:
                 self._keeper.release(_lease_of(execution))
         return [execution for execution in claimed if execution.id not in expiring]
 
     async def _record_starts(self, attempts: Sequence[RunningAttempt]) -> set[str]:
-        """Record that these attempts start; returns the executions that must not run any more."""
+        """Record that these attempts start; returns the executions that must not be
+        started any more."""
         if not attempts:
             return set()
-        starts = [Start(a.lease, a.number, a.job.revision) for a in attempts]
+        starts = [AttemptStart(a.lease, a.number, a.job.revision) for a in attempts]
         started = await self._leases.start(starts)
         return {a.execution.id for a, ok in zip(attempts, started, strict=True) if not ok}
 
@@ -175,12 +186,13 @@ class Worker:
         reason: Reason | None = None,
         delay: timedelta = timedelta(0),
     ) -> None:
-        """End claims without an attempt: the job is gone or unknown, or a cancel came first."""
+        """End claims without an attempt: the job was deleted or written by a newer release, or a
+        cancel was requested before the start."""
         settlements = [
             Settlement(_lease_of(execution), status, reason=reason, delay=delay)
             for execution in executions
         ]
-        # All at once, so that the recorder writes them in batches.
+        # At the same time, so that the recorder writes them in batches.
         await asyncio.gather(*map(self._recorder.settle, executions, settlements))
         for execution in executions:
             self._keeper.release(_lease_of(execution))
@@ -203,7 +215,7 @@ class Worker:
                 self._given_up.add(attempt.lease)
             self._keeper.release(attempt.lease)
             if len(self._running) == self._concurrency:
-                self._wake.executions.set()  # there is room again
+                self._wake.executions.set()  # all places were taken, so the worker loop may wait
             # A newer attempt of the same execution may have taken the entry.
             if self._running.get(attempt.execution.id) is attempt:
                 del self._running[attempt.execution.id]
@@ -225,7 +237,8 @@ def _lease_of(execution: Execution) -> Lease:
 
 
 def _is_started(execution: Execution) -> bool:
-    """Whether a write in doubt has started the last attempt, under the present lease."""
+    """Whether the last attempt is already recorded as started: an earlier `start` succeeded, but
+    its response was lost."""
     return bool(execution.attempts) and execution.attempts[-1].outcome is None
 
 

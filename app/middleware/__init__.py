@@ -1,1 +1,1 @@
-"""Pure ASGI middleware: request ids, body limits, headers."""
+"""Pure ASGI middleware: request ids, body limits, security headers, path rewriting."""

@@ -54,7 +54,7 @@ class _Body:
             return await self._receive()
         if self._stated > self._limit:
             raise self._too_large()
-        message = await self._in_time()
+        message = await self._receive_in_time()
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             self._complete = not message.get("more_body", False)
@@ -62,7 +62,7 @@ class _Body:
                 raise self._too_large()
         return message
 
-    async def _in_time(self) -> Message:
+    async def _receive_in_time(self) -> Message:
         if self._deadline is None:
             self._deadline = asyncio.timeout(self._seconds).when()
         try:
@@ -80,5 +80,9 @@ class _Body:
 
 
 def _stated_length(scope: Scope) -> int:
+    """The Content-Length, or 0 if it is invalid or has 20 or more digits, which exceed 64 bits.
+
+    The received bytes are limited in every case.
+    """
     text = Headers(scope=scope).get("content-length", "")
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0

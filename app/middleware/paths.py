@@ -1,4 +1,5 @@
-"""Other forms of paths that existing clients use: a trailing slash, and `/scheduler/jobs`.
+"""Accepts two other forms of the API's paths: with a trailing slash, and with the prefix
+`/scheduler` of `/scheduler/jobs`.
 
 The path is rewritten and not redirected, because many clients drop the body or the Authorization
 header when they follow a redirect.
@@ -10,8 +11,8 @@ _ALIAS = "/scheduler/jobs"
 _ALIASED_PREFIX = "/scheduler"
 
 
-class Paths:
-    """Rewrites such a path to the path of the route."""
+class PathRewriter:
+    """Removes a trailing slash and the prefix `/scheduler` of `/scheduler/jobs`."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

@@ -1,4 +1,6 @@
-"""Headers that stop browsers from guessing content types, framing pages and storing responses."""
+"""Headers that stop browsers from guessing content types, framing pages, sending the page's address
+to other sites, and storing responses.
+"""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send

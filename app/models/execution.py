@@ -138,7 +138,6 @@ class Origin(TypedDict, total=False):
 
     schedule_id: str | None
     parameters: dict[str, Any] | None
-    overlap_policy: OverlapPolicy
     retry_of: str
     backfill_id: str
 
@@ -204,6 +203,7 @@ class Execution(Record):
             scheduled_for=scheduled_for,
             run_at=run_at,
             status=ExecutionStatus.QUEUED,
+            overlap_policy=None if kind is ExecutionKind.SCHEDULED else policy,
             live_for=None if policy is OverlapPolicy.ALLOW_ALL else job_id,
             created_at=now,
             **origin,

@@ -24,7 +24,7 @@ class Failure(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one attempt ended. `error` is a text for the job's owner, without secrets."""
+    """The end of one delivery. `error` is a short text for the job's owner, without secrets."""
 
     outcome: AttemptOutcome
     failure: Failure | None = None

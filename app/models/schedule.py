@@ -10,7 +10,7 @@ from app.models.record import Instant, Record
 from app.triggers import CronTrigger, IntervalTrigger, OneTimeTrigger, Trigger
 from app.triggers.cron import Dst
 
-_MILLISECOND = timedelta(milliseconds=1)
+MILLISECOND = timedelta(milliseconds=1)
 
 MAX_INTERVAL_SECONDS = 31_536_000  # 365 days
 MAX_RUNS = 1_000_000_000
@@ -91,7 +91,7 @@ def next_slot(schedule: Schedule, after: datetime) -> datetime | None:
     """
     begin = find_start(schedule)
     if begin is not None:
-        after = max(after, begin - _MILLISECOND)
+        after = max(after, begin - MILLISECOND)
     slot = trigger_of(schedule).next_after(after)
     if slot is None or (schedule.end_at is not None and slot > schedule.end_at):
         return None
@@ -104,7 +104,7 @@ def find_start(schedule: Schedule) -> datetime | None:
     An interval without `start_at` has its first slot one period after its creation.
     """
     if schedule.start_at is None and isinstance(schedule, IntervalSchedule):
-        return schedule.anchor_at + _MILLISECOND
+        return schedule.anchor_at + MILLISECOND
     return schedule.start_at
 
 

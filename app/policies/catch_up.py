@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from app.models.policy import CatchUpMode, CatchUpPolicy
-from app.models.schedule import Schedule, next_slot, runs_left, trigger_of
+from app.models.schedule import MILLISECOND, Schedule, next_slot, runs_left, trigger_of
 
 ON_TIME = timedelta(seconds=10)
 """A slot that is at most this old is on time. It is executed under every policy."""
@@ -15,7 +15,6 @@ MAX_LATE_SLOTS = 1_000
 LATE_START_INTERVAL = timedelta(milliseconds=100)
 """The time between the starts of two late executions: ten start per second."""
 
-_MILLISECOND = timedelta(milliseconds=1)
 _NO_SLOTS: tuple[datetime, ...] = ()
 
 
@@ -84,7 +83,7 @@ def _select_late(
             slot: datetime | None = late_until
             while slot is not None and slot >= oldest and len(latest) < MAX_LATE_SLOTS:
                 latest.append(slot)
-                slot = trigger.last_until(slot - _MILLISECOND)
+                slot = trigger.last_until(slot - MILLISECOND)
             return tuple(reversed(latest))
 
 
@@ -101,7 +100,7 @@ def _count_missed(
 def _list_slots(schedule: Schedule, first: datetime, last: datetime) -> tuple[datetime, ...]:
     """Return the slots in [first, last]."""
     slots: list[datetime] = []
-    slot = next_slot(schedule, first - _MILLISECOND)
+    slot = next_slot(schedule, first - MILLISECOND)
     while slot is not None and slot <= last:
         slots.append(slot)
         slot = next_slot(schedule, slot)
@@ -110,7 +109,7 @@ def _list_slots(schedule: Schedule, first: datetime, last: datetime) -> tuple[da
 
 def _find_last_before(schedule: Schedule, instant: datetime) -> datetime | None:
     """Return the last slot strictly before `instant`, but not after the schedule's end."""
-    limit = instant - _MILLISECOND
+    limit = instant - MILLISECOND
     if schedule.end_at is not None:
         limit = min(limit, schedule.end_at)
     return trigger_of(schedule).last_until(limit)

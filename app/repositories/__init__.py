@@ -1,1 +1,3 @@
-"""MONGO: one class a collection, one method an operation, one conditional write a change."""
+"""MONGO: one class per role on a collection, one method per operation, one conditional
+write per change.
+"""

@@ -5,18 +5,19 @@ from typing import Any
 from app.models.execution import ExecutionStatus, Reason, require_move
 from app.repositories.mongo import Document
 
-QUEUED: Document = {"status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
-"""Executions that `end` may end at once."""
+CAN_END: Document = {"status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
+"""The condition on executions that `end` may end immediately."""
 
-RUNNING: Document = {
+CAN_BE_ASKED: Document = {
     "status": require_move(ExecutionStatus.RUNNING, ExecutionStatus.CANCELLED),
     "cancel_requested_at": None,
 }
-"""Executions that `request` may ask to stop: nobody has asked before."""
+"""The condition on executions that `request` may ask to stop: no cancel was requested before."""
 
 
 def end(reason: Reason, now: Any) -> list[Document]:
-    """Cancel: the execution is final, and locks nothing any more."""
+    """Cancel: the execution becomes final. It gives up `live_for`, so that another execution can be
+    live, and its position (`place`) among the waiting executions."""
     ended = {
         "status": ExecutionStatus.CANCELLED,
         "reason": {"$literal": reason},
@@ -26,5 +27,5 @@ def end(reason: Reason, now: Any) -> list[Document]:
 
 
 def request(reason: Reason, now: Any) -> list[Document]:
-    """Ask the worker to stop. It, or the reaper, records the cancel."""
+    """Ask the worker to stop the attempt. The worker or the reaper records the cancel."""
     return [{"$set": {"cancel_requested_at": now, "reason": {"$literal": reason}}}]

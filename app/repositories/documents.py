@@ -7,7 +7,7 @@ documents whose number is at most its own and leaves newer ones alone.
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from app.errors import UnavailableError
+from app.errors import NewerDocumentError
 from app.models.execution import Execution
 from app.models.idempotency import IdempotencyKey
 from app.models.job import Job
@@ -19,22 +19,20 @@ R = TypeVar("R", bound=Record)
 
 SCHEMAS: Mapping[type[Record], int] = {Job: 2, Execution: 2, User: 2, IdempotencyKey: 2}
 """The schema number of each stored record. A change of a stored shape raises it and adds a step to
-`migrations.py`; numbers are shared by all collections, so the highest is the database's."""
+`migrations.py`. All collections use one sequence of numbers; the highest number is the schema
+version of the database."""
 
 SCHEMA_VERSION = max(SCHEMAS.values())
 
-
-class NewerDocumentError(UnavailableError):
-    """A newer release wrote the document; this process must not interpret it."""
-
-    code = "newer_document"
-    title = "Written by a newer release"
+FIRST_SCHEMA = 1
+"""The schema number of documents without the field `schema`."""
 
 
 def to_document(record: Record, *, omit_none: bool = False) -> Document:
-    """The document of a record: `id` is `_id`.
+    """The document of a record: `id` becomes `_id`.
 
-    `omit_none` leaves unset fields out, as partial indexes on existence need it.
+    `omit_none` omits fields that are None, because partial indexes with `$exists` would contain
+    them.
     """
     document: dict[str, Any] = record.model_dump()
     document["_id"] = document.pop("id")
@@ -57,10 +55,10 @@ def from_document(kind: type[R], document: Document) -> R:
 
 def is_known(kind: type[Record], document: Document) -> bool:
     """Whether this process knows the document's schema."""
-    number: int = document.get("schema", 1)
+    number: int = document.get("schema", FIRST_SCHEMA)
     return number <= SCHEMAS[kind]
 
 
 def known(kind: type[Record]) -> Document:
-    """The condition that leaves out documents of newer releases."""
+    """The condition that excludes documents of newer releases."""
     return {"schema": {"$not": {"$gt": SCHEMAS[kind]}}}

@@ -1,6 +1,7 @@
 """The `executions` collection as users see it: records are inserted, read and cancelled here.
 
-The writes of workers are in `leases.py`, those of the overlap policies in `overlaps.py`.
+The writes of workers are in `leases.py`, their renewals in `heartbeat.py`, the writes of the
+overlap policies in `overlaps.py`, and the deletions in `history.py`.
 """
 
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from pymongo import DESCENDING
+from pymongo import DESCENDING, timeout
 from pymongo.errors import BulkWriteError
 
 from app.errors import NotFoundError
@@ -21,7 +22,7 @@ from app.models.execution import (
 )
 from app.repositories import cancellation
 from app.repositories.documents import from_document, known, to_document
-from app.repositories.mongo import Database, Document, database_call
+from app.repositories.mongo import LISTING_LIMIT, Database, Document, database_call
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
@@ -29,7 +30,6 @@ ONE_PER_SLOT = frozenset({ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL})
 """The kinds of which a slot has one record."""
 
 _DUPLICATE_KEY = 11000
-_LISTING_MS = 2_000  # bounds filters without an index of their own
 
 
 class InsertResult(StrEnum):
@@ -37,7 +37,7 @@ class InsertResult(StrEnum):
 
     INSERTED = "inserted"
     """It is stored."""
-    RECORDED = "recorded"
+    ALREADY_RECORDED = "recorded"
     """Its slot already has a record; nothing was stored."""
     OVERLAP = "overlap"
     """Another execution of the job is live; nothing was stored."""
@@ -69,10 +69,10 @@ class ExecutionRepository:
 
     @database_call
     async def insert_many(self, executions: Sequence[Execution]) -> list[InsertResult]:
-        """Store new records, each if the indexes allow it. A second call changes nothing.
+        """Store each new record that violates no unique index. A second call changes nothing.
 
-        One insert can violate the slot's index and another one at once, and the server names only
-        one of them. If it names the other, this looks for the slot's own record.
+        A record can violate the slot index and a second index; the server reports one of them. If
+        it reports the second index, the method looks for a record of the slot.
         """
         if not executions:
             return []
@@ -84,27 +84,27 @@ class ExecutionRepository:
             for failed in _write_errors(error):
                 results[failed["index"]] = _conflict(failed)
         by_others = (InsertResult.OVERLAP, InsertResult.FULL)
-        refused = [i for i, result in enumerate(results) if result in by_others]
-        if refused:
-            recorded = await self._list_recorded_slots([executions[i] for i in refused])
-            for i in refused:
-                if slot_of(executions[i]) in recorded:
-                    results[i] = InsertResult.RECORDED
+        rejected = [i for i, result in enumerate(results) if result in by_others]
+        if rejected:
+            recorded = await self._list_recorded_slots([executions[i] for i in rejected])
+            for i in rejected:
+                if build_slot_condition(executions[i]) in recorded:
+                    results[i] = InsertResult.ALREADY_RECORDED
         return results
 
     async def _list_recorded_slots(self, executions: Sequence[Execution]) -> list[Document]:
-        """Which of their slots have a record."""
-        slots = [slot_of(e) for e in executions if e.kind in ONE_PER_SLOT]
+        """The conditions of those of their slots that have a record."""
+        slots = [build_slot_condition(e) for e in executions if e.kind in ONE_PER_SLOT]
         if not slots:
             return []
         fields = {"_id": False, **dict.fromkeys((*slots[0], "backfill_id"), True)}
         return await self._executions.find({"$or": slots}, fields).to_list(None)
 
     @database_call
-    async def find_slots(
+    async def list_slot_records(
         self, schedule_id: str, scheduled_for: Sequence[datetime]
     ) -> list[Execution]:
-        """The records of these slots that exist."""
+        """The existing records of these slots."""
         query = known(Execution) | {
             "kind": ExecutionKind.SCHEDULED,
             "schedule_id": schedule_id,
@@ -114,9 +114,11 @@ class ExecutionRepository:
         return [from_document(Execution, document) for document in documents]
 
     @database_call
-    async def find_newest_slot(self, schedule_id: str, at: datetime) -> Execution | None:
-        """The record of the schedule's newest recorded slot at or before `at`: only this one can
-        be the record of that instant, or count it as missed."""
+    async def find_newest_slot_record(self, schedule_id: str, at: datetime) -> Execution | None:
+        """The record of the schedule's newest recorded slot at or before `at`.
+
+        No other record can belong to the instant `at` or count it as missed.
+        """
         query = {
             "kind": ExecutionKind.SCHEDULED,
             "schedule_id": schedule_id,
@@ -127,13 +129,13 @@ class ExecutionRepository:
 
     @database_call
     async def get(self, execution_id: str, *, owner_id: str | None) -> Execution:
-        """One execution; `owner_id` None means anybody's. Raises NotFoundError."""
+        """One execution. With `owner_id` None it may belong to any owner. Raises NotFoundError."""
         query: Document = {"_id": execution_id}
         if owner_id is not None:
             query["owner_id"] = owner_id
         document = await self._executions.find_one(query)
         if document is None:
-            raise NotFoundError(f"There is no execution {execution_id!r}.")
+            raise NotFoundError.of("execution")
         return from_document(Execution, document)
 
     @database_call
@@ -144,16 +146,20 @@ class ExecutionRepository:
         limit: int,
         before: tuple[datetime, str] | None = None,
     ) -> list[Execution]:
-        """The newest slots first, starting just after `before` (slot, id). At most `limit`."""
-        found = self._executions.find(listing_query(wanted, before)).hint(listing_index(wanted))
-        found = found.sort(list(LISTING_ORDER)).limit(limit).max_time_ms(_LISTING_MS)
-        return [from_document(Execution, document) for document in await found.to_list(None)]
+        """The newest slots first, starting just after `before` (slot, id). At most `limit`.
+
+        Raises UnavailableError after two seconds.
+        """
+        with timeout(LISTING_LIMIT.total_seconds()):
+            found = self._executions.find(listing_query(wanted, before)).hint(listing_index(wanted))
+            documents = await found.sort(list(LISTING_ORDER)).limit(limit).to_list(None)
+        return [from_document(Execution, document) for document in documents]
 
     @database_call
     async def cancel_queued(self, execution_id: str, *, reason: Reason) -> bool:
-        """End a queued execution; False if it is not queued (any more)."""
+        """Cancel a queued execution; False if it is not queued (any more)."""
         result = await self._executions.update_one(
-            known(Execution) | {"_id": execution_id} | cancellation.QUEUED,
+            known(Execution) | {"_id": execution_id} | cancellation.CAN_END,
             cancellation.end(reason, self._now),
         )
         return result.matched_count == 1
@@ -162,20 +168,23 @@ class ExecutionRepository:
     async def request_cancel(self, execution_id: str, *, reason: Reason) -> bool:
         """Ask a running execution to stop; False if it does not run, or was asked before."""
         result = await self._executions.update_one(
-            known(Execution) | {"_id": execution_id} | cancellation.RUNNING,
+            known(Execution) | {"_id": execution_id} | cancellation.CAN_BE_ASKED,
             cancellation.request(reason, self._now),
         )
         return result.matched_count == 1
 
     @database_call
     async def cancel_for_deleted_job(self, job_id: str) -> None:
-        """End what is queued and ask what runs to stop. A second call changes nothing."""
+        """Cancel the job's queued executions and ask the running ones to stop.
+
+        A second call changes nothing.
+        """
         of_job = known(Execution) | {"job_id": job_id}
         await self._executions.update_many(
-            of_job | cancellation.QUEUED, cancellation.end(Reason.JOB_DELETED, self._now)
+            of_job | cancellation.CAN_END, cancellation.end(Reason.JOB_DELETED, self._now)
         )
         await self._executions.update_many(
-            of_job | cancellation.RUNNING, cancellation.request(Reason.JOB_DELETED, self._now)
+            of_job | cancellation.CAN_BE_ASKED, cancellation.request(Reason.JOB_DELETED, self._now)
         )
 
     @property
@@ -193,8 +202,8 @@ def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
     return write_errors
 
 
-def slot_of(execution: Execution) -> Document:
-    """What no two executions of its kind may share."""
+def build_slot_condition(execution: Execution) -> Document:
+    """The condition on records of the execution's slot: the fields that are unique per record."""
     slot: Document = {
         "kind": str(execution.kind),
         "schedule_id": execution.schedule_id,
@@ -208,11 +217,12 @@ def _conflict(failed: dict[str, Any]) -> InsertResult:
         return InsertResult.OVERLAP
     if "place" in failed["keyPattern"]:
         return InsertResult.FULL
-    return InsertResult.RECORDED
+    return InsertResult.ALREADY_RECORDED
 
 
 def listing_index(wanted: ExecutionFilter) -> str:
-    """The index with the listing's order. It is named, because the planner may sort instead."""
+    """The index with the listing's order. The query names it, because the planner may sort
+    instead."""
     if wanted.job_id is not None:
         return "history_by_job"
     if wanted.owner_id is None:

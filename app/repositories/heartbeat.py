@@ -1,6 +1,6 @@
-"""Renewal of leases with a client of its own, for the heartbeat's thread.
+"""Renewal of leases with a client of its own, for the lease keeper's thread.
 
-It is synchronous on purpose: a busy event loop cannot delay it.
+The client is synchronous, so that a busy event loop does not delay the renewals.
 """
 
 from collections.abc import Sequence
@@ -9,14 +9,14 @@ from datetime import timedelta
 import pymongo
 from pymongo.errors import PyMongoError
 
-from app.clock import Clock
+from app.clock import Clock, count_milliseconds
 from app.errors import UnavailableError
 from app.repositories import lease_fence
 from app.repositories.lease_fence import Lease
 from app.repositories.mongo import Document, client_options
 
 
-class Heartbeat:
+class HeartbeatRepository:
     """Renews the leases of one lease owner. For one thread."""
 
     def __init__(self, uri: str, name: str, *, clock: Clock, timeout: timedelta) -> None:
@@ -27,17 +27,17 @@ class Heartbeat:
         self._clock = clock
 
     def renew(self, lease_owner: str, leases: Sequence[Lease], *, term: timedelta) -> set[str]:
-        """Extend the leases by `term` from now; returns the executions that are still held.
+        """Extend the leases by `term` from now; returns the executions that are still leased.
 
-        Raises UnavailableError, or the driver's own error if the server refuses the request.
+        Raises UnavailableError for every driver error.
         """
-        held = lease_fence.held(leases) | {"lease_owner": lease_owner}
-        until = {"$add": [self._clock.now_expression, term // timedelta(milliseconds=1)]}
+        fence = lease_fence.build_fence(leases) | {"lease_owner": lease_owner}
+        until = {"$add": [self._clock.now_expression, count_milliseconds(term)]}
         try:
-            result = self._executions.update_many(held, [{"$set": {"lease_until": until}}])
+            result = self._executions.update_many(fence, [{"$set": {"lease_until": until}}])
             if result.matched_count == len(leases):
                 return {lease.execution_id for lease in leases}
-            return {document["_id"] for document in self._executions.find(held, {"_id": True})}
+            return {document["_id"] for document in self._executions.find(fence, {"_id": True})}
         except PyMongoError as error:
             raise UnavailableError("The leases could not be renewed.") from error
 

@@ -13,7 +13,7 @@ from app.repositories.executions import LISTING_ORDER
 from app.repositories.mongo import Database, Document, database_call
 
 _BY_JOB = "history_by_job"
-_MOST_EXAMINED = 1_000
+_MAX_EXAMINED = 1_000
 _FIELDS = dict.fromkeys(("job_id", "status", "scheduled_for", "finished_at"), True)
 
 
@@ -80,11 +80,11 @@ class HistoryRepository:
     ) -> bool:
         """Whether the job has an execution of a later slot that ended in one of `statuses`.
 
-        Examines only the newest 1,000 of them; False if none of these did.
+        Examines only the newest 1,000 of them; False if none of them ended in one of `statuses`.
         """
         later = {"job_id": finished.job_id, "scheduled_for": {"$gt": finished.scheduled_for}}
         found = self._executions.find(later, {"_id": False, "status": True})
-        newest = found.sort(LISTING_ORDER).hint(_BY_JOB).limit(_MOST_EXAMINED)
+        newest = found.sort(LISTING_ORDER).hint(_BY_JOB).limit(_MAX_EXAMINED)
         async for document in newest:
             if document["status"] in statuses:
                 return True

@@ -36,7 +36,8 @@ class IdempotencyKeyRepository:
 
     @database_call
     async def replace(self, key: IdempotencyKey, *, expected: IdempotencyKey) -> bool:
-        """Store `key` if its holder is that of `expected` and no response was stored since."""
+        """Replace the stored key by `key`, if its holder is still that of `expected` and if it has
+        no response where `expected` has none."""
         unchanged = _held_as(expected)
         if expected.response is None:
             unchanged["response"] = None

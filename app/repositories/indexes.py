@@ -1,4 +1,4 @@
-"""Every index, and what it is for."""
+"""Every index, and the query or the rule that it is for."""
 
 from pymongo import ASCENDING, DESCENDING, IndexModel, timeout
 from pymongo.errors import OperationFailure
@@ -11,6 +11,7 @@ _INDEX_NOT_FOUND = 27
 
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
+        # Finds the job of a schedule id.
         IndexModel([("schedules.id", ASCENDING)], name="by_schedule"),
         # The poll. With `$exists` instead of `$type` a null `next_run` would count as due.
         IndexModel(
@@ -18,9 +19,10 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="poll",
             partialFilterExpression={"next_run": {"$type": "date"}},
         ),
-        # The listings. Each names its index (see jobs.py), so it is one range in the listing's own
-        # order. Other filters examine that range, at most the owner's jobs: an index on a field
-        # that every firing or end of an execution changes would cost each of them a write.
+        # The listings. A listing's query names its index (see job_listings.py), so that it is one
+        # range in the order of the listing. Other filters scan this range, which is at most all
+        # jobs of the owner. They have no index, because fields such as `last_status` change at
+        # each execution, and each change would also write the index.
         IndexModel([("owner_id", ASCENDING), ("_id", DESCENDING)], name="by_owner"),
         IndexModel(
             [("owner_id", ASCENDING), ("tags", ASCENDING), ("_id", DESCENDING)],
@@ -35,13 +37,14 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("folded_name", ASCENDING), ("_id", ASCENDING)], name="by_name"),
     ],
     "executions": [
-        # A slot has one record.
+        # One record per slot of a schedule.
         IndexModel(
             [("schedule_id", ASCENDING), ("scheduled_for", ASCENDING)],
             name="slot",
             unique=True,
             partialFilterExpression={"kind": ExecutionKind.SCHEDULED.value},
         ),
+        # One record per slot of a backfill.
         IndexModel(
             [
                 ("backfill_id", ASCENDING),
@@ -52,29 +55,33 @@ INDEXES: dict[str, list[IndexModel]] = {
             unique=True,
             partialFilterExpression={"kind": ExecutionKind.BACKFILL.value},
         ),
-        # Of a job's executions that do not run under allow_all, one is live.
+        # At most one live execution per job (see overlaps.py).
         IndexModel(
             [("live_for", ASCENDING)],
             name="live",
             unique=True,
             partialFilterExpression={"live_for": {"$exists": True}},
         ),
+        # One waiting execution per position.
         IndexModel(
             [("job_id", ASCENDING), ("place", ASCENDING)],
             name="place",
             unique=True,
             partialFilterExpression={"place": {"$exists": True}},
         ),
+        # The claims of the workers.
         IndexModel(
             [("status", ASCENDING), ("waiting", ASCENDING), ("run_at", ASCENDING)],
             name="claimable",
             partialFilterExpression={"status": _QUEUED},
         ),
+        # Expired leases, for the reaper.
         IndexModel(
             [("status", ASCENDING), ("lease_until", ASCENDING)],
             name="expiry",
             partialFilterExpression={"status": _RUNNING},
         ),
+        # The queued and running executions of a job, live or not: a deleted job cancels them.
         IndexModel(
             [("job_id", ASCENDING), ("status", ASCENDING)],
             name="live_by_job",
@@ -121,16 +128,16 @@ INDEXES: dict[str, list[IndexModel]] = {
 
 
 RETIRED: dict[str, list[str]] = {"executions": ["claim"]}
-"""Indexes of earlier releases. An index that changes gets another name, because two indexes of one
-name and different keys exclude each other."""
+"""Indexes of earlier releases. An index that changes gets another name, because MongoDB
+rejects an index whose name exists with other keys."""
 
 
 @database_call
 async def create_indexes(database: Database) -> None:
-    """Create the missing indexes. Several processes may do it at once.
+    """Create the missing indexes. Several processes may do it at the same time.
 
-    It has no time limit: the server aborts a build at the limit of its call, so a collection that
-    takes longer would never get its index.
+    The call has no time limit: the server stops a build at the limit, so an index that takes longer
+    would never be built.
     """
     with timeout(None):
         for name, indexes in INDEXES.items():
@@ -139,7 +146,7 @@ async def create_indexes(database: Database) -> None:
 
 @database_call
 async def drop_retired_indexes(database: Database) -> None:
-    """Drop the indexes of earlier releases. Several processes may do it at once."""
+    """Drop the indexes of earlier releases. Several processes may call this at the same time."""
     for collection, names in RETIRED.items():
         for name in names:
             await _drop(database.collection(collection), name)

@@ -27,23 +27,23 @@ class JobFilter:
 
 
 @dataclass(frozen=True, slots=True)
-class JobOrder:
-    """The order of a listing, and the job after which the page starts."""
+class JobPageStart:
+    """The start of a page: the order of the listing, and the job after which the page starts."""
 
     by_name: bool = False
     descending: bool = True
     after_id: str | None = None
     after_name: str = ""
-    """The folded name of the job `after_id`; only by name."""
+    """The folded name of the job `after_id`. Used only if `by_name` is true."""
 
 
-NEWEST_FIRST = JobOrder()
+NEWEST_FIRST = JobPageStart()
 
 
-def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
-    """The `filter`, `sort` and index `hint` of a listing: one range of one index, in its order.
+def listing_of(wanted: JobFilter, start: JobPageStart) -> dict[str, Any]:
+    """The `filter`, `sort` and index `hint` of a listing: one range of one index, in its start.
 
-    It names the index, because the planner may prefer another one and sort in memory.
+    The hint names the index, because the planner may prefer another one and sort in memory.
     """
     query = known(Job) | owned_by(wanted.owner_id)
     optional: Document = {
@@ -56,10 +56,10 @@ def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
     prefix = wanted.folded_prefix
     if prefix is not None:
         query["folded_name"] = {"$gte": prefix, "$lt": prefix + _AFTER_EVERY_TEXT}
-    _start_after(query, order)
-    direction = DESCENDING if order.descending else ASCENDING
+    _start_after(query, start)
+    direction = DESCENDING if start.descending else ASCENDING
     owned = wanted.owner_id is not None
-    if order.by_name:
+    if start.by_name:
         hint = "by_owner_and_name" if owned else "by_name"
         return {"filter": query, "sort": {"folded_name": direction, "_id": direction}, "hint": hint}
     if wanted.tag is not None:
@@ -69,25 +69,25 @@ def listing_of(wanted: JobFilter, order: JobOrder) -> dict[str, Any]:
     return {"filter": query, "sort": {"_id": direction}, "hint": hint}
 
 
-def _start_after(query: Document, order: JobOrder) -> None:
-    """Narrow the query to what follows the order's position."""
-    if order.after_id is None:
+def _start_after(query: Document, start: JobPageStart) -> None:
+    """Narrow the query to the jobs after the start."""
+    if start.after_id is None:
         return
-    beyond = "$lt" if order.descending else "$gt"
-    if not order.by_name:
-        query["_id"] = {beyond: order.after_id}
+    beyond = "$lt" if start.descending else "$gt"
+    if not start.by_name:
+        query["_id"] = {beyond: start.after_id}
         return
     # The range on the name bounds the index; the `$or` only decides among equal names.
     names = query.setdefault("folded_name", {})
-    bound = f"{beyond}e"
-    bounds = [order.after_name, *([names[bound]] if bound in names else [])]
-    names[bound] = min(bounds) if order.descending else max(bounds)
+    bound = f"{beyond}e"  # `$lte` or `$gte`
+    bounds = [start.after_name, *([names[bound]] if bound in names else [])]
+    names[bound] = min(bounds) if start.descending else max(bounds)
     query["$or"] = [
-        {"folded_name": {beyond: order.after_name}},
-        {"folded_name": order.after_name, "_id": {beyond: order.after_id}},
+        {"folded_name": {beyond: start.after_name}},
+        {"folded_name": start.after_name, "_id": {beyond: start.after_id}},
     ]
 
 
 def owned_by(owner_id: str | None) -> Document:
-    """The condition on the owner; None means anybody's."""
+    """The condition on the owner. With `owner_id` None the jobs may belong to any owner."""
     return {} if owner_id is None else {"owner_id": owner_id}

@@ -1,4 +1,4 @@
-"""The `jobs` collection: one document a job, its schedules embedded."""
+"""The `jobs` collection: one document per job, with its schedules embedded."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,26 +15,30 @@ from app.repositories.documents import from_document, is_known, known, to_docume
 from app.repositories.job_listings import (
     NEWEST_FIRST,
     JobFilter,
-    JobOrder,
+    JobPageStart,
     listing_of,
     owned_by,
 )
-from app.repositories.mongo import Database, Document, database_call, pick
+from app.repositories.mongo import (
+    LISTING_LIMIT,
+    Database,
+    Document,
+    database_call,
+    pick,
+)
 
 _IS_SCHEDULED: Document = {"$type": "date"}
-"""The poll index's partial filter; a query that does not repeat it cannot use the index."""
+"""The partial filter of the index `poll`. A query that does not repeat it cannot use the index."""
 
 _NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
 """Fields that may be large and that firing does not need."""
 
-_LISTING_SECONDS = 2.0
-_BATCH = 500  # `pick` searches the list of ids for each document
-
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
+_BATCH = 500  # `pick` searches the list of ids for each document
 
 
 @dataclass(frozen=True, slots=True)
-class Peek:
+class NextDue:
     """The database's now, and the earliest `next_run` if there is one."""
 
     now: datetime
@@ -81,11 +85,11 @@ class JobRepository:
 
     @database_call
     async def get(self, job_id: str, *, owner_id: str | None) -> Job:
-        """One job; `owner_id` None means anybody's. Raises NotFoundError."""
+        """One job. With `owner_id` None it may belong to any owner. Raises NotFoundError."""
         query: Document = {"_id": job_id} | owned_by(owner_id)
         document = await self._jobs.find_one(query)
         if document is None:
-            raise NotFoundError(f"There is no job {job_id!r}.")
+            raise NotFoundError.of("job")
         return from_document(Job, document)
 
     @database_call
@@ -94,12 +98,12 @@ class JobRepository:
         query: Document = {"schedules.id": schedule_id} | owned_by(owner_id)
         document = await self._jobs.find_one(query)
         if document is None:
-            raise NotFoundError("There is no such schedule.")
+            raise NotFoundError.of("schedule")
         return from_document(Job, document)
 
     @database_call
-    async def find_many(self, job_ids: Sequence[str]) -> FoundJobs:
-        """The jobs that still exist."""
+    async def list_by_ids(self, job_ids: Sequence[str]) -> FoundJobs:
+        """Those of these jobs that still exist."""
         documents = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)
         newer = frozenset(d["_id"] for d in documents if not is_known(Job, d))
         jobs = [from_document(Job, d) for d in documents if d["_id"] not in newer]
@@ -107,14 +111,14 @@ class JobRepository:
 
     @database_call
     async def list_jobs(
-        self, wanted: JobFilter, *, limit: int, order: JobOrder = NEWEST_FIRST
+        self, wanted: JobFilter, *, limit: int, start: JobPageStart = NEWEST_FIRST
     ) -> list[Job]:
-        """The jobs in this order, starting just after its position. At most `limit`.
+        """The jobs in the order of `start`, just after its position. At most `limit`.
 
         Raises UnavailableError after two seconds.
         """
-        find = listing_of(wanted, order)
-        with timeout(_LISTING_SECONDS):
+        find = listing_of(wanted, start)
+        with timeout(LISTING_LIMIT.total_seconds()):
             found = self._jobs.find(find["filter"]).sort(list(find["sort"].items()))
             documents = await found.hint(find["hint"]).limit(limit).to_list(None)
         return [from_document(Job, document) for document in documents]
@@ -123,14 +127,14 @@ class JobRepository:
     async def replace(self, job: Job, *, expected: Job) -> bool:
         """Store an edit, if neither a user nor a firing has changed the job since `expected`.
 
-        An edit that changes when the job is due is also refused while a slot is due: that slot
+        An edit that changes when the job is due is also rejected while a slot is due: that slot
         precedes the edit and must be fired first.
         """
         document = to_document(job)
         changes = {key: document[key] for key in document.keys() - _NEVER_EDITED}
-        query = _unchanged(expected)
+        query = _build_unchanged_condition(expected)
         if (job.active, job.schedules) != (expected.active, expected.schedules):
-            query |= self._nothing_due()
+            query |= self._build_nothing_due_condition()
         result = await self._jobs.update_one(query, {"$set": changes})
         return result.matched_count == 1
 
@@ -138,18 +142,19 @@ class JobRepository:
     async def delete(self, expected: Job) -> bool:
         """Delete the job, if neither a user nor a firing has changed it since `expected`, and no
         slot of it is due."""
-        query = _unchanged(expected) | self._nothing_due()
+        query = _build_unchanged_condition(expected) | self._build_nothing_due_condition()
         return (await self._jobs.delete_one(query)).deleted_count == 1
 
-    def _nothing_due(self) -> Document:
+    def _build_nothing_due_condition(self) -> Document:
         is_later = {"$gt": ["$next_run", self._database.clock.now_expression]}
         return {"$expr": {"$or": [{"$eq": ["$next_run", None]}, is_later]}}
 
     @database_call
-    async def peek(self, *, since: datetime | None = None) -> Peek:
-        """What is due next: the first key of the poll index, at or after `since`.
+    async def peek(self, *, since: datetime | None = None) -> NextDue:
+        """The first key of the index `poll`, at or after `since`.
 
-        `since` spares the database dead index entries that it has not removed yet.
+        `since` lets the query skip index entries of old values that the database has not removed
+        yet.
         """
         document = await self._jobs.find_one(
             self.build_peek_query(since),
@@ -157,13 +162,13 @@ class JobRepository:
             sort=[("next_run", ASCENDING)],
         )
         if document is None:
-            return Peek(await self._database.now(), None)
-        return Peek(document["now"], document["next_run"])
+            return NextDue(await self._database.now(), None)
+        return NextDue(document["now"], document["next_run"])
 
     @staticmethod
     def build_peek_query(since: datetime | None = None) -> Document:
         """One range of the index `poll`, whose first key is the job that is due next."""
-        return known(Job) | {"next_run": _from(since)}
+        return known(Job) | {"next_run": _build_next_run_range(since)}
 
     @database_call
     async def list_due(
@@ -174,37 +179,41 @@ class JobRepository:
         They are read for firing: without parameters, description, headers and body.
         """
         fields = dict.fromkeys(_NOT_FOR_FIRING, False)
-        found = self._jobs.find(self.due_query(now, since), fields).sort("next_run", ASCENDING)
+        found = self._jobs.find(self.build_due_query(now, since), fields).sort(
+            "next_run", ASCENDING
+        )
         documents = await found.limit(limit).to_list(None)
         return [from_document(Job, document) for document in documents]
 
     @staticmethod
-    def due_query(now: datetime, since: datetime | None = None) -> Document:
-        """One indexed range: it examines one key more than it returns jobs."""
-        return known(Job) | {"next_run": _from(since) | {"$lte": now}}
+    def build_due_query(now: datetime, since: datetime | None = None) -> Document:
+        """One range of the index `poll`. For n due jobs the server examines n + 1 keys."""
+        return known(Job) | {"next_run": _build_next_run_range(since) | {"$lte": now}}
 
     @database_call
-    async def advance(self, moves: Sequence[tuple[Job, Job]]) -> int:
-        """For each (seen, moved) store the `next_run` and schedules of `moved`, if the job is
+    async def advance(self, advances: Sequence[tuple[Job, Job]]) -> int:
+        """For each (seen, advanced) store the `next_run` and schedules of `advanced`, if the job is
         still as `seen`.
 
         Compare-and-set on `revision` and `next_run`, one write for the whole batch. Returns how
         many it stored. A lost race is normal: another process fired or edited that job.
         """
-        if not moves:
+        if not advances:
             return 0
-        ids = [seen.id for seen, _ in moves]
+        ids = [seen.id for seen, _ in advances]
         unchanged = [
-            {"$eq": ["$revision", pick(ids, [seen.revision for seen, _ in moves])]},
-            {"$eq": ["$next_run", pick(ids, [seen.next_run for seen, _ in moves])]},
+            {"$eq": ["$revision", pick(ids, [seen.revision for seen, _ in advances])]},
+            {"$eq": ["$next_run", pick(ids, [seen.next_run for seen, _ in advances])]},
         ]
         result = await self._jobs.update_many(
             known(Job) | {"_id": {"$in": ids}, "$expr": {"$and": unchanged}},
             [
                 {
                     "$set": {
-                        "next_run": pick(ids, [moved.next_run for _, moved in moves]),
-                        "schedules": pick(ids, [_schedules(moved) for _, moved in moves]),
+                        "next_run": pick(ids, [advanced.next_run for _, advanced in advances]),
+                        "schedules": pick(
+                            ids, [_dump_schedules(advanced) for _, advanced in advances]
+                        ),
                     }
                 }
             ],
@@ -231,14 +240,14 @@ class JobRepository:
         )
 
 
-def _from(since: datetime | None) -> Document:
+def _build_next_run_range(since: datetime | None) -> Document:
     return _IS_SCHEDULED if since is None else _IS_SCHEDULED | {"$gte": since}
 
 
-def _unchanged(seen: Job) -> Document:
+def _build_unchanged_condition(seen: Job) -> Document:
     unchanged = {"_id": seen.id, "revision": seen.revision, "next_run": seen.next_run}
     return known(Job) | unchanged
 
 
-def _schedules(job: Job) -> list[dict[str, Any]]:
+def _dump_schedules(job: Job) -> list[dict[str, Any]]:
     return [schedule.model_dump() for schedule in job.schedules]

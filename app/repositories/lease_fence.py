@@ -1,7 +1,7 @@
 """The fence of a lease: the condition that every write on a leased execution carries.
 
-It names the token of the lease. Each claim raises the token, so a worker that lost its lease
-matches nothing.
+The condition contains the token of the lease. Each claim raises the token, so the writes of a
+worker that lost its lease match nothing.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ class Lease:
     token: int
 
 
-def held(leases: Sequence[Lease]) -> Document:
-    """These executions, as long as each runs under the token of its lease."""
+def build_fence(leases: Sequence[Lease]) -> Document:
+    """The condition on these executions that each is running under the token of its lease."""
     ids = [lease.execution_id for lease in leases]
     tokens = pick(ids, [lease.token for lease in leases])
     return {

@@ -1,7 +1,7 @@
 """The `executions` collection as workers see it: claims, leases and attempts.
 
-A claim gives a lease: `lease_owner`, `lease_until` and a `lease_token` that only grows. Every
-later write carries the fence of the lease, so a worker that lost its lease changes nothing.
+A claim gives a lease: `lease_owner`, `lease_until` and a `lease_token` that each claim raises.
+Every later write carries the fence of the lease (see `lease_fence.py`).
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
 
+from app.clock import count_milliseconds
 from app.models.execution import Execution, ExecutionStatus, require_move
 from app.repositories import lease_fence
 from app.repositories.documents import from_document, known
@@ -23,7 +24,7 @@ _RAISE_TOKEN = {"$add": ["$lease_token", 1]}
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class AttemptStart:
     """An attempt that begins now."""
 
     lease: Lease
@@ -32,7 +33,7 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
-class QueuePeek:
+class NextClaimable:
     """The database's now, and when the first claimable execution may start."""
 
     now: datetime
@@ -40,9 +41,9 @@ class QueuePeek:
 
 
 class LeaseRepository:
-    """Conditional writes on live executions, for one lease owner whose leases last `term`.
+    """Conditional writes on queued and running executions, for one lease owner.
 
-    Every method may raise UnavailableError.
+    Its leases last `term`. Every method may raise UnavailableError.
     """
 
     def __init__(self, database: Database, *, lease_owner: str, term: timedelta) -> None:
@@ -52,31 +53,31 @@ class LeaseRepository:
         self._executions = database.collection("executions")
 
     @database_call
-    async def peek(self) -> QueuePeek:
+    async def peek(self) -> NextClaimable:
         """When the first claimable execution may start."""
         document = await self._executions.find_one(
             _QUEUE, {"run_at": True, "now": self._now}, sort=[("run_at", ASCENDING)]
         )
         if document is None:
-            return QueuePeek(await self._database.now(), None)
-        return QueuePeek(document["now"], document["run_at"])
+            return NextClaimable(await self._database.now(), None)
+        return NextClaimable(document["now"], document["run_at"])
 
     def claimable(self) -> Document:
-        """What may be claimed now: a single range of the claim index."""
+        """The condition on what may be claimed now: one range of the index `claimable`."""
         return _QUEUE | {"$expr": {"$lte": ["$run_at", self._now]}}
 
     @database_call
     async def claim(self, *, limit: int) -> list[Execution]:
-        """Take up to `limit` executions that are due, the longest queued first.
+        """Claim up to `limit` executions that are due, the earliest `run_at` first.
 
-        The first by `findOneAndUpdate`; if more are due, the others by the same filter over a
-        batch. Two workers never get the same execution.
+        Claims the first execution by `findOneAndUpdate` and, if there is one, the others by one
+        `updateMany` with the same filter. Two workers never get the same execution.
         """
         if limit < 1:
             return []
         first = await self._executions.find_one_and_update(
             self.claimable(),
-            self._claim(),
+            self._build_claim_update(),
             sort=[("run_at", ASCENDING)],
             return_document=ReturnDocument.AFTER,
         )
@@ -91,18 +92,21 @@ class LeaseRepository:
         if not due:
             return []
         ids = {"$in": [document["_id"] for document in due]}
-        await self._executions.update_many(self.claimable() | {"_id": ids}, self._claim())
-        # This lease owner held none of them before, so this write won those that it holds now.
-        won = self._executions.find({"_id": ids} | self._owned())
-        return await won.sort("run_at", ASCENDING).to_list(None)
+        await self._executions.update_many(
+            self.claimable() | {"_id": ids}, self._build_claim_update()
+        )
+        # None of these belonged to this lease owner before, so the write above has claimed those
+        # that belong to it now.
+        claimed = self._executions.find({"_id": ids} | self._owned())
+        return await claimed.sort("run_at", ASCENDING).to_list(None)
 
-    def _claim(self) -> list[Document]:
+    def _build_claim_update(self) -> list[Document]:
         return [
             {
                 "$set": {
                     "status": ExecutionStatus.RUNNING,
                     "lease_owner": {"$literal": self._lease_owner},
-                    "lease_until": {"$add": [self._now, self._term // timedelta(milliseconds=1)]},
+                    "lease_until": {"$add": [self._now, count_milliseconds(self._term)]},
                     "lease_token": _RAISE_TOKEN,
                 }
             }
@@ -119,7 +123,7 @@ class LeaseRepository:
         return {"status": ExecutionStatus.RUNNING, "lease_owner": self._lease_owner}
 
     @database_call
-    async def start(self, starts: Sequence[Start]) -> list[bool]:
+    async def start(self, starts: Sequence[AttemptStart]) -> list[bool]:
         """Record that attempts start now. False: the lease is lost, or a cancel was requested."""
         leases = [start.lease for start in starts]
         ids = [lease.execution_id for lease in leases]
@@ -131,9 +135,9 @@ class LeaseRepository:
         }
         # A second call after a lost response must not add a second attempt.
         is_next = {"$eq": [{"$add": [{"$size": "$attempts"}, 1]}, numbers]}
-        held = _held(leases, is_next) | {"cancel_requested_at": None}
+        fence = _build_fence_with(leases, is_next) | {"cancel_requested_at": None}
         result = await self._executions.update_many(
-            held,
+            fence,
             [{"$set": {"attempts": {"$concatArrays": ["$attempts", [attempt]]}}}],
         )
         if result.matched_count == len(starts):
@@ -152,7 +156,7 @@ class LeaseRepository:
         A second call after an unknown outcome returns what the first would have returned.
         """
         leases = [settlement.lease for settlement in settlements]
-        if await self._settle(settlements, lease_fence.held(leases), []) == len(settlements):
+        if await self._settle(settlements, lease_fence.build_fence(leases), []) == len(settlements):
             return [True] * len(settlements)
         found = await self._read_back([lease.execution_id for lease in leases])
         return [
@@ -163,14 +167,15 @@ class LeaseRepository:
 
     @database_call
     async def settle_expired(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """End leases of others that have run out. False: renewed or settled meanwhile.
+        """End leases that have run out, whoever holds them. False: the lease was renewed or settled
+        in between.
 
-        It raises the token, so that late writes of the former lease owner match nothing.
+        The write raises the token, so that late writes of the former lease owner match nothing.
         """
         leases = [settlement.lease for settlement in settlements]
-        held = _held(leases, self._is_expired())
+        fence = _build_fence_with(leases, self._is_expired())
         raise_token = {"$set": {"lease_token": _RAISE_TOKEN}}
-        if await self._settle(settlements, held, [raise_token]) == len(settlements):
+        if await self._settle(settlements, fence, [raise_token]) == len(settlements):
             return [True] * len(settlements)
         found = await self._read_back([lease.execution_id for lease in leases])
         return [
@@ -180,10 +185,10 @@ class LeaseRepository:
         ]
 
     async def _settle(
-        self, settlements: Sequence[Settlement], held: Document, stages: list[Document]
+        self, settlements: Sequence[Settlement], fence: Document, stages: list[Document]
     ) -> int:
         pipeline = [*stages, *settlement_stages(settlements, self._now)]
-        result = await self._executions.update_many(held, pipeline)
+        result = await self._executions.update_many(fence, pipeline)
         return result.matched_count
 
     async def _read_back(self, ids: list[str]) -> dict[str, Document]:
@@ -229,10 +234,10 @@ _QUEUE: Document = known(Execution) | {
 }
 
 
-def _held(leases: Sequence[Lease], condition: Document) -> Document:
+def _build_fence_with(leases: Sequence[Lease], condition: Document) -> Document:
     """The fence of the leases, and a condition (an expression) on each document."""
-    held = lease_fence.held(leases)
-    return held | {"$expr": {"$and": [held["$expr"], condition]}}
+    fence = lease_fence.build_fence(leases)
+    return fence | {"$expr": {"$and": [fence["$expr"], condition]}}
 
 
 def _has_token(found: dict[str, Document], lease: Lease) -> bool:

@@ -2,10 +2,10 @@
 
 from pymongo.errors import DuplicateKeyError
 
+from app.repositories.documents import FIRST_SCHEMA
 from app.repositories.mongo import Database, Document, database_call
 
 _SCHEMA = "schema"
-_FIRST = 1  # of documents that carry no number
 
 
 class MetaRepository:
@@ -33,7 +33,7 @@ class MetaRepository:
     @database_call
     async def _read(self, field: str) -> int:
         document: Document = await self._meta.find_one({"_id": _SCHEMA}) or {}
-        number: int = document.get(field, _FIRST)
+        number: int = document.get(field, FIRST_SCHEMA)
         return number
 
     @database_call

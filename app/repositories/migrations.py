@@ -2,7 +2,7 @@
 
 Each step is one update of each older document, atomic and depending on that document alone. It
 sets the document's `schema` number in the same write. So several processes may run the steps at
-once, and a process that dies in the middle is followed by another that finishes.
+the same time, and if a process ends during a step, the next process completes it.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from app.repositories.mongo import Collection, Database, Document, database_call
 
 _log = structlog.get_logger(__name__)
 
-_PAGE = 500  # documents a write: far from the limit on the time of a database call
+_PAGE = 500  # documents per write: far below the time limit of a database call
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,12 @@ STEPS = (
 """In the order in which they apply. A step is never changed after its release."""
 
 
-async def migrate(database: Database, *, again: bool = False) -> None:
+async def migrate(database: Database, *, meta: MetaRepository, again: bool = False) -> None:
     """Bring every document of an earlier release up to `SCHEMA_VERSION`.
 
-    `again` looks at every document even where this was done before: processes of the release
-    before may have written since. Raises UnavailableError.
+    With `again`, every document is checked even if all were migrated before, because processes of
+    the earlier release may have written documents since then. Raises UnavailableError.
     """
-    meta = MetaRepository(database)
     present = await meta.get_schema_version()
     if present > SCHEMA_VERSION:
         _log.warning("database_is_newer", schema_version=present, known=SCHEMA_VERSION)
@@ -62,7 +61,7 @@ async def migrate(database: Database, *, again: bool = False) -> None:
 
 
 async def _apply(step: Step, documents: Collection) -> None:
-    """Walk through the collection by id, since no index leads to the older documents."""
+    """Walk through the collection by id, because no index contains `schema`."""
     pipeline = [*step.update, {"$set": {"schema": step.number}}]
     migrated = 0
     ids = await _list_ids(documents, after=None)

@@ -1,6 +1,7 @@
-"""The MongoDB client: the only module that knows which driver is used.
+"""The MongoDB client: the only module that imports Motor.
 
-Everything else calls methods that read the same in Motor and in PyMongo's own async client.
+The other modules call methods that are the same in Motor and in PyMongo's own async client. The
+tests of the engine use both.
 """
 
 from collections.abc import Awaitable, Callable
@@ -15,6 +16,9 @@ from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, 
 from app.clock import Clock
 from app.errors import UnavailableError
 
+LISTING_LIMIT = timedelta(seconds=2)
+"""The time limit of a listing, because filters without an index of their own scan a range."""
+
 Document = dict[str, Any]
 Client = AsyncIOMotorClient[Document]
 Collection = AsyncIOMotorCollection[Document]
@@ -28,12 +32,12 @@ _OUTAGE_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13
 
 
 def open_client(uri: str, *, timeout: timedelta) -> Client:
-    """A client whose every call ends within `timeout`, connecting and waiting included."""
+    """A client whose calls each end within `timeout`, including the time to connect and wait."""
     return AsyncIOMotorClient(uri, **client_options(timeout))
 
 
 class Database:
-    """One database of an open client, which it closes."""
+    """One database of an open client. `close` closes its client."""
 
     def __init__(self, client: Client, name: str, *, clock: Clock) -> None:
         self._client = client
@@ -42,9 +46,6 @@ class Database:
 
     def collection(self, name: str) -> Collection:
         return self._database[name]
-
-    async def command(self, command: Document) -> Document:
-        return await self._database.command(command)
 
     async def now(self) -> datetime:
         """The database's present instant. Raises UnavailableError."""
@@ -68,7 +69,7 @@ class Database:
 
 
 def client_options(timeout: timedelta) -> dict[str, Any]:
-    """The options of every client, the heartbeat's too.
+    """The options of every client, including the client of the heartbeat.
 
     A write is acknowledged when a majority has it: with `w=1` a failover loses the writes that
     were acknowledged just before it. `timeoutMS` bounds every call: the driver has no socket
@@ -85,7 +86,10 @@ def client_options(timeout: timedelta) -> dict[str, Any]:
 
 
 def is_outage(error: PyMongoError) -> bool:
-    """Whether the database failed, and not the request. The outcome may be unknown."""
+    """Whether the database is unavailable, as opposed to a rejected request.
+
+    It may be unknown whether a write was applied.
+    """
     if isinstance(error, ConnectionFailure) or error.timeout:
         return True
     if isinstance(error, BulkWriteError):
@@ -94,7 +98,8 @@ def is_outage(error: PyMongoError) -> bool:
 
 
 def database_call(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
-    """Turn an outage into UnavailableError. A refused request is a bug and stays as it is."""
+    """Turn an outage into UnavailableError. The error of a rejected request is a bug and
+    is raised unchanged."""
 
     @wraps(method)
     async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -111,7 +116,7 @@ def database_call(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable
 def pick(ids: list[str], values: list[Any]) -> Document:
     """An expression whose value in the document with the id `ids[i]` is `values[i]`.
 
-    With it one `update_many` gives each document of a batch its own values, at a third of the
-    server's cost of single updates in bulk. Values are literals: the server evaluates nothing.
+    With it one `update_many` gives each document of a batch its own values. This costs the server a
+    third of the single updates in bulk. Values are literals, which the server does not evaluate.
     """
     return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [ids, "$_id"]}]}

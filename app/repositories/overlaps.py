@@ -1,8 +1,8 @@
 """The `executions` collection as the overlap policies see it: live and waiting executions.
 
-Of a job's executions that do not run under `allow_all` one is live: it carries `live_for`. The
-others are `waiting`, each at a `place` of its own. Unique indexes hold both rules in the whole
-cluster, whatever crashes.
+At most one execution of a job is live, executions under `allow_all` not counted. It carries
+`live_for`. The others are `waiting`, each at a position of its own, which the field `place` stores.
+Unique indexes enforce both rules for all processes, also after a crash.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,10 @@ from pymongo.errors import DuplicateKeyError
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
 from app.repositories import cancellation
 from app.repositories.documents import known
-from app.repositories.executions import ONE_PER_SLOT, slot_of
+from app.repositories.executions import ONE_PER_SLOT, build_slot_condition
 from app.repositories.mongo import Database, Document, database_call
 
-_MOST_TRIES = 3  # each fails if an attempt ends meanwhile and another one follows
+_MAX_TRIES = 3  # a try fails if the execution changes its status between the two writes
 
 
 class OverlapRepository:
@@ -27,17 +27,19 @@ class OverlapRepository:
         self._executions = database.collection("executions")
 
     @database_call
-    async def list_places(self, job_id: str) -> set[int]:
-        """The places that the job's waiting executions have taken."""
-        found = await self._executions.find(_waiting(job_id), {"place": True}).to_list(None)
+    async def list_positions(self, job_id: str) -> set[int]:
+        """The positions that the job's waiting executions have taken."""
+        found = await self._executions.find(
+            _build_waiting_condition(job_id), {"place": True}
+        ).to_list(None)
         return {document["place"] for document in found}
 
     @database_call
     async def promote(self, job_id: str) -> bool:
-        """Make the waiting execution with the earliest slot the live one, if the job has none."""
+        """Make the waiting execution with the earliest slot live, if the job has no live one."""
         try:
             found = await self._executions.find_one_and_update(
-                known(Execution) | _waiting(job_id),
+                known(Execution) | _build_waiting_condition(job_id),
                 {"$set": {"waiting": False, "live_for": job_id}, "$unset": {"place": True}},
                 {"_id": True},
                 sort=[("scheduled_for", ASCENDING)],
@@ -60,12 +62,12 @@ class OverlapRepository:
         return sorted(set(waiting) - {document["live_for"] for document in live})
 
     @database_call
-    async def cancel_live(self, newcomer: Execution) -> None:
-        """Ask the job's live execution to stop; one that is only queued ends at once."""
+    async def cancel_live(self, new_execution: Execution) -> None:
+        """Ask the job's live execution to stop; if it is queued, cancel it immediately."""
         reason, now = Reason.CANCELLED_BY_OVERLAP, self._clock.now_expression
-        queued = _live_besides(newcomer) | cancellation.QUEUED
-        running = _live_besides(newcomer) | cancellation.RUNNING
-        for _ in range(_MOST_TRIES):
+        queued = _build_other_live_condition(new_execution) | cancellation.CAN_END
+        running = _build_other_live_condition(new_execution) | cancellation.CAN_BE_ASKED
+        for _ in range(_MAX_TRIES):
             ended = await self._executions.update_one(queued, cancellation.end(reason, now))
             asked = await self._executions.update_one(running, cancellation.request(reason, now))
             if ended.matched_count or asked.matched_count:
@@ -75,8 +77,9 @@ class OverlapRepository:
             # It was running at the first write and is queued again, for its next attempt.
 
     @database_call
-    async def terminate_live(self, newcomer: Execution) -> None:
-        """End the job's live execution without asking: later writes of its worker match nothing."""
+    async def terminate_live(self, new_execution: Execution) -> None:
+        """End the job's live execution without asking its worker, whose later writes match
+        nothing."""
         now = self._clock.now_expression
         end = {"outcome": AttemptOutcome.CANCELLED, "error": "terminated"}
         is_open = {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]}
@@ -84,9 +87,9 @@ class OverlapRepository:
         attempt = {"$cond": [is_open, ended, "$$attempt"]}
         attempts = {"$map": {"input": "$attempts", "as": "attempt", "in": attempt}}
         token = {"$add": ["$lease_token", 1]}
-        live = [cancellation.QUEUED["status"], cancellation.RUNNING["status"]]
+        live = [cancellation.CAN_END["status"], cancellation.CAN_BE_ASKED["status"]]
         await self._executions.update_one(
-            _live_besides(newcomer) | {"status": {"$in": live}},
+            _build_other_live_condition(new_execution) | {"status": {"$in": live}},
             [
                 {"$set": {"attempts": attempts, "lease_token": token}},
                 *cancellation.end(Reason.TERMINATED_BY_OVERLAP, now),
@@ -94,29 +97,29 @@ class OverlapRepository:
         )
 
     @database_call
-    async def replace_waiting(self, newcomer: Execution, place: int) -> None:
-        """End the older execution that waits at this place, so that the newcomer can take it."""
+    async def cancel_older_waiting(self, new_execution: Execution, position: int) -> None:
+        """Cancel the older execution at this position, so that the new one can take it."""
         older = (
             known(Execution)
-            | _waiting(newcomer.job_id)
+            | _build_waiting_condition(new_execution.job_id)
             | {
-                "place": place,
-                "scheduled_for": {"$lte": newcomer.scheduled_for},
-                "_id": {"$ne": newcomer.id},
+                "place": position,
+                "scheduled_for": {"$lte": new_execution.scheduled_for},
+                "_id": {"$ne": new_execution.id},
             }
         )
         now = self._clock.now_expression
         await self._executions.update_one(older, cancellation.end(Reason.REPLACED_BY_NEWER, now))
 
 
-def _waiting(job_id: str | Document) -> Document:
+def _build_waiting_condition(job_id: str | Document) -> Document:
     return {"job_id": job_id, "status": ExecutionStatus.QUEUED, "waiting": True}
 
 
-def _live_besides(newcomer: Execution) -> Document:
-    """The job's live execution, but not the record of the newcomer's own slot, which another
-    process may have inserted meanwhile."""
-    own_slot: Sequence[Document] = [{"_id": newcomer.id}]
-    if newcomer.kind in ONE_PER_SLOT:  # a retry may share its slot with others
-        own_slot = [*own_slot, slot_of(newcomer)]
-    return known(Execution) | {"live_for": newcomer.job_id, "$nor": own_slot}
+def _build_other_live_condition(new_execution: Execution) -> Document:
+    """The condition on the job's live execution, unless it is the record of the same slot, which
+    another process may have inserted in between."""
+    own_slot: Sequence[Document] = [{"_id": new_execution.id}]
+    if new_execution.kind in ONE_PER_SLOT:  # a retry may share its slot with others
+        own_slot = [*own_slot, build_slot_condition(new_execution)]
+    return known(Execution) | {"live_for": new_execution.job_id, "$nor": own_slot}

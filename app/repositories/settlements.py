@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from app.clock import count_milliseconds
 from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, require_move
 from app.models.outcome import Outcome
 from app.repositories.lease_fence import Lease
@@ -16,7 +17,7 @@ class Settlement:
     """The end of a lease: the attempt's outcome, and the execution's next status.
 
     `attempt` is None if none was started. `delay` is the time until a queued execution may start
-    again. A cancel that was requested meanwhile overrides `status`.
+    again. If a cancel was requested, the status becomes `cancelled` instead of `status`.
     """
 
     lease: Lease
@@ -27,18 +28,18 @@ class Settlement:
     delay: timedelta = timedelta(0)
 
     def __post_init__(self) -> None:
-        require_move(ExecutionStatus.RUNNING, self.status)  # no other move ends a lease
+        require_move(ExecutionStatus.RUNNING, self.status)  # raises ValueError for other statuses
 
 
 def settlement_stages(settlements: Sequence[Settlement], now: Any) -> list[Document]:
-    """The update that ends these leases, each as its settlement says; `now` is an expression.
+    """The update that ends each of these leases by its settlement; `now` is an expression.
 
-    A requested cancel overrides the status. A final execution gives up `live_for`.
+    A final execution gives up `live_for`.
     """
     ids = [settlement.lease.execution_id for settlement in settlements]
     cancelled = {"$gt": ["$cancel_requested_at", None]}
     final = {"$in": ["$status", sorted(FINAL_STATUSES)]}
-    run_again = {"$add": [now, pick(ids, [_milliseconds(s.delay) for s in settlements])]}
+    run_again = {"$add": [now, pick(ids, [count_milliseconds(s.delay) for s in settlements])]}
     attempt_ended = {"$eq": ["$$attempt.number", pick(ids, [s.attempt for s in settlements])]}
     ended = {"finished_at": now}
     attempt = {"$mergeObjects": ["$$attempt", pick(ids, [_result(s) for s in settlements]), ended]}
@@ -84,7 +85,3 @@ def _result(settlement: Settlement) -> Document:
         "error": outcome.error,
         "response": response,
     }
-
-
-def _milliseconds(delay: timedelta) -> int:
-    return delay // timedelta(milliseconds=1)

@@ -35,7 +35,7 @@ async def ready(request: Request, runtime: RuntimeDep) -> Readiness | Response:
 
     `checks` has the state of each part. With a 503, at least one of them is not `ok`.
     """
-    readiness = await runtime.health.ready()
+    readiness = await runtime.health.check()
     if not readiness.failing:
         return Readiness(checks=dict(readiness.checks))
     failing = "; ".join(f"{part} {finding}" for part, finding in readiness.failing.items())

@@ -154,7 +154,7 @@ async def activate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
     """Resume a paused job. Slots that passed while it was paused do not run."""
-    return respond(job_body(await runtime.jobs.activate(actor, job_id, accepted=accepted)))
+    return respond(job_body(await runtime.jobs.resume(actor, job_id, accepted=accepted)))
 
 
 @router.post(
@@ -168,4 +168,4 @@ async def deactivate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
     """Pause a job: it has no new slots. Queued and running executions continue."""
-    return respond(job_body(await runtime.jobs.deactivate(actor, job_id, accepted=accepted)))
+    return respond(job_body(await runtime.jobs.pause(actor, job_id, accepted=accepted)))

@@ -66,7 +66,7 @@ async def list_schedules(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
 ) -> Response:
     """All schedules of the job, at most 20. The `ETag` contains the job's revision."""
-    job = await runtime.schedules.get_job(actor, job_id)
+    job = await runtime.jobs.get(actor, job_id)
     return respond(schedules_body(job), if_none_match=if_none_match)
 
 
@@ -191,9 +191,5 @@ async def explain_instant(
     at: Annotated[InputInstant, Query(description="The instant, with an offset.")],
 ) -> Response:
     """For each schedule of the job: whether this instant is a slot, and what the records say about
-    the slot.
-
-    If the instant is not a slot, `slot_before` and `slot_after` are the nearest instants of the
-    trigger, without the bounds of the schedule.
-    """
-    return respond(ResponseBody.of(await runtime.forecasts.why(actor, job_id, at)))
+    it. If it is no slot, the response names the slots before and after it."""
+    return respond(ResponseBody.of(await runtime.forecasts.explain(actor, job_id, at)))

@@ -25,7 +25,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.clock import to_millisecond
+from app.clock import truncate_to_milliseconds
 from app.errors import InvalidInputError
 from app.models.record import DOCUMENTED
 
@@ -135,7 +135,7 @@ def _read_instant(value: Any) -> datetime:
         reject("this date or time of day does not exist")
     if not FIRST_YEAR <= instant.year <= LAST_YEAR:
         reject(f"the year must be from {FIRST_YEAR} to {LAST_YEAR}")
-    return to_millisecond(instant.astimezone(UTC))
+    return truncate_to_milliseconds(instant.astimezone(UTC))
 
 
 @lru_cache(maxsize=1)

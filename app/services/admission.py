@@ -10,11 +10,11 @@ from app.repositories.overlaps import OverlapRepository
 MAX_WAITING = 100
 """The most executions of a job that wait under `buffer_all`."""
 
-_MOST_TRIES = 5  # each fails if another execution takes that place meanwhile
+_MAX_TRIES = 5  # a try fails if another execution becomes live or takes the position in between
 
 
 class Admission:
-    """Inserts executions so that of those that do not run under `allow_all` one is live."""
+    """Inserts executions so that at most one of a job is live (see `repositories/overlaps.py`)."""
 
     def __init__(self, *, executions: ExecutionRepository, overlaps: OverlapRepository) -> None:
         self._executions = executions
@@ -25,8 +25,9 @@ class Admission:
     ) -> InsertResult:
         """Insert a new execution as the policy allows. The caller wakes the workers afterwards.
 
-        INSERTED means that it was inserted as it is. It must carry `live_for`, unless the policy
-        is `allow_all`. If its slot already has a record, nothing is changed.
+        The result INSERTED means that `execution` was stored unchanged. `execution` must have
+        `live_for`, unless the policy is `allow_all`. If its slot already has a record, nothing is
+        changed.
         """
         result = await self._executions.insert(execution)
         if result is InsertResult.OVERLAP:
@@ -38,6 +39,7 @@ class Admission:
     ) -> Execution:
         """Insert an execution whose job has a live one. Returns the record as inserted."""
         match policy:
+            # Under `allow_all` no execution overlaps; the case makes the match exhaustive.
             case OverlapPolicy.SKIP | OverlapPolicy.ALLOW_ALL:
                 return await self._skip(execution, Reason.OVERLAP, now)
             case OverlapPolicy.BUFFER_ONE:
@@ -54,12 +56,13 @@ class Admission:
         await self._executions.insert(skipped)
         return skipped
 
-    async def _buffer(self, execution: Execution, places: int, now: datetime) -> Execution:
-        taken = await self._overlaps.list_places(execution.job_id)
-        # Others may wait at higher places: under `buffer_all`, before an edit or on request.
-        free = set(range(places)) - taken if len(taken) < places else set()
-        for place in sorted(free):
-            waiting = execution.wait_at(place)
+    async def _buffer(self, execution: Execution, positions: int, now: datetime) -> Execution:
+        taken = await self._overlaps.list_positions(execution.job_id)
+        # Waiting executions may have higher positions, from `buffer_all` before an edit or from a
+        # request with its own policy.
+        free = set(range(positions)) - taken if len(taken) < positions else set()
+        for position in sorted(free):
+            waiting = execution.wait_at(position)
             if await self._executions.insert(waiting) is not InsertResult.FULL:
                 await self._overlaps.promote(execution.job_id)  # the live one may have ended
                 return waiting
@@ -67,20 +70,21 @@ class Admission:
 
     async def _cancel_other(self, execution: Execution, now: datetime) -> Execution:
         await self._overlaps.cancel_live(execution)
-        inserted = await self._take_first_place(execution, now)
-        await self._overlaps.promote(execution.job_id)  # the live one may have ended at once
+        inserted = await self._take_first_position(execution, now)
+        await self._overlaps.promote(execution.job_id)  # the live one may have ended immediately
         return inserted
 
-    async def _take_first_place(self, execution: Execution, now: datetime) -> Execution:
+    async def _take_first_position(self, execution: Execution, now: datetime) -> Execution:
         waiting = execution.wait_at(0)
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             if await self._executions.insert(waiting) is not InsertResult.FULL:
                 return waiting
-            await self._overlaps.replace_waiting(execution, 0)
-        return await self._skip(execution, Reason.BUFFER_FULL, now)  # a newer one waits there
+            await self._overlaps.cancel_older_waiting(execution, 0)
+        # An execution of a later slot has the first position.
+        return await self._skip(execution, Reason.BUFFER_FULL, now)
 
     async def _terminate_other(self, execution: Execution, now: datetime) -> Execution:
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             await self._overlaps.terminate_live(execution)
             if await self._executions.insert(execution) is not InsertResult.OVERLAP:
                 return execution

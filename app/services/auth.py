@@ -27,9 +27,9 @@ from app.security import (
     PasswordCheck,
     TokenError,
     TokenKey,
+    generate_password,
     hash_password,
     issue_token,
-    random_password,
     read_token,
     verify_password,
 )
@@ -38,9 +38,8 @@ _log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
-DEFAULT_ADMIN = "admin"
 PASSWORD_THREADS = "password"
-"""The name of the threads that hash passwords: a hash takes 19 MiB and 40 ms of one core."""
+"""The name prefix of the threads that hash passwords."""
 
 _PARALLEL_HASHES = 2
 _MAX_USERNAME_LENGTH = 64
@@ -111,7 +110,10 @@ class AuthService:
         return AccessToken(self._issue(user), self._lifetime)
 
     async def authenticate(self, token: str) -> Actor:
-        """The actor of a token, with the role stored now. Raises NotAuthenticatedError."""
+        """Return the user of a valid token as an actor, with the role that the database has now.
+
+        Raises NotAuthenticatedError.
+        """
         try:
             claims = read_token(self._key, token, now=self._clock.now())
         except TokenError as error:
@@ -121,9 +123,7 @@ class AuthService:
             raise _invalid_token()
         return Actor(user_id=user.id, username=user.username, role=user.role)
 
-    async def ensure_first_admin(
-        self, username: str | None, password: str | None
-    ) -> Credentials | None:
+    async def ensure_first_admin(self, username: str, password: str | None) -> Credentials | None:
         """Add an admin if there is no user. Several processes may call this at the same time.
 
         Returns the credentials only if this call stored a random password, so that they are shown
@@ -131,12 +131,16 @@ class AuthService:
         """
         if await self._users.any_exists():
             return None
-        chosen = password or random_password()
+        chosen = password or generate_password()
         try:
-            name = _check_username(username or DEFAULT_ADMIN)
+            name = _check_username(username)
             _check_password(chosen)
         except InvalidInputError as error:
-            raise ConfigurationError(f"The first admin cannot be added: {error.detail}") from error
+            (invalid,) = error.errors
+            variable = f"ADMIN{invalid.pointer.replace('/', '_').upper()}"
+            raise ConfigurationError(
+                f"The first admin cannot be added: {variable}: {invalid.detail}."
+            ) from error
         admin = await self._new_user(name, chosen, Role.ADMIN)
         if not await self._users.insert(admin):
             return None
@@ -157,7 +161,7 @@ class AuthService:
         return User(
             id=self._new_id(),
             username=username,
-            password_hash=await self._in_thread(lambda: hash_password(password)),
+            password_hash=await self._run_in_thread(lambda: hash_password(password)),
             role=role,
             tokens_valid_from=now.replace(microsecond=0),
             created_at=now,
@@ -171,12 +175,12 @@ class AuthService:
     async def _verify(self, password: str, password_hash: str) -> PasswordCheck:
         if len(password) > MAX_PASSWORD_LENGTH:  # wrong, but verified like any other
             password = ""
-        return await self._in_thread(lambda: verify_password(password, password_hash))
+        return await self._run_in_thread(lambda: verify_password(password, password_hash))
 
     async def _get_dummy_hash(self) -> str:
         """The hash of an unknown password, with the present parameters."""
         if self._dummy_hash is None:
-            self._dummy_hash = await self._in_thread(lambda: hash_password(random_password()))
+            self._dummy_hash = await self._run_in_thread(lambda: hash_password(generate_password()))
         return self._dummy_hash
 
     def _issue(self, user: User) -> str:
@@ -188,7 +192,7 @@ class AuthService:
             lifetime=self._lifetime,
         )
 
-    async def _in_thread(self, work: Callable[[], _T]) -> _T:
+    async def _run_in_thread(self, work: Callable[[], _T]) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._threads, work)
 
 

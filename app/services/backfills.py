@@ -1,7 +1,7 @@
-"""Backfills: executions now for the slots of a past range."""
+"""Backfills: insert executions for the slots of a past range."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from app.errors import InvalidInputError, NotFoundError
 from app.models.execution import Execution, ExecutionKind
@@ -9,7 +9,7 @@ from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.job import Job
 from app.models.policy import OverlapPolicy
-from app.models.schedule import Schedule, find_start, next_slot, trigger_of
+from app.models.schedule import MILLISECOND, Schedule, find_start, next_slot, trigger_of
 from app.models.user import Actor
 from app.policies.catch_up import LATE_START_INTERVAL
 from app.repositories.executions import ExecutionRepository
@@ -21,9 +21,7 @@ from app.wake import Wake
 MAX_SLOTS = 1_000
 """The most slots of one backfill under `allow_all`."""
 MAX_SLOTS_IN_TURN = MAX_WAITING + 1
-"""The most slots under the other policies: under `buffer_all` one runs and the others wait."""
-
-_MILLISECOND = timedelta(milliseconds=1)
+"""The most slots under the other policies: under `buffer_all` one is live and the others wait."""
 
 
 class BackfillService:
@@ -47,15 +45,14 @@ class BackfillService:
     async def backfill(
         self, actor: Actor, job_id: str, wanted: BackfillIn, *, reserved: ReservedId | None = None
     ) -> BackfillOut:
-        """Execute the slots of [start, end) of the job's schedules, paused ones too, by their
-        present rules. A dry run writes nothing.
+        """Insert an execution for each slot in [start, end) of the job's present schedules.
 
-        A second call with the same reserved id adds only what the first did not. Raises
-        NotFoundError, and InvalidInputError for a range that reaches into the future or has too
-        many slots.
+        Inactive schedules are included. A dry run writes nothing. A second call with the same
+        reserved id adds only the missing executions. Raises NotFoundError, and InvalidInputError
+        for a range that reaches into the future or has too many slots.
         """
         if not is_id(job_id):
-            raise NotFoundError("There is no such job.")
+            raise NotFoundError.of("job")
         job = await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
         now = await self._jobs.now()
         if wanted.end > now:
@@ -75,11 +72,14 @@ class BackfillService:
             for execution in executions:
                 await self._admission.admit(execution, policy, now)
         # Not before: all slots are treated as due now, so none may end before the last is admitted.
-        self._wake.executions_queued()
+        self._wake.wake_workers()
         return BackfillOut(backfill_id=backfill_id, count=len(slots), slots=shown)
 
     async def _insert_side_by_side(self, executions: list[Execution], now: datetime) -> None:
-        """None blocks another, so one insert does; ten start a second."""
+        """Store all executions by one insert, because under `allow_all` none waits for another.
+
+        Their `run_at` are spread: ten start per second.
+        """
         spread = [
             e.model_copy(update={"run_at": now + n * LATE_START_INTERVAL})
             for n, e in enumerate(executions)
@@ -105,7 +105,6 @@ class BackfillService:
             run_at=now,
             policy=policy,
             now=now,
-            overlap_policy=policy,
             backfill_id=backfill_id,
         )
 
@@ -120,7 +119,10 @@ def _choose_schedules(job: Job, wanted: BackfillIn) -> list[Schedule]:
 
 
 def _list_slots(schedules: list[Schedule], wanted: BackfillIn) -> list[tuple[datetime, Schedule]]:
-    """In order of time. They are counted first, so that a huge range costs nothing."""
+    """Return the slots in order.
+
+    Counts the slots before listing them, so that a huge range is rejected cheaply.
+    """
     count = sum(_count(schedule, wanted) for schedule in schedules)
     policy = wanted.overlap_policy
     most = MAX_SLOTS if policy is OverlapPolicy.ALLOW_ALL else MAX_SLOTS_IN_TURN
@@ -133,7 +135,7 @@ def _list_slots(schedules: list[Schedule], wanted: BackfillIn) -> list[tuple[dat
 
 
 def _count(schedule: Schedule, wanted: BackfillIn) -> int:
-    first, last = wanted.start, wanted.end - _MILLISECOND
+    first, last = wanted.start, wanted.end - MILLISECOND
     begin = find_start(schedule)
     if begin is not None:
         first = max(first, begin)
@@ -143,7 +145,7 @@ def _count(schedule: Schedule, wanted: BackfillIn) -> int:
 
 
 def _slots_of(schedule: Schedule, wanted: BackfillIn) -> Iterator[datetime]:
-    slot = next_slot(schedule, wanted.start - _MILLISECOND)
+    slot = next_slot(schedule, wanted.start - MILLISECOND)
     while slot is not None and slot < wanted.end:
         yield slot
         slot = next_slot(schedule, slot)

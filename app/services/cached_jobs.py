@@ -10,8 +10,12 @@ from app.services.jobs import JobService
 
 
 class CachedJobs:
-    """Reads jobs for an actor. Users' changes show immediately; `next_run`, `last_run` and
-    `last_status` may be as old as a cache entry."""
+    """Reads jobs for an actor.
+
+    A user's change shows immediately, unless Redis failed at the change: then other processes may
+    show the old job until the cache entry expires. `next_run`, `last_run` and `last_status` may be
+    as old as a cache entry.
+    """
 
     def __init__(self, *, jobs: JobService, cache: Cache) -> None:
         self._jobs = jobs
@@ -39,7 +43,7 @@ class CachedJobs:
     ) -> ResponseBody:
         """The cached body, else what `read` returns. An entry is the entity tag, a line break and
         the content."""
-        entry, pending = await self._cache.get(actor.visible_owner_id or ALL_OWNERS, key)
+        entry, pending = await self._cache.find(actor.visible_owner_id or ALL_OWNERS, key)
         if entry is not None:
             etag, _, content = entry.partition(b"\n")
             return ResponseBody(content, etag.decode() or None)

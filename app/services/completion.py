@@ -16,16 +16,19 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """An execution that left the queue or its worker, and its status after that: `queued` if
-    another attempt is due."""
+class Transition:
+    """An execution whose lease or queueing ended, and its next status.
+
+    `queued` means that another attempt follows, unless a cancel was requested: then the database
+    has stored `cancelled` instead.
+    """
 
     execution: Execution
     status: ExecutionStatus
 
 
 class Completion:
-    """The one step that follows an end: last run fields, promotion, wake-up."""
+    """The step that follows every transition: last run fields, promotion, wake-up."""
 
     def __init__(self, *, jobs: JobRepository, overlaps: OverlapRepository, wake: Wake) -> None:
         self._jobs = jobs
@@ -35,24 +38,28 @@ class Completion:
         """By job: the newest slot that is not stored yet."""
         self._writing_last_runs = asyncio.Lock()
 
-    async def follow_up(self, ended: Sequence[Ended]) -> None:
-        """Promote what waited for these executions, wake the workers, and keep the last run fields
-        for `write_last_runs`. An outage is only logged: the reaper promotes later."""
-        self._keep(_last_runs_of(ended))
-        await self._promote_and_wake(ended)
+    async def follow_up(self, transitions: Sequence[Transition]) -> None:
+        """Keep the last run fields for `write_last_runs`, promote the executions that waited for
+        these, and wake the workers.
 
-    async def follow_up_request(self, ended: Sequence[Ended]) -> None:
-        """The same for a request: a process that serves only the API has no loop that writes last
-        run fields. So this writes them, and an outage is only logged."""
-        await self._promote_and_wake(ended)
+        If a requested cancel replaced `queued` by `cancelled`, the last run fields are not written.
+        An outage is only logged: the reaper promotes later.
+        """
+        self._keep(_last_runs_of(transitions))
+        await self._promote_and_wake(transitions)
+
+    async def follow_up_request(self, transitions: Sequence[Transition]) -> None:
+        """As `follow_up`, but store the last run fields now: a process that serves only the API has
+        no loop that stores them. An outage is only logged."""
+        await self._promote_and_wake(transitions)
         try:
-            await self._jobs.note_last_runs(_last_runs_of(ended))
+            await self._jobs.note_last_runs(_last_runs_of(transitions))
         except UnavailableError:
-            _log.warning("last_runs_lost", jobs=len(ended))
+            _log.warning("last_runs_lost", jobs=len(transitions))
 
-    async def promote_all(self) -> None:
-        """Promote wherever an execution waits and none is live: a process may have died before it
-        promoted. Raises UnavailableError."""
+    async def promote_jobs_without_live(self) -> None:
+        """Promote for each job that has a waiting execution and no live one: a process ended before
+        it promoted. Raises UnavailableError."""
         await self._promote(await self._overlaps.list_promotable())
 
     async def write_last_runs(self) -> None:
@@ -75,11 +82,13 @@ class Completion:
             if kept is None or kept.scheduled_for <= last.scheduled_for:
                 self._last_runs[last.job_id] = last
 
-    async def _promote_and_wake(self, ended: Sequence[Ended]) -> None:
-        if any(one.status is ExecutionStatus.QUEUED for one in ended):
-            self._wake.executions_queued()
-        # Queued ones too: if a cancel was requested, the database has made them `cancelled`.
-        job_ids = [one.execution.job_id for one in ended if one.execution.live_for is not None]
+    async def _promote_and_wake(self, transitions: Sequence[Transition]) -> None:
+        if any(one.status is ExecutionStatus.QUEUED for one in transitions):
+            self._wake.wake_workers()
+        # Also for `queued`: if a cancel was requested, the database has stored `cancelled` instead.
+        job_ids = [
+            one.execution.job_id for one in transitions if one.execution.live_for is not None
+        ]
         if not job_ids:
             return
         try:
@@ -91,12 +100,12 @@ class Completion:
         for job_id in job_ids:
             if await self._overlaps.promote(job_id):
                 _log.info("execution_promoted", job_id=job_id)
-                self._wake.executions_queued()
+                self._wake.wake_workers()
 
 
-def _last_runs_of(ended: Sequence[Ended]) -> list[LastRun]:
+def _last_runs_of(transitions: Sequence[Transition]) -> list[LastRun]:
     return [
         LastRun(one.execution.job_id, one.execution.scheduled_for, one.status)
-        for one in ended
+        for one in transitions
         if one.status in FINAL_STATUSES
     ]

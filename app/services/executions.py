@@ -1,4 +1,4 @@
-"""Executions as their users ask for them: run a job now, again or not any more; its history."""
+"""Executions at a user's request: execute, retry, cancel, get and list."""
 
 from datetime import datetime
 from typing import Any
@@ -19,11 +19,16 @@ from app.repositories.executions import ExecutionFilter, ExecutionRepository, In
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import AllExecutionsQuery, ExecutionQuery
 from app.services.admission import Admission
-from app.services.completion import Completion, Ended
-from app.services.paging import Listing, cursor_after_execution, execution_position, make_page
+from app.services.completion import Completion, Transition
+from app.services.paging import (
+    Listing,
+    cursor_after_execution,
+    make_page,
+    read_execution_page_start,
+)
 from app.wake import Wake
 
-_MOST_TRIES = 5  # each lost to a claim or an end of the same execution
+_MAX_TRIES = 5  # a try fails if the status of the execution changes in between
 
 
 class ExecutionService:
@@ -58,7 +63,7 @@ class ExecutionService:
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
         reserved: ReservedId | None = None,
     ) -> Execution:
-        """Queue a manual execution, of a paused job too, as the overlap policy lets it."""
+        """Queue a manual execution, subject to the overlap policy. The job may be paused."""
         job_id = _check_id(job_id, "job")
         job = await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
         now = await self._jobs.now()
@@ -72,7 +77,6 @@ class ExecutionService:
             policy=overlap_policy,
             now=now,
             parameters=parameters,
-            overlap_policy=overlap_policy,
         )
         return await self._admit(execution, overlap_policy, now)
 
@@ -85,42 +89,42 @@ class ExecutionService:
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
         reserved: ReservedId | None = None,
     ) -> Execution:
-        """Queue a new execution of a final one's slot, with its parameters unless others are given.
+        """Queue a new execution for the slot of a finished execution.
 
-        Raises ConflictError if it is not final, if it counts several missed slots, or if its job
-        is gone.
+        It has the same parameters, unless `parameters` is given. Raises ConflictError if the
+        execution is not finished or counts several missed slots, or if its job was deleted.
         """
-        final = await self.get(actor, execution_id)
-        if final.status not in FINAL_STATUSES:
+        original = await self.get(actor, execution_id)
+        if original.status not in FINAL_STATUSES:
             raise ConflictError("This execution has not ended yet; cancel it, or wait for its end.")
-        if (final.missed_count or 1) > 1:
+        if (original.missed_count or 1) > 1:
             raise ConflictError("This record counts several missed slots; use a backfill for them.")
-        found = await self._jobs.find_many([final.job_id])
-        if final.job_id not in found.jobs and final.job_id not in found.newer:
+        found = await self._jobs.list_by_ids([original.job_id])
+        if original.job_id not in found.jobs and original.job_id not in found.newer:
             raise ConflictError("The job of this execution was deleted; there is nothing to run.")
         now = await self._jobs.now()
         execution = Execution.queue(
             reserved.result_id if reserved else self._new_id(),
-            job_id=final.job_id,
-            owner_id=final.owner_id,
+            job_id=original.job_id,
+            owner_id=original.owner_id,
             kind=ExecutionKind.RETRY,
-            scheduled_for=final.scheduled_for,
+            scheduled_for=original.scheduled_for,
             run_at=now,
             policy=overlap_policy,
             now=now,
-            parameters=final.parameters if parameters is None else parameters,
-            overlap_policy=overlap_policy,
-            retry_of=final.id,
-            schedule_id=final.schedule_id,
+            parameters=original.parameters if parameters is None else parameters,
+            retry_of=original.id,
+            schedule_id=original.schedule_id,
         )
         return await self._admit(execution, overlap_policy, now)
 
     async def cancel(self, actor: Actor, execution_id: str) -> Execution:
-        """End an execution: at once while it waits, within about two seconds while it runs.
+        """Cancel an execution: a queued one immediately, a running one within about two seconds.
 
-        One that was cancelled already is given as it is. Raises ConflictError for any other end.
+        An execution that is already cancelled is returned unchanged. Raises ConflictError if it
+        has another final status.
         """
-        for _ in range(_MOST_TRIES):
+        for _ in range(_MAX_TRIES):
             execution = await self.get(actor, execution_id)
             if execution.status is ExecutionStatus.CANCELLED:
                 return execution
@@ -131,21 +135,25 @@ class ExecutionService:
         raise BusyError("The execution changes too often to be cancelled just now; try again.")
 
     async def _try_cancel(self, execution: Execution) -> bool:
-        """Whether it is cancelled, or will be; False if its status changed meanwhile."""
+        """Return whether the execution is cancelled or asked to stop.
+
+        False if its status changed in between.
+        """
         reason = Reason.CANCELLED_BY_USER
         if execution.status is ExecutionStatus.RUNNING:
             asked = execution.cancel_requested_at is not None
             return asked or await self._executions.request_cancel(execution.id, reason=reason)
         if not await self._executions.cancel_queued(execution.id, reason=reason):
             return False
-        await self._completion.follow_up_request([Ended(execution, ExecutionStatus.CANCELLED)])
+        cancelled = Transition(execution, ExecutionStatus.CANCELLED)
+        await self._completion.follow_up_request([cancelled])
         return True
 
     async def _admit(self, execution: Execution, policy: OverlapPolicy, now: datetime) -> Execution:
         """Insert a new execution as its policy allows, and return it as stored. If an earlier
         call of the same request stored one with its id, return that."""
         result = await self._admission.admit(execution, policy, now)
-        self._wake.executions_queued()
+        self._wake.wake_workers()
         if result is InsertResult.INSERTED:
             return execution
         return await self._executions.get(execution.id, owner_id=execution.owner_id)
@@ -175,7 +183,7 @@ class ExecutionService:
 
     async def _list(self, wanted: ExecutionFilter, query: ExecutionQuery) -> Listing[Execution]:
         found = await self._executions.list_executions(
-            wanted, limit=query.limit + 1, before=execution_position(query)
+            wanted, limit=query.limit + 1, before=read_execution_page_start(query)
         )
         return make_page(found, query.limit, lambda e: cursor_after_execution(e, query))
 
@@ -199,5 +207,5 @@ def _filter(actor: Actor, query: ExecutionQuery, job_id: str | None) -> Executio
 def _check_id(text: str, kind: str) -> str:
     """Return `text` if it has the form of an id. Another text is treated as an unknown id."""
     if not is_id(text):
-        raise NotFoundError(f"There is no such {kind}.")
+        raise NotFoundError.of(kind)
     return text

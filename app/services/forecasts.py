@@ -1,14 +1,14 @@
-"""Forecasts: slots to come, and what happened to an instant."""
+"""Forecasts: future slots, and whether a past instant was a slot and what became of it."""
 
 import heapq
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from zoneinfo import ZoneInfo
 
 from app.models.execution import Execution, ExecutionStatus
 from app.models.ids import NewId
-from app.models.schedule import Schedule, find_start, next_slot, runs_left, trigger_of
+from app.models.schedule import MILLISECOND, Schedule, find_start, next_slot, runs_left, trigger_of
 from app.models.user import Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
@@ -19,7 +19,6 @@ from app.services.jobs import JobService
 from app.services.schedule_changes import build_schedules
 from app.triggers.preview import describe, notes_on, warnings_of
 
-_MILLISECOND = timedelta(milliseconds=1)
 _PAUSED = "The job is paused: it has no future slots until it is resumed."
 
 
@@ -32,23 +31,23 @@ class ForecastService:
     def __init__(
         self,
         *,
-        jobs: JobService,
-        stored_jobs: JobRepository,
+        job_service: JobService,
+        jobs: JobRepository,
         executions: ExecutionRepository,
         new_id: NewId,
     ) -> None:
+        self._job_service = job_service
         self._jobs = jobs
-        self._stored_jobs = stored_jobs
         self._executions = executions
         self._new_id = new_id
 
     async def preview(self, body: ScheduleIn, count: int) -> Preview:
         """The first slots of a schedule that is not saved. Raises InvalidInputError."""
-        now = await self._stored_jobs.now()
+        now = await self._jobs.now()
         to_write = read_new_schedule(body)
         (schedule,) = build_schedules([to_write], (), now=now, new_id=self._new_id)
         trigger = trigger_of(schedule)
-        after = schedule.start_at - _MILLISECOND if schedule.start_at else now
+        after = schedule.start_at - MILLISECOND if schedule.start_at else now
         return Preview(
             description=describe(trigger),
             warnings=warnings_of(trigger, jitter_seconds=schedule.jitter_seconds, now=now),
@@ -60,8 +59,8 @@ class ForecastService:
 
     async def next_runs(self, actor: Actor, job_id: str, count: int) -> Preview:
         """The next slots of all active schedules of a job, in order."""
-        job = await self._jobs.get(actor, job_id)
-        now = await self._stored_jobs.now()
+        job = await self._job_service.get(actor, job_id)
+        now = await self._jobs.now()
         active = [s for s in job.schedules if s.active] if job.active else []
         coming = heapq.merge(
             *([(slot, n) for slot in islice(_coming_slots(s), count)] for n, s in enumerate(active))
@@ -80,13 +79,14 @@ class ForecastService:
             ],
         )
 
-    async def why(self, actor: Actor, job_id: str, at: datetime) -> InstantExplanation:
-        """What happened to the instant `at` in each present schedule, from the records."""
-        job = await self._jobs.get(actor, job_id)
-        now = await self._stored_jobs.now()
+    async def explain(self, actor: Actor, job_id: str, at: datetime) -> InstantExplanation:
+        """Explain for each present schedule whether the instant `at` is a slot, and what became of
+        the slot."""
+        job = await self._job_service.get(actor, job_id)
+        now = await self._jobs.now()
         verdicts = []
         for schedule in job.schedules:
-            newest = await self._executions.find_newest_slot(schedule.id, at)
+            newest = await self._executions.find_newest_slot_record(schedule.id, at)
             verdicts.append(_judge(schedule, newest, at, now))
         return InstantExplanation(at=at, items=verdicts)
 
@@ -103,7 +103,7 @@ def _slots_after(schedule: Schedule, instant: datetime) -> Iterator[datetime]:
 
 def _coming_slots(schedule: Schedule) -> Iterator[datetime]:
     if schedule.next_run is not None:
-        yield from _slots_after(schedule, schedule.next_run - _MILLISECOND)
+        yield from _slots_after(schedule, schedule.next_run - MILLISECOND)
 
 
 def _show_slot(schedule: Schedule, slot: datetime, *, schedule_id: str | None) -> PreviewSlot:
@@ -121,7 +121,10 @@ def _show_slot(schedule: Schedule, slot: datetime, *, schedule_id: str | None) -
 def _judge(
     schedule: Schedule, newest: Execution | None, at: datetime, now: datetime
 ) -> SlotVerdict:
-    """`newest` is the schedule's newest record whose slot is not after `at`."""
+    """Decide whether `at` is a slot of the schedule, and what became of the slot.
+
+    `newest` is the schedule's newest record whose slot is not after `at`.
+    """
     if newest is not None and newest.scheduled_for == at:
         return _recorded(schedule, newest)
     trigger = trigger_of(schedule)
@@ -132,7 +135,7 @@ def _judge(
             schedule_id=schedule.id,
             verdict=Verdict.NEVER_DUE,
             explanation="The schedule has no slot at this instant.",
-            slot_before=trigger.last_until(at - _MILLISECOND),
+            slot_before=trigger.last_until(at - MILLISECOND),
             slot_after=trigger.next_after(at),
         )
     if newest is not None and newest.missed_until is not None and at <= newest.missed_until:
@@ -141,15 +144,16 @@ def _judge(
         return SlotVerdict(
             schedule_id=schedule.id,
             verdict=Verdict.PENDING,
-            explanation="The slot is in the future. It runs if the schedule is active and "
-            "unchanged then.",
+            explanation="The slot is in the future. It is executed if the job and the schedule are "
+            "active and unchanged then, `max_runs` is not reached and the policies allow it.",
         )
     return SlotVerdict(
         schedule_id=schedule.id,
         verdict=Verdict.NOT_RECORDED,
         explanation="This is a slot of the present schedule, but it has no record: at that time "
-        "the schedule was paused, had another rule or did not exist, or retention has deleted the "
-        "record.",
+        "the schedule was paused, had another rule, did not exist or had reached `max_runs`, or "
+        "retention has deleted the record. A slot that was due only now or during an outage may "
+        "be recorded soon.",
     )
 
 
@@ -158,9 +162,10 @@ def _recorded(schedule: Schedule, execution: Execution) -> SlotVerdict:
     reason = f" (reason: {execution.reason})" if execution.reason else ""
     explanation = f"The slot has an execution with the status {execution.status}{reason}."
     if is_missed:
+        plural = "" if execution.missed_count == 1 else "s"
         explanation = (
-            f"It is one of {execution.missed_count} slots that were not recorded in time and that "
-            "the job's catch-up policy did not run."
+            "The slot was missed: it was not recorded in time, and the job's catch-up policy did "
+            f"not execute it. Its record counts {execution.missed_count} missed slot{plural}."
         )
     return SlotVerdict(
         schedule_id=schedule.id,

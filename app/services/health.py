@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from app.cache import Cache
 from app.errors import UnavailableError
@@ -11,7 +12,7 @@ from app.repositories.meta import MetaRepository
 from app.repositories.mongo import Database
 
 OK = "ok"
-_TIMEOUT_SECONDS = 2.0
+_TIMEOUT = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,17 +20,17 @@ class LoopProbe:
     """Checks whether a loop of this process is running."""
 
     name: str
-    seconds_since_tick: Callable[[], float | None]
-    """Since its last successful round; None before the first one."""
+    get_seconds_overdue: Callable[[], float | None]
+    """Seconds by which the next round is late; None before the first round has ended."""
     limit_seconds: float = 30.0
-    """A shorter time without a round is normal: a poll interval, a slow database, a back-off."""
+    """A shorter delay is normal: a slow database call or a back-off."""
 
     def check(self) -> str:
-        seconds = self.seconds_since_tick()
-        if seconds is None:
+        overdue = self.get_seconds_overdue()
+        if overdue is None:
             return "has not finished a round yet"
-        if seconds > self.limit_seconds:
-            return f"last finished a round {seconds:.0f} s ago"
+        if overdue > self.limit_seconds:
+            return f"is {overdue:.0f} s late with its next round"
         return OK
 
 
@@ -60,7 +61,7 @@ class HealthService:
         self._meta = meta
         self.loops = loops
 
-    async def ready(self) -> Readiness:
+    async def check(self) -> Readiness:
         database, redis, schema = await asyncio.gather(
             _check(self._database.ping), _check(self._cache.ping), _check(self._check_schema)
         )
@@ -68,21 +69,22 @@ class HealthService:
         return Readiness({"database": database, "redis": redis, "schema": schema, **loops})
 
     async def _check_schema(self) -> None:
-        """Raises UnavailableError if there may be documents that this process leaves alone."""
+        """Raises UnavailableError if there may be documents of a newer release."""
         present = await self._meta.get_schema_version()
         if present > SCHEMA_VERSION:
             raise UnavailableError(
                 f"the database may hold documents of schema {present}; this process knows schema "
-                f"{SCHEMA_VERSION} and leaves newer documents alone; update it"
+                f"{SCHEMA_VERSION} and does not use newer documents; update this process to the "
+                "newer release"
             )
 
 
 async def _check(ping: Callable[[], Awaitable[None]]) -> str:
     try:
-        async with asyncio.timeout(_TIMEOUT_SECONDS):
+        async with asyncio.timeout(_TIMEOUT.total_seconds()):
             await ping()
     except TimeoutError:
-        return f"did not respond within {_TIMEOUT_SECONDS:.0f} s"
+        return f"did not respond within {_TIMEOUT.total_seconds():.0f} s"
     except UnavailableError as error:
         return f"unavailable: {error.detail.rstrip('.')}"
     return OK

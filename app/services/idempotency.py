@@ -26,12 +26,13 @@ _log = structlog.get_logger(__name__)
 
 KEPT = timedelta(hours=24)
 HELD = timedelta(seconds=60)
-"""Longer than any request: each of its few database calls ends within seconds."""
+"""How long a request holds its key. If a request takes longer, a repeated request with the key is
+executed as well. It uses the same id, so nothing is stored twice, because ids are unique."""
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _MAX_TRIES = 5  # a try fails if another request with the key writes at the same time
 _WITHOUT_EFFECT = frozenset({400, 401, 403, 408, 412, 413, 415, 422, 429})
-"""The statuses of requests that were refused before they had an effect. The key may be used
+"""The statuses of requests that were rejected before they had an effect. The key may be used
 again."""
 _FIRST_SERVER_ERROR = 500
 
@@ -73,20 +74,22 @@ class IdempotencyService:
             found = await self._take_over(present, fresh, now)
             if found is not None:
                 return found
-        raise StillRunningError(
-            "Another request with this Idempotency-Key is running; send this one again later."
-        )
+        raise _still_running()
 
     async def finish(self, reservation: Reservation, response: StoredResponse | None) -> None:
         """Store the response, or free the key if the request had no effect.
 
-        After None or a status of 500 and above, the effect is unknown: the key stays bound to its
-        request, which may be sent again immediately. An outage is only logged, because the
-        request has taken effect and the client must get its response.
+        If the request raised an error (`response` is None) or returned a status of 500 or above,
+        its effect is unknown: the key stays bound to the request, which may be sent again
+        immediately. A response with Retry-After also frees the key.
+
+        An outage is only logged, because the request has taken effect and the client must get its
+        response.
         """
         key = reservation.key
         try:
             if response is None or response.status >= _FIRST_SERVER_ERROR:
+                # The instant of the reservation: the key is no longer held.
                 released = key.model_copy(update={"held_until": key.expires_at - KEPT})
                 await self._keys.replace(released, expected=key)
             elif response.status in _WITHOUT_EFFECT or "retry-after" in response.headers:
@@ -111,10 +114,7 @@ class IdempotencyService:
         if present.response is not None:
             return present.response
         if present.held_until > now:
-            raise StillRunningError(
-                "The first request with this Idempotency-Key is still running; send this one again "
-                "later."
-            )
+            raise _still_running()
         held = present.model_copy(update={"holder": fresh.holder, "held_until": fresh.held_until})
         won = await self._keys.replace(held, expected=present)
         return Reservation(held, again=True) if won else None
@@ -128,3 +128,9 @@ class IdempotencyService:
             held_until=now + HELD,
             expires_at=now + KEPT,
         )
+
+
+def _still_running() -> StillRunningError:
+    return StillRunningError(
+        "Another request with this Idempotency-Key is still running; send this one again later."
+    )

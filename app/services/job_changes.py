@@ -1,4 +1,4 @@
-"""Changes of jobs. Pure: from the job as read, and a request body, to the job to be stored."""
+"""Pure functions that build the job to store from the stored job and a request body."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -28,7 +28,7 @@ _PLAIN_FIELDS = (
 )
 
 
-def new_job(actor: Actor, body: JobCreate, *, now: datetime, new_id: NewId) -> Job:
+def build_job(actor: Actor, body: JobCreate, *, now: datetime, new_id: NewId) -> Job:
     """The job that `body` describes, owned by the actor. Raises InvalidInputError."""
     to_write = read_job_schedules(body, ()) or []
     schedules = build_schedules(to_write, (), now=now, new_id=new_id)
@@ -73,7 +73,7 @@ def edit(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
 
 
 def resume(job: Job, now: datetime) -> Job:
-    """The job, active. Slots that passed while it was paused do not run."""
+    """Return the job as active. Slots that passed while it was paused are not executed."""
     if job.active:
         return job
     schedules = set_next_runs(job.schedules, active=True, now=now)
@@ -82,7 +82,7 @@ def resume(job: Job, now: datetime) -> Job:
 
 
 def pause(job: Job, now: datetime, reason: PauseReason | None = None) -> Job:
-    """The job, inactive and without `next_run`."""
+    """Return the job as inactive, without `next_run`."""
     if not job.active:
         return job
     changes = {"active": False, "pause_reason": reason}

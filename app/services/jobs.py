@@ -17,9 +17,10 @@ from app.repositories.job_listings import JobFilter
 from app.repositories.jobs import JobRepository
 from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.jobs import JobCreate, JobQuery, JobUpdate
+from app.services import job_changes
 from app.services.firing import Firing
-from app.services.job_changes import JobChange, edit, new_job, pause, resume
-from app.services.paging import Listing, cursor_after_job, job_order, make_page
+from app.services.job_changes import JobChange
+from app.services.paging import Listing, cursor_after_job, make_page, read_job_page_start
 from app.wake import Wake
 
 _MAX_TRIES = 10  # a try fails if a firing or another edit changes the job at the same time
@@ -57,10 +58,10 @@ class JobService:
         this job is returned unchanged.
         """
         if reserved is not None and reserved.may_exist:
-            found = await self._jobs.find_many([reserved.result_id])
+            found = await self._jobs.list_by_ids([reserved.result_id])
             if reserved.result_id in found.jobs:
                 return found.jobs[reserved.result_id]
-        job = new_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
+        job = job_changes.build_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
         if reserved is not None:
             job = job.model_copy(update={"id": reserved.result_id})
         try:
@@ -72,7 +73,7 @@ class JobService:
     async def get(self, actor: Actor, job_id: str) -> Job:
         """One job, read from the database."""
         if not is_id(job_id):
-            raise NotFoundError("There is no such job.")
+            raise NotFoundError.of("job")
         return await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
     async def list_jobs(self, actor: Actor, query: JobQuery) -> Listing[Job]:
@@ -85,8 +86,8 @@ class JobService:
             last_status=query.status,
             folded_prefix=None if query.q is None else fold(query.q),
         )
-        order = job_order(query)
-        found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, order=order)
+        start = read_job_page_start(query)
+        found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, start=start)
         return make_page(found, query.limit, lambda job: cursor_after_job(job, query))
 
     async def edit(
@@ -103,34 +104,30 @@ class JobService:
         """
 
         def change(job: Job, now: datetime) -> Job:
-            return edit(job, body, now=now, new_id=self._new_id)
+            return job_changes.edit(job, body, now=now, new_id=self._new_id)
 
         return await self.rewrite(actor, job_id, change, accepted)
 
-    async def activate(
-        self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
-    ) -> Job:
-        """Resume. Slots that passed while the job was paused do not run. Raises
-        PreconditionError."""
-        return await self.rewrite(actor, job_id, resume, accepted)
+    async def resume(self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION) -> Job:
+        """Slots that passed while the job was paused are not executed. Raises PreconditionError
+        and BusyError."""
+        return await self.rewrite(actor, job_id, job_changes.resume, accepted)
 
-    async def deactivate(
-        self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
-    ) -> Job:
-        """Pause. Queued and running executions continue. Raises PreconditionError."""
-        return await self.rewrite(actor, job_id, pause, accepted)
+    async def pause(self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION) -> Job:
+        """Queued and running executions continue. Raises PreconditionError and BusyError."""
+        return await self.rewrite(actor, job_id, job_changes.pause, accepted)
 
-    async def pause_gone(self, job: Job) -> bool:
+    async def pause_for_gone_receiver(self, job: Job) -> bool:
         """Pause a job whose receiver returned 410. `job` is the job at the start of the attempt.
 
-        Returns False if the job is already paused, or if somebody has edited or deleted it since:
-        a later change of a user takes precedence.
+        Returns whether the job is paused because its receiver is gone. False if a user has paused,
+        edited or deleted it since: a later change of a user takes precedence.
         """
         try:
             paused = await self.rewrite(
                 THE_SERVICE,
                 job.id,
-                lambda job, now: pause(job, now, PauseReason.GONE),
+                lambda job, now: job_changes.pause(job, now, PauseReason.GONE),
                 Revisions(frozenset({job.revision})),
             )
         except (NotFoundError, PreconditionError):
@@ -142,7 +139,7 @@ class JobService:
     ) -> None:
         """Delete the job and cancel its queued and running executions. Its history stays.
 
-        Raises PreconditionError.
+        Raises PreconditionError and BusyError.
         """
         for _ in range(_MAX_TRIES):
             job = await self.get(actor, job_id)
@@ -167,7 +164,10 @@ class JobService:
         accepted: Revisions = ANY_REVISION,
     ) -> Job:
         """Read the job, check its revision, change it and store it. Start again if the job has
-        changed in between, because the write replaces only the revision that was checked."""
+        changed in between, because the write replaces only the revision that was checked.
+
+        Raises PreconditionError and BusyError.
+        """
         for _ in range(_MAX_TRIES):
             job = await self.get(actor, job_id)
             accepted.check(job.revision)
@@ -196,8 +196,8 @@ class JobService:
 
     async def _announce(self, job: Job) -> None:
         """Tell the cache and the schedulers about a write, also if its result is unknown."""
-        await self._cache.forget(job.owner_id)
-        self._wake.schedules_changed()
+        await self._cache.invalidate(job.owner_id)
+        self._wake.wake_schedulers()
 
 
 def _slots_differ(before: Job, after: Job) -> bool:

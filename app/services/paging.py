@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 from app.models.execution import Execution
 from app.models.ids import is_id
 from app.models.job import Job
-from app.repositories.job_listings import JobOrder
+from app.repositories.job_listings import JobPageStart
 from app.schemas.executions import ExecutionQuery
 from app.schemas.jobs import JobQuery, JobSort
 from app.schemas.pages import (
@@ -40,19 +40,21 @@ def make_page(found: Sequence[Item], limit: int, cursor_of: Callable[[Item], str
     return Listing(found[:limit], cursor_of(found[limit - 1]))
 
 
-def job_order(query: JobQuery) -> JobOrder:
-    """The order of the listing and the position where the page starts.
+def read_job_page_start(query: JobQuery) -> JobPageStart:
+    """The order of the listing, and the position where the page starts.
 
     Raises InvalidInputError for a cursor of a listing with other filters or another sort.
     """
     by_name, descending = query.order in _BY_NAME, query.order in _DESCENDING
     if query.cursor is None:
-        return JobOrder(by_name=by_name, descending=descending)
+        return JobPageStart(by_name=by_name, descending=descending)
     match decode_cursor(_job_query_identity(query), query.cursor):
         case [job_id] if is_id(job_id) and not by_name:
-            return JobOrder(descending=descending, after_id=job_id)
+            return JobPageStart(descending=descending, after_id=job_id)
         case [job_id, name] if is_id(job_id) and by_name:
-            return JobOrder(by_name=True, descending=descending, after_id=job_id, after_name=name)
+            return JobPageStart(
+                by_name=True, descending=descending, after_id=job_id, after_name=name
+            )
     raise make_cursor_error()
 
 
@@ -62,7 +64,7 @@ def cursor_after_job(job: Job, query: JobQuery) -> str:
     return encode_cursor(_job_query_identity(query), position)
 
 
-def execution_position(query: ExecutionQuery) -> tuple[datetime, str] | None:
+def read_execution_page_start(query: ExecutionQuery) -> tuple[datetime, str] | None:
     """The slot and the id of the execution that the page follows; None for the first page.
 
     Raises InvalidInputError for a cursor of a listing with other filters.

@@ -1,4 +1,4 @@
-"""From schedules to be written to stored schedules. Pure.
+"""Pure functions that build the schedules to store from the schedules of a request.
 
 A schedule that is already stored keeps its id and its count of executions. It also keeps its
 `next_run` if its slots stay the same, so that no slot is lost or added.
@@ -21,7 +21,10 @@ from app.models.schedule import (
 from app.schemas.schedules_to_write import ScheduleToWrite
 
 _NOT_IN_SLOT_RULE = {"id", "next_run", "runs", "jitter_seconds"}
+"""The fields of a stored schedule that do not decide which slots it has and whether they run."""
 _NOT_COMPARED = {"id", "active", "max_runs", "jitter_seconds"}
+"""The fields of a request's schedule that may differ from those of the stored schedule that it
+changes: an edit of these fields is not another schedule."""
 
 
 def build_schedules(
@@ -33,13 +36,13 @@ def build_schedules(
 ) -> tuple[Schedule, ...]:
     """The stored schedules that replace the `present` ones.
 
-    Each has the `next_run` that it has in an active job. Raises InvalidInputError for an unknown
-    id and for a schedule without future slots.
+    `next_run` is set as if the job were active; `replace_schedules` clears it for a paused job.
+    Raises InvalidInputError for an unknown id and for a schedule without future slots.
     """
     matches = _match(to_write, present)
     return tuple(
-        _build(one, before, now=now, new_id=new_id)
-        for one, before in zip(to_write, matches, strict=True)
+        _build(wanted, stored, now=now, new_id=new_id)
+        for wanted, stored in zip(to_write, matches, strict=True)
     )
 
 
@@ -56,25 +59,27 @@ def set_next_runs(
 def _match(
     to_write: Sequence[ScheduleToWrite], present: Sequence[Schedule]
 ) -> list[Schedule | None]:
-    """For each schedule to be written the present one that it changes, if any: the one with its
-    id, else an identical one."""
+    """Return for each schedule of the request the stored schedule that it changes, or None.
+
+    A schedule is matched by its id, or, without an id, by identical fields.
+    """
     unmatched = {schedule.id: schedule for schedule in present}
     matches: list[Schedule | None] = []
-    for one in to_write:
-        if one.fields.id is None:
+    for wanted in to_write:
+        if wanted.fields.id is None:
             matches.append(None)
             continue
-        schedule = unmatched.pop(one.fields.id, None)
+        schedule = unmatched.pop(wanted.fields.id, None)
         if schedule is None:
             raise InvalidInputError.at(
-                one.pointer("id"),
+                wanted.pointer("id"),
                 "this job has no schedule with this id, or the id appears twice; omit the id to "
                 "add a schedule",
             )
         matches.append(schedule)
-    for index, one in enumerate(to_write):
-        if one.fields.id is None:
-            same = next((s for s in unmatched.values() if _is_identical(one, s)), None)
+    for index, wanted in enumerate(to_write):
+        if wanted.fields.id is None:
+            same = next((s for s in unmatched.values() if _is_identical(wanted, s)), None)
             if same is not None:
                 matches[index] = unmatched.pop(same.id)
     return matches
@@ -88,32 +93,32 @@ def _is_identical(to_write: ScheduleToWrite, schedule: Schedule) -> bool:
 
 
 def _build(
-    to_write: ScheduleToWrite, before: Schedule | None, *, now: datetime, new_id: NewId
+    to_write: ScheduleToWrite, present: Schedule | None, *, now: datetime, new_id: NewId
 ) -> Schedule:
     fields: dict[str, Any] = to_write.fields.model_dump(exclude={"id"}) | {
-        "id": before.id if before else new_id(),
-        "runs": before.runs if before else 0,
+        "id": present.id if present else new_id(),
+        "runs": present.runs if present else 0,
     }
     schedule: Schedule
     match to_write.fields.type:
         case "cron":
             schedule = CronSchedule(**fields)
         case "interval":
-            anchor_at = _choose_anchor(to_write.fields.start_at, before, now)
+            anchor_at = _choose_anchor(to_write.fields.start_at, present, now)
             schedule = IntervalSchedule(**fields, anchor_at=anchor_at)
         case "one_time":
             schedule = OneTimeSchedule(**fields)
-    if before is not None and _slot_rule(schedule) == _slot_rule(before):
-        return schedule.model_copy(update={"next_run": before.next_run})
-    _check_future(to_write, schedule, before, now)
+    if present is not None and _slot_rule(schedule) == _slot_rule(present):
+        return schedule.model_copy(update={"next_run": present.next_run})
+    _check_future(to_write, schedule, present, now)
     return schedule.model_copy(update={"next_run": first_slot(schedule, now)})
 
 
-def _choose_anchor(start_at: datetime | None, before: Schedule | None, now: datetime) -> datetime:
+def _choose_anchor(start_at: datetime | None, present: Schedule | None, now: datetime) -> datetime:
     """The instant from which an interval counts. A new period keeps it, a new `start_at` replaces
     it."""
-    if isinstance(before, IntervalSchedule) and start_at in (None, before.start_at):
-        return before.anchor_at
+    if isinstance(present, IntervalSchedule) and start_at in (None, present.start_at):
+        return present.anchor_at
     return start_at or now
 
 
@@ -126,15 +131,15 @@ def _slot_rule(schedule: Schedule) -> dict[str, Any]:
 
 
 def _check_future(
-    to_write: ScheduleToWrite, schedule: Schedule, before: Schedule | None, now: datetime
+    to_write: ScheduleToWrite, schedule: Schedule, present: Schedule | None, now: datetime
 ) -> None:
     """Raise InvalidInputError, with the responsible field, if no slot is after `now`."""
     if isinstance(schedule, OneTimeSchedule) and schedule.run_at <= now:
-        if not isinstance(before, OneTimeSchedule) or before.run_at != schedule.run_at:
+        if not isinstance(present, OneTimeSchedule) or present.run_at != schedule.run_at:
             raise _past_instant(to_write, "run_at")
         return
     if schedule.end_at is not None and schedule.end_at <= now:
-        if before is None or before.end_at != schedule.end_at:
+        if present is None or present.end_at != schedule.end_at:
             raise _past_instant(to_write, "end_at")
         return
     if schedule.active and next_slot(schedule, now) is None:

@@ -23,21 +23,17 @@ class ScheduleService:
     Every method may raise UnavailableError and NotFoundError.
     """
 
-    def __init__(self, *, jobs: JobService, stored_jobs: JobRepository, new_id: NewId) -> None:
+    def __init__(self, *, job_service: JobService, jobs: JobRepository, new_id: NewId) -> None:
+        self._job_service = job_service
         self._jobs = jobs
-        self._stored_jobs = stored_jobs
         self._new_id = new_id
-
-    async def get_job(self, actor: Actor, job_id: str) -> Job:
-        """The job with all its schedules."""
-        return await self._jobs.get(actor, job_id)
 
     async def get(self, actor: Actor, schedule_id: str) -> tuple[Job, Schedule]:
         """A schedule and its job."""
         if not is_id(schedule_id):
-            raise _not_found()
+            raise NotFoundError.of("schedule")
         owner_id = actor.visible_owner_id
-        job = await self._stored_jobs.get_by_schedule(schedule_id, owner_id=owner_id)
+        job = await self._jobs.get_by_schedule(schedule_id, owner_id=owner_id)
         return job, _get_schedule(job, schedule_id)
 
     async def add(
@@ -58,7 +54,7 @@ class ScheduleService:
         to_write = read_new_schedule(body)
         schedule_id = reserved.result_id if reserved else self._new_id()
         if reserved is not None and reserved.may_exist:
-            job = await self._jobs.get(actor, job_id)
+            job = await self._job_service.get(actor, job_id)
             if _has_schedule(job, schedule_id):
                 return job, _get_schedule(job, schedule_id)
 
@@ -73,7 +69,7 @@ class ScheduleService:
             (added,) = build_schedules([to_write], (), now=now, new_id=lambda: schedule_id)
             return replace_schedules(job, (*job.schedules, added), now)
 
-        job = await self._jobs.rewrite(actor, job_id, change, accepted)
+        job = await self._job_service.rewrite(actor, job_id, change, accepted)
         return job, _get_schedule(job, schedule_id)
 
     async def edit(
@@ -84,8 +80,11 @@ class ScheduleService:
         *,
         accepted: Revisions = ANY_REVISION,
     ) -> tuple[Job, Schedule]:
-        """Change the fields that the body names. No slot is lost or added. Raises
-        InvalidInputError and PreconditionError."""
+        """Change the fields that the body names.
+
+        Slots that are already due are recorded first. If the rule stays the same, `next_run` stays
+        the same. Raises InvalidInputError, PreconditionError and BusyError.
+        """
 
         def change(job: Job, now: datetime) -> Job:
             present = _get_schedule(job, schedule_id)
@@ -101,7 +100,7 @@ class ScheduleService:
         self, actor: Actor, schedule_id: str, *, accepted: Revisions = ANY_REVISION
     ) -> None:
         """Delete the schedule. Its queued and running executions continue. Raises
-        PreconditionError."""
+        PreconditionError and BusyError."""
 
         def change(job: Job, now: datetime) -> Job:
             deleted = _get_schedule(job, schedule_id)
@@ -114,7 +113,7 @@ class ScheduleService:
         self, actor: Actor, schedule_id: str, change: JobChange, accepted: Revisions
     ) -> Job:
         job, _ = await self.get(actor, schedule_id)
-        return await self._jobs.rewrite(actor, job.id, change, accepted)
+        return await self._job_service.rewrite(actor, job.id, change, accepted)
 
 
 def _has_schedule(job: Job, schedule_id: str) -> bool:
@@ -125,8 +124,4 @@ def _get_schedule(job: Job, schedule_id: str) -> Schedule:
     for schedule in job.schedules:
         if schedule.id == schedule_id:
             return schedule
-    raise _not_found()
-
-
-def _not_found() -> NotFoundError:
-    return NotFoundError("There is no such schedule.")
+    raise NotFoundError.of("schedule")

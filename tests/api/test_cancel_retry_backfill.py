@@ -209,7 +209,7 @@ async def test_a_backfill_wakes_the_workers_only_after_its_last_slot(
         return await insert_many(repository, executions)
 
     monkeypatch.setattr(ExecutionRepository, "insert_many", insert)
-    monkeypatch.setattr(api.wake, "executions_queued", lambda: events.append("wake"))
+    monkeypatch.setattr(api.wake, "wake_workers", lambda: events.append("wake"))
     body = make_past_range(api, 10, overlap_policy=policy)
     assert (await alice.post(f"/jobs/{job['id']}/backfill", json=body)).status_code == 202
     assert events[-1] == "wake"

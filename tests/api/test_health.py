@@ -1,6 +1,7 @@
 """The health routes: ping, live and ready."""
 
 import asyncio
+from datetime import timedelta
 
 import httpx2
 import pytest
@@ -28,7 +29,7 @@ async def test_readiness_names_the_failing_part(
     async def hang() -> None:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(health, "_TIMEOUT_SECONDS", 0.05)
+    monkeypatch.setattr(health, "_TIMEOUT", timedelta(milliseconds=50))
     ages: dict[str, float | None] = {"scheduler": 1.0, "worker": 31.0, "reaper": None}
     loops = tuple(LoopProbe(name, lambda name=name: ages[name]) for name in ages)  # type: ignore[misc]
     async with open_api(mongo_uri, database_name, UNREACHABLE_REDIS, loops=loops) as api:

@@ -272,7 +272,7 @@ async def test_a_job_whose_receiver_is_gone_is_paused_with_a_reason(
     job = await create_job(alice, schedules=[EVERY_MINUTE])
     path = f"/jobs/{job['id']}"
     assert (await alice.get(path)).json()["pause_reason"] is None
-    assert await api.runtime.jobs.pause_gone(await api.read_job(job))
+    assert await api.runtime.jobs.pause_for_gone_receiver(await api.read_job(job))
     paused = (await alice.get(path)).json()
     assert (paused["active"], paused["pause_reason"]) == (False, "gone")
     assert (paused["next_run"], paused["revision"]) == (None, 2)
@@ -287,10 +287,10 @@ async def test_a_410_does_not_pause_a_job_that_was_edited_after_the_attempt_bega
     job = await create_job(alice, schedules=[EVERY_MINUTE])
     before = await api.read_job(job)
     await alice.patch(f"/jobs/{job['id']}", json={"description": "another receiver"})
-    assert not await api.runtime.jobs.pause_gone(before)
+    assert not await api.runtime.jobs.pause_for_gone_receiver(before)
     assert (await alice.get(f"/jobs/{job['id']}")).json()["active"] is True
     await alice.delete(f"/jobs/{job['id']}")
-    assert not await api.runtime.jobs.pause_gone(before)
+    assert not await api.runtime.jobs.pause_for_gone_receiver(before)
 
 
 async def test_a_deleted_job_is_a_404_and_its_history_stays(

@@ -256,10 +256,11 @@ async def test_an_admin_pages_through_the_jobs_of_all_users(
     assert len(await list_jobs(admin, 2, q="beta")) == 3
 
 
+@pytest.mark.parametrize("collection", ["jobs", "executions"])
 async def test_a_listing_that_takes_too_long_is_a_503(
-    alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+    alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch, collection: str
 ) -> None:
-    monkeypatch.setattr("app.repositories.jobs._LISTING_SECONDS", 1e-6)
-    response = await alice.get("/jobs")
+    monkeypatch.setattr(f"app.repositories.{collection}.LISTING_LIMIT", timedelta(microseconds=1))
+    response = await alice.get(f"/{collection}")
     assert_problem(response, 503)
     assert response.headers["retry-after"]

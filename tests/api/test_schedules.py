@@ -248,7 +248,7 @@ async def test_why_explains_what_happened_at_an_instant(
     assert (queued["verdict"], queued["status"]) == ("recorded", "queued")
     missed = await explain(alice, job, "2026-11-23T08:05:00Z")
     assert (missed["verdict"], missed["status"]) == ("missed", "missed")
-    assert "8 slots" in missed["explanation"]
+    assert "8 missed slots" in missed["explanation"]
     skipped = await explain(alice, job, "2026-11-23T08:11:00Z")
     assert (skipped["verdict"], skipped["status"]) == ("recorded", "skipped")
     assert "overlap" in skipped["explanation"]

@@ -168,14 +168,14 @@ async def test_one_of_five_simultaneous_starts_adds_the_first_admin(
 ) -> None:
     users = await empty_users(api)
     auth = api.runtime.auth
-    found = await asyncio.gather(*(auth.ensure_first_admin(None, None) for _ in range(5)))
+    found = await asyncio.gather(*(auth.ensure_first_admin("admin", None) for _ in range(5)))
     [credentials] = [one for one in found if one is not None]
     assert await users.count_documents({}) == 1
     response = await sign_in(nobody, credentials.username, credentials.password)
     assert response.status_code == 200
     assert credentials.username == "admin"
     assert credentials.password in credentials.announcement()
-    assert await auth.ensure_first_admin(None, None) is None
+    assert await auth.ensure_first_admin("admin", None) is None
 
 
 async def test_a_chosen_password_of_the_first_admin_is_not_shown(
@@ -187,13 +187,18 @@ async def test_a_chosen_password_of_the_first_admin_is_not_shown(
 
 
 @pytest.mark.parametrize(
-    ("username", "password"), [("a b", PASSWORD), ("root", "short"), ("root", "x" * 129)]
+    ("username", "password", "variable"),
+    [
+        ("a b", PASSWORD, "ADMIN_USERNAME"),
+        ("root", "short", "ADMIN_PASSWORD"),
+        ("root", "x" * 129, "ADMIN_PASSWORD"),
+    ],
 )
 async def test_an_invalid_first_admin_stops_the_start(
-    api: Api, username: str, password: str
+    api: Api, username: str, password: str, variable: str
 ) -> None:
     users = await empty_users(api)
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ConfigurationError, match=f"cannot be added: {variable}: a "):
         await api.runtime.auth.ensure_first_admin(username, password)
     assert await users.count_documents({}) == 0
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
-from app.embedded.mongod import find_mongod
+from app.embedded.mongod import prepare_mongod
 from tests.chaos.limits import LEASE_SECONDS
 from tests.support.changes import Document
 from tests.support.service import ROOT, free_port, make_environment
@@ -122,7 +122,7 @@ class ReplicaSet:
     def start_member(self, port: int) -> None:
         folder = self._folder / f"mongod-{port}"
         folder.mkdir(parents=True, exist_ok=True)
-        executable = find_mongod()
+        executable = prepare_mongod()
         assert executable is not None, "There is no mongod. `make run` prints how to get one."
         with (self._folder / f"mongod-{port}.log").open("ab") as log:
             self._processes[port] = subprocess.Popen(

@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app.cache import ALL_OWNERS, Cache, PendingEntry
+from app.cache import ALL_OWNERS, MAX_TTL, Cache, PendingEntry
 from app.errors import UnavailableError
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
@@ -42,14 +42,19 @@ async def unreachable(clock: ManualClock) -> AsyncIterator[Cache]:
     await redis.aclose()
 
 
+async def test_a_ttl_over_the_limit_is_rejected(redis: Redis, clock: ManualClock) -> None:
+    with pytest.raises(ValueError, match="longer"):
+        Cache(redis, ttl=MAX_TTL + timedelta(milliseconds=1), clock=clock)
+
+
 async def store(cache: Cache, scope: str, key: str, response: bytes) -> None:
-    stored, entry = await cache.get(scope, key)
+    stored, entry = await cache.find(scope, key)
     assert stored is None
     await cache.put(entry, response)
 
 
 async def find(cache: Cache, scope: str, key: str) -> bytes | None:
-    return (await cache.get(scope, key))[0]
+    return (await cache.find(scope, key))[0]
 
 
 async def test_a_stored_response_is_found_by_its_scope_and_key(cache: Cache) -> None:
@@ -63,7 +68,7 @@ async def test_a_stored_response_is_found_by_its_scope_and_key(cache: Cache) -> 
 async def test_a_write_drops_the_responses_of_the_owner_and_of_all_owners(cache: Cache) -> None:
     for scope in ("alice", "bob", ALL_OWNERS):
         await store(cache, scope, "jobs", b"outdated")
-    await cache.forget("alice")
+    await cache.invalidate("alice")
     assert await find(cache, "alice", "jobs") is None
     assert await find(cache, ALL_OWNERS, "jobs") is None
     assert await find(cache, "bob", "jobs") == b"outdated"
@@ -72,8 +77,8 @@ async def test_a_write_drops_the_responses_of_the_owner_and_of_all_owners(cache:
 async def test_a_slow_reader_cannot_store_a_response_that_a_write_made_outdated(
     cache: Cache,
 ) -> None:
-    _, entry = await cache.get("alice", "jobs")
-    await cache.forget("alice")
+    _, entry = await cache.find("alice", "jobs")
+    await cache.invalidate("alice")
     await cache.put(entry, b"outdated")
     assert await find(cache, "alice", "jobs") is None
 
@@ -92,12 +97,12 @@ async def test_processes_share_responses_and_drops(
     other = Cache(redis, ttl=TTL, clock=clock)
     await store(cache, "alice", "jobs", b"response")
     assert await find(other, "alice", "jobs") == b"response"
-    await other.forget("alice")
+    await other.invalidate("alice")
     assert await find(cache, "alice", "jobs") is None
 
 
 async def test_simultaneous_first_readers_get_the_same_generation(cache: Cache) -> None:
-    results = await asyncio.gather(*(cache.get("a", "k") for _ in range(9)))
+    results = await asyncio.gather(*(cache.find("a", "k") for _ in range(9)))
     entries = [entry for _, entry in results if isinstance(entry, PendingEntry)]
     assert len(entries) == 9
     assert len({entry.generation for entry in entries}) == 1
@@ -112,8 +117,8 @@ async def test_with_a_ttl_of_zero_redis_is_not_called(clock: ManualClock) -> Non
     redis = Redis.from_url(UNREACHABLE_REDIS)
     cache = Cache(redis, ttl=timedelta(0), clock=clock)
     with capture_logs() as logs:
-        assert await cache.get("alice", "jobs") == (None, None)
-        await cache.forget("alice")
+        assert await cache.find("alice", "jobs") == (None, None)
+        await cache.invalidate("alice")
     assert logs == []
     await redis.aclose()
 
@@ -127,11 +132,11 @@ async def test_after_a_failed_drop_the_cache_is_bypassed_for_a_minute(
         raise ConnectionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache, "_drop_generations", fail)
-        await cache.forget("alice")
-    assert await cache.get("alice", "jobs") == (None, None)
+        patch.setattr(cache, "_delete_generations", fail)
+        await cache.invalidate("alice")
+    assert await cache.find("alice", "jobs") == (None, None)
     clock.advance(timedelta(seconds=59))
-    assert await cache.get("alice", "jobs") == (None, None)
+    assert await cache.find("alice", "jobs") == (None, None)
     clock.advance(timedelta(seconds=2))
     # Redis uses the real time, so the response has not expired.
     assert await find(cache, "alice", "jobs") == b"outdated"
@@ -148,7 +153,7 @@ async def test_a_write_drops_responses_while_redis_has_no_memory_left(
         await store(one, "alice", "jobs", b"outdated")
         await redis.config_set("maxmemory-policy", "noeviction")
         await redis.config_set("maxmemory", "1")
-        await one.forget("alice")
+        await one.invalidate("alice")
         assert await find(other, "alice", "jobs") is None
     finally:
         await redis.aclose()
@@ -160,10 +165,10 @@ async def test_an_unreachable_redis_is_a_miss_and_one_log_line_a_minute(
 ) -> None:
     with capture_logs() as logs:
         for _ in range(5):
-            assert await unreachable.get("alice", "jobs") == (None, None)
-        await unreachable.forget("alice")
+            assert await unreachable.find("alice", "jobs") == (None, None)
+        await unreachable.invalidate("alice")
         clock.advance(timedelta(seconds=61))
-        assert await unreachable.get("alice", "jobs") == (None, None)
+        assert await unreachable.find("alice", "jobs") == (None, None)
     assert [log["event"] for log in logs] == ["cache_failed", "cache_failed"]
 
 
@@ -179,8 +184,8 @@ async def test_a_redis_that_does_not_respond_is_a_miss_within_the_time_limit(
         redis = Redis.from_url(f"redis://127.0.0.1:{port}/0")
         cache = Cache(redis, ttl=TTL, clock=clock)
         async with asyncio.timeout(2):
-            assert await cache.get("alice", "jobs") == (None, None)
-            await cache.forget("alice")
+            assert await cache.find("alice", "jobs") == (None, None)
+            await cache.invalidate("alice")
         await redis.aclose()
 
 

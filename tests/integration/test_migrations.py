@@ -117,7 +117,7 @@ async def test_each_document_gets_its_current_shape(
     mongo_uri: str, database_name: str, mongo_client: Client, stored: Collections
 ) -> None:
     async with open_database(mongo_uri, database_name) as database:
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
         meta = MetaRepository(database)
         assert await meta.get_schema_version() == SCHEMA_VERSION
         assert await meta.get_migrated_version() == SCHEMA_VERSION
@@ -135,7 +135,7 @@ async def test_simultaneous_migrations_give_the_same_result(
 ) -> None:
     monkeypatch.setattr(migrations, "_PAGE", 3)
     async with open_database(mongo_uri, database_name) as database:
-        await asyncio.gather(*(migrate(database) for _ in range(4)))
+        await asyncio.gather(*(migrate(database, meta=MetaRepository(database)) for _ in range(4)))
     assert index_by_id(read_all(mongo_client, database_name)) == index_by_id(
         expected_after_migration(stored)
     )
@@ -164,9 +164,9 @@ async def test_another_process_finishes_a_migration_that_was_interrupted(
         with monkeypatch.context() as patch:
             patch.setattr(migrations, "_update", fail_later)
             with pytest.raises(UnavailableError):
-                await migrate(database)
+                await migrate(database, meta=MetaRepository(database))
         assert await MetaRepository(database).get_schema_version() == SCHEMA_VERSION
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
     assert index_by_id(read_all(mongo_client, database_name)) == index_by_id(
         expected_after_migration(stored)
     )
@@ -177,13 +177,13 @@ async def test_a_finished_migration_is_repeated_only_on_request(
 ) -> None:
     """A process of the earlier release may write after the migration; `init-db` repeats it."""
     async with open_database(mongo_uri, database_name) as database:
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
         late = {**stored["executions"][0], "_id": "f" * 32, "schedule_id": "late"}
         mongo_client[database_name]["executions"].insert_one(dict(late))
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
         found = mongo_client[database_name]["executions"].find_one({"_id": late["_id"]})
         assert found == late
-        await migrate(database, again=True)
+        await migrate(database, meta=MetaRepository(database), again=True)
         found = mongo_client[database_name]["executions"].find_one({"_id": late["_id"]})
         assert found is not None
         assert (found["waiting"], found["schema"]) == (late["held"], 2)
@@ -195,7 +195,7 @@ async def test_documents_of_a_newer_release_are_not_migrated(
     newer = {"_id": "a", "schema": SCHEMA_VERSION + 1, "held": "of another meaning"}
     mongo_client[database_name]["executions"].insert_one(dict(newer))
     async with open_database(mongo_uri, database_name) as database:
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
     assert mongo_client[database_name]["executions"].find_one() == newer
 
 
@@ -336,6 +336,6 @@ async def test_a_step_keeps_the_value_under_either_name(
     executions = mongo_client[database_name]["executions"]
     executions.insert_many([{"_id": "a", **document}, {"_id": "b"}])
     async with open_database(mongo_uri, database_name) as database:
-        await migrate(database)
+        await migrate(database, meta=MetaRepository(database))
     found = [(e["_id"], e["waiting"], "held" in e) for e in executions.find()]
     assert sorted(found) == [("a", True, False), ("b", False, False)]

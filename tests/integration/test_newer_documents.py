@@ -283,7 +283,7 @@ async def test_a_newer_waiting_execution_is_neither_replaced_nor_promoted(
     waiting = await world.queue(job, waiting=True, place=0)
     newer_documents.make_newer("executions", waiting.id)
     newcomer = waiting.model_copy(update={"id": world.new_id()})
-    await world.overlaps.replace_waiting(newcomer, 0)
+    await world.overlaps.cancel_older_waiting(newcomer, 0)
     assert not await world.overlaps.promote(job.id)
     newer_documents.check()
 
@@ -298,9 +298,9 @@ async def test_newer_records_of_slots_are_not_read(
     (recorded,) = await world.history(job)
     assert recorded.schedule_id is not None
     slots = [recorded.scheduled_for]
-    assert len(await world.executions.find_slots(recorded.schedule_id, slots)) == 1
+    assert len(await world.executions.list_slot_records(recorded.schedule_id, slots)) == 1
     newer_documents.make_newer("executions", recorded.id)
-    assert await world.executions.find_slots(recorded.schedule_id, slots) == []
+    assert await world.executions.list_slot_records(recorded.schedule_id, slots) == []
 
 
 async def test_an_idempotency_key_that_became_newer_is_not_written(

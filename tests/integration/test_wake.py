@@ -33,31 +33,25 @@ async def wait_for(event: asyncio.Event) -> None:
 
 async def test_a_change_wakes_both_processes(wakes: tuple[Wake, Wake]) -> None:
     one, two = wakes
-    one.schedules_changed()
+    one.wake_schedulers()
     assert one.schedules.is_set()
     await wait_for(two.schedules)
 
 
 async def test_queued_executions_wake_the_workers(wakes: tuple[Wake, Wake]) -> None:
     one, two = wakes
-    two.executions_queued()
+    two.wake_workers()
     await wait_for(one.executions)
-
-
-async def test_without_redis_a_process_wakes_itself() -> None:
-    wake = Wake(None)
-    wake.start()
-    wake.schedules_changed()
-    assert wake.schedules.is_set()
-    await wake.close()
 
 
 async def test_without_a_connection_to_redis_a_process_still_wakes_itself() -> None:
     client = Redis.from_url("redis://127.0.0.1:1")
     wake = Wake(client)
     wake.start()
-    wake.executions_queued()
+    wake.wake_workers()
+    wake.wake_schedulers()
     await run_other_tasks()
     assert wake.executions.is_set()
+    assert wake.schedules.is_set()
     await wake.close()
     await client.aclose()

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
-from app.engine.lease import LeaseKeeper
+from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import AT_ONCE
 from app.engine.reaper import Reaper
 from app.engine.scheduler import Scheduler
@@ -21,7 +21,7 @@ from app.models.outcome import Outcome
 from app.models.schedule import IntervalSchedule, Schedule, first_slot
 from app.models.target import LogTargetSpec
 from app.repositories.executions import ExecutionFilter
-from app.repositories.heartbeat import Heartbeat
+from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import Database, client_options, open_client
@@ -59,7 +59,7 @@ class Process:
     """One process of the service, composed as in production. Tests call the rounds of its loops."""
 
     runtime: Runtime
-    heartbeat: Heartbeat
+    heartbeat: HeartbeatRepository
 
     @property
     def scheduler(self) -> Scheduler:
@@ -128,7 +128,9 @@ class World:
     def process(self, *, concurrency: int = 100, **settings: Any) -> Process:
         """Compose another process of the service. `settings`: fields of `Settings`."""
         lease_owner = f"process-{len(self.processes) + 1}"
-        heartbeat = Heartbeat(self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2))
+        heartbeat = HeartbeatRepository(
+            self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2)
+        )
         resources = self._resources(lease_owner, heartbeat=heartbeat, targets=self.targets)
         settings = {"worker_concurrency": concurrency} | settings
         process = Process(compose(self._settings("all", **settings), resources), heartbeat)

@@ -31,11 +31,11 @@ def next_run_before_record(patch: Patch) -> None:
     record = Firing._record
 
     async def advance_first(
-        self: Firing, due: Sequence[firing._Due], now: datetime, read_at: float
+        self: Firing, due: Sequence[firing._DueSchedule], now: datetime, read_at: float
     ) -> int:
         # With max_runs the early advance would also store a wrong count, which is another fault.
         if all(one.schedule.max_runs is None for one in due):
-            moves = firing._moves(due, {one.schedule.id: 0 for one in due})
+            moves = firing._build_advances(due, {one.schedule.id: 0 for one in due})
             await self._jobs.advance(moves)
         return await record(self, due, now, read_at)
 
@@ -45,10 +45,10 @@ def next_run_before_record(patch: Patch) -> None:
 def no_fence(patch: Patch) -> None:
     """Writes on a lease ignore the token."""
 
-    def held(leases: Sequence[Lease]) -> dict[str, Any]:
+    def build_fence(leases: Sequence[Lease]) -> dict[str, Any]:
         return {"_id": {"$in": [lease.execution_id for lease in leases]}, "$expr": True}
 
-    patch(lease_fence, "held", held)
+    patch(lease_fence, "build_fence", build_fence)
 
 
 def acknowledged_by_one(patch: Patch) -> None:
@@ -84,7 +84,7 @@ def early_reaper(patch: Patch) -> None:
 
     async def settle(self: LeaseRepository, settlements: Sequence[Settlement]) -> list[bool]:
         raise_token = {"$set": {"lease_token": {"$add": ["$lease_token", 1]}}}
-        held = lease_fence.held([settlement.lease for settlement in settlements])
+        held = lease_fence.build_fence([settlement.lease for settlement in settlements])
         await self._settle(settlements, held, [raise_token])
         return [True] * len(settlements)
 

@@ -58,9 +58,9 @@ def test_durations_are_timedeltas_in_code() -> None:
 
 
 def test_the_default_lease_is_short_only_with_the_embedded_database() -> None:
-    assert load().lease == timedelta(seconds=10)
-    assert load(MONGODB_URI="mongodb://db/?replicaSet=rs").lease == timedelta(seconds=60)
-    assert load(LEASE_SECONDS="7.5").lease == timedelta(seconds=7.5)
+    assert load().lease_term == timedelta(seconds=10)
+    assert load(MONGODB_URI="mongodb://db/?replicaSet=rs").lease_term == timedelta(seconds=60)
+    assert load(LEASE_SECONDS="7.5").lease_term == timedelta(seconds=7.5)
 
 
 def test_logs_are_json_in_production_and_for_the_console_in_development() -> None:

@@ -16,7 +16,7 @@ from app.repositories.jobs import JobRepository
 from app.repositories.lease_fence import Lease
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.settlements import Settlement
-from app.services.completion import Completion, Ended
+from app.services.completion import Completion, Transition
 from tests.support.engine import LEASE, Process, World
 
 ADMIN = Actor(user_id="", username="", role=Role.ADMIN)
@@ -67,7 +67,7 @@ async def test_a_cancel_does_not_write_the_last_runs_of_others(
     process = world.process()
     job, other = await world.add_job(), await world.add_job()
     queued, ended = await world.queue(job), await world.queue(other)
-    await completion_of(process).follow_up([Ended(ended, ExecutionStatus.FAILED)])
+    await completion_of(process).follow_up([Transition(ended, ExecutionStatus.FAILED)])
     await process.runtime.executions.cancel(ADMIN, queued.id)
     assert await read_last_run(world, other) == (None, None)
     await process.worker.watch()
@@ -109,7 +109,7 @@ async def test_a_lost_lease_is_followed_by_nothing(world: World) -> None:
     lease = Lease(claimed.id, claimed.lease_token)
     world.clock.advance(LEASE)
     expired = await other.leases.list_expired(limit=10)
-    found = await world.jobs.find_many([job.id])
+    found = await world.jobs.list_by_ids([job.id])
     assert process.heartbeat.renew("process-1", [lease], term=LEASE) == {claimed.id}
     assert await other.reaper._settle(expired, found) == 0
     world.clock.advance(LEASE)
@@ -181,10 +181,10 @@ async def test_after_a_failed_write_the_newest_slot_is_still_the_last_run(
     note = JobRepository.note_last_runs
 
     async def end_another_and_fail(repository: JobRepository, last_runs: Any) -> None:
-        await completion.follow_up([Ended(newer, ExecutionStatus.SUCCEEDED)])
+        await completion.follow_up([Transition(newer, ExecutionStatus.SUCCEEDED)])
         raise UnavailableError("outage")
 
-    await completion.follow_up([Ended(older, ExecutionStatus.FAILED)])
+    await completion.follow_up([Transition(older, ExecutionStatus.FAILED)])
     monkeypatch.setattr(JobRepository, "note_last_runs", end_another_and_fail)
     with pytest.raises(UnavailableError):
         await completion.write_last_runs()
@@ -200,7 +200,7 @@ async def test_last_runs_are_kept_once_per_job_and_written_in_bounded_statements
     execution = await world.queue(await world.add_job())
     for n in range(1_201):
         one = execution.model_copy(update={"job_id": f"job-{n}"})
-        await completion.follow_up([Ended(one, ExecutionStatus.FAILED)] * 3)
+        await completion.follow_up([Transition(one, ExecutionStatus.FAILED)] * 3)
     assert len(completion._last_runs) == 1_201
     sizes: list[int] = []
 

@@ -206,7 +206,7 @@ async def test_a_second_record_of_a_slot_is_not_an_overlap(world: World) -> None
     (execution,) = await world.history(job)
 
     again = execution.model_copy(update={"id": world.new_id()})
-    assert await world.executions.insert(again) is InsertResult.RECORDED
+    assert await world.executions.insert(again) is InsertResult.ALREADY_RECORDED
 
 
 async def test_under_allow_all_every_slot_is_queued(world: World) -> None:

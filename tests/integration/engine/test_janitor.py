@@ -102,7 +102,7 @@ async def test_the_last_success_is_kept_when_many_later_executions_failed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The janitor reads only some of the newest executions, and the success is not among them."""
-    monkeypatch.setattr(history, "_MOST_EXAMINED", 3)
+    monkeypatch.setattr(history, "_MAX_EXAMINED", 3)
     job = await world.add_job()
     last = await add_finished(world, job, 90 * DAY, "succeeded")
     beyond = await add_finished(world, job, 20 * DAY, "succeeded")

@@ -8,7 +8,7 @@ import pytest
 from app.errors import UnavailableError
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
 from app.models.policy import RetryPolicy
-from app.repositories.leases import Start
+from app.repositories.leases import AttemptStart
 from app.repositories.settlements import Settlement
 from tests.integration.engine.attempts import block_targets, make_lease
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
@@ -21,7 +21,9 @@ async def add_started_execution(world: World, process: Process, **changes: objec
     job = await world.add_job(**changes)
     await world.queue(job, live_for=job.id)
     (claimed,) = await process.leases.claim(limit=1)
-    assert await process.leases.start([Start(make_lease(claimed), 1, job.revision)]) == [True]
+    assert await process.leases.start([AttemptStart(make_lease(claimed), 1, job.revision)]) == [
+        True
+    ]
     return await world.read(claimed)
 
 
@@ -117,7 +119,7 @@ async def test_a_process_without_the_lease_cannot_change_the_execution(world: Wo
     before = await world.read(claimed)
 
     assert await one.leases.settle([make_first_success(claimed)]) == [False]
-    assert await one.leases.start([Start(make_lease(claimed), 2, 1)]) == [False]
+    assert await one.leases.start([AttemptStart(make_lease(claimed), 2, 1)]) == [False]
     assert one.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == set()
 
     assert await world.read(claimed) == before
@@ -240,7 +242,7 @@ async def test_the_fence_of_a_lease_includes_the_status(world: World) -> None:
     assert await process.leases.settle([again]) == [True]
     queued = await world.read(claimed)
     await process.leases.settle([make_first_success(claimed)])
-    await process.leases.start([Start(make_lease(claimed), 2, 1)])
+    await process.leases.start([AttemptStart(make_lease(claimed), 2, 1)])
     assert process.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == set()
     assert await world.read(claimed) == queued
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ async def test_an_attempt_whose_result_was_discarded_is_not_repeated_under_the_s
     target = block_targets(world)
     await process.worker.tick()
     await target.began.wait()
-    process.worker.lose({discarded.id})
+    process.worker.stop_lost({discarded.id})
     await process.finish_attempts()
     # After an error in a claim, the worker reads the executions that it has claimed.
     await world.queue(job)
@@ -185,7 +186,7 @@ async def test_a_result_is_recorded_after_a_short_outage(
         return await settle(self, settlements)  # type: ignore[arg-type]
 
     monkeypatch.setattr(LeaseRepository, "settle", settle_or_fail)
-    monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_SECONDS", 0)
+    monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_INTERVAL", timedelta(0))
     await process.work()
 
     assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED

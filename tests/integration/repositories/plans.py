@@ -8,7 +8,8 @@ from tests.support.engine import World
 async def explain(world: World, collection: str, **find: Any) -> dict[str, Any]:
     """Execute a `find` command and return its plan and statistics."""
     command = {"explain": {"find": collection, **find}, "verbosity": "executionStats"}
-    return await world.database.command(command)
+    plan: dict[str, Any] = await world.database.collection(collection).database.command(command)
+    return plan
 
 
 def list_stages(plan: Any) -> set[str]:

@@ -8,7 +8,7 @@ from uuid import uuid4
 import pytest
 
 from app.models.execution import ExecutionStatus
-from app.repositories.job_listings import JobFilter, JobOrder, listing_of
+from app.repositories.job_listings import JobFilter, JobPageStart, listing_of
 from tests.integration.repositories.plans import explain, list_stages
 from tests.support.engine import World, open_world
 
@@ -24,7 +24,7 @@ FILTERS = [
     )
 ]
 ORDERS = [
-    JobOrder(by_name=by_name, descending=descending, after_id=after, after_name="job 1500")
+    JobPageStart(by_name=by_name, descending=descending, after_id=after, after_name="job 1500")
     for by_name, descending, after in itertools.product(
         (False, True), (False, True), (None, f"{1500:032x}")
     )
@@ -62,7 +62,7 @@ async def explain_listing(world: World, find: dict[str, Any]) -> tuple[set[str],
 @pytest.mark.parametrize("owner_id", ["owner 1", None])
 @pytest.mark.parametrize("order", ORDERS)
 async def test_no_listing_scans_the_collection_or_sorts_in_memory(
-    world: World, order: JobOrder, owner_id: str | None
+    world: World, order: JobPageStart, owner_id: str | None
 ) -> None:
     for wanted in FILTERS:
         fields = {name: getattr(wanted, name) for name in wanted.__slots__} | {"owner_id": owner_id}
@@ -76,7 +76,7 @@ async def test_no_listing_scans_the_collection_or_sorts_in_memory(
 @pytest.mark.parametrize("owner_id", ["owner 1", None])
 @pytest.mark.parametrize("order", ORDERS)
 async def test_without_filters_a_page_examines_only_what_it_returns(
-    world: World, order: JobOrder, owner_id: str | None
+    world: World, order: JobPageStart, owner_id: str | None
 ) -> None:
     _, stats = await explain_listing(world, listing_of(JobFilter(owner_id=owner_id), order))
     assert stats["nReturned"] == LIMIT
@@ -89,8 +89,8 @@ async def test_by_tag_and_by_prefix_a_page_examines_only_what_it_returns(
     world: World, owner_id: str | None
 ) -> None:
     listings = [
-        listing_of(JobFilter(owner_id=owner_id, tag="even"), JobOrder()),
-        listing_of(JobFilter(owner_id=owner_id, folded_prefix="job 1"), JobOrder(by_name=True)),
+        listing_of(JobFilter(owner_id=owner_id, tag="even"), JobPageStart()),
+        listing_of(JobFilter(owner_id=owner_id, folded_prefix="job 1"), JobPageStart(by_name=True)),
     ]
     for find in listings:
         _, stats = await explain_listing(world, find)

@@ -28,7 +28,7 @@ async def test_the_poll_examines_at_most_one_key_more_than_its_limit(world: Worl
     stats = await explain_statistics(
         world,
         "jobs",
-        filter=world.jobs.due_query(world.clock.now()),
+        filter=world.jobs.build_due_query(world.clock.now()),
         sort={"next_run": 1},
         limit=LIMIT,
     )
@@ -40,7 +40,7 @@ async def test_the_poll_examines_at_most_one_key_more_than_its_limit(world: Worl
 async def test_the_poll_examines_nothing_when_nothing_is_due(world: World) -> None:
     past = world.clock.now() - timedelta(days=1)
     stats = await explain_statistics(
-        world, "jobs", filter=world.jobs.due_query(past), sort={"next_run": 1}, limit=LIMIT
+        world, "jobs", filter=world.jobs.build_due_query(past), sort={"next_run": 1}, limit=LIMIT
     )
     assert stats["totalKeysExamined"] <= 1
 
@@ -49,7 +49,11 @@ async def test_the_poll_from_an_instant_on_is_a_range_of_the_same_index(world: W
     now = world.clock.now()
     since = now - timedelta(seconds=10)
     stats = await explain_statistics(
-        world, "jobs", filter=world.jobs.due_query(now, since), sort={"next_run": 1}, limit=LIMIT
+        world,
+        "jobs",
+        filter=world.jobs.build_due_query(now, since),
+        sort={"next_run": 1},
+        limit=LIMIT,
     )
     assert stats["totalKeysExamined"] <= stats["nReturned"] + 1 < 12
 

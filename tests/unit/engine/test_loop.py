@@ -60,7 +60,7 @@ async def test_a_loop_waits_for_the_time_that_its_tick_returns() -> None:
 async def test_a_loop_continues_after_expected_and_unexpected_errors() -> None:
     ticks = ScriptedTick(UnavailableError("no primary"), ZeroDivisionError())
     loop = await run_until_idle(ticks)
-    assert loop.seconds_since_tick() == 0
+    assert loop.get_seconds_overdue() == 0
     await loop.stop()
 
 
@@ -74,7 +74,7 @@ async def test_a_failed_round_does_not_count_as_a_tick() -> None:
     loop = Loop("test", fail, clock=clock)
     loop.start()
     await entered.wait()
-    assert loop.seconds_since_tick() is None
+    assert loop.get_seconds_overdue() is None
     await loop.stop()
 
 

@@ -26,16 +26,16 @@ def test_a_settlement_accepts_only_legal_moves_from_running(status: ExecutionSta
 
 def test_one_fence_guards_settlements_and_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
     """So the broken variant `no_fence` removes the fence of settlements and of renewals."""
-    renewing = heartbeat.Heartbeat.__new__(heartbeat.Heartbeat)
+    renewing = heartbeat.HeartbeatRepository.__new__(heartbeat.HeartbeatRepository)
     renewing._executions = collection = MagicMock()
     renewing._clock = ManualClock()
 
     def list_fences() -> list[object]:
         renewing.renew("an owner", [LEASE], term=timedelta(seconds=1))
         renewal = collection.update_many.call_args.args[0]
-        return [renewal["$expr"], leases._held([LEASE], {})["$expr"]["$and"][0]]
+        return [renewal["$expr"], leases._build_fence_with([LEASE], {})["$expr"]["$and"][0]]
 
-    token = lease_fence.held([LEASE])["$expr"]
+    token = lease_fence.build_fence([LEASE])["$expr"]
     assert list_fences() == [token, token]
     no_fence(monkeypatch.setattr)
     assert list_fences() == [True, True]

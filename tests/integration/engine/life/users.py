@@ -175,11 +175,11 @@ class Users(CheckedEngine):
             case "period":
                 self._change_period(pick, seconds)
             case "pause":
-                self.session.run(self.jobs.deactivate(ACTOR, job.id))
+                self.session.run(self.jobs.pause(ACTOR, job.id))
                 self.model.pause(job)
                 self._close_windows(job)
             case "resume":
-                self.session.run(self.jobs.activate(ACTOR, job.id))
+                self.session.run(self.jobs.resume(ACTOR, job.id))
                 if not job.active:
                     self.model.resume(job)
                     self._open_windows(job)

@@ -10,7 +10,7 @@ from hypothesis.stateful import precondition, rule
 from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import Start
+from app.repositories.leases import AttemptStart
 from tests.integration.engine.life.checked_engine import CheckedEngine, RunningAttempt, picks
 from tests.integration.engine.life.records import LEASE, ModelExecution, ModelLease
 from tests.support.engine import SUCCEEDED
@@ -85,9 +85,9 @@ class Workers(CheckedEngine):
         if begins and execution.job_id in self.model.jobs:
             lease = Lease(claimed.id, claimed.lease_token)
             number = len(claimed.attempts) + 1
-            assert self.session.run(self.third_process.leases.start([Start(lease, number, 1)])) == [
-                True
-            ]
+            assert self.session.run(
+                self.third_process.leases.start([AttemptStart(lease, number, 1)])
+            ) == [True]
             self.model.begin(execution)
 
     @precondition(lambda self: self.running)

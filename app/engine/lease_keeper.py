@@ -1,7 +1,7 @@
 """The lease keeper: renews this process's leases from a thread of its own.
 
-Code that blocks the event loop cannot delay it. But an event loop that has not responded for a
-whole lease is dead: then nothing is renewed, and other processes take its work over.
+Code that blocks the event loop does not delay the renewals. But if the event loop has not responded
+for the duration of a lease, nothing is renewed, and other processes take over the executions.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ import structlog
 
 from app.clock import Clock
 from app.errors import UnavailableError
-from app.repositories.heartbeat import Heartbeat
+from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.lease_fence import Lease
 
 _log = structlog.get_logger(__name__)
@@ -24,17 +24,17 @@ _log = structlog.get_logger(__name__)
 class _Held:
     lease: Lease
     until: float
-    """On the monotonic clock, counted from before the request: never later than in the
-    database."""
+    """The end of the lease on the monotonic clock. It is computed from the instant before the
+    request, so it is not later than `lease_until` in the database."""
 
 
 class LeaseKeeper:
-    """Knows which leases this process holds, and until when it surely holds them."""
+    """Knows the leases of this process, and until when each is certainly valid."""
 
     def __init__(
         self,
         *,
-        heartbeat: Heartbeat,
+        heartbeat: HeartbeatRepository,
         lease_owner: str,
         term: timedelta,
         clock: Clock,
@@ -53,7 +53,7 @@ class LeaseKeeper:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start to renew, every quarter of a lease. Call it on the event loop."""
+        """Start to renew the leases, every quarter of their term. Call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_responded_at = self._clock.monotonic()
         self._thread = threading.Thread(
@@ -81,14 +81,17 @@ class LeaseKeeper:
             if held is not None and held.lease == lease:
                 del self._held[lease.execution_id]
 
-    def expiring(self, *, within: timedelta) -> set[str]:
+    def list_expiring(self, *, within: timedelta) -> set[str]:
         """The executions whose lease has run out, or runs out `within`."""
         limit = self._clock.monotonic() + within.total_seconds()
         with self._lock:
             return {id_ for id_, held in self._held.items() if held.until <= limit}
 
     def renew(self) -> None:
-        """One round. Reports leases that another process has taken to the event loop."""
+        """Renew all leases once.
+
+        Calls `on_lost` on the event loop for leases that another process has taken.
+        """
         asked_at = self._clock.monotonic()
         if asked_at - self._loop_responded_at > self._term.total_seconds():
             _log.error("event_loop_dead", lease_owner=self._lease_owner)
