@@ -10,7 +10,7 @@ from tests.chaos.evidence import Evidence, Fault, Part, ReceivedDelivery, Result
 from tests.chaos.limits import GRACE_SECONDS, RESPONSE_SECONDS
 from tests.chaos.oracle import compute_expected_slots
 from tests.support.changes import Document
-from tests.support.replay import LIVE, Replay, judge_history, parse_pid
+from tests.support.replay import UNFINISHED, Replay, judge_history, parse_pid
 
 _CLOCK_TOLERANCE = timedelta(milliseconds=5)
 """Separate readings of one clock may differ by this much."""
@@ -143,7 +143,7 @@ def _check_invented_slots(examination: Examination) -> tuple[int, Iterable[str]]
 
 def _check_stuck_executions(examination: Examination) -> tuple[int, Iterable[str]]:
     executions = examination.evidence.executions
-    stuck = [e for e in executions if e["status"] in LIVE]
+    stuck = [e for e in executions if e["status"] in UNFINISHED]
     return len(executions), [f"{e['_id']} is still {e['status']}" for e in stuck]
 
 
@@ -203,7 +203,7 @@ def _find_wrong_attempts(execution: Document, job: Document | None) -> Iterator[
     attempts = execution["attempts"]
     if [a["number"] for a in attempts] != list(range(1, len(attempts) + 1)):
         yield "attempts are not numbered one by one"
-    if execution["status"] not in LIVE and any(not a.get("outcome") for a in attempts):
+    if execution["status"] not in UNFINISHED and any(not a.get("outcome") for a in attempts):
         yield "it has ended, but one of its attempts has not"
     if execution["lease_token"] < len(attempts):
         yield "more attempts than leases"

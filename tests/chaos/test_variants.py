@@ -66,7 +66,7 @@ Scenario = Callable[[EvidenceRecorder, pytest.MonkeyPatch], Awaitable[None]]
 async def crash_while_firing(recorder: EvidenceRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scheduler is killed before it writes the records; another one continues."""
     world = recorder.world
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     await recorder.create_job()
     world.clock.advance(SECOND)
     with monkeypatch.context() as patch:
@@ -84,7 +84,7 @@ async def _kill(*_: object) -> None:
 async def finish_late(recorder: EvidenceRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen worker loses its lease, and finishes while another one executes the slot."""
     world = recorder.world
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     await recorder.create_job()
     world.clock.advance(SECOND)
     recorder.may_respond.clear()
@@ -105,7 +105,7 @@ async def fire_by_two_schedulers(
 ) -> None:
     """Two schedulers fire the same due job, whose executions may overlap."""
     world = recorder.world
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     job = await recorder.create_job(overlap_policy=OverlapPolicy.ALLOW_ALL)
     world.clock.advance(SECOND)
     recorder.record_sent_pause()
@@ -116,7 +116,7 @@ async def fire_by_two_schedulers(
 
 async def fire_one_slot(recorder: EvidenceRecorder, monkeypatch: pytest.MonkeyPatch) -> None:
     """A slot becomes due, and its execution succeeds."""
-    process = recorder.world.process()
+    process = recorder.world.compose_process()
     await recorder.create_job()
     recorder.world.clock.advance(SECOND)
     recorder.record_sent_pause()

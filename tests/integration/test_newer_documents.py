@@ -75,22 +75,22 @@ def newer_documents(mongo_client: MongoClient[Document], database_name: str) -> 
 async def test_the_scheduler_skips_newer_jobs_and_fires_the_others(
     world: World, newer_documents: NewerDocuments
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     newer = await world.add_job(world.every(60))
     other = await world.add_job(world.every(90))
     newer_documents.make_newer("jobs", newer.id)
     world.clock.advance(2 * MINUTE)
     while await process.scheduler.tick() == AT_ONCE:
         pass
-    assert len(await world.history(other)) == 1
-    assert await world.history(newer) == []
+    assert len(await world.list_executions(other)) == 1
+    assert await world.list_executions(newer) == []
     newer_documents.check()
 
 
 async def test_the_worker_skips_newer_executions_and_executes_the_others(
     world: World, newer_documents: NewerDocuments
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(overlap_policy=OverlapPolicy.ALLOW_ALL)
     newer, other = await world.queue(job), await world.queue(job)
     newer_documents.make_newer("executions", newer.id)
@@ -105,7 +105,7 @@ async def test_a_claim_whose_job_is_newer_is_returned_to_the_queue(
     world: World, newer_documents: NewerDocuments
 ) -> None:
     """The worker neither starts the execution nor treats its job as deleted."""
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     execution = await world.queue(job)
     newer_documents.make_newer("jobs", job.id)
@@ -121,7 +121,7 @@ async def test_a_claim_whose_job_is_newer_is_returned_to_the_queue(
 async def test_the_reaper_skips_newer_executions_and_those_of_newer_jobs(
     world: World, newer_documents: NewerDocuments
 ) -> None:
-    killed, other_process = world.process(), world.process()
+    killed, other_process = world.compose_process(), world.compose_process()
     job, newer_job, other_job = [await world.add_job() for _ in range(3)]
     newer, of_newer, other = [await world.queue(j) for j in (job, newer_job, other_job)]
     assert len(await killed.leases.claim(limit=3)) == 3
@@ -138,7 +138,7 @@ async def test_the_reaper_skips_newer_executions_and_those_of_newer_jobs(
 async def test_newer_waiting_executions_are_not_promoted(
     world: World, newer_documents: NewerDocuments
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(overlap_policy=OverlapPolicy.BUFFER_ONE)
     waiting = await world.queue(job, waiting=True, place=0)
     newer_documents.make_newer("executions", waiting.id)
@@ -150,7 +150,7 @@ async def test_newer_waiting_executions_are_not_promoted(
 async def test_a_newer_live_execution_is_not_ended_by_the_overlap_policy(
     world: World, newer_documents: NewerDocuments, policy: OverlapPolicy
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(world.every(60), overlap_policy=policy)
     live = await world.queue(job, live_for=job.id)
     newer_documents.make_newer("executions", live.id)
@@ -163,7 +163,7 @@ async def test_a_newer_live_execution_is_not_ended_by_the_overlap_policy(
 async def test_newer_history_is_not_deleted(
     world: World, newer_documents: NewerDocuments, loop: str
 ) -> None:
-    engine = world.process(retention_count=1).runtime.engine
+    engine = world.compose_process(retention_count=1).runtime.engine
     assert engine.janitor is not None
     assert engine.trimmer is not None
     job = await world.add_job()
@@ -174,7 +174,7 @@ async def test_newer_history_is_not_deleted(
     ]
     newer_documents.make_newer("executions", newer.id)
     await (engine.janitor if loop == "janitor" else engine.trimmer).tick()
-    assert [execution.id for execution in await world.history(job)] == [newest.id]
+    assert [execution.id for execution in await world.list_executions(job)] == [newest.id]
     newer_documents.check()
 
 
@@ -182,7 +182,7 @@ async def test_500_newer_executions_do_not_hide_an_expired_one_from_the_reaper(
     world: World, mongo_client: MongoClient[Document], database_name: str
 ) -> None:
     """Their jobs became newer after the claim, so the query cannot leave them out."""
-    dead, alive = world.process(), world.process()
+    dead, alive = world.compose_process(), world.compose_process()
     newer_job, other_job = await world.add_job(), await world.add_job()
     for _ in range(501):
         await world.queue(newer_job)
@@ -201,7 +201,7 @@ async def test_500_newer_executions_do_not_hide_an_expired_one_from_the_reaper(
 async def test_executions_of_newer_jobs_are_given_back_in_batches(
     world: World, newer_documents: NewerDocuments, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     for _ in range(50):
         await world.queue(job)
@@ -224,13 +224,13 @@ async def test_a_scheduler_that_cannot_advance_a_job_rests(
     database_name: str,
 ) -> None:
     """The `missed` record of a newer release must be read by a process of that release."""
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(world.every(60), catch_up=CatchUpPolicy(policy=CatchUpMode.NONE))
     world.clock.advance(10.5 * MINUTE)
     planned = await world.jobs.list_due(world.clock.now(), limit=1)
     jobs = mongo_client[database_name]["jobs"]
     await process.schedule()
-    (missed,) = await world.history(job)
+    (missed,) = await world.list_executions(job)
     jobs.update_one(
         {"_id": job.id},
         {"$set": {"next_run": planned[0].next_run, "schedules.0.next_run": planned[0].next_run}},
@@ -246,7 +246,7 @@ async def test_no_write_of_a_service_touches_a_document_that_became_newer(
     world: World, newer_documents: NewerDocuments
 ) -> None:
     """It was read before a process of the newer release migrated it."""
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(world.every(60))
     queued, running = await world.queue(job), await world.queue(job)
     (_, claimed) = sorted(await process.leases.claim(limit=2), key=lambda e: e.id == running.id)
@@ -291,11 +291,11 @@ async def test_a_newer_waiting_execution_is_neither_replaced_nor_promoted(
 async def test_newer_records_of_slots_are_not_read(
     world: World, newer_documents: NewerDocuments
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
     await process.schedule()
-    (recorded,) = await world.history(job)
+    (recorded,) = await world.list_executions(job)
     assert recorded.schedule_id is not None
     slots = [recorded.scheduled_for]
     assert len(await world.executions.list_slot_records(recorded.schedule_id, slots)) == 1

@@ -125,7 +125,7 @@ class World:
     def new_id(self) -> str:
         return make_id(self.clock)
 
-    def process(self, *, concurrency: int = 100, **settings: Any) -> Process:
+    def compose_process(self, *, concurrency: int = 100, **settings: Any) -> Process:
         """Compose another process of the service. `settings`: fields of `Settings`."""
         lease_owner = f"process-{len(self.processes) + 1}"
         heartbeat = HeartbeatRepository(
@@ -201,7 +201,7 @@ class World:
         await self.executions.insert(execution)
         return execution
 
-    async def history(self, job: Job) -> list[Execution]:
+    async def list_executions(self, job: Job) -> list[Execution]:
         """Return the job's executions, the oldest slot first."""
         wanted = ExecutionFilter(job_id=job.id)
         return list(reversed(await self.executions.list_executions(wanted, limit=10_000)))
@@ -236,6 +236,6 @@ async def open_world(uri: str, name: str, *, driver: OpenClient = open_client) -
     return World(database, clock, uri, name)
 
 
-def slots(executions: Sequence[Execution]) -> list[datetime]:
+def list_slots(executions: Sequence[Execution]) -> list[datetime]:
     """Return the `scheduled_for` of each execution."""
     return [execution.scheduled_for for execution in executions]

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from tests.support.changes import Change, Document
 
-LIVE = {"queued", "running"}
+UNFINISHED = {"queued", "running"}
 """Statuses of executions that have not ended."""
 
 MOVES = {

@@ -41,14 +41,14 @@ async def read_last_run(world: World, job: Job) -> tuple[object, object]:
 async def test_the_cancel_of_a_queued_execution_is_the_last_run(world: World) -> None:
     job = await world.add_job()
     queued = await world.queue(job)
-    await world.process().runtime.executions.cancel(ADMIN, queued.id)
+    await world.compose_process().runtime.executions.cancel(ADMIN, queued.id)
     assert await read_last_run(world, job) == (queued.scheduled_for, ExecutionStatus.CANCELLED)
 
 
 async def test_an_outage_after_a_cancel_does_not_fail_the_request(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job, live_for=job.id)
 
@@ -64,7 +64,7 @@ async def test_an_outage_after_a_cancel_does_not_fail_the_request(
 async def test_a_cancel_does_not_write_the_last_runs_of_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job, other = await world.add_job(), await world.add_job()
     queued, ended = await world.queue(job), await world.queue(other)
     await completion_of(process).follow_up([Transition(ended, ExecutionStatus.FAILED)])
@@ -77,7 +77,7 @@ async def test_a_cancel_does_not_write_the_last_runs_of_others(
 async def test_an_execution_that_runs_again_is_not_the_last_run_and_wakes_the_worker(
     world: World,
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=2))
     await world.queue(job)
     world.targets.outcome_of = lambda _: FAILED
@@ -89,7 +89,7 @@ async def test_an_execution_that_runs_again_is_not_the_last_run_and_wakes_the_wo
 
 
 async def test_the_last_attempt_that_the_reaper_ends_is_the_last_run(world: World) -> None:
-    dead, alive = world.process(), world.process()
+    dead, alive = world.compose_process(), world.compose_process()
     job = await world.add_job(retry=ONE_ATTEMPT)
     queued = await world.queue(job)
     world.targets.outcome_of = lambda _: never()
@@ -102,7 +102,7 @@ async def test_the_last_attempt_that_the_reaper_ends_is_the_last_run(world: Worl
 
 async def test_a_lost_lease_is_followed_by_nothing(world: World) -> None:
     """Neither the recorder nor the reaper follows up what another process has settled."""
-    process, other = world.process(), world.process()
+    process, other = world.compose_process(), world.compose_process()
     job = await world.add_job()
     await world.queue(job)
     (claimed,) = await process.leases.claim(limit=1)
@@ -138,7 +138,7 @@ async def test_an_execution_that_runs_again_keeps_the_waiting_one_without_a_writ
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Else the takeover of many leases would try one promotion each, in vain."""
-    dead, alive = world.process(), world.process()
+    dead, alive = world.compose_process(), world.compose_process()
     job = await world.add_job(overlap_policy=OverlapPolicy.BUFFER_ONE)
     await world.queue(job, live_for=job.id)
     waiting = await world.queue(job, waiting=True, place=0)
@@ -153,7 +153,7 @@ async def test_an_execution_that_runs_again_keeps_the_waiting_one_without_a_writ
 async def test_a_requested_cancel_of_an_execution_that_would_run_again_promotes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dead, alive = world.process(), world.process()
+    dead, alive = world.compose_process(), world.compose_process()
     job = await world.add_job(overlap_policy=OverlapPolicy.BUFFER_ONE)
     live = await world.queue(job, live_for=job.id)
     waiting = await world.queue(job, waiting=True, place=0)
@@ -173,7 +173,7 @@ def ended_at(world: World, execution: Execution, minutes: int) -> Execution:
 async def test_after_a_failed_write_the_newest_slot_is_still_the_last_run(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     completion = completion_of(process)
     job = await world.add_job()
     execution = await world.queue(job)
@@ -196,7 +196,7 @@ async def test_after_a_failed_write_the_newest_slot_is_still_the_last_run(
 async def test_last_runs_are_kept_once_per_job_and_written_in_bounded_statements(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    completion = completion_of(world.process())
+    completion = completion_of(world.compose_process())
     execution = await world.queue(await world.add_job())
     for n in range(1_201):
         one = execution.model_copy(update={"job_id": f"job-{n}"})

@@ -50,7 +50,7 @@ async def test_executions_older_than_the_retention_are_deleted(world: World) -> 
 
     await clean(open_janitor(world))
 
-    assert await world.history(job) == [young]
+    assert await world.list_executions(job) == [young]
 
 
 async def test_the_last_success_and_the_last_failure_are_kept(world: World) -> None:
@@ -63,8 +63,8 @@ async def test_the_last_success_and_the_last_failure_are_kept(world: World) -> N
 
     await clean(open_janitor(world))
 
-    assert await world.history(job) == [last_failure, last_success]
-    assert await world.history(other) == [recent]
+    assert await world.list_executions(job) == [last_failure, last_success]
+    assert await world.list_executions(other) == [recent]
 
 
 async def test_an_unfinished_execution_is_never_deleted(world: World) -> None:
@@ -72,7 +72,7 @@ async def test_an_unfinished_execution_is_never_deleted(world: World) -> None:
     queued = await world.queue(job)
     world.clock.advance(365 * DAY)
     await clean(open_janitor(world))
-    assert await world.history(job) == [queued]
+    assert await world.list_executions(job) == [queued]
 
 
 async def test_nothing_younger_than_a_day_is_deleted(world: World) -> None:
@@ -80,7 +80,7 @@ async def test_nothing_younger_than_a_day_is_deleted(world: World) -> None:
     young = await add_finished(world, job, DAY - timedelta(minutes=1), "skipped")
     await add_finished(world, job, DAY + timedelta(minutes=1), "skipped")
     await clean(open_janitor(world, days=0))
-    assert await world.history(job) == [young]
+    assert await world.list_executions(job) == [young]
 
 
 async def test_the_janitor_continues_after_pages_without_deletable_executions(
@@ -95,7 +95,7 @@ async def test_the_janitor_continues_after_pages_without_deletable_executions(
 
     for _ in range(2):  # a second pass deletes nothing more
         await clean(janitor)
-        assert [len(await world.history(job)) for job in jobs] == [1] * 5
+        assert [len(await world.list_executions(job)) for job in jobs] == [1] * 5
 
 
 async def test_the_last_success_is_kept_when_many_later_executions_failed(
@@ -108,7 +108,7 @@ async def test_the_last_success_is_kept_when_many_later_executions_failed(
     beyond = await add_finished(world, job, 20 * DAY, "succeeded")
     newest = [await add_finished(world, job, (10 - n) * DAY, "failed") for n in range(5)]
     await clean(open_janitor(world))
-    assert await world.history(job) == [last, beyond, *newest]
+    assert await world.list_executions(job) == [last, beyond, *newest]
 
 
 def open_trimmer(world: World, *, keep: int) -> Trimmer:
@@ -123,7 +123,7 @@ async def test_the_oldest_executions_above_the_limit_of_a_job_are_deleted(world:
         kept[job.id] = history[-3:]
     await clean(open_trimmer(world, keep=3))
     for job in jobs:
-        assert await world.history(job) == kept[job.id]
+        assert await world.list_executions(job) == kept[job.id]
 
 
 async def test_the_trimmer_keeps_last_results_and_live_and_young_executions(
@@ -141,7 +141,7 @@ async def test_the_trimmer_keeps_last_results_and_live_and_young_executions(
     ]
     for _ in range(2):
         await clean(open_trimmer(world, keep=1))
-        assert await world.history(job) == [live, success, failure, *reversed(young)]
+        assert await world.list_executions(job) == [live, success, failure, *reversed(young)]
 
 
 async def test_the_trimmer_continues_until_all_pages_are_trimmed(
@@ -156,4 +156,4 @@ async def test_the_trimmer_continues_until_all_pages_are_trimmed(
     trimmer = open_trimmer(world, keep=2)
     for _ in range(2):
         await clean(trimmer)
-        assert [len(await world.history(job)) for job in jobs] == [3] * 5
+        assert [len(await world.list_executions(job)) for job in jobs] == [3] * 5

@@ -33,7 +33,7 @@ def make_first_success(execution: Execution) -> Settlement:
 
 
 async def test_the_reaper_ignores_a_lease_that_has_not_expired(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE - MILLISECOND)
 
@@ -45,7 +45,7 @@ async def test_the_reaper_ignores_a_lease_that_has_not_expired(world: World) -> 
 async def test_the_attempt_of_an_expired_lease_is_abandoned_and_another_process_retries_it(
     world: World,
 ) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE)
 
@@ -63,7 +63,7 @@ async def test_the_attempt_of_an_expired_lease_is_abandoned_and_another_process_
 
 
 async def test_an_abandoned_last_attempt_fails_the_execution(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one, retry=RetryPolicy(max_attempts=1))
     world.clock.advance(LEASE)
 
@@ -76,7 +76,7 @@ async def test_an_abandoned_last_attempt_fails_the_execution(world: World) -> No
 
 
 async def test_an_expired_claim_without_a_start_leaves_no_attempt(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     await one.leases.claim(limit=1)
@@ -89,7 +89,7 @@ async def test_an_expired_claim_without_a_start_leaves_no_attempt(world: World) 
 
 
 async def test_an_expired_execution_of_a_deleted_job_ends_cancelled(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one)
     assert await world.jobs.delete(await world.jobs.get(claimed.job_id, owner_id=None))
     world.clock.advance(LEASE)
@@ -101,7 +101,7 @@ async def test_an_expired_execution_of_a_deleted_job_ends_cancelled(world: World
 
 
 async def test_an_expired_execution_with_a_requested_cancel_is_not_retried(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one)
     await world.executions.cancel_for_deleted_job(claimed.job_id)
     world.clock.advance(LEASE)
@@ -112,7 +112,7 @@ async def test_an_expired_execution_with_a_requested_cancel_is_not_retried(world
 
 
 async def test_a_process_without_the_lease_cannot_change_the_execution(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE)
     await two.reaper.tick()
@@ -127,7 +127,7 @@ async def test_a_process_without_the_lease_cannot_change_the_execution(world: Wo
 
 async def test_a_repeated_settlement_returns_the_same_result(world: World) -> None:
     """A process repeats the call if it did not receive the first response."""
-    process = world.process()
+    process = world.compose_process()
     claimed = await add_started_execution(world, process)
 
     assert await process.leases.settle([make_first_success(claimed)]) == [True]
@@ -137,7 +137,7 @@ async def test_a_repeated_settlement_returns_the_same_result(world: World) -> No
 
 
 async def test_a_batch_settles_the_valid_leases_and_reports_the_others(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     lost = await add_started_execution(world, one)
     world.clock.advance(LEASE)
     await two.reaper.tick()
@@ -151,7 +151,7 @@ async def test_a_batch_settles_the_valid_leases_and_reports_the_others(world: Wo
 
 
 async def test_two_reapers_settle_an_execution_once(world: World) -> None:
-    one, two, three = world.process(), world.process(), world.process()
+    one, two, three = world.compose_process(), world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one)
     world.clock.advance(LEASE)
 
@@ -161,7 +161,7 @@ async def test_two_reapers_settle_an_execution_once(world: World) -> None:
 
 
 async def test_a_renewal_extends_a_lease_by_its_term(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     claimed = await add_started_execution(world, one)
     one.keeper.hold(make_lease(claimed), since=world.clock.monotonic())
     world.clock.advance(LEASE / 4)
@@ -176,7 +176,7 @@ async def test_a_renewal_extends_a_lease_by_its_term(world: World) -> None:
 
 
 async def test_leases_are_not_renewed_if_the_event_loop_is_blocked(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     claimed = await add_started_execution(world, process)
     process.keeper.hold(make_lease(claimed), since=world.clock.monotonic())
     world.clock.advance(LEASE + MILLISECOND)  # the event loop has not run since
@@ -189,7 +189,7 @@ async def test_leases_are_not_renewed_if_the_event_loop_is_blocked(world: World)
 async def test_a_worker_that_cannot_renew_its_leases_stops_their_attempts(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     target = block_targets(world)
@@ -212,7 +212,7 @@ async def test_a_worker_that_cannot_renew_its_leases_stops_their_attempts(
 
 
 async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     lost: set[str] = set()
     reported = asyncio.Event()
 
@@ -236,7 +236,7 @@ async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) 
 
 async def test_the_fence_of_a_lease_includes_the_status(world: World) -> None:
     """After a settlement the token is still the same, but nothing more may be written with it."""
-    process = world.process()
+    process = world.compose_process()
     claimed = await add_started_execution(world, process, retry=RetryPolicy(max_attempts=5))
     again = Settlement(make_lease(claimed), ExecutionStatus.QUEUED, 1, SUCCEEDED)
     assert await process.leases.settle([again]) == [True]
@@ -248,7 +248,7 @@ async def test_the_fence_of_a_lease_includes_the_status(world: World) -> None:
 
 
 async def test_the_first_request_to_cancel_stands(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     claimed = await add_started_execution(world, process)
     assert await world.executions.request_cancel(claimed.id, reason=Reason.CANCELLED_BY_USER)
     first = await world.read(claimed)
@@ -259,7 +259,7 @@ async def test_the_first_request_to_cancel_stands(world: World) -> None:
 
 
 async def test_an_execution_that_is_terminated_has_no_lease(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     claimed = await add_started_execution(world, process)
     newcomer = claimed.model_copy(update={"id": world.new_id()})
     await world.overlaps.terminate_live(newcomer)

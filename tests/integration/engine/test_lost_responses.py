@@ -36,7 +36,7 @@ def lose_responses(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[Non
 async def test_after_a_lost_response_to_a_claim_the_execution_is_delivered(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     with lose_responses(monkeypatch, "claim"):
@@ -53,7 +53,7 @@ async def test_an_execution_that_ends_while_the_worker_reads_its_claims_is_not_s
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The response of the database lists an execution that ends before the worker receives it."""
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     target = block_targets(world)
     first = await world.queue(job)
@@ -79,7 +79,7 @@ async def test_an_execution_that_ends_while_the_worker_reads_its_claims_is_not_s
 async def test_a_repeated_start_after_a_lost_response_adds_no_second_attempt(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     with lose_responses(monkeypatch, "start"):
@@ -95,7 +95,7 @@ async def test_a_repeated_start_after_a_lost_response_adds_no_second_attempt(
 async def test_an_attempt_whose_result_was_discarded_is_not_repeated_under_the_same_lease(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     discarded = await world.queue(job)
     target = block_targets(world)
@@ -121,7 +121,7 @@ async def test_an_attempt_whose_result_was_discarded_is_not_repeated_under_the_s
 async def test_an_execution_whose_claim_had_a_late_response_is_not_started(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     claim = LeaseRepository.claim
@@ -152,7 +152,7 @@ async def test_a_worker_that_claims_an_execution_again_stops_its_older_attempt(
     world: World,
 ) -> None:
     """The old lease has expired. The worker stops the old attempt and can cancel the new one."""
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     target = block_targets(world)
@@ -175,7 +175,7 @@ async def test_a_worker_that_claims_an_execution_again_stops_its_older_attempt(
 async def test_a_result_is_recorded_after_a_short_outage(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     settle, failures = LeaseRepository.settle, iter([True, True, False])

@@ -41,7 +41,7 @@ async def settle_in_two_batches(
 async def test_a_failure_of_the_follow_up_leaves_no_caller_waiting(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     first, *others = await queue_and_claim(world, process, 4)
 
     async def fail(self: Completion, ended: object) -> None:
@@ -58,7 +58,7 @@ async def test_a_failure_of_the_follow_up_leaves_no_caller_waiting(
 async def test_a_failed_write_is_the_failure_of_its_batch_only(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     first, *others = await queue_and_claim(world, process, 3)
     settle, calls = LeaseRepository.settle, 0
 
@@ -78,7 +78,7 @@ async def test_a_failed_write_is_the_failure_of_its_batch_only(
 async def test_a_write_with_too_few_results_raises_value_error_for_each_caller(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     first, *others = await queue_and_claim(world, process, 2)
 
     async def settle_none(self: LeaseRepository, settlements: Any) -> list[bool]:
@@ -92,7 +92,7 @@ async def test_a_write_with_too_few_results_raises_value_error_for_each_caller(
 async def test_a_cancelled_caller_does_not_disturb_the_others(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     first, second = await queue_and_claim(world, process, 2)
     settle, may_write = LeaseRepository.settle, asyncio.Event()
 
@@ -114,7 +114,7 @@ async def test_a_cancelled_caller_does_not_disturb_the_others(
 async def test_a_cancelled_writer_releases_its_callers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     first, second = await queue_and_claim(world, process, 2)
 
     async def never(self: LeaseRepository, settlements: Any) -> list[bool]:

@@ -15,7 +15,7 @@ FIXED = RetryPolicy(max_attempts=3, strategy=RetryStrategy.FIXED, delay_seconds=
 
 
 async def test_a_failed_attempt_is_retried_after_the_delay(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(retry=FIXED)
     queued = await world.queue(job)
     world.targets.outcome_of = lambda d: NOT_CONNECTED if d.attempt == 1 else SUCCEEDED
@@ -36,7 +36,7 @@ async def test_a_failed_attempt_is_retried_after_the_delay(world: World) -> None
 
 
 async def test_an_execution_fails_when_its_attempts_run_out(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(retry=FIXED)
     queued = await world.queue(job)
     world.targets.outcome_of = lambda _: NOT_CONNECTED
@@ -53,7 +53,7 @@ async def test_an_execution_fails_when_its_attempts_run_out(world: World) -> Non
 async def test_a_receiver_that_is_gone_is_not_called_again_and_its_job_is_paused(
     world: World,
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=5))
     execution = await world.queue(job)
     world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
@@ -65,13 +65,13 @@ async def test_a_receiver_that_is_gone_is_not_called_again_and_its_job_is_paused
 
 
 async def test_a_worker_without_the_lease_does_not_pause_the_job(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     execution = await world.queue(job)
 
     async def lose_lease() -> Outcome:
         world.clock.advance(LEASE)
-        await world.process().reaper.tick()
+        await world.compose_process().reaper.tick()
         return Outcome(AttemptOutcome.FAILED, Failure.STATUS, gone=True)
 
     world.targets.outcome_of = lambda _: lose_lease()
@@ -82,7 +82,7 @@ async def test_a_worker_without_the_lease_does_not_pause_the_job(world: World) -
 
 
 async def test_an_execution_between_two_attempts_is_live(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(
         world.every(60), retry=RetryPolicy(strategy=RetryStrategy.FIXED, delay_seconds=90)
     )
@@ -92,11 +92,11 @@ async def test_an_execution_between_two_attempts_is_live(world: World) -> None:
         await process.schedule()
         await process.work()
 
-    assert [e.status for e in await world.history(job)] == ["queued", "skipped"]
+    assert [e.status for e in await world.list_executions(job)] == ["queued", "skipped"]
 
 
 async def test_an_unexpected_exception_in_a_target_fails_the_attempt(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
 

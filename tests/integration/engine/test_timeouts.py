@@ -15,7 +15,7 @@ from tests.support.waiting import run_other_tasks
 
 
 async def test_a_target_that_ignores_the_timeout_is_stopped(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
     target = block_targets(world)
@@ -37,7 +37,7 @@ async def test_a_target_that_ignores_the_timeout_is_stopped(world: World) -> Non
 async def test_a_result_or_error_of_a_target_after_its_cancellation_is_ignored(
     world: World, late: Outcome | Exception
 ) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
     began = asyncio.Event()
@@ -60,7 +60,7 @@ async def test_a_result_or_error_of_a_target_after_its_cancellation_is_ignored(
 
 
 async def test_a_target_that_cannot_be_cancelled_times_out_within_a_second(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(timeout_seconds=5, retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
     began, cancelled, may_end = asyncio.Event(), asyncio.Event(), asyncio.Event()

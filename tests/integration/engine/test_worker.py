@@ -15,7 +15,7 @@ MINUTE = timedelta(minutes=1)
 
 
 async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(parameters={"a": 1})
     response = TargetResponse(status=200, headers={"content-type": "text/plain"}, body="ok")
     world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.SUCCEEDED, response=response)
@@ -40,7 +40,7 @@ async def test_a_queued_execution_is_delivered_and_recorded(world: World) -> Non
 
 
 async def test_the_last_run_fields_are_those_of_the_newest_slot(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     newer = await world.queue(job)
     await process.work()
@@ -54,18 +54,18 @@ async def test_the_last_run_fields_are_those_of_the_newest_slot(world: World) ->
 
 
 async def test_a_final_execution_is_no_longer_live(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job(world.every(60))
     for _ in range(3):
         world.clock.advance(MINUTE)
         await process.schedule()
         await process.work()
 
-    assert [e.status for e in await world.history(job)] == ["succeeded"] * 3
+    assert [e.status for e in await world.list_executions(job)] == ["succeeded"] * 3
 
 
 async def test_values_are_never_evaluated_as_expressions(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     body = TargetResponse(status=500, headers={"$x": "$job_id", "a.b": "$$NOW"}, body="$owner_id")
@@ -81,7 +81,7 @@ async def test_values_are_never_evaluated_as_expressions(world: World) -> None:
 
 
 async def test_several_workers_never_run_the_same_execution(world: World) -> None:
-    workers = [world.process() for _ in range(4)]
+    workers = [world.compose_process() for _ in range(4)]
     job = await world.add_job()
     queued = [await world.queue(job) for _ in range(60)]
 
@@ -93,7 +93,7 @@ async def test_several_workers_never_run_the_same_execution(world: World) -> Non
 
 
 async def test_a_worker_claims_at_most_as_many_executions_as_its_concurrency(world: World) -> None:
-    process = world.process(concurrency=2)
+    process = world.compose_process(concurrency=2)
     job = await world.add_job()
     target = block_targets(world)
     for _ in range(5):
@@ -101,16 +101,16 @@ async def test_a_worker_claims_at_most_as_many_executions_as_its_concurrency(wor
 
     assert await process.worker.tick() == AT_ONCE
     assert await process.worker.tick() > AT_ONCE
-    running = [e for e in await world.history(job) if e.status is ExecutionStatus.RUNNING]
+    running = [e for e in await world.list_executions(job) if e.status is ExecutionStatus.RUNNING]
     assert len(running) == 2
     target.may_end.set()
     await process.finish_attempts()
     await process.work()
-    assert {e.status for e in await world.history(job)} == {ExecutionStatus.SUCCEEDED}
+    assert {e.status for e in await world.list_executions(job)} == {ExecutionStatus.SUCCEEDED}
 
 
 async def test_a_worker_waits_until_the_next_execution_may_start(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     assert await process.worker.tick() == timedelta(seconds=1)
     soon = world.clock.now() + timedelta(milliseconds=200)
@@ -119,7 +119,7 @@ async def test_a_worker_waits_until_the_next_execution_may_start(world: World) -
 
 
 async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     assert await world.jobs.delete(job)
@@ -133,7 +133,7 @@ async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> Non
 
 
 async def test_deleting_a_job_cancels_its_queued_and_running_executions(world: World) -> None:
-    process = world.process(concurrency=1)
+    process = world.compose_process(concurrency=1)
     job = await world.add_job()
     block_targets(world)
     running = await world.queue(job)
@@ -152,7 +152,7 @@ async def test_deleting_a_job_cancels_its_queued_and_running_executions(world: W
 
 
 async def test_a_success_after_a_requested_cancel_ends_as_cancelled(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     (claimed,) = await process.leases.claim(limit=1)
@@ -164,7 +164,7 @@ async def test_a_success_after_a_requested_cancel_ends_as_cancelled(world: World
 
 
 async def test_a_stop_waits_for_running_attempts(world: World) -> None:
-    process = world.process()
+    process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
     target = block_targets(world)
@@ -179,7 +179,7 @@ async def test_a_stop_waits_for_running_attempts(world: World) -> None:
 
 
 async def test_a_stop_returns_unfinished_executions_to_the_queue(world: World) -> None:
-    one, two = world.process(), world.process()
+    one, two = world.compose_process(), world.compose_process()
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     queued = await world.queue(job)
     world.targets.outcome_of = lambda d: asyncio.Event().wait() if d.attempt == 1 else SUCCEEDED

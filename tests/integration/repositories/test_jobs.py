@@ -14,7 +14,7 @@ async def test_a_pause_is_refused_until_the_due_slots_are_fired(world: World) ->
     world.clock.advance(MINUTE)
 
     assert not await world.jobs.replace(paused, expected=job)
-    await world.process().schedule()
+    await world.compose_process().schedule()
     fired = await world.jobs.get(job.id, owner_id=None)
     assert await world.jobs.replace(paused, expected=fired)
 
@@ -23,7 +23,7 @@ async def test_a_delete_is_refused_until_the_due_slots_are_fired(world: World) -
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
     assert not await world.jobs.delete(job)
-    await world.process().schedule()
+    await world.compose_process().schedule()
     assert await world.jobs.delete(await world.jobs.get(job.id, owner_id=None))
 
 

@@ -71,7 +71,7 @@ async def test_the_claim_examines_at_most_one_key_more_than_its_limit(world: Wor
     stats = await explain_statistics(
         world,
         "executions",
-        filter=world.process().leases.claimable(),
+        filter=world.compose_process().leases.claimable(),
         sort={"run_at": 1},
         limit=LIMIT,
     )
@@ -82,7 +82,7 @@ async def test_the_claim_examines_at_most_one_key_more_than_its_limit(world: Wor
 async def test_the_reaper_examines_at_most_one_key_more_than_the_expired_leases(
     world: World,
 ) -> None:
-    leases = world.process().leases
+    leases = world.compose_process().leases
     job = await world.add_job()
     await queue_many(world, job, 100)
     await leases.claim(limit=100)

@@ -29,7 +29,7 @@ from tests.integration.engine.life.records import Key, ModelExecution, ModelJob,
 from tests.support.changes import Document
 from tests.support.clock import ManualClock
 from tests.support.engine import World
-from tests.support.replay import LIVE
+from tests.support.replay import UNFINISHED
 
 T = TypeVar("T")
 
@@ -113,8 +113,8 @@ class CheckedEngine(RuleBasedStateMachine):
         super().__init__()
         self.session = session
         self.world = session.open_empty_world()
-        self.processes = [self.world.process(), self.world.process()]
-        self.third_process = self.world.process()
+        self.processes = [self.world.compose_process(), self.world.compose_process()]
+        self.third_process = self.world.compose_process()
         """Fires, reaps and claims, but never delivers."""
         self.model = Model(self.world.clock.now(), self._find_promoted)
         self.running: list[RunningAttempt] = []
@@ -267,6 +267,7 @@ def _compare(document: Document, expected: ModelExecution) -> None:
     is_live = "live_for" in document
     assert is_live == expected.is_live, f"live: {is_live}, predicted: {expected}"
     finished = "finished_at" in document
-    assert finished == (expected.status not in LIVE), f"finished: {finished}, predicted: {expected}"
+    is_finished = expected.status not in UNFINISHED
+    assert finished == is_finished, f"finished: {finished}, predicted: {expected}"
     numbers = [attempt["number"] for attempt in attempts]
     assert numbers == list(range(1, len(attempts) + 1)), f"attempts {numbers}"

@@ -11,7 +11,7 @@ from datetime import datetime
 
 from tests.integration.engine.life.records import MILLISECOND, ModelTrigger
 from tests.support.changes import Document
-from tests.support.replay import LIVE, has_moved_back
+from tests.support.replay import UNFINISHED, has_moved_back
 
 Documents = Mapping[str, Document]
 
@@ -27,9 +27,9 @@ def judge_executions(before: Documents, after: Documents) -> Iterator[str]:
 
 
 def _judge_execution(before: Document, after: Document) -> Iterator[str]:
-    if before["status"] not in LIVE and before != after:
+    if before["status"] not in UNFINISHED and before != after:
         yield "a final record changed"
-    elif before["status"] in LIVE and after["status"] in {"skipped", "missed"}:
+    elif before["status"] in UNFINISHED and after["status"] in {"skipped", "missed"}:
         yield "it changed to skipped or missed"
     if after["lease_token"] < before["lease_token"]:
         yield "the token became smaller"
@@ -56,7 +56,7 @@ def judge_overlap(executions: Iterable[tuple[Document, bool]]) -> Iterator[str]:
     live = Counter(
         e["job_id"]
         for e, exclusive in executions
-        if exclusive and e["status"] in LIVE and not e["waiting"]
+        if exclusive and e["status"] in UNFINISHED and not e["waiting"]
     )
     yield from (f"{count} live executions of job {id_}" for id_, count in live.items() if count > 1)
 

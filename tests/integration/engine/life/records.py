@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tests.support.replay import LIVE
+from tests.support.replay import UNFINISHED
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -110,7 +110,7 @@ class ModelExecution:
 
     @property
     def is_live(self) -> bool:
-        return self.exclusive and not self.waiting and self.status in LIVE
+        return self.exclusive and not self.waiting and self.status in UNFINISHED
 
     def end(self, status: str, reason: str | None = None) -> None:
         self.status, self.reason = status, reason or self.reason

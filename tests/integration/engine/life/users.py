@@ -20,7 +20,7 @@ from tests.integration.engine.life.records import (
     ModelTrigger,
 )
 from tests.support.changes import Document
-from tests.support.replay import LIVE
+from tests.support.replay import UNFINISHED
 
 MOST_JOBS = 2
 ACTOR = Actor(user_id="owner", username="owner", role=Role.EDITOR)
@@ -152,7 +152,7 @@ class Users(CheckedEngine):
         In nine of twelve picks it is finished (or not, if `finished` is false), if there is one.
         """
         executions = list(self.model.executions.values())
-        likely = [e for e in executions if (e.status not in LIVE) is finished]
+        likely = [e for e in executions if (e.status not in UNFINISHED) is finished]
         executions = likely if likely and pick < 9 else executions
         return executions[-1 - pick % len(executions)]
 
@@ -226,7 +226,8 @@ class Users(CheckedEngine):
         execution = self._choose_execution(pick, finished=True)
         job = self.model.jobs.get(execution.job_id)
         covers_several_slots = execution.missed is not None and execution.missed[1] > 1
-        allowed = execution.status not in LIVE and not covers_several_slots and job is not None
+        is_finished = execution.status not in UNFINISHED
+        allowed = is_finished and not covers_several_slots and job is not None
         call = self.execution_service.retry(
             ACTOR, self._read_id(execution.key), overlap_policy=OverlapPolicy(policy)
         )
@@ -243,7 +244,7 @@ class Users(CheckedEngine):
     @rule(pick=picks)
     def cancel(self, pick: int) -> None:
         execution = self._choose_execution(pick, finished=False)
-        allowed = execution.status in LIVE or execution.status == "cancelled"
+        allowed = execution.status in UNFINISHED or execution.status == "cancelled"
         try:
             self.session.run(self.execution_service.cancel(ACTOR, self._read_id(execution.key)))
         except ConflictError:

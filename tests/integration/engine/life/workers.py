@@ -180,7 +180,7 @@ class Workers(CheckedEngine):
                 attempt.lease.key, attempt.lease.token, 1_000, timedelta(0)
             )
             self.model.finish(unlimited_lease, "abandoned", retry_allowed=True, counted=False)
-        self.processes[worker] = self.world.process()
+        self.processes[worker] = self.world.compose_process()
 
     @precondition(
         lambda self: (
