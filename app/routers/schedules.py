@@ -191,5 +191,9 @@ async def explain_instant(
     at: Annotated[InputInstant, Query(description="The instant, with an offset.")],
 ) -> Response:
     """For each schedule of the job: whether this instant is a slot, and what the records say about
-    it. If it is no slot, the response names the slots before and after it."""
+    the slot.
+
+    If the instant is not a slot, `slot_before` and `slot_after` are the nearest instants of the
+    trigger, without the bounds of the schedule.
+    """
     return respond(ResponseBody.of(await runtime.forecasts.explain(actor, job_id, at)))

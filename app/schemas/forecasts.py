@@ -35,8 +35,8 @@ class Verdict(StrEnum):
     MISSED = "missed"
     """It is one of the slots that a `missed` record counts."""
     PENDING = "pending"
-    """It is a future instant that the rule names. It is executed if the schedule is then active and
-    unchanged."""
+    """It is a future instant that the rule names. It is executed if the job and the schedule are
+    active and unchanged then, `max_runs` is not reached and the policies allow it."""
     NEVER_DUE = "never_due"
     """It is not a slot of this schedule."""
     NOT_RECORDED = "not_recorded"
