@@ -39,13 +39,15 @@ sys.stdin.read()
 """
 
 USE_STORES = """
-import asyncio, sys
+import asyncio, signal, sys
 from app.embedded.stores import open_stores
 from app.settings import load_settings
 async def main():
     async with open_stores(load_settings(env_file=None, data_dir=sys.argv[1])):
         print("ready", flush=True)
         await asyncio.Event().wait()
+# A background process of a shell, as on some CI machines, ignores the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 asyncio.run(main())
 """
 
