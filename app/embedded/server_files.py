@@ -19,7 +19,7 @@ from typing import IO
 
 from app.errors import ConfigurationError
 
-_PAUSE = timedelta(seconds=0.05)
+_PAUSE = timedelta(milliseconds=50)
 _LOCK_LIMIT = timedelta(seconds=180)
 """The longest wait for the lock: 120 s for a stop (SIGTERM, then SIGKILL) and 60 s for one try of a
 start by another process."""
@@ -41,11 +41,10 @@ class ServerFiles:
 
         Raises ConfigurationError if another process holds it for longer than `_LOCK_LIMIT`.
         """
-        for _ in range(_LOCK_LIMIT // _PAUSE):
+        for _ in retry_for(_LOCK_LIMIT):
             lock = _lock(self.path("lock"), LOCK_EX)
             if lock is not None:
                 break
-            time.sleep(_PAUSE.total_seconds())
         else:
             raise ConfigurationError(
                 f"Another process has locked {self.path('lock')} for "
@@ -105,6 +104,13 @@ class ServerFiles:
                 " End that process, then start again."
             )
         return lock
+
+
+def retry_for(limit: timedelta) -> Iterator[None]:
+    """Yield once per try, with a pause of 50 ms after each, for about `limit`."""
+    for _ in range(limit // _PAUSE):
+        yield
+        time.sleep(_PAUSE.total_seconds())
 
 
 def _lock(path: Path, kind: int) -> int | None:

@@ -8,21 +8,20 @@ import os
 import signal
 import socket
 import subprocess
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import IO, Protocol, Self
 
-from app.embedded.server_files import ServerFiles
+from app.embedded.server_files import ServerFiles, retry_for
 from app.embedded.start_failure import advise, select_lines
 from app.errors import ConfigurationError
 
 HOST = "127.0.0.1"
-_PAUSE_SECONDS = 0.05
-# 60 s for a start, which replays the journal after kill -9, and 60 s for a stop.
-_MAX_PAUSES = 1200
+_LIMIT = timedelta(seconds=60)
+"""The longest wait for a start, which replays the journal after kill -9, and for a stop."""
 _MAX_STARTS = 3
 # Excludes the service's settings, some of which are secrets.
 _PASSED_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "TZ")
@@ -191,13 +190,12 @@ def _wait_for_child(program: Program, port: int, child: subprocess.Popen[bytes])
 
 def _wait_until_ready(program: Program, port: int, is_alive: Callable[[], bool]) -> int | None:
     """Wait until the server is ready and return its pid; None if it ends or takes over 60 s."""
-    for _ in range(_MAX_PAUSES):
+    for _ in retry_for(_LIMIT):
         if not is_alive():
             return None
         pid = program.make_ready(port) if _is_listening(port) else None
         if pid is not None:
             return pid
-        time.sleep(_PAUSE_SECONDS)
     return None
 
 
@@ -209,12 +207,11 @@ def _end(files: ServerFiles) -> None:
             return
         with suppress(ProcessLookupError):
             os.kill(pid, number)
-        for _ in range(_MAX_PAUSES):
+        for _ in retry_for(_LIMIT):
             if not files.is_alive():
                 with suppress(ChildProcessError):
                     os.waitpid(pid, 0)  # collects the exit status if the server is a child
                 return
-            time.sleep(_PAUSE_SECONDS)
 
 
 def _is_listening(port: int) -> bool:

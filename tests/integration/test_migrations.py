@@ -87,17 +87,18 @@ async def open_database(uri: str, name: str) -> AsyncIterator[Database]:
     await database.close()
 
 
-@asynccontextmanager
-async def open_service(
-    uri: str, name: str, redis_url: str, data_dir: Path
+@pytest.fixture
+async def runtime(
+    mongo_uri: str, database_name: str, redis_url: str, tmp_path: Path, stored: Collections
 ) -> AsyncIterator[Runtime]:
+    """The service, opened on the stored data."""
     settings = Settings(
         _env_file=None,
         role="api",
-        mongodb_uri=uri,
-        mongodb_name=name,
+        mongodb_uri=mongo_uri,
+        mongodb_name=database_name,
         redis_url=redis_url,
-        data_dir=data_dir,
+        data_dir=tmp_path,
     )
     async with open_runtime(settings) as runtime:
         yield runtime
@@ -200,80 +201,58 @@ async def test_documents_of_a_newer_release_are_not_migrated(
 
 
 async def test_the_indexes_of_the_earlier_release_are_replaced(
-    mongo_uri: str,
-    database_name: str,
-    mongo_client: Client,
-    redis_url: str,
-    tmp_path: Path,
-    stored: Collections,
+    runtime: Runtime, mongo_uri: str, database_name: str, mongo_client: Client
 ) -> None:
-    async with open_service(mongo_uri, database_name, redis_url, tmp_path):
-        for name, indexes in INDEXES.items():
-            existing = set(mongo_client[database_name][name].index_information()) - {"_id_"}
-            assert existing == {index.document["name"] for index in indexes}
+    for name, indexes in INDEXES.items():
+        existing = set(mongo_client[database_name][name].index_information()) - {"_id_"}
+        assert existing == {index.document["name"] for index in indexes}
     async with open_database(mongo_uri, database_name) as database:
         await create_indexes(database)  # a second time changes nothing
 
 
 async def test_users_sign_in_and_read_their_earlier_jobs_and_executions(
-    mongo_uri: str,
-    database_name: str,
-    redis_url: str,
-    tmp_path: Path,
-    stored: Collections,
+    runtime: Runtime, stored: Collections
 ) -> None:
-    async with open_service(mongo_uri, database_name, redis_url, tmp_path) as runtime:
-        token = await runtime.auth.sign_in("admin", PASSWORD)
-        admin = await runtime.auth.authenticate(token.token)
-        jobs = await runtime.jobs.list_jobs(admin, JobQuery(limit=200))
-        assert {job.id for job in jobs.items} == {job["_id"] for job in stored["jobs"]}
-        for job in stored["jobs"]:
-            read = await runtime.jobs.get(admin, job["_id"])
-            assert (read.parameters, read.next_run) == (job["parameters"], job["next_run"])
-        listing = await runtime.executions.list_all(admin, AllExecutionsQuery(limit=200))
-        assert {e.id for e in listing.items} == {e["_id"] for e in stored["executions"]}
-        waiting = {e.id for e in listing.items if e.waiting}
-        assert waiting == {e["_id"] for e in stored["executions"] if e["held"]}
+    token = await runtime.auth.sign_in("admin", PASSWORD)
+    admin = await runtime.auth.authenticate(token.token)
+    jobs = await runtime.jobs.list_jobs(admin, JobQuery(limit=200))
+    assert {job.id for job in jobs.items} == {job["_id"] for job in stored["jobs"]}
+    for job in stored["jobs"]:
+        read = await runtime.jobs.get(admin, job["_id"])
+        assert (read.parameters, read.next_run) == (job["parameters"], job["next_run"])
+    listing = await runtime.executions.list_all(admin, AllExecutionsQuery(limit=200))
+    assert {e.id for e in listing.items} == {e["_id"] for e in stored["executions"]}
+    waiting = {e.id for e in listing.items if e.waiting}
+    assert waiting == {e["_id"] for e in stored["executions"] if e["held"]}
 
 
 async def test_an_earlier_idempotency_key_returns_its_response(
-    mongo_uri: str,
-    database_name: str,
-    redis_url: str,
-    tmp_path: Path,
-    stored: Collections,
+    runtime: Runtime, stored: Collections
 ) -> None:
-    async with open_service(mongo_uri, database_name, redis_url, tmp_path) as runtime:
-        for key in stored["idempotency_keys"]:
-            found = await runtime.repositories.idempotency_keys.find(key["_id"])
-            assert found is not None
-            expected = key["answer"] and StoredResponse.model_validate(key["answer"])
-            assert found.response == expected
+    for key in stored["idempotency_keys"]:
+        found = await runtime.repositories.idempotency_keys.find(key["_id"])
+        assert found is not None
+        expected = key["answer"] and StoredResponse.model_validate(key["answer"])
+        assert found.response == expected
 
 
 async def test_earlier_executions_are_claimed_and_promoted(
-    mongo_uri: str,
-    database_name: str,
-    mongo_client: Client,
-    redis_url: str,
-    tmp_path: Path,
-    stored: Collections,
+    runtime: Runtime, database_name: str, mongo_client: Client, stored: Collections
 ) -> None:
     """The queued ones are claimed, and the waiting ones follow the live one in their order."""
-    async with open_service(mongo_uri, database_name, redis_url, tmp_path) as runtime:
-        repositories = runtime.repositories
-        (waiting_for,) = {e["job_id"] for e in stored["executions"] if e["held"]}
-        live = next(e for e in stored["executions"] if e.get("live_for") == waiting_for)
-        documents = mongo_client[database_name]["executions"]
-        documents.update_one({"_id": live["_id"]}, {"$set": {"status": "queued"}})
-        assert await runtime.executions.cancel(ADMIN, live["_id"])
-        queued = [e for e in stored["executions"] if e["held"] and e["status"] == "queued"]
-        first = min(queued, key=lambda e: e["scheduled_for"])
-        promoted = documents.find_one({"_id": first["_id"]})
-        assert promoted is not None
-        assert (promoted["waiting"], promoted["live_for"]) == (False, waiting_for)
-        claimed = await repositories.leases.claim(limit=100)
-        assert first["_id"] in [execution.id for execution in claimed]
+    repositories = runtime.repositories
+    (waiting_for,) = {e["job_id"] for e in stored["executions"] if e["held"]}
+    live = next(e for e in stored["executions"] if e.get("live_for") == waiting_for)
+    documents = mongo_client[database_name]["executions"]
+    documents.update_one({"_id": live["_id"]}, {"$set": {"status": "queued"}})
+    assert await runtime.executions.cancel(ADMIN, live["_id"])
+    queued = [e for e in stored["executions"] if e["held"] and e["status"] == "queued"]
+    first = min(queued, key=lambda e: e["scheduled_for"])
+    promoted = documents.find_one({"_id": first["_id"]})
+    assert promoted is not None
+    assert (promoted["waiting"], promoted["live_for"]) == (False, waiting_for)
+    claimed = await repositories.leases.claim(limit=100)
+    assert first["_id"] in [execution.id for execution in claimed]
 
 
 def test_a_document_without_a_schema_number_is_of_the_first_schema(stored: Collections) -> None:
@@ -308,16 +287,14 @@ async def test_an_index_may_take_longer_to_build_than_other_calls(
 ) -> None:
     """The server aborts a build at the limit of its call, so a limit could never be met."""
     limits: list[float | None] = []
-    client = open_client(mongo_uri, timeout=timedelta(seconds=8))
-    database = Database(client, database_name, clock=SystemClock())
 
     class Collection:
         async def create_indexes(self, indexes: object) -> None:
             limits.append(_csot.get_timeout())
 
-    monkeypatch.setattr(database, "collection", lambda _: Collection())
-    await create_indexes(database)
-    await database.close()
+    async with open_database(mongo_uri, database_name) as database:
+        monkeypatch.setattr(database, "collection", lambda _: Collection())
+        await create_indexes(database)
     assert set(limits) == {None}
     assert _csot.get_timeout() is None
 
