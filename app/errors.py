@@ -10,6 +10,7 @@ CarillonError
 │   ├── BusyError         409   other requests changed the object at the same time; try again
 │   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
+├── UnreadableDocumentError 500 a stored document is malformed; only an operator can repair it
 └── UnavailableError      503   a store does not respond; try again later
     └── NewerDocumentError 503  a newer release wrote the document
 """
@@ -17,6 +18,14 @@ CarillonError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+
+_ADVICE = {
+    "job": "It is paused. Delete it and create it again, or ask the operator to repair it.",
+    "execution": "It does not run. Retention deletes it; the operator can repair or delete it.",
+    "idempotency key": "Send the request with another key.",
+    "user": "Ask the operator to repair it.",
+}
+"""What to do about a document of a kind that cannot be read."""
 
 
 class CarillonError(Exception):
@@ -131,6 +140,25 @@ class PreconditionError(CarillonError):
     status = 412
     code = "precondition_failed"
     title = "Changed by somebody else"
+
+
+class UnreadableDocumentError(CarillonError):
+    """A stored document is not a valid record. `problem` names its fields, for the log."""
+
+    code = "unreadable_document"
+    title = "The stored document cannot be read"
+
+    def __init__(self, detail: str, *, problem: str = "") -> None:
+        super().__init__(detail)
+        self.problem = problem
+
+    @classmethod
+    def of(cls, kind: str, document_id: object, problem: str) -> "UnreadableDocumentError":
+        """Create the error for a document of this kind, such as `job`."""
+        named, advice = f"The stored {kind}", _ADVICE[kind]
+        if kind != "user":  # the request may come from somebody who is not signed in
+            named += f" {document_id}"
+        return cls(f"{named} cannot be read. {advice}", problem=problem)
 
 
 class UnavailableError(CarillonError):

@@ -4,10 +4,13 @@ Every document carries `schema`, the number of the last change of its stored sha
 documents whose number is at most its own and leaves newer ones alone.
 """
 
-from collections.abc import Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
-from app.errors import NewerDocumentError
+from pydantic import ValidationError
+
+from app.errors import NewerDocumentError, UnreadableDocumentError
 from app.models.execution import Execution
 from app.models.idempotency import IdempotencyKey
 from app.models.job import Job
@@ -27,6 +30,33 @@ SCHEMA_VERSION = max(SCHEMAS.values())
 FIRST_SCHEMA = 1
 """The schema number of documents without the field `schema`."""
 
+_ALWAYS_STORED: Mapping[type[Record], frozenset[str]] = {
+    Execution: frozenset({"attempts", "lease_token", "waiting"}),
+    Job: frozenset({"revision", "schedules"}),
+}
+"""Fields that the class has a default for, but that conditions of writes use."""
+
+_MALFORMED = (ValueError, TypeError, KeyError, ArithmeticError)
+"""What reading a malformed document raises. ValidationError is a ValueError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stored document that is not a valid record. `problem` names the fields, not the values."""
+
+    document: Document
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded(Generic[R]):
+    """What many documents contain: one odd document does not affect the others."""
+
+    records: list[R]
+    unreadable: list[Unreadable]
+    newer: list[Document]
+    """Documents of a newer release, which this process must leave alone."""
+
 
 def to_document(record: Record, *, omit_none: bool = False) -> Document:
     """The document of a record: `id` becomes `_id`.
@@ -43,14 +73,31 @@ def to_document(record: Record, *, omit_none: bool = False) -> Document:
 
 
 def from_document(kind: type[R], document: Document) -> R:
-    """The record of a document; the document is consumed. Raises NewerDocumentError."""
-    if not is_known(kind, document):
+    """The record of a document. Raises NewerDocumentError and UnreadableDocumentError."""
+    decoded = decode_many(kind, [document])
+    name = _name(kind)
+    if decoded.newer:
         raise NewerDocumentError(
-            f"The {kind.__name__.lower()} was written by a newer release of the service; "
+            f"The {name} was written by a newer release of the service; "
             "send the request to a process of that release."
         )
-    document["id"] = document.pop("_id")
-    return kind.model_validate(document)
+    for unreadable in decoded.unreadable:
+        raise UnreadableDocumentError.of(name, document.get("_id"), unreadable.problem)
+    return decoded.records[0]
+
+
+def decode_many(kind: type[R], documents: Iterable[Document]) -> Decoded[R]:
+    """Decode each document by itself."""
+    decoded: Decoded[R] = Decoded([], [], [])
+    for document in documents:
+        try:
+            if is_known(kind, document):
+                decoded.records.append(_decode(kind, document))
+            else:
+                decoded.newer.append(document)
+        except _MALFORMED as error:
+            decoded.unreadable.append(Unreadable(document, _describe(error)))
+    return decoded
 
 
 def is_known(kind: type[Record], document: Document) -> bool:
@@ -62,3 +109,24 @@ def is_known(kind: type[Record], document: Document) -> bool:
 def known(kind: type[Record]) -> Document:
     """The condition that excludes documents of newer releases."""
     return {"schema": {"$not": {"$gt": SCHEMAS[kind]}}}
+
+
+def _decode(kind: type[R], document: Document) -> R:
+    absent = _ALWAYS_STORED.get(kind, frozenset()) - document.keys()
+    if absent:
+        raise KeyError(*sorted(absent))
+    fields = dict(document)
+    fields["id"] = fields.pop("_id")
+    return kind.model_validate(fields)
+
+
+def _describe(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return f"{type(error).__name__}: {error}"
+    # Only the first part of a location: the others may be names that a user has chosen.
+    fields = {str(one["loc"][0]): one["type"] for one in error.errors() if one["loc"]}
+    return ", ".join(f"{field}: {kind}" for field, kind in fields.items())
+
+
+def _name(kind: type[Record]) -> str:
+    return "idempotency key" if kind is IdempotencyKey else kind.__name__.lower()
