@@ -120,7 +120,7 @@ class _GeneratedExecutions:
             "error": None if status == "succeeded" else "the target responded with status 500",
             "response": {
                 "status": 200 if status == "succeeded" else 500,
-                "headers": {"content-type": "application/json", "server": "example"},
+                "headers": [{"k": "content-type", "v": "application/json"}],
                 "body": BODY,
                 "truncated": False,
             },

@@ -16,11 +16,13 @@ from app.models.idempotency import IdempotencyKey
 from app.models.job import Job
 from app.models.record import Record
 from app.models.user import User
+from app.repositories import free_form
+from app.repositories.free_form import FREE_FORM_SCHEMA
 from app.repositories.mongo import Document
 
 R = TypeVar("R", bound=Record)
 
-SCHEMAS: Mapping[type[Record], int] = {Job: 2, Execution: 2, User: 2, IdempotencyKey: 2}
+SCHEMAS: Mapping[type[Record], int] = {Job: 3, Execution: 3, User: 2, IdempotencyKey: 2}
 """The schema number of each stored record. A change of a stored shape raises it and adds a step to
 `migrations.py`. All collections use one sequence of numbers; the highest number is the schema
 version of the database."""
@@ -31,7 +33,7 @@ FIRST_SCHEMA = 1
 """The schema number of documents without the field `schema`."""
 
 _ALWAYS_STORED: Mapping[type[Record], frozenset[str]] = {
-    Execution: frozenset({"attempts", "lease_token", "waiting"}),
+    Execution: frozenset({"attempts", "lease_token"}),
     Job: frozenset({"revision", "schedules"}),
 }
 """Fields that the class has a default for, but that conditions of writes use."""
@@ -65,6 +67,10 @@ def to_document(record: Record, *, omit_none: bool = False) -> Document:
     them.
     """
     document: dict[str, Any] = record.model_dump()
+    if isinstance(record, Job):
+        free_form.encode_job(document)
+    elif isinstance(record, Execution):
+        free_form.encode_execution(document)
     document["_id"] = document.pop("id")
     document["schema"] = SCHEMAS[type(record)]
     if omit_none:
@@ -117,6 +123,11 @@ def _decode(kind: type[R], document: Document) -> R:
         raise KeyError(*sorted(absent))
     fields = dict(document)
     fields["id"] = fields.pop("_id")
+    is_text = fields.get("schema", FIRST_SCHEMA) >= FREE_FORM_SCHEMA
+    if kind is Job:
+        free_form.decode_job(fields, is_text=is_text)
+    elif kind is Execution:
+        free_form.decode_execution(fields, is_text=is_text)
     return kind.model_validate(fields)
 
 

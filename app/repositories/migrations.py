@@ -3,30 +3,44 @@
 Each step is one update of each older document, atomic and depending on that document alone. It
 sets the document's `schema` number in the same write. So several processes may run the steps at
 the same time, and if a process ends during a step, the next process completes it.
+
+The server makes most changes by a pipeline. It cannot write JSON as text, so this process computes
+the texts and writes each on the condition that the value is still as read.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import structlog
-from pymongo import ASCENDING
+from bson import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo import ASCENDING, UpdateOne
 
 from app.repositories.documents import SCHEMA_VERSION
+from app.repositories.free_form import FREE_FORM_SCHEMA, encode_json
 from app.repositories.meta import MetaRepository
 from app.repositories.mongo import Collection, Database, Document, database_call
 
 _log = structlog.get_logger(__name__)
 
 _PAGE = 500  # documents per write: far below the time limit of a database call
+_MAX_TRIES = 5  # a try fails if a process of the earlier release edits a document of the page
+
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+"""Decodes objects without an interpretation of `$ref` and `$id`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One change of a collection's stored shape: `update` is the pipeline that makes it."""
+    """One change of a collection's stored shape: `update` is the pipeline that makes it.
+
+    `texts`: the fields whose JSON values become text in the same write.
+    """
 
     number: int
     collection: str
     update: Sequence[Document] = ()
+    texts: Sequence[str] = ()
 
 
 def _rename(old: str, new: str, *, default: object) -> tuple[Document, ...]:
@@ -35,11 +49,40 @@ def _rename(old: str, new: str, *, default: object) -> tuple[Document, ...]:
     return ({"$set": {new: present}}, {"$unset": old})
 
 
+def _to_pairs(headers: str) -> Document:
+    """Headers as pairs; headers that are pairs already stay so."""
+    is_object = {"$eq": [{"$type": headers}, "object"]}
+    return {"$cond": [is_object, {"$objectToArray": headers}, headers]}
+
+
+def _map_attempts() -> Document:
+    """The attempts with the headers of their responses as pairs."""
+    response = {
+        "$mergeObjects": ["$$one.response", {"headers": _to_pairs("$$one.response.headers")}]
+    }
+    has_headers = {"$eq": [{"$type": "$$one.response.headers"}, "object"]}
+    one = {"$cond": [has_headers, {"$mergeObjects": ["$$one", {"response": response}]}, "$$one"]}
+    mapped = {"$map": {"input": "$attempts", "as": "one", "in": one}}
+    return {"$cond": [{"$isArray": "$attempts"}, mapped, "$attempts"]}
+
+
 STEPS = (
     Step(2, "jobs"),  # documents carry their schema number
     Step(2, "users"),
     Step(2, "executions", _rename("held", "waiting", default=False)),
     Step(2, "idempotency_keys", _rename("answer", "response", default=None)),
+    Step(
+        FREE_FORM_SCHEMA,
+        "jobs",
+        ({"$set": {"target.headers": _to_pairs("$target.headers")}},),
+        texts=("parameters", "target.body"),
+    ),
+    Step(
+        FREE_FORM_SCHEMA,
+        "executions",
+        ({"$set": {"attempts": _map_attempts()}},),
+        texts=("parameters",),
+    ),
 )
 """In the order in which they apply. A step is never changed after its release."""
 
@@ -67,7 +110,11 @@ async def _apply(step: Step, documents: Collection) -> None:
     ids = await _list_ids(documents, after=None)
     while ids:
         older = {"_id": {"$in": ids}, "schema": {"$not": {"$gte": step.number}}}
-        migrated += await _update(documents, older, pipeline)
+        if step.texts:
+            migrated += await _write_texts(step, documents, older, pipeline)
+        # What has been written as text is no longer older; what is not JSON stays as it is.
+        without_values = dict.fromkeys(step.texts)
+        migrated += await _update(documents, older | without_values, pipeline)
         ids = await _list_ids(documents, after=ids[-1])
     if migrated:
         _log.info(
@@ -75,9 +122,77 @@ async def _apply(step: Step, documents: Collection) -> None:
         )
 
 
+async def _write_texts(
+    step: Step, documents: Collection, older: Document, pipeline: list[Document]
+) -> int:
+    """Migrate the older documents that have values to write as text. Returns how many."""
+    migrated = 0
+    for _ in range(_MAX_TRIES):
+        writes = await _build_text_writes(step, documents, older, pipeline)
+        written = await _write(documents, writes)
+        migrated += written
+        if written == len(writes):
+            break
+    return migrated
+
+
+@database_call
+async def _build_text_writes(
+    step: Step, documents: Collection, older: Document, pipeline: list[Document]
+) -> list[UpdateOne]:
+    has_values: Document = {"$or": [{name: {"$ne": None}} for name in step.texts]}
+    raw: Collection = documents.with_options(codec_options=_RAW)
+    writes = []
+    async for document in raw.find(older | has_values, dict.fromkeys(step.texts, True)):
+        values = {name: _find(document, name) for name in step.texts}
+        try:
+            texts = {
+                name: {"$literal": encode_json(_to_json(value))}
+                for name, value in values.items()
+                if value is not None
+            }
+        except (ValueError, TypeError) as error:
+            _log.error(
+                "document_not_migrated",
+                collection=step.collection,
+                document_id=document["_id"],
+                error=type(error).__name__,
+            )
+            continue
+        unchanged = {name: {"$eq": value} for name, value in values.items()}
+        writes.append(
+            UpdateOne(older | {"_id": document["_id"]} | unchanged, [*pipeline, {"$set": texts}])
+        )
+    return writes
+
+
+def _find(document: Document, name: str) -> object:
+    """The value at a dotted name; None if there is none."""
+    value: object = document
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, RawBSONDocument) else None
+    return value
+
+
+def _to_json(value: object) -> object:
+    """Raises TypeError, when it is encoded, for a value that is not JSON."""
+    if isinstance(value, RawBSONDocument):
+        return {name: _to_json(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_to_json(part) for part in value]
+    return value
+
+
+@database_call
+async def _write(documents: Collection, writes: Sequence[UpdateOne]) -> int:
+    if not writes:
+        return 0
+    return (await documents.bulk_write(writes, ordered=False)).matched_count
+
+
 @database_call
 async def _list_ids(documents: Collection, *, after: str | None) -> list[str]:
-    query: Document = {} if after is None else {"_id": {"$gt": after}}
+    query: Document = {"_id": {"$type": "string"} if after is None else {"$gt": after}}
     found = documents.find(query, {"_id": True}).sort("_id", ASCENDING).limit(_PAGE)
     return [document["_id"] for document in await found.to_list(None)]
 

@@ -8,6 +8,7 @@ from typing import Any
 from app.clock import count_milliseconds
 from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, require_move
 from app.models.outcome import Outcome
+from app.repositories.free_form import encode_response
 from app.repositories.lease_fence import Lease
 from app.repositories.mongo import Document, pick
 
@@ -83,5 +84,5 @@ def _result(settlement: Settlement) -> Document:
     return {
         "outcome": outcome.outcome,
         "error": outcome.error,
-        "response": response,
+        "response": encode_response(response),
     }
