@@ -153,7 +153,7 @@ class UnreadableDocumentError(CarillonError):
         self.problem = problem
 
     @classmethod
-    def of(cls, kind: str, document_id: object, problem: str) -> "UnreadableDocumentError":
+    def of(cls, kind: str, document_id: object, problem: str = "") -> "UnreadableDocumentError":
         """Create the error for a document of this kind, such as `job`."""
         named, advice = f"The stored {kind}", _ADVICE[kind]
         if kind != "user":  # the request may come from somebody who is not signed in

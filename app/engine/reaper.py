@@ -7,7 +7,6 @@ import structlog
 
 from app.engine.loop import AT_ONCE
 from app.models.execution import Execution, ExecutionStatus, Reason
-from app.models.job import Job
 from app.policies.retry import LEASE_EXPIRED, decide
 from app.repositories.jobs import FoundJobs, JobRepository
 from app.repositories.lease_fence import Lease
@@ -64,7 +63,7 @@ class Reaper:
 
     async def _settle(self, expired: Sequence[Execution], found: FoundJobs) -> int:
         """Returns how many it settled; others were renewed or settled meanwhile."""
-        settlements = [_settlement(e, found.jobs.get(e.job_id)) for e in expired]
+        settlements = [_settlement(e, found) for e in expired]
         if not settlements:
             return 0
         won = await self._leases.settle_expired(settlements)
@@ -85,12 +84,16 @@ class Reaper:
         return len(ended)
 
 
-def _settlement(execution: Execution, job: Job | None) -> Settlement:
+def _settlement(execution: Execution, found: FoundJobs) -> Settlement:
     lease = Lease(execution.id, execution.lease_token)
     attempts = execution.attempts
     unfinished = attempts[-1] if attempts and attempts[-1].outcome is None else None
     attempt = None if unfinished is None else unfinished.number
     outcome = None if unfinished is None else LEASE_EXPIRED
+    if execution.job_id in found.unreadable:
+        failed = ExecutionStatus.FAILED
+        return Settlement(lease, failed, attempt, outcome, reason=Reason.UNREADABLE)
+    job = found.jobs.get(execution.job_id)
     if job is None:
         cancelled = ExecutionStatus.CANCELLED
         return Settlement(lease, cancelled, attempt, outcome, reason=Reason.JOB_DELETED)

@@ -144,10 +144,13 @@ class Worker:
             if attempt.execution.id not in unstarted:
                 self._spawn(attempt)
         of_newer_jobs = [e for e in claimed if e.job_id in found.newer]
-        of_deleted_jobs = [
-            e for e in claimed if e.job_id not in found.jobs and e.job_id not in found.newer
-        ]
+        of_unreadable_jobs = [e for e in claimed if e.job_id in found.unreadable]
+        existing = found.jobs.keys() | found.newer | found.unreadable
+        of_deleted_jobs = [e for e in claimed if e.job_id not in existing]
         await self._settle_unstarted(of_newer_jobs, ExecutionStatus.QUEUED, delay=_NEWER_JOB_DELAY)
+        await self._settle_unstarted(
+            of_unreadable_jobs, ExecutionStatus.FAILED, reason=Reason.UNREADABLE
+        )
         await self._settle_unstarted(
             of_deleted_jobs, ExecutionStatus.CANCELLED, reason=Reason.JOB_DELETED
         )
@@ -186,8 +189,8 @@ class Worker:
         reason: Reason | None = None,
         delay: timedelta = timedelta(0),
     ) -> None:
-        """End claims without an attempt: the job was deleted or written by a newer release, or a
-        cancel was requested before the start."""
+        """End claims without an attempt: the job was deleted, was written by a newer release or
+        cannot be read, or a cancel was requested before the start."""
         settlements = [
             Settlement(_lease_of(execution), status, reason=reason, delay=delay)
             for execution in executions

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Self, TypedDict, Unpack
+from typing import Annotated, Any, Self, TypedDict, Unpack
 
-from pydantic import Field
+from pydantic import Field, Strict
 
 from app.models.policy import OverlapPolicy
 from app.models.record import Instant, Record
@@ -38,7 +38,9 @@ FINAL_STATUSES = frozenset(ExecutionStatus) - UNFINISHED_STATUSES
 """The statuses of finished executions. An execution keeps such a status."""
 
 MOVES: Mapping[ExecutionStatus, frozenset[ExecutionStatus]] = {
-    ExecutionStatus.QUEUED: frozenset({ExecutionStatus.RUNNING, ExecutionStatus.CANCELLED}),
+    ExecutionStatus.QUEUED: frozenset(
+        {ExecutionStatus.RUNNING, ExecutionStatus.FAILED, ExecutionStatus.CANCELLED}
+    ),
     ExecutionStatus.RUNNING: frozenset(
         {
             ExecutionStatus.QUEUED,
@@ -64,7 +66,8 @@ def require_move(before: ExecutionStatus, after: ExecutionStatus) -> ExecutionSt
 
 
 class Reason(StrEnum):
-    """Why an execution is skipped, missed or cancelled: the public `reason` values."""
+    """Why an execution is skipped, missed, cancelled or failed as unreadable: the public `reason`
+    values."""
 
     OVERLAP = "overlap"
     """Skipped: another execution of the job was live."""
@@ -82,6 +85,8 @@ class Reason(StrEnum):
     """It was waiting, and a newer execution took its position, under `cancel_other`."""
     JOB_DELETED = "job_deleted"
     """Its job was deleted."""
+    UNREADABLE = "unreadable"
+    """Failed: the stored execution or its job is malformed."""
 
 
 class ExecutionKind(StrEnum):
@@ -156,7 +161,7 @@ class Execution(Record):
     reason: Reason | None = None
     lease_owner: str | None = None
     lease_until: Instant | None = None
-    lease_token: int = 0
+    lease_token: Annotated[int, Strict()] = 0
     live_for: str | None = None
     """The job's id while this execution is live: `queued` or `running`, not waiting, and not under
     `allow_all`. Else None. An index keeps it unique."""

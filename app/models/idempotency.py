@@ -1,8 +1,6 @@
 """Idempotency keys: the request that a client sent with a key, and the response to it."""
 
-from datetime import datetime
-
-from app.models.record import Record
+from app.models.record import Instant, Record
 
 
 class StoredResponse(Record):
@@ -25,10 +23,10 @@ class IdempotencyKey(Record):
     holder: str
     """A random id of the request that has reserved the key. A request that takes the key over
     writes a new id."""
-    held_until: datetime
+    held_until: Instant
     """Without a response, another request may take the key over from this instant on."""
     response: StoredResponse | None = None
-    expires_at: datetime
+    expires_at: Instant
 
 
 class ReservedId(Record):

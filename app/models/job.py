@@ -3,13 +3,13 @@
 import unicodedata
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, computed_field
+from pydantic import Field, Strict, computed_field
 
 from app.models.execution import ExecutionStatus
 from app.models.policy import CatchUpPolicy, OverlapPolicy, RetryPolicy
-from app.models.record import Record
+from app.models.record import Instant, Record
 from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 
@@ -19,6 +19,8 @@ class PauseReason(StrEnum):
 
     GONE = "gone"
     """The receiver responded 410: it is gone for good."""
+    UNREADABLE = "unreadable"
+    """The stored job is malformed."""
 
 
 class Job(Record):
@@ -39,16 +41,16 @@ class Job(Record):
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUpPolicy = CatchUpPolicy()
     schedules: tuple[Schedule, ...] = ()
-    next_run: datetime | None = None
+    next_run: Instant | None = None
     """The earliest `next_run` of its active schedules, while the job is active; else None."""
-    last_run: datetime | None = None
+    last_run: Instant | None = None
     """The newest slot whose execution has finished. It is written in batches, so it may be about a
     second behind the history."""
     last_status: ExecutionStatus | None = None
-    revision: int = 1
+    revision: Annotated[int, Strict()] = 1
     """Each edit by a user increases it; firing does not."""
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
     @computed_field  # type: ignore[prop-decorator]
     @property

@@ -3,7 +3,15 @@
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, PlainSerializer, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    Strict,
+    WithJsonSchema,
+)
 
 DOCUMENTED = ConfigDict(
     json_schema_serialization_defaults_required=True, use_attribute_docstrings=True
@@ -26,8 +34,10 @@ def rfc3339(instant: datetime) -> str:
 
 
 Instant = Annotated[
-    datetime,
+    AwareDatetime,
+    Strict(),
+    Field(ge=datetime(1970, 1, 1, tzinfo=UTC), lt=datetime(9000, 1, 1, tzinfo=UTC)),
     PlainSerializer(rfc3339, return_type=str, when_used="json-unless-none"),
     WithJsonSchema({"type": "string", "format": "date-time"}, mode="serialization"),
 ]
-"""An instant, in the form of `rfc3339` in JSON."""
+"""An instant, in the form of `rfc3339` in JSON. Its range leaves room for calculations."""

@@ -49,7 +49,7 @@ class IntervalSchedule(_ScheduleFields):
     """Slots every so many seconds from an anchor."""
 
     type: Literal["interval"] = "interval"
-    interval_seconds: int
+    interval_seconds: Annotated[int, Field(ge=1, le=MAX_INTERVAL_SECONDS)]
     anchor_at: Instant
     """`start_at`, or without it the instant of creation. A new period keeps the anchor."""
 

@@ -1,9 +1,8 @@
 """Users, their roles, and the actor of a request."""
 
-from datetime import datetime
 from enum import StrEnum
 
-from app.models.record import Record
+from app.models.record import Instant, Record
 
 
 class Role(StrEnum):
@@ -25,10 +24,10 @@ class User(Record):
     password_hash: str
     role: Role
     active: bool = True
-    tokens_valid_from: datetime
+    tokens_valid_from: Instant
     """Tokens issued before this instant are rejected."""
-    created_at: datetime
-    updated_at: datetime
+    created_at: Instant
+    updated_at: Instant
 
 
 class Actor(Record):

@@ -1,8 +1,11 @@
-"""Updates that cancel executions. `now` is an expression for the present instant."""
+"""Updates that end executions before their end: cancelled, or failed because they are unreadable.
+
+`now` is an expression for the present instant.
+"""
 
 from typing import Any
 
-from app.models.execution import ExecutionStatus, Reason, require_move
+from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, require_move
 from app.repositories.mongo import Document
 
 CAN_END: Document = {"status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
@@ -15,17 +18,26 @@ CAN_BE_ASKED: Document = {
 """The condition on executions that `request` may ask to stop: no cancel was requested before."""
 
 
+CAN_FAIL_UNREADABLE: Document = {"status": {"$nin": sorted(FINAL_STATUSES)}}
+"""The condition on executions that `fail_unreadable` may end. The status may be unreadable too."""
+
+
 def end(reason: Reason, now: Any) -> list[Document]:
     """Cancel: the execution becomes final. It gives up `live_for`, so that another execution can be
     live, and its position (`place`) among the waiting executions."""
-    ended = {
-        "status": ExecutionStatus.CANCELLED,
-        "reason": {"$literal": reason},
-        "finished_at": now,
-    }
-    return [{"$set": ended}, {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}]
+    return _build_end(ExecutionStatus.CANCELLED, reason, now)
+
+
+def fail_unreadable(now: Any) -> list[Document]:
+    """End an execution that cannot be read, without a look at its fields."""
+    return _build_end(ExecutionStatus.FAILED, Reason.UNREADABLE, now)
 
 
 def request(reason: Reason, now: Any) -> list[Document]:
     """Ask the worker to stop the attempt. The worker or the reaper records the cancel."""
     return [{"$set": {"cancel_requested_at": now, "reason": {"$literal": reason}}}]
+
+
+def _build_end(status: ExecutionStatus, reason: Reason, now: Any) -> list[Document]:
+    ended = {"status": status, "reason": {"$literal": reason}, "finished_at": now}
+    return [{"$set": ended}, {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}]

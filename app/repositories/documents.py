@@ -6,8 +6,10 @@ documents whose number is at most its own and leaves newer ones alone.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, Generic, TypeVar
 
+from bson import Code, DatetimeMS, MaxKey, Regex, Timestamp
 from pydantic import ValidationError
 
 from app.errors import NewerDocumentError, UnreadableDocumentError
@@ -37,6 +39,10 @@ _ALWAYS_STORED: Mapping[type[Record], frozenset[str]] = {
     Job: frozenset({"revision", "schedules"}),
 }
 """Fields that the class has a default for, but that conditions of writes use."""
+
+_FIRST_KEY = datetime(1970, 1, 1, tzinfo=UTC)
+_AFTER_DATES = (Timestamp, Regex, Code, MaxKey)
+"""The types that MongoDB sorts after dates."""
 
 _MALFORMED = (ValueError, TypeError, KeyError, ArithmeticError)
 """What reading a malformed document raises. ValidationError is a ValueError."""
@@ -115,6 +121,20 @@ def is_known(kind: type[Record], document: Document) -> bool:
 def known(kind: type[Record]) -> Document:
     """The condition that excludes documents of newer releases."""
     return {"schema": {"$not": {"$gt": SCHEMAS[kind]}}}
+
+
+def read_key(document: Document, name: str) -> datetime | None:
+    """The instant of the first index key, where the stored value may be no instant.
+
+    What sorts before all dates counts as due now, so that it is read and found to be unreadable.
+    `document` also has the database's `now`.
+    """
+    value, now = document.get(name), document["now"]
+    if isinstance(value, datetime):
+        return max(value, _FIRST_KEY)
+    if isinstance(value, DatetimeMS):  # out of the range of Python
+        return None if int(value) > 0 else now
+    return None if isinstance(value, _AFTER_DATES) else now
 
 
 def _decode(kind: type[R], document: Document) -> R:

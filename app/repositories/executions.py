@@ -21,8 +21,9 @@ from app.models.execution import (
     Reason,
 )
 from app.repositories import cancellation
-from app.repositories.documents import from_document, known, to_document
+from app.repositories.documents import known, to_document
 from app.repositories.mongo import LISTING_LIMIT, Database, Document, database_call
+from app.repositories.readers import ExecutionReader, fill_page
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
@@ -63,6 +64,7 @@ class ExecutionRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._executions = database.collection("executions")
+        self._reader = ExecutionReader(database)
 
     async def insert(self, execution: Execution) -> InsertResult:
         return (await self.insert_many([execution]))[0]
@@ -111,7 +113,7 @@ class ExecutionRepository:
             "scheduled_for": {"$in": list(scheduled_for)},
         }
         documents = await self._executions.find(query).to_list(None)
-        return [from_document(Execution, document) for document in documents]
+        return await self._reader.read(documents)
 
     @database_call
     async def find_newest_slot_record(self, schedule_id: str, at: datetime) -> Execution | None:
@@ -125,7 +127,7 @@ class ExecutionRepository:
             "scheduled_for": {"$lte": at},
         }
         document = await self._executions.find_one(query, sort=[("scheduled_for", DESCENDING)])
-        return None if document is None else from_document(Execution, document)
+        return None if document is None else await self._reader.read_one(document)
 
     @database_call
     async def get(self, execution_id: str, *, owner_id: str | None) -> Execution:
@@ -136,7 +138,7 @@ class ExecutionRepository:
         document = await self._executions.find_one(query)
         if document is None:
             raise NotFoundError.of("execution")
-        return from_document(Execution, document)
+        return await self._reader.read_one(document)
 
     @database_call
     async def list_executions(
@@ -150,10 +152,14 @@ class ExecutionRepository:
 
         Raises UnavailableError after two seconds.
         """
+        query, index = listing_query(wanted, before), listing_index(wanted)
+
+        async def find(skip: int, limit: int) -> list[Document]:
+            found = self._executions.find(query).hint(index).sort(list(LISTING_ORDER))
+            return await found.skip(skip).limit(limit).to_list(None)
+
         with timeout(LISTING_LIMIT.total_seconds()):
-            found = self._executions.find(listing_query(wanted, before)).hint(listing_index(wanted))
-            documents = await found.sort(list(LISTING_ORDER)).limit(limit).to_list(None)
-        return [from_document(Execution, document) for document in documents]
+            return await fill_page(find, self._reader.read, limit=limit)
 
     @database_call
     async def cancel_queued(self, execution_id: str, *, reason: Reason) -> bool:

@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from datetime import datetime
+from typing import Any
 
+import structlog
 from pymongo import ASCENDING
 
 from app.models.execution import Execution, ExecutionStatus
@@ -12,8 +14,11 @@ from app.repositories.documents import known
 from app.repositories.executions import LISTING_ORDER
 from app.repositories.mongo import Database, Document, database_call
 
+_log = structlog.get_logger(__name__)
+
 _BY_JOB = "history_by_job"
 _MAX_EXAMINED = 1_000
+_MAX_READS = 10  # of one page; each deletes the executions of the page that cannot be read
 _FIELDS = dict.fromkeys(("job_id", "status", "scheduled_for", "finished_at"), True)
 
 
@@ -42,14 +47,13 @@ class HistoryRepository:
                 {"finished_at": {"$gt": after.finished_at}},
                 {"_id": {"$gt": after.id}},
             ]
-        found = self._executions.find(query, _FIELDS)
-        found = found.sort([("finished_at", ASCENDING), ("_id", ASCENDING)]).limit(limit)
-        return [_finished(document) for document in await found.to_list(None)]
+        order = [("finished_at", ASCENDING), ("_id", ASCENDING)]
+        return await self._read(query, order, limit)
 
     @database_call
     async def list_job_ids(self, *, after: str | None, limit: int) -> list[str]:
         """The ids of the jobs after `after`, in order."""
-        query: Document = {} if after is None else {"_id": {"$gt": after}}
+        query: Document = {"_id": {"$type": "string"} if after is None else {"$gt": after}}
         found = self._jobs.find(query, {"_id": True}).sort("_id", ASCENDING).limit(limit)
         return [document["_id"] for document in await found.to_list(None)]
 
@@ -61,18 +65,37 @@ class HistoryRepository:
         instant, the oldest slot first."""
         newest = self._executions.find({"job_id": job_id}, {"_id": False, "scheduled_for": True})
         newest = newest.sort(LISTING_ORDER).hint(_BY_JOB).skip(keep - 1).limit(1)
-        boundary = await newest.to_list(None)
-        if not boundary:
+        (boundary,) = await newest.to_list(None) or [{}]
+        slot = boundary.get("scheduled_for")
+        if not isinstance(slot, datetime):  # there are fewer, or the others have no valid slot
             return []
         query = known(Execution) | {
             "job_id": job_id,
             # An execution that finished before an instant also had its slot before it.
-            "scheduled_for": {"$lt": min(boundary[0]["scheduled_for"], before)},
+            "scheduled_for": {"$lt": min(slot, before)},
             "finished_at": {"$type": "date", "$lt": before},
         }
         oldest = [(name, ASCENDING) for name, _ in LISTING_ORDER]
-        found = self._executions.find(query, _FIELDS).sort(oldest).hint(_BY_JOB).limit(limit)
-        return [_finished(document) for document in await found.to_list(None)]
+        return await self._read(query, oldest, limit, hint=_BY_JOB)
+
+    async def _read(
+        self, query: Document, sort: Sequence[tuple[str, int]], limit: int, **options: str
+    ) -> list[FinishedExecution]:
+        """At most `limit` executions.
+
+        Those that cannot be read are deleted: they are old enough, and no rule can keep them.
+        """
+        for _ in range(_MAX_READS):
+            found = self._executions.find(query, _FIELDS, **options).sort(list(sort)).limit(limit)
+            documents = await found.to_list(None)
+            finished = [one for one in map(_find_finished, documents) if one is not None]
+            if len(finished) == len(documents):
+                break
+            readable = {one.id for one in finished}
+            odd = [one["_id"] for one in documents if one["_id"] not in readable]
+            _log.error("unreadable_history_deleted", execution_ids=odd)
+            await self._delete(odd)
+        return finished
 
     @database_call
     async def has_newer(
@@ -86,19 +109,31 @@ class HistoryRepository:
         found = self._executions.find(later, {"_id": False, "status": True})
         newest = found.sort(LISTING_ORDER).hint(_BY_JOB).limit(_MAX_EXAMINED)
         async for document in newest:
-            if document["status"] in statuses:
+            if document.get("status") in list(statuses):
                 return True
         return False
 
     @database_call
     async def delete(self, execution_ids: Sequence[str]) -> int:
         """Delete finished executions; returns how many it deleted."""
+        return await self._delete(execution_ids)
+
+    async def _delete(self, execution_ids: Sequence[Any]) -> int:
         finished = {"_id": {"$in": list(execution_ids)}, "finished_at": {"$type": "date"}}
         query = known(Execution) | finished
         return (await self._executions.delete_many(query)).deleted_count
 
 
-def _finished(document: Document) -> FinishedExecution:
+def _find_finished(document: Document) -> FinishedExecution | None:
+    """None if a field that retention needs cannot be read."""
+    texts = [document.get(name) for name in ("_id", "job_id", "status")]
+    instants = [document.get(name) for name in ("scheduled_for", "finished_at")]
+    if not all(isinstance(text, str) for text in texts):
+        return None
+    if not all(isinstance(instant, datetime) for instant in instants):
+        return None
+    if document["status"] not in set(ExecutionStatus):
+        return None
     return FinishedExecution(
         id=document["_id"],
         job_id=document["job_id"],

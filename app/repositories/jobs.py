@@ -11,7 +11,7 @@ from pymongo.errors import DuplicateKeyError
 from app.errors import NotFoundError
 from app.models.execution import ExecutionStatus
 from app.models.job import Job
-from app.repositories.documents import from_document, is_known, known, to_document
+from app.repositories.documents import known, read_key, to_document
 from app.repositories.job_listings import (
     NEWEST_FIRST,
     JobFilter,
@@ -26,6 +26,7 @@ from app.repositories.mongo import (
     database_call,
     pick,
 )
+from app.repositories.readers import JobReader, UnreadJob, fill_page
 
 _IS_SCHEDULED: Document = {"$type": "date"}
 """The partial filter of the index `poll`. A query that does not repeat it cannot use the index."""
@@ -56,11 +57,12 @@ class LastRun:
 
 @dataclass(frozen=True, slots=True)
 class FoundJobs:
-    """Jobs by id, and the ids of those that a newer release wrote: they exist, but this process
-    must not interpret them."""
+    """Jobs by id, and the ids of those that exist but that this process cannot interpret: a newer
+    release wrote them, or they are malformed."""
 
     jobs: Mapping[str, Job]
     newer: frozenset[str] = frozenset()
+    unreadable: frozenset[str] = frozenset()
 
 
 class JobRepository:
@@ -69,6 +71,7 @@ class JobRepository:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._jobs = database.collection("jobs")
+        self._reader = JobReader(database)
 
     async def now(self) -> datetime:
         """The database's present instant."""
@@ -90,7 +93,7 @@ class JobRepository:
         document = await self._jobs.find_one(query)
         if document is None:
             raise NotFoundError.of("job")
-        return from_document(Job, document)
+        return await self._reader.read_one(document)
 
     @database_call
     async def get_by_schedule(self, schedule_id: str, *, owner_id: str | None) -> Job:
@@ -99,15 +102,18 @@ class JobRepository:
         document = await self._jobs.find_one(query)
         if document is None:
             raise NotFoundError.of("schedule")
-        return from_document(Job, document)
+        return await self._reader.read_one(document)
 
     @database_call
     async def list_by_ids(self, job_ids: Sequence[str]) -> FoundJobs:
         """Those of these jobs that still exist."""
         documents = await self._jobs.find({"_id": {"$in": list(job_ids)}}).to_list(None)
-        newer = frozenset(d["_id"] for d in documents if not is_known(Job, d))
-        jobs = [from_document(Job, d) for d in documents if d["_id"] not in newer]
-        return FoundJobs({job.id: job for job in jobs}, newer)
+        found = await self._reader.read(documents)
+        return FoundJobs(
+            {job.id: job for job in found.records},
+            newer=frozenset(document["_id"] for document in found.newer),
+            unreadable=frozenset(one.document["_id"] for one in found.unreadable),
+        )
 
     @database_call
     async def list_jobs(
@@ -117,11 +123,17 @@ class JobRepository:
 
         Raises UnavailableError after two seconds.
         """
-        find = listing_of(wanted, start)
+        listing = listing_of(wanted, start)
+
+        async def find(skip: int, limit: int) -> list[Document]:
+            found = self._jobs.find(listing["filter"]).sort(list(listing["sort"].items()))
+            return await found.hint(listing["hint"]).skip(skip).limit(limit).to_list(None)
+
+        async def read(documents: list[Document]) -> list[Job]:
+            return (await self._reader.read(documents)).records
+
         with timeout(LISTING_LIMIT.total_seconds()):
-            found = self._jobs.find(find["filter"]).sort(list(find["sort"].items()))
-            documents = await found.hint(find["hint"]).limit(limit).to_list(None)
-        return [from_document(Job, document) for document in documents]
+            return await fill_page(find, read, limit=limit)
 
     @database_call
     async def replace(self, job: Job, *, expected: Job) -> bool:
@@ -145,6 +157,20 @@ class JobRepository:
         query = _build_unchanged_condition(expected) | self._build_nothing_due_condition()
         return (await self._jobs.delete_one(query)).deleted_count == 1
 
+    @database_call
+    async def get_unread(self, job_id: str, *, owner_id: str | None) -> UnreadJob:
+        """A job that may be malformed, without its definition. Raises NotFoundError."""
+        query: Document = known(Job) | {"_id": job_id} | owned_by(owner_id)
+        document = await self._jobs.find_one(query, {"owner_id": True, "revision": True})
+        if document is None:
+            raise NotFoundError.of("job")
+        return UnreadJob.of(document)
+
+    @database_call
+    async def delete_unread(self, job: UnreadJob) -> None:
+        """Delete a job that cannot be read; slots that are due are not fired."""
+        await self._jobs.delete_one(known(Job) | {"_id": job.id})
+
     def _build_nothing_due_condition(self) -> Document:
         is_later = {"$gt": ["$next_run", self._database.clock.now_expression]}
         return {"$expr": {"$or": [{"$eq": ["$next_run", None]}, is_later]}}
@@ -163,7 +189,7 @@ class JobRepository:
         )
         if document is None:
             return NextDue(await self._database.now(), None)
-        return NextDue(document["now"], document["next_run"])
+        return NextDue(document["now"], read_key(document, "next_run"))
 
     @staticmethod
     def build_peek_query(since: datetime | None = None) -> Document:
@@ -183,7 +209,7 @@ class JobRepository:
             "next_run", ASCENDING
         )
         documents = await found.limit(limit).to_list(None)
-        return [from_document(Job, document) for document in documents]
+        return (await self._reader.read(documents)).records
 
     @staticmethod
     def build_due_query(now: datetime, since: datetime | None = None) -> Document:

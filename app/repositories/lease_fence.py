@@ -10,6 +10,12 @@ from dataclasses import dataclass
 from app.models.execution import ExecutionStatus
 from app.repositories.mongo import Document, pick
 
+RAISE_TOKEN: Document = {
+    # A token that is not a number stays, so that the execution is found to be unreadable.
+    "$cond": [{"$isNumber": "$lease_token"}, {"$add": ["$lease_token", 1]}, "$lease_token"]
+}
+"""The next token of an execution."""
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:

@@ -15,12 +15,11 @@ from pymongo import ASCENDING, ReturnDocument
 from app.clock import count_milliseconds
 from app.models.execution import Execution, ExecutionStatus, require_move
 from app.repositories import lease_fence
-from app.repositories.documents import from_document, known
-from app.repositories.lease_fence import Lease
+from app.repositories.documents import known, read_key
+from app.repositories.lease_fence import RAISE_TOKEN, Lease
 from app.repositories.mongo import Database, Document, database_call, pick
+from app.repositories.readers import ExecutionReader
 from app.repositories.settlements import Settlement, settlement_stages
-
-_RAISE_TOKEN = {"$add": ["$lease_token", 1]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +50,7 @@ class LeaseRepository:
         self._lease_owner = lease_owner
         self._term = term
         self._executions = database.collection("executions")
+        self._reader = ExecutionReader(database)
 
     @database_call
     async def peek(self) -> NextClaimable:
@@ -60,7 +60,7 @@ class LeaseRepository:
         )
         if document is None:
             return NextClaimable(await self._database.now(), None)
-        return NextClaimable(document["now"], document["run_at"])
+        return NextClaimable(document["now"], read_key(document, "run_at"))
 
     def claimable(self) -> Document:
         """The condition on what may be claimed now: one range of the index `claimable`."""
@@ -84,7 +84,7 @@ class LeaseRepository:
         if first is None:
             return []
         more = await self._claim_batch(limit - 1) if limit > 1 else []
-        return [from_document(Execution, document) for document in [first, *more]]
+        return await self._reader.read([first, *more])
 
     async def _claim_batch(self, limit: int) -> list[Document]:
         found = self._executions.find(self.claimable(), {"_id": True})
@@ -107,7 +107,7 @@ class LeaseRepository:
                     "status": ExecutionStatus.RUNNING,
                     "lease_owner": {"$literal": self._lease_owner},
                     "lease_until": {"$add": [self._now, count_milliseconds(self._term)]},
-                    "lease_token": _RAISE_TOKEN,
+                    "lease_token": RAISE_TOKEN,
                 }
             }
         ]
@@ -117,7 +117,7 @@ class LeaseRepository:
         """The executions on which this lease owner holds a lease, to find claims whose response
         was lost."""
         found = self._executions.find(known(Execution) | self._owned())
-        return [from_document(Execution, document) for document in await found.to_list(None)]
+        return await self._reader.read(await found.to_list(None))
 
     def _owned(self) -> Document:
         return {"status": ExecutionStatus.RUNNING, "lease_owner": self._lease_owner}
@@ -174,7 +174,7 @@ class LeaseRepository:
         """
         leases = [settlement.lease for settlement in settlements]
         fence = _build_fence_with(leases, self._is_expired())
-        raise_token = {"$set": {"lease_token": _RAISE_TOKEN}}
+        raise_token = {"$set": {"lease_token": RAISE_TOKEN}}
         if await self._settle(settlements, fence, [raise_token]) == len(settlements):
             return [True] * len(settlements)
         found = await self._read_back([lease.execution_id for lease in leases])
@@ -206,7 +206,7 @@ class LeaseRepository:
             expired["job_id"] = {"$nin": list(besides_jobs)}
         found = self._executions.find(expired)
         found = found.sort("lease_until", ASCENDING).limit(limit)
-        return [from_document(Execution, document) for document in await found.to_list(None)]
+        return await self._reader.read(await found.to_list(None))
 
     @database_call
     async def list_cancel_requested(self, execution_ids: Sequence[str]) -> list[str]:

@@ -33,12 +33,14 @@ class MetaRepository:
     @database_call
     async def _read(self, field: str) -> int:
         document: Document = await self._meta.find_one({"_id": _SCHEMA}) or {}
-        number: int = document.get(field, FIRST_SCHEMA)
-        return number
+        number = document.get(field)
+        return number if isinstance(number, int) else FIRST_SCHEMA
 
     @database_call
     async def _raise(self, field: str, number: int) -> None:
-        change = {"$max": {field: number}}
+        # A value that is not a number counts as absent: `$max` ignores null.
+        present = {"$cond": [{"$isNumber": f"${field}"}, f"${field}", None]}
+        change = [{"$set": {field: {"$max": [number, present]}}}]
         try:
             await self._meta.update_one({"_id": _SCHEMA}, change, upsert=True)
         except DuplicateKeyError:  # another process has inserted it meanwhile

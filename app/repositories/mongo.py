@@ -82,6 +82,9 @@ def client_options(timeout: timedelta) -> dict[str, Any]:
         "timeoutMS": int(timeout.total_seconds() * 1000),
         "tz_aware": True,
         "tzinfo": UTC,
+        # What Python cannot represent must not be an error of a whole batch (see readers.py).
+        "datetime_conversion": "DATETIME_AUTO",
+        "unicode_decode_error_handler": "replace",
     }
 
 

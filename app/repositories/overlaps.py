@@ -14,6 +14,7 @@ from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Rea
 from app.repositories import cancellation
 from app.repositories.documents import known
 from app.repositories.executions import ONE_PER_SLOT, build_slot_condition
+from app.repositories.lease_fence import RAISE_TOKEN
 from app.repositories.mongo import Database, Document, database_call
 
 _MAX_TRIES = 3  # a try fails if the execution changes its status between the two writes
@@ -32,7 +33,7 @@ class OverlapRepository:
         found = await self._executions.find(
             _build_waiting_condition(job_id), {"place": True}
         ).to_list(None)
-        return {document["place"] for document in found}
+        return {place for one in found if isinstance(place := one.get("place"), int)}
 
     @database_call
     async def promote(self, job_id: str) -> bool:
@@ -54,7 +55,8 @@ class OverlapRepository:
         query = known(Execution) | {"status": ExecutionStatus.QUEUED, "waiting": True}
         if job_ids is not None:
             query["job_id"] = {"$in": list(set(job_ids))}
-        waiting = await self._executions.distinct("job_id", query)
+        found = await self._executions.distinct("job_id", query)
+        waiting = [job_id for job_id in found if isinstance(job_id, str)]
         if not waiting:
             return []
         live_for = {"live_for": {"$in": waiting}}
@@ -82,16 +84,22 @@ class OverlapRepository:
         nothing."""
         now = self._clock.now_expression
         end = {"outcome": AttemptOutcome.CANCELLED, "error": "terminated"}
-        is_open = {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]}
+        # An expression must not fail on a malformed execution: it would stop the caller's batch.
+        is_open = {
+            "$and": [
+                {"$eq": [{"$type": "$$attempt"}, "object"]},
+                {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]},
+            ]
+        }
         ended = {"$mergeObjects": ["$$attempt", {"finished_at": now}, {"$literal": end}]}
         attempt = {"$cond": [is_open, ended, "$$attempt"]}
-        attempts = {"$map": {"input": "$attempts", "as": "attempt", "in": attempt}}
-        token = {"$add": ["$lease_token", 1]}
+        mapped = {"$map": {"input": "$attempts", "as": "attempt", "in": attempt}}
+        attempts = {"$cond": [{"$isArray": "$attempts"}, mapped, "$attempts"]}
         live = [cancellation.CAN_END["status"], cancellation.CAN_BE_ASKED["status"]]
         await self._executions.update_one(
             _build_other_live_condition(new_execution) | {"status": {"$in": live}},
             [
-                {"$set": {"attempts": attempts, "lease_token": token}},
+                {"$set": {"attempts": attempts, "lease_token": RAISE_TOKEN}},
                 *cancellation.end(Reason.TERMINATED_BY_OVERLAP, now),
             ],
         )

@@ -21,6 +21,7 @@ from app.errors import (
     NotFoundError,
     PreconditionError,
     UnavailableError,
+    UnreadableDocumentError,
 )
 from app.schemas.json_types import UNSTORABLE_TEXT
 from app.schemas.problems import PROBLEM_JSON
@@ -121,6 +122,8 @@ async def _handle_our_error(request: Request, error: Exception) -> Response:
         headers["Retry-After"] = str(error.retry_after_seconds)
     if isinstance(error, UnavailableError):
         _log.warning("unavailable", error=error.detail)
+    if isinstance(error, UnreadableDocumentError):
+        _log.error("unreadable", error=error.detail, problem=error.problem)
     extra_members = {}
     if isinstance(error, InvalidInputError):
         extra_members["errors"] = _field_problems(error.errors)

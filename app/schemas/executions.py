@@ -128,7 +128,10 @@ class ExecutionOut(OutputModel):
     scheduled_for: Instant = Field(description="The slot, or the instant of the manual request.")
     run_at: Instant = Field(description="When it, or its next attempt, may start.")
     status: ExecutionStatus
-    reason: Reason | None = Field(description="Why it was skipped, missed or cancelled.")
+    reason: Reason | None = Field(
+        description="Why it was skipped, missed or cancelled; `unreadable`: failed, because its "
+        "stored document or its job is malformed."
+    )
     attempts: tuple[Attempt, ...]
     parameters: dict[str, Any] | None = Field(
         description="The parameters of this execution; null: the job's parameters."

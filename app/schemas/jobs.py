@@ -193,7 +193,8 @@ class JobOut(OutputModel):
     description: str
     active: bool
     pause_reason: PauseReason | None = Field(
-        description="Why the service paused the job: `gone` after the receiver returned 410. "
+        description="Why the service paused the job: `gone` after the receiver returned 410, "
+        "`unreadable` after its stored document was found to be malformed. "
         "Null if a user paused it, and for an active job."
     )
     tags: tuple[str, ...]

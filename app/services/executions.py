@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from app.errors import BusyError, ConflictError, NotFoundError
+from app.errors import BusyError, ConflictError, NotFoundError, UnreadableDocumentError
 from app.models.execution import (
     FINAL_STATUSES,
     Execution,
@@ -100,6 +100,8 @@ class ExecutionService:
         if (original.missed_count or 1) > 1:
             raise ConflictError("This record counts several missed slots; use a backfill for them.")
         found = await self._jobs.list_by_ids([original.job_id])
+        if original.job_id in found.unreadable:
+            raise UnreadableDocumentError.of("job", original.job_id)
         if original.job_id not in found.jobs and original.job_id not in found.newer:
             raise ConflictError("The job of this execution was deleted; there is nothing to run.")
         now = await self._jobs.now()

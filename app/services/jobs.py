@@ -7,7 +7,7 @@ is lost. Then it writes on the condition that the job has not changed since it w
 from datetime import datetime
 
 from app.cache import Cache
-from app.errors import BusyError, NotFoundError, PreconditionError
+from app.errors import BusyError, NotFoundError, PreconditionError, UnreadableDocumentError
 from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.job import Job, PauseReason, fold
@@ -130,7 +130,7 @@ class JobService:
                 lambda job, now: job_changes.pause(job, now, PauseReason.GONE),
                 Revisions(frozenset({job.revision})),
             )
-        except (NotFoundError, PreconditionError):
+        except (NotFoundError, PreconditionError, UnreadableDocumentError):
             return False
         return paused.pause_reason is PauseReason.GONE
 
@@ -139,10 +139,15 @@ class JobService:
     ) -> None:
         """Delete the job and cancel its queued and running executions. Its history stays.
 
-        Raises PreconditionError and BusyError.
+        A job that cannot be read is deleted too; slots of it that are due are not fired. Raises
+        PreconditionError and BusyError.
         """
         for _ in range(_MAX_TRIES):
-            job = await self.get(actor, job_id)
+            try:
+                job = await self.get(actor, job_id)
+            except UnreadableDocumentError:
+                await self._delete_unread(actor, job_id, accepted)
+                return
             accepted.check(job.revision)
             now = await self._jobs.now()
             if await self._fire_if_due(job, now):
@@ -155,6 +160,15 @@ class JobService:
                 await self._executions.cancel_for_deleted_job(job.id)
                 return
         raise _busy_error()
+
+    async def _delete_unread(self, actor: Actor, job_id: str, accepted: Revisions) -> None:
+        job = await self._jobs.get_unread(job_id, owner_id=actor.visible_owner_id)
+        accepted.check(job.revision)
+        try:
+            await self._jobs.delete_unread(job)
+        finally:
+            await self._cache.invalidate(job.owner_id)
+        await self._executions.cancel_for_deleted_job(job.id)
 
     async def rewrite(
         self,

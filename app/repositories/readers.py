@@ -1,0 +1,167 @@
+"""Readers of stored jobs and executions: one unreadable document harms only itself.
+
+Each document is decoded by itself. An execution that cannot be read ends `failed`, a job that
+cannot be read is paused, both with the reason `unreadable`, by whoever reads it first. So no loop
+finds it again in each round. Documents of a newer release are left alone.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self, TypeVar
+
+import structlog
+from pymongo import UpdateOne
+
+from app.errors import UnreadableDocumentError
+from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus, Reason
+from app.models.job import Job, PauseReason
+from app.repositories import cancellation
+from app.repositories.documents import Decoded, Unreadable, decode_many, from_document, known
+from app.repositories.mongo import Database, Document
+
+_log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+
+class ExecutionReader:
+    """Decodes executions, and ends those that cannot be read.
+
+    The reaper promotes an execution that waited for one of these.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._clock = database.clock
+        self._executions = database.collection("executions")
+        self._jobs = database.collection("jobs")
+
+    async def read(self, documents: Sequence[Document]) -> list[Execution]:
+        """The readable ones. Those of a newer release are left out as well."""
+        decoded = decode_many(Execution, documents)
+        await self._end([one for one in decoded.unreadable if not _is_final(one)])
+        return decoded.records
+
+    async def read_one(self, document: Document) -> Execution:
+        """Raises NewerDocumentError and UnreadableDocumentError."""
+        try:
+            return from_document(Execution, document)
+        except UnreadableDocumentError:
+            await self.read([document])
+            raise
+
+    async def _end(self, unreadable: Sequence[Unreadable]) -> None:
+        if not unreadable:
+            return
+        ids = [one.document["_id"] for one in unreadable]
+        result = await self._executions.update_many(
+            known(Execution) | {"_id": {"$in": ids}} | cancellation.CAN_FAIL_UNREADABLE,
+            cancellation.fail_unreadable(self._clock.now_expression),
+        )
+        if not result.modified_count:  # another process has ended them
+            return
+        for one in unreadable:
+            _log.error(
+                "execution_unreadable",
+                execution_id=one.document["_id"],
+                job_id=one.document.get("job_id"),
+                problem=one.problem,
+                status=ExecutionStatus.FAILED,
+                reason=Reason.UNREADABLE,
+            )
+        await self._note_last_runs([one.document for one in unreadable])
+
+    async def _note_last_runs(self, failed: Sequence[Document]) -> None:
+        writes = [
+            UpdateOne(
+                known(Job) | {"_id": job_id, "$expr": {"$lte": ["$last_run", slot]}},
+                {"$set": {"last_run": slot, "last_status": ExecutionStatus.FAILED}},
+            )
+            for job_id, slot in ((one.get("job_id"), one.get("scheduled_for")) for one in failed)
+            if isinstance(job_id, str) and isinstance(slot, datetime)
+        ]
+        if writes:
+            await self._jobs.bulk_write(writes, ordered=False)
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadJob:
+    """What a deletion needs of a job that cannot be read."""
+
+    id: str
+    owner_id: str
+    revision: int
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        """A field that is malformed gets a value that no job has."""
+        owner, revision = document.get("owner_id"), document.get("revision")
+        return cls(
+            document["_id"],
+            owner_id=owner if isinstance(owner, str) else "",
+            revision=revision if isinstance(revision, int) else 0,
+        )
+
+
+class JobReader:
+    """Decodes jobs, and pauses those that cannot be read."""
+
+    def __init__(self, database: Database) -> None:
+        self._jobs = database.collection("jobs")
+
+    async def read(self, documents: Sequence[Document]) -> Decoded[Job]:
+        decoded = decode_many(Job, documents)
+        await self._pause(decoded.unreadable)
+        return decoded
+
+    async def read_one(self, document: Document) -> Job:
+        """Raises NewerDocumentError and UnreadableDocumentError."""
+        try:
+            return from_document(Job, document)
+        except UnreadableDocumentError:
+            await self.read([document])
+            raise
+
+    async def _pause(self, unreadable: Sequence[Unreadable]) -> None:
+        if not unreadable:
+            return
+        ids = [one.document["_id"] for one in unreadable]
+        is_due = {"$or": [{"active": {"$ne": False}}, {"next_run": {"$ne": None}}]}
+        paused = {"active": False, "pause_reason": PauseReason.UNREADABLE, "next_run": None}
+        result = await self._jobs.update_many(
+            known(Job) | {"_id": {"$in": ids}} | is_due, {"$set": paused}
+        )
+        if not result.modified_count:  # all were paused before
+            return
+        for one in unreadable:
+            _log.error("job_unreadable", job_id=one.document["_id"], problem=one.problem)
+
+
+async def fill_page(
+    find: Callable[[int, int], Awaitable[list[Document]]],
+    read: Callable[[list[Document]], Awaitable[list[_T]]],
+    *,
+    limit: int,
+) -> list[_T]:
+    """A page of `limit` records, also if documents on it cannot be read.
+
+    `find(skip, limit)` returns documents in the order of the listing. The result is shorter only at
+    the end of the listing.
+    """
+    records: list[_T] = []
+    skip = 0
+    while True:
+        wanted = limit - len(records)
+        documents = await find(skip, wanted)
+        readable = await read(documents)
+        if len(readable) < len(documents):
+            _log.warning("documents_left_out", count=len(documents) - len(readable))
+        records += readable
+        skip += len(documents)
+        if len(documents) < wanted or len(records) == limit:
+            return records
+
+
+def _is_final(unreadable: Unreadable) -> bool:
+    status: Any = unreadable.document.get("status")
+    return isinstance(status, str) and status in FINAL_STATUSES
