@@ -22,8 +22,8 @@ MAX_STORED_HEADER_VALUE_LENGTH = 1_024
 # An execution keeps up to 50 attempts in one document, and MongoDB limits documents to 16 MB.
 MAX_STORED_HEADERS_BYTES = 16_384
 
-# Names become field names in MongoDB, where "." and a leading "$" have a special meaning.
-STORABLE_NAME = re.compile(r"[a-z0-9!#%&'*+^_`|~-]{1,128}")
+# The characters of a token (RFC 9110, 5.6.2).
+STORABLE_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 COOKIE_HEADERS = frozenset({"set-cookie", "set-cookie2"})
 
 MAX_RETRY_AFTER = timedelta(hours=24)
