@@ -14,6 +14,9 @@ from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 
 
+MAX_TIMEOUT_SECONDS = 86_400
+
+
 class PauseReason(StrEnum):
     """Why the service itself has paused a job."""
 
@@ -37,7 +40,7 @@ class Job(Record):
     target: TargetSpec
     parameters: dict[str, Any] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
-    timeout_seconds: float = 60
+    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] = 60
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUpPolicy = CatchUpPolicy()
     schedules: tuple[Schedule, ...] = ()

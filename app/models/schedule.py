@@ -29,7 +29,7 @@ class _ScheduleFields(Record):
     """No slot after it."""
     active: bool = True
     max_runs: int | None = None
-    jitter_seconds: int = 0
+    jitter_seconds: Annotated[int, Field(ge=0, le=MAX_JITTER_SECONDS)] = 0
     next_run: Instant | None = None
     """The first slot that has no record yet. None if there is no further slot."""
     runs: int = 0

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from app.models.execution import ExecutionStatus
-from app.models.job import Job, PauseReason
+from app.models.job import MAX_TIMEOUT_SECONDS, Job, PauseReason
 from app.models.policy import (
     RETRY_REASONS,
     CatchUpMode,
@@ -100,7 +100,7 @@ class JobFields(ShortFormIn):
         default=(), description="When the job runs. Without schedules it runs only by `execute`."
     )
     retry: RetryPolicyIn = RetryPolicyIn()
-    timeout_seconds: Annotated[Number, Field(ge=0.1, le=86_400)] = Field(
+    timeout_seconds: Annotated[Number, Field(ge=0.1, le=MAX_TIMEOUT_SECONDS)] = Field(
         default=60, description="The maximum duration of one attempt."
     )
     overlap_policy: OverlapPolicy = Field(

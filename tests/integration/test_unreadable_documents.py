@@ -67,6 +67,8 @@ ODD_JOBS: dict[str, Document] = {
     "a revision that is not a number": {"revision": "1"},
     "an interval of nothing": {"schedules.0.interval_seconds": 0},
     "text in place of an instant": {"schedules.0.next_run": "2026-01-01T00:00:00"},
+    "a jitter out of range": {"schedules.0.jitter_seconds": -1},
+    "a timeout that is not a number": {"timeout_seconds": float("nan")},
     "a retry policy out of range": {"retry": {"delay_seconds": float("inf")}},
     "an instant before the first year": {"next_run": DatetimeMS(-(2**60))},
     "a schema number that is not a number": {"schema": "x"},
@@ -530,6 +532,18 @@ async def test_a_request_on_an_unreadable_execution_ends_it_and_says_so(
     assert_unreadable(response, execution_id)
     found = store.read("executions", execution_id, "status", "reason")
     assert (found["status"], found["reason"]) == ("failed", "unreadable")
+
+
+async def test_an_explanation_names_the_unreadable_record(api: Api, store: Store) -> None:
+    job, _ = await add_items(api, store, {})
+    api.clock.advance(MINUTE)
+    await api.fire_due()
+    recorded = [e for e in await api.list_executions({"id": job.id}) if e.schedule_id is not None]
+    store.spoil("executions", recorded[0].id, {"created_at": "text"})
+    at = recorded[0].scheduled_for.isoformat()
+    async with api.open_client("alice") as alice:
+        response = await alice.get(f"/jobs/{job.id}/why", params={"at": at})
+    assert_unreadable(response, recorded[0].id)
 
 
 async def test_a_retry_for_an_unreadable_job_is_rejected(api: Api, store: Store) -> None:
