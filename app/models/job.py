@@ -13,7 +13,6 @@ from app.models.record import Instant, Record
 from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 
-
 MAX_TIMEOUT_SECONDS = 86_400
 
 
