@@ -15,11 +15,12 @@ from app import __version__
 from app.logs import configure_logs
 from app.middleware.body_limit import BodyLimit
 from app.middleware.paths import PathRewriter
+from app.middleware.request_deadline import RequestDeadline
 from app.middleware.request_id import RequestId
 from app.middleware.security_headers import SecurityHeaders
 from app.routers import docs, executions, health, jobs, schedules, token
 from app.routers.deps import runtime_of
-from app.routers.problems import install_handlers
+from app.routers.problems import build_problem_response, install_handlers
 from app.runtime import Runtime, open_runtime
 from app.settings import load_settings
 
@@ -60,6 +61,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
         middleware=[
             Middleware(RequestId),
             Middleware(SecurityHeaders),
+            Middleware(RequestDeadline, respond=build_problem_response),
             Middleware(BodyLimit, limit_of=_get_max_body_bytes),
             Middleware(PathRewriter),
         ],

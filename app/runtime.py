@@ -53,6 +53,7 @@ from app.settings import Settings
 from app.targets.http import HttpTarget
 from app.targets.log import LogTarget
 from app.targets.registry import TargetRegistry
+from app.targets.resolver import AresResolver, LimitedResolver
 from app.targets.session import open_session
 from app.targets.target import Target
 from app.wake import Wake
@@ -162,8 +163,14 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
             stores.mongodb_uri, settings.mongodb_name, clock=clock, timeout=settings.lease_term / 4
         )
         stack.callback(heartbeat.close)
+        resolver = LimitedResolver(AresResolver(settings.dns_servers), clock=clock)
+        stack.push_async_callback(resolver.close)
         session = await stack.enter_async_context(
-            open_session(allow_private_hosts=settings.http_allow_private_hosts, limit=_NO_LIMIT)
+            open_session(
+                allow_private_hosts=settings.http_allow_private_hosts,
+                limit=_NO_LIMIT,
+                resolver=resolver,
+            )
         )
         http = HttpTarget(session=session, clock=clock, version=app.__version__)
         targets = TargetRegistry(http=http, log=LogTarget())

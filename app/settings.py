@@ -41,6 +41,8 @@ _CONSEQUENTIAL_ERROR = "default_factory_not_called"
 
 _PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
+_DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
+
 _SCHEMES = {
     "mongodb_uri": ("mongodb://", "mongodb+srv://"),
     "redis_url": ("redis://", "rediss://", "unix://"),
@@ -174,6 +176,12 @@ class Settings(BaseSettings):
     )
     http_allow_private_hosts: bool = Field(
         False, description="Allow HTTP targets to call private and loopback addresses."
+    )
+    dns_servers: str | None = Field(
+        None,
+        pattern=rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$",
+        description="IP addresses, each with an optional port, of the DNS servers for HTTP targets,"
+        " separated by commas, IPv6 in brackets; unset: those of the system.",
     )
     cache_ttl_seconds: float = Field(
         60, ge=0, le=60, description="Longest age of a cached response, in seconds; 0: no cache."

@@ -188,6 +188,7 @@ def _delivery(attempt: RunningAttempt) -> Delivery:
     return Delivery(
         execution_id=execution.id,
         job_id=job.id,
+        owner_id=job.owner_id,
         job_name=job.name,
         kind=execution.kind,
         scheduled_for=execution.scheduled_for,

@@ -19,6 +19,10 @@ _TIMER_SLACK = timedelta(milliseconds=1)  # timers may end a little early
 _FIRST_BACKOFF = timedelta(milliseconds=100)
 _MAX_BACKOFF = timedelta(seconds=5)
 
+ROUND_LIMIT = timedelta(minutes=2)
+"""The time limit of a round. Every part of a round has a shorter limit, so a round that takes this
+long waits for something that never comes. `/health/ready` reports a late round much earlier."""
+
 
 def rest_until(instant: datetime | None, now: datetime, *, most: timedelta) -> timedelta:
     """The time from `now` until `instant`, at most `most`; None is an instant that never comes."""
@@ -31,7 +35,8 @@ class Loop:
     """Calls `tick` again and again. A tick is one round and returns the time until the next one.
 
     `wake` starts the next round early. A failing tick never ends the loop: it is logged and tried
-    again, after 0.1 s at first and at most 5 s.
+    again, after 0.1 s at first and at most 5 s. A tick that takes longer than `ROUND_LIMIT` is
+    cancelled and counts as failed. What it has written stays, as after a crash.
     """
 
     def __init__(
@@ -80,9 +85,12 @@ class Loop:
 
     async def _round(self) -> timedelta:
         try:
-            rest = await self._tick()
+            async with self._clock.timeout(ROUND_LIMIT):
+                rest = await self._tick()
         except UnavailableError as error:
             _log.warning("loop_interrupted", loop=self.name, error=error.detail)
+        except TimeoutError:
+            _log.exception("loop_hung", loop=self.name, limit_seconds=ROUND_LIMIT.total_seconds())
         except Exception:  # a bug in one round must not end the service
             _log.exception("loop_failed", loop=self.name)
         else:

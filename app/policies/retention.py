@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from app.models.execution import ExecutionStatus
 from app.models.finished_execution import FinishedExecution
@@ -14,7 +14,7 @@ the record of a slot, otherwise it fires the slot again."""
 _SUCCESSES = frozenset({ExecutionStatus.SUCCEEDED})
 _FAILURES = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT})
 KEPT_GROUPS = (_SUCCESSES, _FAILURES)
-"""The newest execution of each group is kept for every job, without a limit of age."""
+"""The newest execution of each group is kept while its job exists, without a limit of age."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,22 @@ class NewestOfGroup:
 
     execution: FinishedExecution
     statuses: frozenset[ExecutionStatus]
+
+
+def select_advanced(
+    page: Sequence[FinishedExecution], next_runs: Mapping[str, datetime | None]
+) -> list[FinishedExecution]:
+    """Return the executions of a page whose slots precede the `next_run` of their jobs.
+
+    If schedulers are down after the record of a slot and before the advance of `next_run`, then the
+    record keeps the slot from being fired again when they are back.
+    """
+    advanced = []
+    for execution in page:
+        next_run = next_runs.get(execution.job_id)
+        if next_run is None or execution.scheduled_for < next_run:
+            advanced.append(execution)
+    return advanced
 
 
 def select_newest_of_groups(page: Sequence[FinishedExecution]) -> list[NewestOfGroup]:
@@ -44,6 +60,6 @@ def select_deletable(
 
     `superseded` states for each id of `select_newest_of_groups` whether the job has a newer
     execution of the same group. If not, the execution is kept. All other executions of the page may
-    be deleted.
+    be deleted, also all executions of jobs that do not exist any more.
     """
     return [execution.id for execution in page if superseded.get(execution.id, True)]

@@ -17,6 +17,10 @@ LEASE_EXPIRED = Outcome(AttemptOutcome.ABANDONED, error="abandoned")
 STOPPED_BY_SHUTDOWN = Outcome(AttemptOutcome.ABANDONED, error=SHUTDOWN)
 """The outcome of an attempt that stopped with its process."""
 
+RETRY_AFTER_LIMIT = timedelta(hours=1)
+"""A receiver may ask for a longer delay only if `max_delay_seconds` allows it. Otherwise a wrong
+`Retry-After` could stop a job for days."""
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -48,7 +52,7 @@ def decide(
             if counted < policy.max_attempts and is_retriable(outcome, policy):
                 delay = max(
                     backoff(policy, failed_attempts=counted, chance=chance),
-                    outcome.retry_after or timedelta(0),
+                    _limit_retry_after(outcome.retry_after or timedelta(0), policy),
                 )
                 return Decision(ExecutionStatus.QUEUED, delay)
             return Decision(_final_status(outcome.outcome))
@@ -83,6 +87,10 @@ def backoff(policy: RetryPolicy, *, failed_attempts: int, chance: float) -> time
             doublings = min(failed_attempts - 1, 64)  # a larger exponent overflows a timedelta
             limit = min(policy.delay_seconds * 2.0**doublings, policy.max_delay_seconds)
             return timedelta(seconds=limit * chance)
+
+
+def _limit_retry_after(asked: timedelta, policy: RetryPolicy) -> timedelta:
+    return min(asked, max(policy.max_delay, RETRY_AFTER_LIMIT))
 
 
 def _final_status(outcome: AttemptOutcome) -> ExecutionStatus:

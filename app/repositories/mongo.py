@@ -2,19 +2,34 @@
 
 The other modules call methods that are the same in Motor and in PyMongo's own async client. The
 tests of the engine use both.
+
+Motor makes each call in a thread. Requests have threads of their own: if the database does not
+respond, any number of requests may wait, and the engine still has a thread for its next call.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import UTC, datetime, timedelta
-from functools import wraps
+from functools import cache, partial, wraps
 from inspect import isawaitable
+from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
+from motor.core import AgnosticClient
+from motor.frameworks import asyncio as motor_framework
+from motor.metaprogramming import create_class_with_framework
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
 from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 
 from app.clock import Clock
+from app.deadline import find_deadline
 from app.errors import UnavailableError
+
+THREADS = 10
+"""The number of threads for the calls of requests, and the number for all other calls. Together
+they stay far below the 100 connections of a client."""
 
 LISTING_LIMIT = timedelta(seconds=2)
 """The time limit of a listing, because filters without an index of their own scan a range."""
@@ -31,9 +46,13 @@ _T = TypeVar("_T")
 _OUTAGE_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
 
 
+_NO_RESPONSE = "The database does not respond."
+
+
 def open_client(uri: str, *, timeout: timedelta) -> Client:
     """A client whose calls each end within `timeout`, including the time to connect and wait."""
-    return AsyncIOMotorClient(uri, **client_options(timeout))
+    client: Client = _build_client_class()(uri, **client_options(timeout))
+    return client
 
 
 class Database:
@@ -102,15 +121,27 @@ def is_outage(error: PyMongoError) -> bool:
 
 def database_call(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable[_T]]:
     """Turn an outage into UnavailableError. The error of a rejected request is a bug and
-    is raised unchanged."""
+    is raised unchanged.
+
+    At the deadline of the request the call ends, too. This includes the wait for a thread. A call
+    that waits for a thread is then not made. A call that has a thread continues in this thread for
+    at most the time limit of the client, so a write may still take effect.
+    """
 
     @wraps(method)
     async def call(*args: _P.args, **kwargs: _P.kwargs) -> _T:
+        deadline = find_deadline()
+        remaining = None if deadline is None else deadline.get_remaining_seconds()
+        if remaining is not None and remaining <= 0:
+            raise UnavailableError(_NO_RESPONSE)
         try:
-            return await method(*args, **kwargs)
+            async with asyncio.timeout(remaining):
+                return await method(*args, **kwargs)
+        except TimeoutError as error:
+            raise UnavailableError(_NO_RESPONSE) from error
         except PyMongoError as error:
             if is_outage(error):
-                raise UnavailableError("The database does not respond.") from error
+                raise UnavailableError(_NO_RESPONSE) from error
             raise
 
     return call
@@ -123,3 +154,24 @@ def pick(ids: list[str], values: list[Any]) -> Document:
     third of the single updates in bulk. Values are literals, which the server does not evaluate.
     """
     return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [ids, "$_id"]}]}
+
+
+@cache
+def _build_client_class() -> Any:
+    """Motor's client class, but with two executors instead of one.
+
+    Motor reads the executor from the "framework" module that its classes are built for, and keeps
+    the classes of each framework. So there is one framework, with one pair of executors, a process.
+    """
+    of_requests = ThreadPoolExecutor(THREADS, "database-request")
+    of_others = ThreadPoolExecutor(THREADS, "database")
+
+    def run_on_executor(
+        loop: asyncio.AbstractEventLoop, call: Callable[..., _T], *args: Any, **kwargs: Any
+    ) -> "asyncio.Future[_T]":
+        executor = of_others if find_deadline() is None else of_requests
+        return loop.run_in_executor(executor, partial(copy_context().run, call, *args, **kwargs))
+
+    framework = ModuleType("carillon_motor_framework")
+    vars(framework).update(vars(motor_framework) | {"run_on_executor": run_on_executor})
+    return create_class_with_framework(AgnosticClient, framework, AsyncIOMotorClient.__module__)

@@ -30,6 +30,8 @@ _log = structlog.get_logger(__name__)
 
 _MAX_POINTER_LENGTH = 300
 _MAX_FIELD_ERRORS = 50
+_SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+_UNKNOWN_EFFECT = "It is unknown whether this request has taken effect."
 # Pydantic puts the chosen member of a union into the location of an error; the body has no such
 # key.
 _UNION_TAGS = frozenset({"cron", "interval", "one_time", "http", "log"})
@@ -120,17 +122,20 @@ async def _handle_our_error(request: Request, error: Exception) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
+    detail = error.detail
     if isinstance(error, UnavailableError):
-        _log.warning("unavailable", error=error.detail)
+        _log.warning("unavailable", error=detail)
+        if error.code == UnavailableError.code and request.method not in _SAFE_METHODS:
+            detail = f"{detail} {_UNKNOWN_EFFECT}"
     if isinstance(error, UnreadableDocumentError):
-        _log.error("unreadable", error=error.detail, problem=error.problem)
+        _log.error("unreadable", error=detail, problem=error.problem)
     extra_members = {}
     if isinstance(error, InvalidInputError):
         extra_members["errors"] = _field_problems(error.errors)
     return build_problem(
         request,
         error.status,
-        error.detail,
+        detail,
         code=error.code,
         title=error.title,
         headers=headers,

@@ -71,7 +71,7 @@ class Completion:
             last_runs, self._last_runs = self._last_runs, {}
             try:
                 await self._jobs.note_last_runs(list(last_runs.values()))
-            except UnavailableError:
+            except (UnavailableError, asyncio.CancelledError):  # a hung round is cancelled
                 later, self._last_runs = self._last_runs, last_runs
                 self._keep(later.values())
                 raise

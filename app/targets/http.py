@@ -15,6 +15,7 @@ from app.targets.http_message import (
     parse_retry_after,
     read_response,
 )
+from app.targets.resolver import look_up_for
 from app.targets.target import Delivery
 
 RETRY_AFTER_STATUSES = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
@@ -61,9 +62,10 @@ class HttpTarget:
             spec, delivery, content_type=content_type, user_agent=self._user_agent
         )
         try:
-            return await self._session.request(
-                spec.method.value, spec.url, data=body, headers=headers, allow_redirects=False
-            )
+            with look_up_for(delivery.owner_id):
+                return await self._session.request(
+                    spec.method.value, spec.url, data=body, headers=headers, allow_redirects=False
+                )
         except (aiohttp.ClientError, OSError):
             raise  # Some connection errors, such as certificate errors, are also ValueErrors.
         except ValueError as error:

@@ -26,7 +26,8 @@ MAX_STORED_HEADERS_BYTES = 16_384
 STORABLE_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]{1,128}")
 COOKIE_HEADERS = frozenset({"set-cookie", "set-cookie2"})
 
-MAX_RETRY_AFTER = timedelta(hours=24)
+MAX_RETRY_AFTER = timedelta(days=7)
+"""The largest `max_delay_seconds` of a job. The retry policy applies the job's own limit."""
 
 
 def build_body(spec: HttpTargetSpec, delivery: Delivery) -> tuple[bytes | None, str | None]:
@@ -120,7 +121,7 @@ def _select_headers(raw_headers: tuple[tuple[bytes, bytes], ...]) -> dict[str, s
 
 
 def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
-    """Return the delay of a `Retry-After` header (seconds or an HTTP date), within 0 to 24 hours.
+    """Return the delay of a `Retry-After` header (seconds or an HTTP date), within 0 to 7 days.
 
     Returns None if the header is absent or has another format.
     """

@@ -49,14 +49,17 @@ async def send_once(
 
 
 def open_session(
-    *, allow_private_hosts: bool, limit: int, resolver: AbstractResolver | None = None
+    *, allow_private_hosts: bool, limit: int, resolver: AbstractResolver
 ) -> aiohttp.ClientSession:
     """Open the session that all http targets use. The caller closes it.
 
     `limit` is the largest number of simultaneous connections (0: no limit). Further requests wait
-    for a connection; the wait counts towards their timeout. `resolver` replaces the system's
-    resolver. The session has no timeout, because the target has one. It uses no cookies, no proxy
-    of the environment, and does not decompress responses.
+    for a connection; the wait counts towards their timeout. The session does not close `resolver`.
+    It has no timeout, because the target has one. It uses no cookies, no proxy of the environment,
+    and does not decompress responses.
+
+    The connector does not cache names: it would let the requests of one owner wait for the same
+    lookup of another owner, which may wait for a place. The resolver has a cache of its own.
 
     Each request gets a new connection. The receiver may close a reused connection at the same time
     as the next request is sent: a job that runs every 5 seconds coincides with the keep-alive
@@ -64,7 +67,8 @@ def open_session(
     """
     connector = aiohttp.TCPConnector(
         socket_factory=EgressPolicy(allow_private_hosts).open_socket,
-        resolver=FirstAddressesResolver(resolver or aiohttp.ThreadedResolver()),
+        resolver=FirstAddressesResolver(resolver),
+        use_dns_cache=False,
         limit=limit,
         force_close=True,
     )

@@ -17,6 +17,8 @@ class Delivery:
 
     execution_id: str
     job_id: str
+    owner_id: str
+    """Limits such as the number of name lookups apply to each owner. It is not sent."""
     job_name: str
     kind: ExecutionKind
     scheduled_for: datetime

@@ -113,6 +113,24 @@ async def test_a_write_with_an_unknown_result_drops_cached_responses(
     assert (await alice.get(path)).json()["name"] == "two"
 
 
+async def test_a_deletion_with_an_unknown_result_drops_cached_responses(
+    api: Api, alice: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = f"/jobs/{(await create_job(alice, name='one'))['id']}"
+    assert (await alice.get(path)).status_code == 200
+    assert await list_names(alice) == ["one"]
+    delete = api.jobs.delete
+
+    async def lose_the_response(job: Job) -> bool:
+        await delete(job)
+        raise UnavailableError("The database does not respond.")
+
+    monkeypatch.setattr(api.jobs, "delete", lose_the_response)
+    assert (await alice.delete(path)).status_code == 503
+    assert (await alice.get(path)).status_code == 404
+    assert await list_names(alice) == []
+
+
 async def test_a_cached_response_is_never_sent_to_another_user(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient
 ) -> None:

@@ -2,6 +2,8 @@
 but slower."""
 
 import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from time import perf_counter
@@ -12,10 +14,11 @@ import pytest
 from app.cache import Cache
 from app.repositories.mongo import Database, open_client
 from app.settings import Settings
-from tests.support.api import Api, assert_problem, list_names
+from tests.support.api import Api, assert_problem, list_names, open_api
 from tests.support.service import PASSWORD
 
 MOST_SECONDS = 10.0
+MANY = 200
 ROUTES = [
     ("POST", "/jobs"),
     ("GET", "/jobs"),
@@ -75,6 +78,32 @@ async def test_requests_get_a_503_in_time_while_the_database_is_down(
             assert body["type"] == "urn:carillon:problem:unavailable"
             assert int(response.headers["retry-after"]) > 0
             assert seconds < MOST_SECONDS
+
+
+@pytest.mark.slow
+async def test_any_number_of_requests_get_a_503_in_time_while_the_primary_is_frozen(
+    own_mongo_uri: str, redis_url: str
+) -> None:
+    """More requests than the client has threads and connections, each with several calls."""
+    async with open_api(own_mongo_uri, "frozen", redis_url) as api:
+        pid = (await api.database._database.client.admin.command("serverStatus"))["pid"]
+        async with api.open_client("alice") as alice:
+
+            async def send(number: int) -> tuple[httpx2.Response, float]:
+                started = perf_counter()
+                response = await alice.post("/jobs", json={"name": str(number)})
+                return response, perf_counter() - started
+
+            os.kill(pid, signal.SIGSTOP)
+            try:
+                responses = await asyncio.gather(*map(send, range(MANY)))
+            finally:
+                os.kill(pid, signal.SIGCONT)
+            for response, seconds in responses:
+                assert "unknown whether" in assert_problem(response, 503)["detail"]
+                assert int(response.headers["retry-after"]) > 0
+                assert seconds < MOST_SECONDS
+            assert (await alice.post("/jobs", json={"name": "afterwards"})).status_code == 201
 
 
 async def test_responses_stay_correct_when_redis_fails(api: Api, alice: httpx2.AsyncClient) -> None:

@@ -95,6 +95,7 @@ BROKEN = [
     BrokenContract("fastapi", {"services/jobs.py": "from fastapi import HTTPException"}),
     BrokenContract("fastapi", {"runtime.py": "from starlette.types import Scope"}),
     BrokenContract("aiohttp", {"services/health.py": "import aiohttp"}),
+    BrokenContract("aiohttp", {"services/health.py": "import aiodns"}),
     BrokenContract("yarl", {"services/jobs.py": "from yarl import URL"}),
     BrokenContract("yarl", {"schemas/jobs.py": "from yarl import URL"}),
     BrokenContract("redis", {"repositories/mongo.py": "from redis.asyncio import Redis"}),

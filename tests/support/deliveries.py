@@ -11,6 +11,7 @@ from tests.support.clock import START
 DELIVERY = Delivery(
     execution_id="0192f3a4b5c67d8e9f00112233445566",
     job_id="0192f3a4b5c67d8e9f00aabbccddeeff",
+    owner_id="0192f3a4b5c67d8e9f00000000000001",
     job_name="weekly-report",
     kind=ExecutionKind.SCHEDULED,
     scheduled_for=START,

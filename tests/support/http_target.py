@@ -10,9 +10,13 @@ from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
 from app.targets.http import HttpTarget
+from app.targets.resolver import AresResolver, LimitedResolver
 from app.targets.session import open_session
 from app.targets.target import Delivery
 from tests.support.clock import ManualClock
+
+NO_DNS_SERVER = "127.0.0.1:1"
+"""An address on which no server listens."""
 
 
 @asynccontextmanager
@@ -23,9 +27,27 @@ async def open_target(
     resolver: AbstractResolver | None = None,
     clock: Clock | None = None,
 ) -> AsyncIterator[HttpTarget]:
-    """Open an http target with its own session. Without `clock`, its clock stays at `START`."""
-    async with open_session(allow_private_hosts=private, limit=limit, resolver=resolver) as session:
-        yield HttpTarget(session=session, clock=clock or ManualClock(), version="1.2.3")
+    """Open an http target with its own session. Without `clock`, its clock stays at `START`.
+
+    Without `resolver`, names are looked up as in production, but on this machine, where no DNS
+    server listens.
+    """
+    clock = clock or ManualClock()
+    limited = LimitedResolver(resolver or AresResolver(NO_DNS_SERVER), clock=clock)
+    async with (
+        closing(limited),
+        open_session(allow_private_hosts=private, limit=limit, resolver=limited) as session,
+    ):
+        yield HttpTarget(session=session, clock=clock, version="1.2.3")
+
+
+@asynccontextmanager
+async def closing(resolver: AbstractResolver) -> AsyncIterator[None]:
+    """Close the resolver at the end."""
+    try:
+        yield
+    finally:
+        await resolver.close()
 
 
 async def deliver_to(

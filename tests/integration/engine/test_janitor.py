@@ -1,6 +1,7 @@
-"""The janitor deletes old executions, but keeps the last success and failure of each job."""
+"""The janitor deletes old executions, but keeps the last success and failure of each job that
+exists."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -65,6 +66,45 @@ async def test_the_last_success_and_the_last_failure_are_kept(world: World) -> N
 
     assert await world.list_executions(job) == [last_failure, last_success]
     assert await world.list_executions(other) == [recent]
+
+
+async def test_the_last_results_of_a_deleted_job_are_deleted_by_age(world: World) -> None:
+    deleted, other = await world.add_job(), await world.add_job()
+    kept = {}
+    for job in (deleted, other):
+        last = [await add_finished(world, job, 40 * DAY, s) for s in ("succeeded", "failed")]
+        kept[job.id] = [*last, await add_finished(world, job, 20 * DAY, "skipped")]
+    assert await world.jobs.delete(deleted)
+
+    await clean(open_janitor(world))
+
+    assert await world.list_executions(deleted) == kept[deleted.id][-1:]
+    assert await world.list_executions(other) == kept[other.id]
+
+
+async def test_a_page_of_many_jobs_takes_one_look_at_the_jobs(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deleted = [await world.add_job() for _ in range(20)]
+    for job in deleted:
+        await add_finished(world, job, 40 * DAY, "succeeded")
+        assert await world.jobs.delete(job)
+    looks: list[int] = []
+    list_next_runs = HistoryRepository.list_next_runs
+
+    async def count(self: HistoryRepository, job_ids: set[str]) -> dict[str, datetime | None]:
+        looks.append(len(job_ids))
+        return await list_next_runs(self, job_ids)
+
+    async def fail(*_: object) -> bool:
+        raise AssertionError("the history of a deleted job has no last result")
+
+    monkeypatch.setattr(HistoryRepository, "list_next_runs", count)
+    monkeypatch.setattr(HistoryRepository, "has_newer", fail)
+    await clean(open_janitor(world))
+    assert looks == [20]
+    for job in deleted:
+        assert await world.list_executions(job) == []
 
 
 async def test_an_unfinished_execution_is_never_deleted(world: World) -> None:

@@ -141,7 +141,7 @@ class TestDeadline:
         clock, spec = ManualClock(), HttpTargetSpec(url="http://slow.test:8080/")
         async with open_target(clock=clock, resolver=FailingResolver(None)) as target:
             delivering = asyncio.ensure_future(target.deliver(spec, SHORT))
-            await eventually(lambda: clock.timer_count == 1)
+            await eventually(lambda: clock.timer_count == 2)  # of the attempt and of the lookup
             await assert_ends_at_the_timeout(clock, delivering)
 
     @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")

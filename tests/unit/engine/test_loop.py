@@ -5,9 +5,11 @@ import asyncio
 from datetime import timedelta
 
 from app.clock import SystemClock
-from app.engine.loop import AT_ONCE, Loop
+from app.engine.loop import AT_ONCE, ROUND_LIMIT, Loop
 from app.errors import UnavailableError
+from app.services.health import LoopProbe
 from tests.support.clock import ManualClock
+from tests.support.waiting import run_other_tasks
 
 LONG = timedelta(hours=1)
 
@@ -76,6 +78,61 @@ async def test_a_failed_round_does_not_count_as_a_tick() -> None:
     await entered.wait()
     assert loop.get_seconds_overdue() is None
     await loop.stop()
+
+
+async def test_a_hung_round_is_cancelled_and_the_next_one_runs() -> None:
+    clock, hung, again = ManualClock(), asyncio.Event(), asyncio.Event()
+    cancelled = 0
+
+    async def tick() -> timedelta:
+        nonlocal cancelled
+        if hung.is_set():
+            again.set()
+            return LONG
+        hung.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled += 1
+            raise
+        return AT_ONCE
+
+    loop = Loop("test", tick, clock=clock)
+    loop.start()
+    async with asyncio.timeout(5):
+        await hung.wait()
+        clock.advance(ROUND_LIMIT - timedelta(seconds=1))
+        await run_other_tasks(3)
+        assert cancelled == 0
+        clock.advance(timedelta(seconds=1))
+        await again.wait()
+    assert cancelled == 1
+    await loop.stop()
+
+
+async def test_a_loop_whose_round_hangs_is_not_ready() -> None:
+    clock, hung = ManualClock(), asyncio.Event()
+    rounds = 0
+
+    async def tick() -> timedelta:
+        nonlocal rounds
+        rounds += 1
+        if rounds > 1:
+            hung.set()
+            await asyncio.Event().wait()
+        return AT_ONCE
+
+    loop = Loop("test", tick, clock=clock)
+    probe = LoopProbe(loop.name, loop.get_seconds_overdue)
+    loop.start()
+    async with asyncio.timeout(5):
+        await hung.wait()
+    assert probe.check() == "ok"
+    clock.advance(timedelta(seconds=31))
+    assert probe.check() == "is 31 s late with its next round"
+    assert loop._task is not None
+    loop._task.cancel()
+    await asyncio.wait([loop._task])
 
 
 async def test_a_wake_up_ends_a_wait() -> None:

@@ -1,6 +1,7 @@
 """The limits of request bodies: their size and the time to receive them."""
 
 import asyncio
+from contextlib import suppress
 
 import pytest
 from fastapi import HTTPException
@@ -13,6 +14,10 @@ LIMIT = 10
 
 async def limit_of(_: Scope) -> int:
     return LIMIT
+
+
+async def get_large_limit(_: Scope) -> int:
+    return 1_000_000
 
 
 async def read_through(
@@ -71,6 +76,32 @@ async def test_a_body_that_does_not_arrive_in_time_raises_408() -> None:
     with pytest.raises(HTTPException) as error:
         await read_through([b"x", b"x"], seconds=0.02)
     assert error.value.status_code == 408
+
+
+async def test_a_body_whose_bytes_arrive_one_by_one_meets_the_time_limit() -> None:
+    """Each byte comes in time, but the limit is for the whole body."""
+    received = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        while (await receive())["more_body"]:
+            pass
+
+    async def receive() -> Message:
+        nonlocal received
+        received += 1
+        with suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"x", "more_body": received < 500}
+
+    async def send(_: Message) -> None:
+        raise AssertionError
+
+    limit = BodyLimit(app, limit_of=get_large_limit, receive_seconds=0.1)
+    with pytest.raises(HTTPException) as error:
+        await limit({"type": "http", "headers": []}, receive, send)
+    assert error.value.status_code == 408
+    assert received < 50
 
 
 async def test_waiting_for_the_client_to_disconnect_has_no_time_limit() -> None:

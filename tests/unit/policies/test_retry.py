@@ -13,6 +13,7 @@ from app.models.policy import RetryPolicy, RetryStrategy
 from app.policies.retry import LEASE_EXPIRED, STOPPED_BY_SHUTDOWN, backoff, decide, is_retriable
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
+SECOND, HOUR = timedelta(seconds=1), timedelta(hours=1)
 TIMEOUT = Outcome(AttemptOutcome.TIMED_OUT, Failure.TIMEOUT)
 
 
@@ -92,6 +93,25 @@ def test_retry_after_applies_if_it_is_longer_than_the_delay() -> None:
     assert decide(outcome, retry, earlier=[], chance=0).delay == timedelta(seconds=60)
     outcome = make_status_failure(503, retry_after=timedelta(seconds=1))
     assert decide(outcome, retry, earlier=[], chance=0).delay == timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("max_delay", "asked", "delay"),
+    [
+        (HOUR / 2, HOUR, HOUR),
+        (HOUR / 2, HOUR + SECOND, HOUR),
+        (HOUR / 2, 24 * HOUR, HOUR),
+        (2 * HOUR, 2 * HOUR, 2 * HOUR),
+        (2 * HOUR, 24 * HOUR, 2 * HOUR),
+        (168 * HOUR, 168 * HOUR, 168 * HOUR),
+    ],
+)
+def test_retry_after_delays_by_at_most_the_maximum_of_the_job_or_one_hour(
+    max_delay: timedelta, asked: timedelta, delay: timedelta
+) -> None:
+    retry = RetryPolicy(delay_seconds=5, max_delay_seconds=max_delay.total_seconds())
+    outcome = make_status_failure(503, retry_after=asked)
+    assert decide(outcome, retry, earlier=[], chance=0).delay == delay
 
 
 def test_exponential_delays_double_up_to_the_maximum() -> None:

@@ -268,7 +268,9 @@ async def test_only_the_first_addresses_of_a_name_are_tried() -> None:
 async def test_a_redirect_to_a_denied_address_is_denied(receiver: Receiver) -> None:
     """The http target does not follow redirects. This session does, and checks the address."""
     receiver.respond_with(302, headers={"Location": f"http://[::ffff:127.0.0.1]:{receiver.port}/"})
-    async with open_session(allow_private_hosts=True, limit=0) as session:
+    async with open_session(
+        allow_private_hosts=True, limit=0, resolver=NumericResolver()
+    ) as session:
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(f"{receiver.url}/start")
     assert [request.path for request in receiver.requests] == ["/start"]
