@@ -88,13 +88,11 @@ class Reaper:
 def _settlement(execution: Execution, job: Job | None) -> Settlement:
     lease = Lease(execution.id, execution.lease_token)
     attempts = execution.attempts
-    unfinished = attempts[-1] if attempts and attempts[-1].outcome is None else None
-    attempt = None if unfinished is None else unfinished.number
-    outcome = None if unfinished is None else LEASE_EXPIRED
+    outcome = LEASE_EXPIRED if attempts and attempts[-1].outcome is None else None
     if job is None:
         cancelled = ExecutionStatus.CANCELLED
-        return Settlement(lease, cancelled, attempt, outcome, reason=Reason.JOB_DELETED)
+        return Settlement(lease, cancelled, len(attempts), outcome, reason=Reason.JOB_DELETED)
     if outcome is None:  # claimed, but no attempt was started
-        return Settlement(lease, ExecutionStatus.QUEUED)
+        return Settlement(lease, ExecutionStatus.QUEUED, len(attempts))
     decision = decide(outcome, job.retry, earlier=attempts[:-1], chance=0)
-    return Settlement(lease, decision.status, attempt, outcome, delay=decision.delay)
+    return Settlement(lease, decision.status, len(attempts), outcome, delay=decision.delay)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from app.models.execution import ExecutionStatus, Reason, require_move
+from app.repositories.attempts import ABANDONED, end_open_attempts
 from app.repositories.mongo import Document
 
 CAN_END: Document = {"status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
@@ -22,6 +23,7 @@ def end(reason: Reason, now: Any) -> list[Document]:
         "status": ExecutionStatus.CANCELLED,
         "reason": {"$literal": reason},
         "finished_at": now,
+        "attempts": end_open_attempts({"$literal": ABANDONED}, now),
     }
     return [{"$set": ended}, {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}]
 
