@@ -16,9 +16,12 @@ WITHOUT_RESPONSES: Document = {"attempts.response": False}
 def end_open_attempts(end: Document, now: Any) -> Document:
     """`attempts`, with `end` and `finished_at` added to each attempt that has no outcome.
 
-    `end` and `now` are expressions; `end` may refer to the attempt as `$$attempt`.
+    `end` and `now` are expressions; `end` may refer to the attempt as `$$attempt`. Values of other
+    types than the stored form stay as they are: an error would fail the update of all documents.
     """
-    is_open = {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]}
+    has_no_outcome = {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]}
+    is_open = {"$and": [{"$eq": [{"$type": "$$attempt"}, "object"]}, has_no_outcome]}
     ended = {"$mergeObjects": ["$$attempt", end, {"finished_at": now}]}
     each = {"$cond": [is_open, ended, "$$attempt"]}
-    return {"$map": {"input": "$attempts", "as": "attempt", "in": each}}
+    mapped = {"$map": {"input": "$attempts", "as": "attempt", "in": each}}
+    return {"$cond": [{"$isArray": "$attempts"}, mapped, "$attempts"]}

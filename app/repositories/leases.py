@@ -22,7 +22,8 @@ from app.repositories.lease_fence import AttemptsSeen, Lease
 from app.repositories.mongo import Database, Document, database_call, pick
 from app.repositories.settlements import Settlement, settlement_stages
 
-_RAISE_TOKEN = {"$add": ["$lease_token", 1]}
+# An error in one document would fail the claim of all. A document without a number is unreadable.
+_RAISE_TOKEN = {"$cond": [{"$isNumber": "$lease_token"}, {"$add": ["$lease_token", 1]}, 1]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import pytest
 
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
 from app.models.policy import RetryPolicy
+from app.repositories import cancellation
 from app.repositories.leases import AttemptStart, LeaseRepository
-from app.repositories.settlements import Settlement
+from app.repositories.settlements import Settlement, settlement_stages
 from tests.integration.engine.attempts import act_around, block_targets, make_lease
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 from tests.support.statements import record_writes
@@ -235,10 +236,8 @@ async def test_a_claim_leaves_out_earlier_responses_and_ends_an_open_attempt(
     executions = world.database.collection("executions")
     await executions.update_one({"_id": claimed.id}, {"$set": changes})
     await world.queue(await world.add_job())
-    ((_, *batch), owned) = (
-        await process.leases.claim(limit=2),
-        await process.leases.list_owned(),
-    )
+    claimed_again = await process.leases.claim(limit=2)
+    owned = await process.leases.list_owned()
     world.clock.advance(LEASE)
     expired = await process.leases.list_expired(limit=10)
 
@@ -247,8 +246,28 @@ async def test_a_claim_leaves_out_earlier_responses_and_ends_an_open_attempt(
     assert stored.attempts[0].response.body == "text"
     assert [a.outcome for a in stored.attempts] == ["failed", "abandoned"]
     assert stored.attempts[1].finished_at == now
-    assert len(batch) == 1
-    for found in (owned, expired):
+    for found in (claimed_again, owned, expired):
+        assert len(found) == 2
         (read,) = [e for e in found if e.id == claimed.id]
         assert [a.error for a in read.attempts] == ["status 500", "abandoned"]
         assert [a.response for a in read.attempts] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "odd", [{"attempts": "x"}, {"attempts": ["x", None]}, {"attempts": None}, {"lease_token": "x"}]
+)
+async def test_an_execution_of_an_unknown_form_fails_no_update_of_many(
+    world: World, odd: dict[str, object]
+) -> None:
+    process = world.compose_process()
+    queued = [await world.queue(await world.add_job()) for _ in range(2)]
+    executions = world.database.collection("executions")
+    await executions.update_one({"_id": queued[0].id}, {"$set": odd})
+    now = world.clock.now_expression
+    for update in (
+        process.leases._build_claim_update(),
+        settlement_stages([make_first_success(execution) for execution in queued], now),
+        cancellation.end(Reason.CANCELLED_BY_USER, now),
+    ):
+        result = await executions.update_many({}, update)
+        assert result.modified_count == 2

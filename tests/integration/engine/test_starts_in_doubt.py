@@ -47,6 +47,7 @@ async def test_a_start_that_a_new_primary_does_not_have_is_not_trusted(
 
     act_around(monkeypatch, "list_owned", after=fail_over)
     await process.work()
+    await process.finish_attempts()
 
     done = await world.read(queued)
     assert done.status is ExecutionStatus.SUCCEEDED
@@ -76,44 +77,52 @@ async def test_a_start_whose_response_was_lost_counts_once_for_max_attempts(
     assert [d.attempt for d in world.targets.deliveries] == list(range(1, max_attempts + 1))
 
 
-async def lose_slow_claim(
-    world: World, process: Process, monkeypatch: pytest.MonkeyPatch, duration: timedelta
+async def claim_slowly(
+    world: World, process: Process, monkeypatch: pytest.MonkeyPatch, *, lose_response: bool
 ) -> None:
-    """Claim; the call takes `duration`, and its response is lost."""
+    """Claim; the call takes half of a lease, and its response may be lost."""
     claim = LeaseRepository.claim
 
-    async def claim_slowly(self: LeaseRepository, *, limit: int) -> list[Execution]:
-        await claim(self, limit=limit)
-        world.clock.advance(duration)
-        raise UnavailableError("no response")
+    async def respond_late(self: LeaseRepository, *, limit: int) -> list[Execution]:
+        claimed = await claim(self, limit=limit)
+        world.clock.advance(LEASE / 2)
+        if lose_response:
+            raise UnavailableError("no response")
+        return claimed
 
     with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, "claim", claim_slowly)
-        with pytest.raises(UnavailableError):
+        patched.setattr(LeaseRepository, "claim", respond_late)
+        if lose_response:
+            with pytest.raises(UnavailableError):
+                await process.worker.tick()
+        else:
             await process.worker.tick()
 
 
-async def test_the_lease_of_a_claim_in_doubt_counts_from_before_the_claim(
+async def test_a_claim_in_doubt_is_not_started_in_the_last_second_of_its_lease(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The lease counts from before the request: the database may have claimed at any instant."""
     process = world.compose_process()
     await world.queue(await world.add_job())
-    await lose_slow_claim(world, process, monkeypatch, LEASE / 2)
+    await claim_slowly(world, process, monkeypatch, lose_response=True)
     world.clock.advance(LEASE / 2 - timedelta(seconds=1))
     await process.worker.tick()
     await process.finish_attempts()
-    # One second of the lease is left, which is too little to start.
     assert world.targets.deliveries == []
 
 
-async def test_a_claim_in_doubt_is_guarded_from_before_the_claim(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("lose_response", [False, True])
+async def test_an_attempt_is_stopped_one_second_before_its_lease_runs_out(
+    world: World, monkeypatch: pytest.MonkeyPatch, lose_response: bool
 ) -> None:
+    """The lease counts from before the claim."""
     process = world.compose_process()
     await world.queue(await world.add_job())
     target = block_targets(world)
-    await lose_slow_claim(world, process, monkeypatch, LEASE / 2)
-    await process.worker.tick()
+    await claim_slowly(world, process, monkeypatch, lose_response=lose_response)
+    if lose_response:
+        await process.worker.tick()
     await target.began.wait()
     world.clock.advance(LEASE / 2 - timedelta(seconds=1))
     await process.worker.guard()
@@ -142,6 +151,7 @@ async def test_a_started_execution_that_is_cancelled_before_its_delivery_has_no_
         await process.worker.tick()
     await end(world, queued)
     await process.work()
+    await process.finish_attempts()
 
     assert world.targets.deliveries == []
     ended = await world.read(queued)

@@ -6,6 +6,7 @@ from unittest.mock import AsyncMock, MagicMock
 
 import bson
 import pytest
+from pymongo.read_concern import ReadConcern
 
 from app.models.execution import MOVES, AttemptOutcome, ExecutionStatus, TargetResponse
 from app.models.outcome import Failure, Outcome
@@ -55,6 +56,15 @@ async def test_one_fence_guards_starts_settlements_and_renewals(
     assert [token in fence for fence in await list_fences()] == [True] * 4
     no_fence(monkeypatch.setattr)
     assert [token in fence for fence in await list_fences()] == [False] * 4
+
+
+def test_results_rest_on_reads_of_what_a_majority_has() -> None:
+    """A start that only a lost primary had must not be delivered."""
+    stored = MagicMock()
+    database = MagicMock(clock=ManualClock(), collection=MagicMock(return_value=stored))
+    leasing = leases.LeaseRepository(database, lease_owner="an owner", term=TERM)
+    stored.with_options.assert_called_once_with(read_concern=ReadConcern("majority"))
+    assert leasing._majority is stored.with_options.return_value
 
 
 @pytest.mark.parametrize("text", ["x", "é", "€", "😀", "\ud800", "\x00"])
