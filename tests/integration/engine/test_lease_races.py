@@ -253,6 +253,31 @@ async def test_a_claim_leaves_out_earlier_responses_and_ends_an_open_attempt(
         assert [a.response for a in read.attempts] == [None, None]
 
 
+async def test_a_result_ends_its_own_attempt_and_leaves_no_other_one_open(world: World) -> None:
+    """A process of an earlier release does not end an open attempt when it claims."""
+    process = world.compose_process()
+    claimed = await claim_one(world, process)
+    now = world.clock.now()
+    left_open = [{"number": n, "job_revision": 1, "started_at": now} for n in (1, 2)]
+    executions = world.database.collection("executions")
+    before = await executions.find_one({"_id": claimed.id})
+    await executions.update_one({"_id": claimed.id}, {"$set": {"attempts": left_open}})
+    success = Settlement(make_lease(claimed), ExecutionStatus.SUCCEEDED, 2, SUCCEEDED)
+    assert await process.leases.settle([success]) == [True]
+
+    done = await world.read(claimed)
+    assert [(a.outcome, a.error) for a in done.attempts] == [
+        ("abandoned", "abandoned"),
+        ("succeeded", None),
+    ]
+    after = await executions.find_one({"_id": claimed.id})
+    assert before is not None
+    assert after is not None
+    # The update adds no field but the end, and removes those of the lease.
+    assert after.keys() - before.keys() == {"finished_at"}
+    assert before.keys() - after.keys() == {"lease_owner", "lease_until", "live_for"}
+
+
 @pytest.mark.parametrize(
     "odd", [{"attempts": "x"}, {"attempts": ["x", None]}, {"attempts": None}, {"lease_token": "x"}]
 )

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -120,6 +121,55 @@ async def test_a_lease_that_is_released_during_a_renewal_is_not_renewed(
     process.keeper.renew()
     assert (await world.read(first)).lease_until == world.clock.now() + LEASE
     assert (await world.read(second)).lease_until == second.lease_until
+
+
+async def test_a_lease_that_ends_during_its_renewal_is_neither_held_nor_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    renewed, queued_again = await claim_and_hold(world, process, 2)
+    reported: list[set[Lease]] = []
+    process.keeper._on_lost = reported.append
+    process.keeper._loop = asyncio.get_running_loop()
+    executions = world.database.collection("executions")
+    await executions.update_one({"_id": queued_again.id}, {"$set": {"status": "queued"}})
+
+    def release(leases: Sequence[Lease]) -> None:
+        for lease in leases:
+            process.keeper.release(lease)
+
+    act_in_renewals(monkeypatch, release)
+    process.keeper.renew()
+    await run_other_tasks()
+    assert (await world.read(renewed)).lease_until == world.clock.now() + LEASE
+    assert process.keeper.list_expiring(within=timedelta(days=1)) == set()
+    assert reported == []
+
+
+@pytest.mark.parametrize("responds", [True, False])
+async def test_renewals_that_take_longer_than_a_lease_continue_while_the_event_loop_responds(
+    world: World, monkeypatch: pytest.MonkeyPatch, responds: bool
+) -> None:
+    monkeypatch.setattr("app.engine.lease_keeper.RENEWAL_BATCH", 1)
+    process = world.compose_process()
+    await claim_and_hold(world, process, 5)
+    process.keeper._note_response()
+
+    def call_soon(function: Callable[..., object], *arguments: object) -> None:
+        if responds:
+            function(*arguments)
+
+    loop = Mock(call_soon_threadsafe=call_soon)
+    monkeypatch.setattr(process.keeper, "_loop", loop)
+    requests: list[float] = []
+
+    def take_time(_: object) -> None:
+        requests.append(world.clock.monotonic())
+        world.clock.advance(LEASE / 2)
+
+    act_in_renewals(monkeypatch, take_time)
+    process.keeper.renew()
+    assert len(requests) == (5 if responds else 3)
 
 
 async def test_10_000_leases_are_renewed_by_few_statements_that_search_no_list(
