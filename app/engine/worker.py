@@ -14,7 +14,6 @@ from app.engine.loop import AT_ONCE, rest_until
 from app.engine.recorder import Recorder
 from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus, Reason
-from app.policies.retry import LEASE_EXPIRED
 from app.repositories.jobs import JobRepository
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import AttemptStart, LeaseRepository
@@ -204,14 +203,15 @@ class Worker:
         delay: timedelta = timedelta(0),
     ) -> None:
         """End claims that are not delivered: the job was deleted or written by a newer release, or
-        a cancel was requested before the start."""
+        a cancel was requested before the start.
+
+        An attempt whose start has lost its response ends `abandoned`.
+        """
         settlements = [
             Settlement(
                 _lease_of(execution),
                 status,
                 len(execution.attempts),
-                # The response to its start was lost.
-                LEASE_EXPIRED if _is_started(execution) else None,
                 reason=reason,
                 delay=delay,
             )

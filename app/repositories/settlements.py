@@ -27,7 +27,8 @@ class Settlement:
     """The end of a lease: the attempt's outcome, and the execution's next status.
 
     `attempts` is the number of attempts that the execution has. If `outcome` is given, the last of
-    them has not ended, and ends with it. If the database has other attempts, nothing is written.
+    them has not ended, and ends with it. Any other open attempt ends `abandoned`. If the database
+    has another number of attempts, or that attempt has ended, nothing is written.
     `delay` is the time until a queued execution may start again. If a cancel was requested, the
     status becomes `cancelled` instead of `status`.
     """
@@ -108,7 +109,7 @@ _END: Document = {
         {"$literal": ABANDONED},
     ]
 }
-"""The end of an open attempt. An earlier one can be open only if an earlier release left it so."""
+"""The end of an open attempt. Before the last one only those of an earlier release are open."""
 
 
 def _dump(settlement: Settlement) -> Document:

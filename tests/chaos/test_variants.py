@@ -94,9 +94,11 @@ async def finish_late(recorder: EvidenceRecorder, monkeypatch: pytest.MonkeyPatc
     recorder.evidence.faults.append(Fault("freeze", world.clock.now()))
     world.clock.advance(LEASE)
     await two.reaper.tick()
+    first_may_respond, recorder.may_respond = recorder.may_respond, asyncio.Event()
     await two.worker.tick()
-    recorder.may_respond.set()
+    first_may_respond.set()
     await one.finish_attempts()
+    recorder.may_respond.set()
     await two.finish_attempts()
 
 

@@ -110,6 +110,8 @@ async def test_a_claim_in_doubt_is_not_started_in_the_last_second_of_its_lease(
     await process.worker.tick()
     await process.finish_attempts()
     assert world.targets.deliveries == []
+    assert process.keeper.list_expiring(within=timedelta(days=1)) == set()
+    assert len(process.worker._given_up) == 1
 
 
 @pytest.mark.parametrize("lose_response", [False, True])
@@ -159,6 +161,25 @@ async def test_a_started_execution_that_is_cancelled_before_its_delivery_has_no_
     assert [(a.outcome, a.finished_at) for a in ended.attempts] == [
         ("abandoned", world.clock.now())
     ]
+
+
+async def test_a_claim_whose_lease_runs_out_before_its_cancel_is_left_to_the_reaper(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    queued = await world.queue(await world.add_job())
+    await delete_job(world, queued)
+
+    async def expire() -> None:
+        world.clock.advance(LEASE)
+
+    act_around(monkeypatch, "settle", before=expire)
+    await process.worker.tick()
+    assert (await world.read(queued)).status is ExecutionStatus.RUNNING
+    assert process.keeper.list_expiring(within=timedelta(days=1)) == set()
+    assert len(process.worker._given_up) == 1
+    await process.reaper.tick()
+    assert (await world.read(queued)).reason is Reason.JOB_DELETED
 
 
 async def test_a_terminated_execution_is_stopped_and_forgotten(world: World) -> None:
