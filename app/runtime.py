@@ -337,7 +337,7 @@ def _compose_worker(
         term=settings.lease_term,
         clock=clock,
         # `worker` is built below; the keeper calls this only after the start.
-        on_lost=lambda execution_ids: worker.stop_lost(execution_ids),
+        on_lost=lambda leases: worker.stop_lost(leases),
     )
     recorder = Recorder(leases=repositories.leases, completion=parts.completion)
     executor = Executor(

@@ -163,7 +163,7 @@ class Executor:
         settlement = Settlement(
             lease=attempt.lease,
             status=decision.status,
-            attempt=attempt.number,
+            attempts=attempt.number,
             outcome=outcome,
             delay=decision.delay,
         )

@@ -14,7 +14,7 @@ import structlog
 
 from app.clock import Clock
 from app.errors import UnavailableError
-from app.repositories.heartbeat import HeartbeatRepository
+from app.repositories.heartbeat import RENEWAL_BATCH, HeartbeatRepository
 from app.repositories.lease_fence import Lease
 
 _log = structlog.get_logger(__name__)
@@ -38,7 +38,7 @@ class LeaseKeeper:
         lease_owner: str,
         term: timedelta,
         clock: Clock,
-        on_lost: Callable[[set[str]], None],
+        on_lost: Callable[[set[Lease]], None],
     ) -> None:
         self._heartbeat = heartbeat
         self._lease_owner = lease_owner
@@ -56,9 +56,7 @@ class LeaseKeeper:
         """Start to renew the leases, every quarter of their term. Call it on the event loop."""
         self._loop = asyncio.get_running_loop()
         self._loop_responded_at = self._clock.monotonic()
-        self._thread = threading.Thread(
-            target=self._run, args=(self._loop,), name="lease-keeper", daemon=True
-        )
+        self._thread = threading.Thread(target=self._run, name="lease-keeper", daemon=True)
         self._thread.start()
 
     async def stop(self) -> None:
@@ -69,16 +67,14 @@ class LeaseKeeper:
     def hold(self, lease: Lease, *, since: float) -> None:
         """Renew this lease from now on. Its claim was sent at `since` (monotonic)."""
         with self._lock:
-            held = self._held.get(lease.execution_id)
-            if held is None or held.lease != lease:
+            if not self._is_held(lease):
                 until = since + self._term.total_seconds()
                 self._held[lease.execution_id] = _Held(lease, until)
 
     def release(self, lease: Lease) -> None:
         """Stop renewing: the lease is settled or lost."""
         with self._lock:
-            held = self._held.get(lease.execution_id)
-            if held is not None and held.lease == lease:
+            if self._is_held(lease):
                 del self._held[lease.execution_id]
 
     def list_expiring(self, *, within: timedelta) -> set[str]:
@@ -88,43 +84,64 @@ class LeaseKeeper:
             return {id_ for id_, held in self._held.items() if held.until <= limit}
 
     def renew(self) -> None:
-        """Renew all leases once.
+        """Renew all leases once, those that run out first before the others.
 
-        Calls `on_lost` on the event loop for leases that another process has taken.
+        Calls `on_lost` on the event loop for leases that another process has taken. After a failed
+        request it stops: the leases that it has renewed so far stay renewed.
         """
+        with self._lock:
+            held = sorted(self._held.values(), key=lambda one: one.until)
+        leases = [one.lease for one in held]
+        for start in range(0, len(leases), RENEWAL_BATCH):
+            if not self._renew_batch(leases[start : start + RENEWAL_BATCH]):
+                return
+
+    def _renew_batch(self, leases: list[Lease]) -> bool:
+        """Renew these leases, without those that were released meanwhile. False if the event loop
+        or the database does not respond."""
         asked_at = self._clock.monotonic()
         if asked_at - self._loop_responded_at > self._term.total_seconds():
             _log.error("event_loop_dead", lease_owner=self._lease_owner)
-            return
+            return False
         with self._lock:
-            leases = [held.lease for held in self._held.values()]
+            leases = [lease for lease in leases if self._is_held(lease)]
         if not leases:
-            return
+            return True
         try:
             kept = self._heartbeat.renew(self._lease_owner, leases, term=self._term)
         except UnavailableError as error:
             _log.warning("leases_not_renewed", lease_owner=self._lease_owner, error=error.detail)
-            return
+            return False
         self._note_renewals(leases, kept, until=asked_at + self._term.total_seconds())
+        self._ask_loop()  # many batches may take longer than a lease
+        return True
+
+    def _is_held(self, lease: Lease) -> bool:
+        """Call it with the lock."""
+        held = self._held.get(lease.execution_id)
+        return held is not None and held.lease == lease
 
     def _note_renewals(self, leases: list[Lease], kept: set[str], *, until: float) -> None:
-        lost: set[str] = set()
+        lost: set[Lease] = set()
         with self._lock:
             for lease in leases:
-                held = self._held.get(lease.execution_id)
-                if held is None or held.lease != lease:
+                if not self._is_held(lease):
                     continue  # settled meanwhile
                 if lease.execution_id in kept:
                     self._held[lease.execution_id] = _Held(lease, until)
                 else:
-                    lost.add(lease.execution_id)
+                    lost.add(lease)
         if lost and self._loop is not None:
             self._loop.call_soon_threadsafe(self._on_lost, lost)
 
-    def _run(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _run(self) -> None:
         while not self._stop.wait(self._term.total_seconds() / 4):
-            loop.call_soon_threadsafe(self._note_response)
+            self._ask_loop()
             self.renew()
+
+    def _ask_loop(self) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._note_response)
 
     def _note_response(self) -> None:
         self._loop_responded_at = self._clock.monotonic()

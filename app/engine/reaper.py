@@ -87,17 +87,15 @@ class Reaper:
 def _settlement(execution: Execution, found: FoundJobs) -> Settlement:
     lease = Lease(execution.id, execution.lease_token)
     attempts = execution.attempts
-    unfinished = attempts[-1] if attempts and attempts[-1].outcome is None else None
-    attempt = None if unfinished is None else unfinished.number
-    outcome = None if unfinished is None else LEASE_EXPIRED
+    outcome = LEASE_EXPIRED if attempts and attempts[-1].outcome is None else None
     if execution.job_id in found.unreadable:
         failed = ExecutionStatus.FAILED
-        return Settlement(lease, failed, attempt, outcome, reason=Reason.UNREADABLE)
+        return Settlement(lease, failed, len(attempts), outcome, reason=Reason.UNREADABLE)
     job = found.jobs.get(execution.job_id)
     if job is None:
         cancelled = ExecutionStatus.CANCELLED
-        return Settlement(lease, cancelled, attempt, outcome, reason=Reason.JOB_DELETED)
+        return Settlement(lease, cancelled, len(attempts), outcome, reason=Reason.JOB_DELETED)
     if outcome is None:  # claimed, but no attempt was started
-        return Settlement(lease, ExecutionStatus.QUEUED)
+        return Settlement(lease, ExecutionStatus.QUEUED, len(attempts))
     decision = decide(outcome, job.retry, earlier=attempts[:-1], chance=0)
-    return Settlement(lease, decision.status, attempt, outcome, delay=decision.delay)
+    return Settlement(lease, decision.status, len(attempts), outcome, delay=decision.delay)

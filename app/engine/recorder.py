@@ -1,15 +1,17 @@
 """The recorder: settles leases of this process, in batches.
 
 While one batch is being written the next one gathers. So single results are written immediately,
-and bursts in batches.
+and bursts in batches. If the database rejects a batch, its parts are written, so that one result
+that cannot be stored harms no other.
 """
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
+from app.errors import UnavailableError
 from app.models.execution import Execution
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
@@ -18,6 +20,8 @@ from app.services.completion import Completion, Transition
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
+_BATCH_BYTES = 8_000_000
+"""Half of what MongoDB accepts as one statement (16 MB)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,8 @@ class Recorder:
         batch: Sequence[_PendingSettlement] = ()
         try:
             while self._pending:
-                batch, self._pending = self._pending[:_BATCH], self._pending[_BATCH:]
+                count = _count_fitting(self._pending)
+                batch, self._pending = self._pending[:count], self._pending[count:]
                 await self._write_batch(batch)
         finally:
             self._writing = None
@@ -69,24 +74,63 @@ class Recorder:
             self._pending = []
 
     async def _write_batch(self, batch: Sequence[_PendingSettlement]) -> None:
-        """Settle a batch and give each caller its result.
+        """Settle a batch, give each caller its result, and follow up.
 
         Catches every exception, because the callers of later batches wait for this task.
+        """
+        settled = await self._settle(batch)
+        try:
+            await self._completion.follow_up(
+                [Transition(one.execution, one.settlement.status) for one in settled]
+            )
+        except Exception:  # the results are stored; the reaper promotes what still waits
+            _log.exception("follow_up_failed", executions=len(settled))
+
+    async def _settle(self, batch: Sequence[_PendingSettlement]) -> list[_PendingSettlement]:
+        """Settle a batch and give each caller its result. Returns those that were settled.
+
+        If the database rejects the batch, each half is settled. An outage concerns all callers.
         """
         try:
             won = await self._leases.settle([one.settlement for one in batch])
             results = list(zip(batch, won, strict=True))
+        except UnavailableError as error:
+            _fail(batch, error)
+            return []
         except Exception as error:  # each caller gets the exception, also if it is a bug
-            for one in batch:
-                if not one.recorded.done():
-                    one.recorded.set_exception(error)
-            return
+            if len(batch) == 1:
+                return await self._settle_without_response(batch[0], error)
+            middle = len(batch) // 2
+            return [*await self._settle(batch[:middle]), *await self._settle(batch[middle:])]
         for one, ok in results:
             if not one.recorded.done():  # its caller may have been cancelled
                 one.recorded.set_result(ok)
-        try:
-            await self._completion.follow_up(
-                [Transition(r.execution, r.settlement.status) for r, ok in results if ok]
-            )
-        except Exception:  # the results are stored; the reaper promotes what still waits
-            _log.exception("follow_up_failed", executions=len(batch))
+        return [one for one, ok in results if ok]
+
+    async def _settle_without_response(
+        self, one: _PendingSettlement, error: Exception
+    ) -> list[_PendingSettlement]:
+        """Settle one that the database rejected, without the headers and the body of its response:
+        the outcome of the attempt must not be lost with them."""
+        smaller = one.settlement.without_response()
+        if smaller is None:
+            _fail([one], error)
+            return []
+        _log.error("response_not_stored", execution_id=one.execution.id, exc_info=error)
+        return await self._settle([replace(one, settlement=smaller)])
+
+
+def _count_fitting(pending: Sequence[_PendingSettlement]) -> int:
+    """How many of these fit into one statement; at least one."""
+    size = 0
+    for count, one in enumerate(pending[:_BATCH]):
+        size += one.settlement.size
+        if size > _BATCH_BYTES and count > 0:
+            return count
+    return min(len(pending), _BATCH)
+
+
+def _fail(batch: Sequence[_PendingSettlement], error: Exception) -> None:
+    for one in batch:
+        if not one.recorded.done():
+            one.recorded.set_exception(error)

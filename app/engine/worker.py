@@ -1,8 +1,9 @@
 """The worker: claims executions that are due and runs their attempts, up to its concurrency."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
+from itertools import islice
 
 import structlog
 
@@ -55,8 +56,9 @@ class Worker:
         self._running: dict[str, RunningAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._claims_in_doubt_since: float | None = None
-        self._given_up: set[Lease] = set()
-        """Leases whose attempt ended here without a record. The reaper settles them."""
+        self._given_up: dict[Lease, None] = {}
+        """Leases that this process uses no more and did not settle, the oldest first. The reaper
+        settles them."""
 
     async def tick(self) -> timedelta:
         """One round: claim what is due, up to the free concurrency, and start it."""
@@ -82,6 +84,7 @@ class Worker:
         if self._running:
             cancelled = await self._leases.list_cancel_requested(list(self._running))
             self._stop(cancelled, StopReason.CANCEL)
+        await self._forget_settled()
         await self._recorder.write_last_runs()
         return _WATCH_INTERVAL
 
@@ -93,9 +96,12 @@ class Worker:
         self._stop(self._keeper.list_expiring(within=_WATCH_INTERVAL), StopReason.LEASE_LOST)
         return _WATCH_INTERVAL
 
-    def stop_lost(self, execution_ids: set[str]) -> None:
-        """Stop these attempts: another process has taken their leases."""
-        self._stop(execution_ids, StopReason.LEASE_LOST)
+    def stop_lost(self, leases: Iterable[Lease]) -> None:
+        """Stop the attempts under these leases, which somebody else has settled."""
+        for lease in leases:
+            attempt = self._running.get(lease.execution_id)
+            if attempt is not None and attempt.lease == lease:
+                attempt.stop(StopReason.LEASE_LOST)
 
     async def drain(self, grace: timedelta) -> None:
         """Wait up to `grace` for the running attempts, then stop the remaining ones and queue their
@@ -121,9 +127,10 @@ class Worker:
         # its result and must not be started again.
         running = {attempt.lease for attempt in self._running.values()}
         owned = await self._leases.list_owned()
-        self._given_up &= {_lease_of(execution) for execution in owned}
-        started = self._given_up | running
-        await self._start_claimed([e for e in owned if _lease_of(e) not in started], since=since)
+        ended = running.union(self._given_up)
+        in_doubt = [execution for execution in owned if _lease_of(execution) not in ended]
+        for start in range(0, len(in_doubt), _BATCH):
+            await self._start_claimed(in_doubt[start : start + _BATCH], since=since)
         self._claims_in_doubt_since = None
 
     async def _start_claimed(self, claimed: Sequence[Execution], *, since: float) -> None:
@@ -139,7 +146,7 @@ class Worker:
             for execution in claimed
             if execution.job_id in found.jobs
         ]
-        unstarted = await self._record_starts([a for a in attempts if not _is_started(a.execution)])
+        unstarted = await self._record_starts(attempts)
         for attempt in attempts:
             if attempt.execution.id not in unstarted:
                 self._spawn(attempt)
@@ -154,9 +161,7 @@ class Worker:
         await self._settle_unstarted(
             of_deleted_jobs, ExecutionStatus.CANCELLED, reason=Reason.JOB_DELETED
         )
-        await self._settle_unstarted(
-            [e for e in claimed if e.id in unstarted], ExecutionStatus.CANCELLED
-        )
+        await self._end_unstarted([e for e in claimed if e.id in unstarted])
 
     def _hold(self, claimed: Sequence[Execution], *, since: float) -> list[Execution]:
         """Start to renew the leases, and return the executions whose lease lasts long enough to
@@ -167,19 +172,30 @@ class Worker:
         for execution in claimed:
             self._keeper.hold(_lease_of(execution), since=since)
         expiring = self._keeper.list_expiring(within=_WATCH_INTERVAL)
-        for execution in claimed:
-            if execution.id in expiring:
-                self._keeper.release(_lease_of(execution))
+        self._give_up([_lease_of(execution) for execution in claimed if execution.id in expiring])
         return [execution for execution in claimed if execution.id not in expiring]
 
     async def _record_starts(self, attempts: Sequence[RunningAttempt]) -> set[str]:
-        """Record that these attempts start; returns the executions that must not be
-        started any more."""
+        """Record that these attempts start; returns the executions that must not be started.
+
+        An attempt whose start is in the database already is confirmed: a read may have returned
+        what a new primary does not have.
+        """
         if not attempts:
             return set()
         starts = [AttemptStart(a.lease, a.number, a.job.revision) for a in attempts]
         started = await self._leases.start(starts)
         return {a.execution.id for a, ok in zip(attempts, started, strict=True) if not ok}
+
+    async def _end_unstarted(self, executions: Sequence[Execution]) -> None:
+        """End the claims whose start was refused because of a cancel. The leases of the others are
+        lost."""
+        if not executions:
+            return
+        ids = set(await self._leases.list_cancel_requested([e.id for e in executions]))
+        cancelled = [execution for execution in executions if execution.id in ids]
+        await self._settle_unstarted(cancelled, ExecutionStatus.CANCELLED)
+        self._give_up([_lease_of(execution) for execution in executions if execution.id not in ids])
 
     async def _settle_unstarted(
         self,
@@ -189,19 +205,47 @@ class Worker:
         reason: Reason | None = None,
         delay: timedelta = timedelta(0),
     ) -> None:
-        """End claims without an attempt: the job was deleted, was written by a newer release or
-        cannot be read, or a cancel was requested before the start."""
+        """End claims that are not delivered: the job was deleted, was written by a newer release or
+        cannot be read, or a cancel was requested before the start.
+
+        An attempt whose start has lost its response ends `abandoned`.
+        """
         settlements = [
-            Settlement(_lease_of(execution), status, reason=reason, delay=delay)
+            Settlement(
+                _lease_of(execution),
+                status,
+                len(execution.attempts),
+                reason=reason,
+                delay=delay,
+            )
             for execution in executions
         ]
         # At the same time, so that the recorder writes them in batches.
-        await asyncio.gather(*map(self._recorder.settle, executions, settlements))
-        for execution in executions:
+        settled = await asyncio.gather(*map(self._recorder.settle, executions, settlements))
+        for execution, ok in zip(executions, settled, strict=True):
+            if not ok:
+                self._give_up([_lease_of(execution)])
+                continue
             self._keeper.release(_lease_of(execution))
             _log.info(
                 "claim_ended", execution_id=execution.id, job_id=execution.job_id, status=status
             )
+
+    def _give_up(self, leases: Iterable[Lease]) -> None:
+        for lease in leases:
+            self._keeper.release(lease)
+            self._given_up[lease] = None
+
+    async def _forget_settled(self) -> None:
+        """Forget given up leases that are settled now. Looks at the oldest ones, and puts those
+        that are not settled behind the others."""
+        oldest = list(islice(self._given_up, _BATCH))
+        if not oldest:
+            return
+        held = await self._leases.list_held(oldest)
+        for lease in oldest:
+            del self._given_up[lease]
+        self._given_up.update(dict.fromkeys(lease for lease in oldest if lease in held))
 
     def _spawn(self, attempt: RunningAttempt) -> None:
         self._running[attempt.execution.id] = attempt
@@ -214,9 +258,9 @@ class Worker:
         try:
             recorded = await self._executor.run(attempt)
         finally:
-            if not recorded:
-                self._given_up.add(attempt.lease)
             self._keeper.release(attempt.lease)
+            if not recorded:
+                self._give_up([attempt.lease])
             if len(self._running) == self._concurrency:
                 self._wake.executions.set()  # all places were taken, so the worker loop may wait
             # A newer attempt of the same execution may have taken the entry.

@@ -6,6 +6,7 @@
 from typing import Any
 
 from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, require_move
+from app.repositories.attempts import ABANDONED, end_open_attempts
 from app.repositories.mongo import Document
 
 CAN_END: Document = {"status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
@@ -29,7 +30,7 @@ def end(reason: Reason, now: Any) -> list[Document]:
 
 
 def fail_unreadable(now: Any) -> list[Document]:
-    """End an execution that cannot be read, without a look at its fields."""
+    """End an execution that cannot be read. No field needs a valid value."""
     return _build_end(ExecutionStatus.FAILED, Reason.UNREADABLE, now)
 
 
@@ -39,5 +40,10 @@ def request(reason: Reason, now: Any) -> list[Document]:
 
 
 def _build_end(status: ExecutionStatus, reason: Reason, now: Any) -> list[Document]:
-    ended = {"status": status, "reason": {"$literal": reason}, "finished_at": now}
+    ended = {
+        "status": status,
+        "reason": {"$literal": reason},
+        "finished_at": now,
+        "attempts": end_open_attempts({"$literal": ABANDONED}, now),
+    }
     return [{"$set": ended}, {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}]

@@ -35,7 +35,9 @@ _NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
 """Fields that may be large and that firing does not need."""
 
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
-_BATCH = 500  # `pick` searches the list of ids for each document
+
+LAST_RUNS_BATCH = 500
+"""The most jobs in one statement: `pick` searches the list of ids for each document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,13 +250,16 @@ class JobRepository:
 
     @database_call
     async def note_last_runs(self, last_runs: Sequence[LastRun]) -> None:
-        """Store `last_run` and `last_status` of these jobs; the newest slot wins."""
+        """Store `last_run` and `last_status` of these jobs; the newest slot wins.
+
+        One statement for each `LAST_RUNS_BATCH` of jobs.
+        """
         newest = {
             last.job_id: last for last in sorted(last_runs, key=lambda one: one.scheduled_for)
         }
         batch = list(newest.values())
-        for start in range(0, len(batch), _BATCH):
-            await self._note_last_runs(batch[start : start + _BATCH])
+        for start in range(0, len(batch), LAST_RUNS_BATCH):
+            await self._note_last_runs(batch[start : start + LAST_RUNS_BATCH])
 
     async def _note_last_runs(self, batch: Sequence[LastRun]) -> None:
         ids = [last.job_id for last in batch]

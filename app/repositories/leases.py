@@ -11,12 +11,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pymongo import ASCENDING, ReturnDocument
+from pymongo.read_concern import ReadConcern
 
 from app.clock import count_milliseconds
 from app.models.execution import Execution, ExecutionStatus, require_move
 from app.repositories import lease_fence
+from app.repositories.attempts import ABANDONED, WITHOUT_RESPONSES, end_open_attempts
 from app.repositories.documents import known, read_key
-from app.repositories.lease_fence import RAISE_TOKEN, Lease
+from app.repositories.lease_fence import RAISE_TOKEN, AttemptsSeen, Lease
 from app.repositories.mongo import Database, Document, database_call, pick
 from app.repositories.readers import ExecutionReader
 from app.repositories.settlements import Settlement, settlement_stages
@@ -24,7 +26,7 @@ from app.repositories.settlements import Settlement, settlement_stages
 
 @dataclass(frozen=True, slots=True)
 class AttemptStart:
-    """An attempt that begins now."""
+    """An attempt that begins now. `number` follows those of the attempts that have ended."""
 
     lease: Lease
     number: int
@@ -51,6 +53,9 @@ class LeaseRepository:
         self._term = term
         self._executions = database.collection("executions")
         self._reader = ExecutionReader(database)
+        self._majority = self._executions.with_options(read_concern=ReadConcern("majority"))
+        """For reads on which a delivery or a result rests: they return nothing that a failover
+        can take back."""
 
     @database_call
     async def peek(self) -> NextClaimable:
@@ -78,6 +83,7 @@ class LeaseRepository:
         first = await self._executions.find_one_and_update(
             self.claimable(),
             self._build_claim_update(),
+            WITHOUT_RESPONSES,
             sort=[("run_at", ASCENDING)],
             return_document=ReturnDocument.AFTER,
         )
@@ -97,7 +103,7 @@ class LeaseRepository:
         )
         # None of these belonged to this lease owner before, so the write above has claimed those
         # that belong to it now.
-        claimed = self._executions.find({"_id": ids} | self._owned())
+        claimed = self._executions.find({"_id": ids} | self._owned(), WITHOUT_RESPONSES)
         return await claimed.sort("run_at", ASCENDING).to_list(None)
 
     def _build_claim_update(self) -> list[Document]:
@@ -108,6 +114,8 @@ class LeaseRepository:
                     "lease_owner": {"$literal": self._lease_owner},
                     "lease_until": {"$add": [self._now, count_milliseconds(self._term)]},
                     "lease_token": RAISE_TOKEN,
+                    # Earlier releases could queue an execution whose attempt had not ended.
+                    "attempts": end_open_attempts({"$literal": ABANDONED}, self._now),
                 }
             }
         ]
@@ -116,7 +124,7 @@ class LeaseRepository:
     async def list_owned(self) -> list[Execution]:
         """The executions on which this lease owner holds a lease, to find claims whose response
         was lost."""
-        found = self._executions.find(known(Execution) | self._owned())
+        found = self._executions.find(known(Execution) | self._owned(), WITHOUT_RESPONSES)
         return await self._reader.read(await found.to_list(None))
 
     def _owned(self) -> Document:
@@ -124,39 +132,40 @@ class LeaseRepository:
 
     @database_call
     async def start(self, starts: Sequence[AttemptStart]) -> list[bool]:
-        """Record that attempts start now. False: the lease is lost, or a cancel was requested."""
+        """Record that attempts start now. False: the lease is lost or has run out, or a cancel was
+        requested.
+
+        A second call, after an unknown outcome, adds no second attempt. It returns True for a start
+        that a majority of the replica set has.
+        """
         leases = [start.lease for start in starts]
         ids = [lease.execution_id for lease in leases]
-        numbers = pick(ids, [start.number for start in starts])
         attempt = {
-            "number": numbers,
+            "number": pick(ids, [start.number for start in starts]),
             "job_revision": pick(ids, [start.job_revision for start in starts]),
             "started_at": self._now,
         }
-        # A second call after a lost response must not add a second attempt.
-        is_next = {"$eq": [{"$add": [{"$size": "$attempts"}, 1]}, numbers]}
-        fence = _build_fence_with(leases, is_next) | {"cancel_requested_at": None}
+        allowed = self._is_valid() | {"cancel_requested_at": None}
+        before = [AttemptsSeen(start.number - 1, is_open=False) for start in starts]
         result = await self._executions.update_many(
-            fence,
+            lease_fence.build_fence(leases, before) | allowed,
             [{"$set": {"attempts": {"$concatArrays": ["$attempts", [attempt]]}}}],
         )
         if result.matched_count == len(starts):
             return [True] * len(starts)
-        found = await self._read_back(ids)
-        return [
-            _has_token(found, start.lease)
-            and len(found[start.lease.execution_id]["attempts"]) == start.number
-            for start in starts
-        ]
+        after = [AttemptsSeen(start.number, is_open=True) for start in starts]
+        started = await self._list_ids(lease_fence.build_fence(leases, after) | allowed)
+        return [id_ in started for id_ in ids]
 
     @database_call
     async def settle(self, settlements: Sequence[Settlement]) -> list[bool]:
-        """End leases that the caller holds. False: the lease was lost and nothing was changed.
+        """End leases that the caller holds. False: the lease was lost or has run out, or the
+        attempts are not those of the settlement; nothing was changed.
 
         A second call after an unknown outcome returns what the first would have returned.
         """
         leases = [settlement.lease for settlement in settlements]
-        if await self._settle(settlements, lease_fence.build_fence(leases), []) == len(settlements):
+        if await self._settle(settlements, self._is_valid(), []) == len(settlements):
             return [True] * len(settlements)
         found = await self._read_back([lease.execution_id for lease in leases])
         return [
@@ -168,15 +177,15 @@ class LeaseRepository:
     @database_call
     async def settle_expired(self, settlements: Sequence[Settlement]) -> list[bool]:
         """End leases that have run out, whoever holds them. False: the lease was renewed or settled
-        in between.
+        in between, or its attempt was started.
 
         The write raises the token, so that late writes of the former lease owner match nothing.
         """
-        leases = [settlement.lease for settlement in settlements]
-        fence = _build_fence_with(leases, self._is_expired())
         raise_token = {"$set": {"lease_token": RAISE_TOKEN}}
-        if await self._settle(settlements, fence, [raise_token]) == len(settlements):
+        expired = {"$expr": self._is_expired()}
+        if await self._settle(settlements, expired, [raise_token]) == len(settlements):
             return [True] * len(settlements)
+        leases = [settlement.lease for settlement in settlements]
         found = await self._read_back([lease.execution_id for lease in leases])
         return [
             lease.execution_id in found
@@ -185,16 +194,29 @@ class LeaseRepository:
         ]
 
     async def _settle(
-        self, settlements: Sequence[Settlement], fence: Document, stages: list[Document]
+        self, settlements: Sequence[Settlement], condition: Document, stages: list[Document]
     ) -> int:
+        """Settle those whose fence and attempts match and whose document meets `condition`."""
+        leases = [settlement.lease for settlement in settlements]
+        fence = lease_fence.build_fence(leases, [one.attempts_seen for one in settlements])
         pipeline = [*stages, *settlement_stages(settlements, self._now)]
-        result = await self._executions.update_many(fence, pipeline)
+        result = await self._executions.update_many(fence | condition, pipeline)
         return result.matched_count
 
     async def _read_back(self, ids: list[str]) -> dict[str, Document]:
-        fields = {"lease_token": True, "status": True, "attempts.number": True}
-        found = self._executions.find({"_id": {"$in": ids}}, fields)
+        fields = {"lease_token": True, "status": True}
+        found = self._majority.find({"_id": {"$in": ids}}, fields)
         return {document["_id"]: document for document in await found.to_list(None)}
+
+    async def _list_ids(self, condition: Document) -> set[str]:
+        found = self._majority.find(condition, {"_id": True})
+        return {document["_id"] for document in await found.to_list(None)}
+
+    @database_call
+    async def list_held(self, leases: Sequence[Lease]) -> set[Lease]:
+        """Those of these leases that nobody has settled yet, whether or not they have run out."""
+        held = await self._list_ids(lease_fence.build_fence(leases))
+        return {lease for lease in leases if lease.execution_id in held}
 
     @database_call
     async def list_expired(
@@ -204,7 +226,7 @@ class LeaseRepository:
         expired = self.build_expired_query()
         if besides_jobs:
             expired["job_id"] = {"$nin": list(besides_jobs)}
-        found = self._executions.find(expired)
+        found = self._executions.find(expired, WITHOUT_RESPONSES)
         found = found.sort("lease_until", ASCENDING).limit(limit)
         return await self._reader.read(await found.to_list(None))
 
@@ -227,17 +249,15 @@ class LeaseRepository:
     def _is_expired(self) -> Document:
         return {"$lte": ["$lease_until", self._now]}
 
+    def _is_valid(self) -> Document:
+        """The condition that a lease has not run out."""
+        return {"$expr": {"$gt": ["$lease_until", self._now]}}
+
 
 _QUEUE: Document = known(Execution) | {
     "status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.RUNNING),
     "waiting": False,
 }
-
-
-def _build_fence_with(leases: Sequence[Lease], condition: Document) -> Document:
-    """The fence of the leases, and a condition (an expression) on each document."""
-    fence = lease_fence.build_fence(leases)
-    return fence | {"$expr": {"$and": [fence["$expr"], condition]}}
 
 
 def _has_token(found: dict[str, Document], lease: Lease) -> bool:

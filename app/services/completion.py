@@ -8,7 +8,7 @@ import structlog
 
 from app.errors import UnavailableError
 from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
-from app.repositories.jobs import JobRepository, LastRun
+from app.repositories.jobs import LAST_RUNS_BATCH, JobRepository, LastRun
 from app.repositories.overlaps import OverlapRepository
 from app.wake import Wake
 
@@ -65,16 +65,17 @@ class Completion:
     async def write_last_runs(self) -> None:
         """Store the last run fields of the jobs whose executions ended.
 
-        Raises UnavailableError; the next call stores them then.
+        Raises UnavailableError; the next call stores then those that are not stored yet.
         """
         async with self._writing_last_runs:  # two writers could store the older value last
-            last_runs, self._last_runs = self._last_runs, {}
-            try:
-                await self._jobs.note_last_runs(list(last_runs.values()))
-            except (UnavailableError, asyncio.CancelledError):  # a hung round is cancelled
-                later, self._last_runs = self._last_runs, last_runs
-                self._keep(later.values())
-                raise
+            last_runs, self._last_runs = list(self._last_runs.values()), {}
+            for start in range(0, len(last_runs), LAST_RUNS_BATCH):
+                try:
+                    await self._jobs.note_last_runs(last_runs[start : start + LAST_RUNS_BATCH])
+                except (UnavailableError, asyncio.CancelledError):  # a hung round is cancelled
+                    later, self._last_runs = self._last_runs.values(), {}
+                    self._keep([*last_runs[start:], *later])
+                    raise
 
     def _keep(self, last_runs: Iterable[LastRun]) -> None:
         for last in last_runs:

@@ -45,8 +45,8 @@ def next_run_before_record(patch: Patch) -> None:
 def no_fence(patch: Patch) -> None:
     """Writes on a lease ignore the token."""
 
-    def build_fence(leases: Sequence[Lease]) -> dict[str, Any]:
-        return {"_id": {"$in": [lease.execution_id for lease in leases]}, "$expr": True}
+    def build_fence(leases: Sequence[Lease], *_: object) -> dict[str, Any]:
+        return {"_id": {"$in": [lease.execution_id for lease in leases]}}
 
     patch(lease_fence, "build_fence", build_fence)
 
@@ -84,8 +84,7 @@ def early_reaper(patch: Patch) -> None:
 
     async def settle(self: LeaseRepository, settlements: Sequence[Settlement]) -> list[bool]:
         raise_token = {"$set": {"lease_token": {"$add": ["$lease_token", 1]}}}
-        held = lease_fence.build_fence([settlement.lease for settlement in settlements])
-        await self._settle(settlements, held, [raise_token])
+        await self._settle(settlements, {}, [raise_token])
         return [True] * len(settlements)
 
     patch(LeaseRepository, "list_expired", list_running)
@@ -103,9 +102,9 @@ def uncancellable_finish(patch: Patch) -> None:
     stages = settlements.settlement_stages
 
     def ignore_cancel(settlements: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
-        first, *others = stages(settlements, now)
+        picked, first, *others = stages(settlements, now)
         *_, status = first["$set"]["status"]["$cond"]
-        return [{"$set": first["$set"] | {"status": status}}, *others]
+        return [picked, {"$set": first["$set"] | {"status": status}}, *others]
 
     patch(leases, "settlement_stages", ignore_cancel)
 

@@ -1,11 +1,18 @@
-"""Blocked targets, and the leases and settlements of claimed executions."""
+"""Blocked targets, leases and settlements of claimed executions, and events between two calls."""
 
 import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
+import pytest
+
+from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus
 from app.models.outcome import Outcome
 from app.repositories.lease_fence import Lease
+from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
 from app.targets.target import Delivery
 from tests.support.engine import SUCCEEDED, World
@@ -45,3 +52,43 @@ def make_lease(execution: Execution) -> Lease:
 def make_success(execution: Execution) -> Settlement:
     """Make the settlement of a success that adds no attempt."""
     return Settlement(make_lease(execution), ExecutionStatus.SUCCEEDED)
+
+
+@contextmanager
+def lose_responses(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
+    """Make a method of LeaseRepository raise UnavailableError after its write.
+
+    The body must raise it.
+    """
+    call = getattr(LeaseRepository, method)
+
+    async def lose_response(self: LeaseRepository, *args: Any, **named: Any) -> None:
+        await call(self, *args, **named)
+        raise UnavailableError("the response is lost")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LeaseRepository, method, lose_response)
+        with pytest.raises(UnavailableError):
+            yield
+
+
+def act_around(
+    monkeypatch: pytest.MonkeyPatch,
+    method: str,
+    *,
+    before: Callable[[], Awaitable[object]] | None = None,
+    after: Callable[[], Awaitable[object]] | None = None,
+) -> None:
+    """Let another process act before or after the next call of a method of LeaseRepository."""
+    call = getattr(LeaseRepository, method)
+
+    async def act(self: LeaseRepository, *args: Any, **named: Any) -> Any:
+        monkeypatch.setattr(LeaseRepository, method, call)
+        if before is not None:
+            await before()
+        result = await call(self, *args, **named)
+        if after is not None:
+            await after()
+        return result
+
+    monkeypatch.setattr(LeaseRepository, method, act)

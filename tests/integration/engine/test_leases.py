@@ -8,6 +8,7 @@ import pytest
 from app.errors import UnavailableError
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
 from app.models.policy import RetryPolicy
+from app.repositories.lease_fence import Lease
 from app.repositories.leases import AttemptStart
 from app.repositories.settlements import Settlement
 from tests.integration.engine.attempts import block_targets, make_lease
@@ -213,11 +214,11 @@ async def test_a_worker_that_cannot_renew_its_leases_stops_their_attempts(
 
 async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) -> None:
     one, two = world.compose_process(), world.compose_process()
-    lost: set[str] = set()
+    lost: set[Lease] = set()
     reported = asyncio.Event()
 
-    def on_lost(ids: set[str]) -> None:
-        lost.update(ids)
+    def on_lost(leases: set[Lease]) -> None:
+        lost.update(leases)
         reported.set()
 
     claimed = await add_started_execution(world, one)
@@ -231,7 +232,7 @@ async def test_the_thread_of_the_lease_keeper_reports_lost_leases(world: World) 
         await reported.wait()
     await one.keeper.stop()
 
-    assert lost == {claimed.id}
+    assert lost == {make_lease(claimed)}
 
 
 async def test_the_fence_of_a_lease_includes_the_status(world: World) -> None:

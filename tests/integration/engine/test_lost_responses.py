@@ -1,36 +1,15 @@
 """A worker whose calls of the database fail, or whose responses are lost or late."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import pytest
 
 from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus, Reason
 from app.repositories.leases import LeaseRepository
-from tests.integration.engine.attempts import block_targets
+from tests.integration.engine.attempts import block_targets, lose_responses, make_lease
 from tests.support.engine import LEASE, SUCCEEDED, World
 from tests.support.waiting import eventually, run_other_tasks
-
-
-@contextmanager
-def lose_responses(monkeypatch: pytest.MonkeyPatch, method: str) -> Iterator[None]:
-    """Make a method of LeaseRepository raise UnavailableError after its write.
-
-    The body must raise it.
-    """
-    call = getattr(LeaseRepository, method)
-
-    async def lose_response(self: LeaseRepository, *args: Any, **named: Any) -> None:
-        await call(self, *args, **named)
-        raise UnavailableError("the response is lost")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(LeaseRepository, method, lose_response)
-        with pytest.raises(UnavailableError):
-            yield
 
 
 async def test_after_a_lost_response_to_a_claim_the_execution_is_delivered(
@@ -101,7 +80,7 @@ async def test_an_attempt_whose_result_was_discarded_is_not_repeated_under_the_s
     target = block_targets(world)
     await process.worker.tick()
     await target.began.wait()
-    process.worker.stop_lost({discarded.id})
+    process.worker.stop_lost([make_lease(await world.read(discarded))])
     await process.finish_attempts()
     # After an error in a claim, the worker reads the executions that it has claimed.
     await world.queue(job)

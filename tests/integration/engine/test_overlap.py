@@ -64,7 +64,7 @@ async def test_a_waiting_execution_is_not_claimed(world: World) -> None:
 
 
 async def test_a_waiting_execution_starts_when_the_live_one_ends(world: World) -> None:
-    process = world.compose_process()
+    process = world.compose_process(lease_seconds=600)
     job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     await finish_live(world, process, job)
@@ -77,7 +77,7 @@ async def test_a_waiting_execution_starts_when_the_live_one_ends(world: World) -
 
 
 async def test_buffer_all_executes_every_slot_in_order(world: World) -> None:
-    process = world.compose_process()
+    process = world.compose_process(lease_seconds=600)
     job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=4)
     assert [e.waiting for e in await world.list_executions(job)] == [False, True, True, True, True]
@@ -117,7 +117,7 @@ async def test_two_schedulers_queue_a_waiting_slot_once(world: World) -> None:
 async def test_the_reaper_promotes_if_a_worker_was_killed_before_its_promotion(
     world: World,
 ) -> None:
-    process = world.compose_process()
+    process = world.compose_process(lease_seconds=600)
     job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
     (live, waiting) = await world.list_executions(job)
@@ -250,7 +250,7 @@ async def test_buffer_all_executes_the_late_slots_of_an_outage_in_order(world: W
 async def test_a_cancelled_execution_is_not_retried_and_the_next_one_is_promoted(
     world: World,
 ) -> None:
-    process = world.compose_process()
+    process = world.compose_process(lease_seconds=600)
     job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.CANCEL_OTHER)
     target = block_targets(world, FAILED)
     await fire(world, process)
@@ -301,7 +301,7 @@ async def test_under_buffer_one_a_slot_is_skipped_if_an_execution_waits_at_a_lat
     world: World,
 ) -> None:
     """The waiting executions were buffered under `buffer_all`. Position 0 is free."""
-    process = world.compose_process()
+    process = world.compose_process(lease_seconds=600)
     job = await add_busy_job(world, process, OverlapPolicy.BUFFER_ALL)
     await fire(world, process, times=3)
     await finish_live(world, process, job)

@@ -309,10 +309,13 @@ class Model:
     def finish(
         self, lease: ModelLease, outcome: str, *, retry_allowed: bool, counted: bool = True
     ) -> None:
-        """Record the end of an attempt. `counted`: it counts towards `max_attempts`."""
-        if not self.has_lease(lease):
-            return
+        """Record the end of an attempt, unless its lease is lost or has run out.
+
+        `counted`: it counts towards `max_attempts`.
+        """
         execution = self.executions[lease.key]
+        if not self.has_lease(lease) or self._is_expired(execution):
+            return
         execution.uncounted += not counted
         self._settle(execution, outcome, retry_allowed, lease.max_attempts, lease.delay)
 
@@ -320,7 +323,7 @@ class Model:
         """Settle the expired leases, then promote waiting executions."""
         running = [e for e in self.executions.values() if e.status == "running"]
         for execution in running:
-            if execution.lease_until is not None and execution.lease_until <= self.now:
+            if self._is_expired(execution):
                 execution.token += 1
                 job = self.jobs.get(execution.job_id)
                 if job is None:
@@ -332,6 +335,9 @@ class Model:
                     self._requeue(execution, timedelta(0))
         for job_id in {e.job_id for e in self.executions.values() if e.waiting}:
             self.promote(job_id)
+
+    def _is_expired(self, execution: ModelExecution) -> bool:
+        return execution.lease_until is not None and execution.lease_until <= self.now
 
     def _settle(
         self,
