@@ -120,6 +120,40 @@ async def test_an_outage_while_a_rejected_batch_is_divided_loses_no_result(
     assert len(world.targets.deliveries) == 20
 
 
+async def test_an_outage_neither_divides_a_batch_nor_removes_a_response(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    queued = await queue_many(world, 8)
+    respond_at_once(world, 8, lambda _: "text")
+    settle, calls = LeaseRepository.settle, 0
+
+    async def fail_at_first(self: LeaseRepository, settlements: Any) -> list[bool]:
+        nonlocal calls
+        calls += 1
+        if calls <= 6:
+            raise UnavailableError("no primary")
+        return await settle(self, settlements)
+
+    monkeypatch.setattr(LeaseRepository, "settle", fail_at_first)
+    monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_INTERVAL", timedelta(0))
+    await run_all(process)
+
+    for execution in queued:
+        response = (await world.read(execution)).attempts[0].response
+        assert response is not None
+        assert (response.body, response.truncated) == ("text", False)
+
+
+async def test_a_result_that_is_larger_than_a_batch_is_recorded(world: World) -> None:
+    process = world.compose_process()
+    queued = await queue_many(world, 2)
+    respond_at_once(world, 2, lambda _: "x" * 9 * MEGABYTE)
+    await run_all(process)
+    history = [await world.read(execution) for execution in queued]
+    assert [e.status for e in history] == ["succeeded", "succeeded"]
+
+
 def _has_body(settlement: Settlement, execution_id: str) -> bool:
     response = settlement.outcome.response if settlement.outcome else None
     return settlement.lease.execution_id == execution_id and bool(response and response.body)
