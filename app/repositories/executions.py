@@ -101,6 +101,15 @@ class ExecutionRepository:
         return await self._executions.find({"$or": slots}, fields).to_list(None)
 
     @database_call
+    async def list_stored(self, executions: Sequence[Execution]) -> list[Execution]:
+        """The stored records of these executions or of their slots."""
+        slots = [build_slot_condition(e) for e in executions if e.kind in ONE_PER_SLOT]
+        same_id: Document = {"_id": {"$in": [e.id for e in executions]}}
+        query = known(Execution) | {"$or": [same_id, *slots]}
+        documents = await self._executions.find(query).to_list(None)
+        return [from_document(Execution, document) for document in documents]
+
+    @database_call
     async def list_slot_records(
         self, schedule_id: str, scheduled_for: Sequence[datetime]
     ) -> list[Execution]:

@@ -1,5 +1,7 @@
 """Admission: inserts executions, subject to the overlap policy."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from app.models.execution import Execution, Reason
@@ -11,6 +13,30 @@ MAX_WAITING = 100
 """The most executions of a job that wait under `buffer_all`."""
 
 _MAX_TRIES = 5  # a try fails if another execution becomes live or takes the position in between
+
+
+@dataclass(frozen=True, slots=True)
+class Overlapping:
+    """A new execution that was not inserted, because another execution of its job is live."""
+
+    execution: Execution
+    policy: OverlapPolicy
+    positions: int | None = None
+    """How many executions of the job may wait. With a number the execution also waits under `skip`.
+    None means the number of the policy. `cancel_other` and `terminate_other` ignore it."""
+
+    @property
+    def room(self) -> int:
+        """How many executions of the job may wait; 0 means that this one must not wait."""
+        match self.policy:
+            case OverlapPolicy.SKIP:
+                return self.positions or 0
+            case OverlapPolicy.BUFFER_ONE:
+                return self.positions or 1
+            case OverlapPolicy.BUFFER_ALL:
+                return self.positions or MAX_WAITING
+            case _:
+                return 0
 
 
 class Admission:
@@ -34,22 +60,38 @@ class Admission:
             await self.apply_policy(execution, policy, now)
         return result
 
+    async def apply_policies(
+        self, overlapping: Sequence[Overlapping], now: datetime
+    ) -> Mapping[str, Execution]:
+        """Insert executions whose jobs have a live one, the earliest slots first.
+
+        Returns by execution id the record as inserted, or the record of its slot that another
+        process inserted in between. There is no entry if a newer release wrote that record.
+        """
+        records: dict[str, Execution] = {}
+        for one in sorted(overlapping, key=lambda one: one.execution.scheduled_for):
+            inserted = await self._apply_one(one, now)
+            for stored in await self._executions.list_stored([inserted]):
+                records[inserted.id] = stored
+        return records
+
     async def apply_policy(
         self, execution: Execution, policy: OverlapPolicy, now: datetime
-    ) -> Execution:
-        """Insert an execution whose job has a live one. Returns the record as inserted."""
-        match policy:
-            # Under `allow_all` no execution overlaps; the case makes the match exhaustive.
-            case OverlapPolicy.SKIP | OverlapPolicy.ALLOW_ALL:
-                return await self._skip(execution, Reason.OVERLAP, now)
-            case OverlapPolicy.BUFFER_ONE:
-                return await self._buffer(execution, 1, now)
-            case OverlapPolicy.BUFFER_ALL:
-                return await self._buffer(execution, MAX_WAITING, now)
+    ) -> Execution | None:
+        """As `apply_policies`, for one execution."""
+        records = await self.apply_policies([Overlapping(execution, policy)], now)
+        return records.get(execution.id)
+
+    async def _apply_one(self, one: Overlapping, now: datetime) -> Execution:
+        match one.policy:
             case OverlapPolicy.CANCEL_OTHER:
-                return await self._cancel_other(execution, now)
+                return await self._cancel_other(one.execution, now)
             case OverlapPolicy.TERMINATE_OTHER:
-                return await self._terminate_other(execution, now)
+                return await self._terminate_other(one.execution, now)
+            case _ if one.room:
+                return await self._buffer(one.execution, one.room, now)
+            case _:  # Under `allow_all` no execution overlaps.
+                return await self._skip(one.execution, Reason.OVERLAP, now)
 
     async def _skip(self, execution: Execution, reason: Reason, now: datetime) -> Execution:
         skipped = execution.skip(reason, now)

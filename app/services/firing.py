@@ -159,7 +159,7 @@ class Firing:
             return
         for execution in overlapping:
             recorded = await self._admission.apply_policy(execution, due.job.overlap_policy, now)
-            if recorded.status is not ExecutionStatus.SKIPPED:
+            if recorded is not None and recorded.status is not ExecutionStatus.SKIPPED:
                 results[execution.id] = InsertResult.INSERTED
                 self._wake.wake_workers()
 
