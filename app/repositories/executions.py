@@ -4,7 +4,7 @@ The writes of workers are in `leases.py`, their renewals in `heartbeat.py`, the 
 overlap policies in `overlaps.py`, and the deletions in `history.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -30,6 +30,15 @@ ONE_PER_SLOT = frozenset({ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL})
 """The kinds of which a slot has one record."""
 
 _DUPLICATE_KEY = 11000
+_SLOT_FIELDS = {
+    "_id": False,
+    **dict.fromkeys(("schedule_id", "scheduled_for", "status", "missed_until"), True),
+}
+
+_NOT_COUNTED = frozenset({ExecutionStatus.SKIPPED, ExecutionStatus.MISSED})
+
+Slot = tuple[str, datetime]
+"""The id of a schedule, and one of its slots."""
 
 
 class InsertResult(StrEnum):
@@ -43,6 +52,19 @@ class InsertResult(StrEnum):
     """Another execution of the job is live; nothing was stored."""
     FULL = "full"
     """Its position among the job's waiting executions is taken; nothing was stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotRecord:
+    """What is recorded for a slot."""
+
+    status: str
+    missed_until: datetime | None = None
+
+    @property
+    def is_counted(self) -> bool:
+        """Whether it counts towards `max_runs`."""
+        return self.status not in _NOT_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,17 +132,26 @@ class ExecutionRepository:
         return [from_document(Execution, document) for document in documents]
 
     @database_call
-    async def list_slot_records(
-        self, schedule_id: str, scheduled_for: Sequence[datetime]
-    ) -> list[Execution]:
-        """The existing records of these slots."""
-        query = known(Execution) | {
-            "kind": ExecutionKind.SCHEDULED,
-            "schedule_id": schedule_id,
-            "scheduled_for": {"$in": list(scheduled_for)},
+    async def list_recorded_slots(self, slots: Iterable[Slot]) -> dict[Slot, SlotRecord]:
+        """The existing records of these slots, also those that a newer release wrote."""
+        by_schedule: dict[str, list[datetime]] = {}
+        for schedule_id, scheduled_for in slots:
+            by_schedule.setdefault(schedule_id, []).append(scheduled_for)
+        if not by_schedule:
+            return {}
+        conditions = [
+            {"schedule_id": schedule_id, "scheduled_for": {"$in": instants}}
+            for schedule_id, instants in by_schedule.items()
+        ]
+        found = self._executions.find(
+            {"kind": ExecutionKind.SCHEDULED, "$or": conditions}, _SLOT_FIELDS
+        )
+        return {
+            (one["schedule_id"], one["scheduled_for"]): SlotRecord(
+                one["status"], one.get("missed_until")
+            )
+            for one in await found.hint("slot").to_list(None)
         }
-        documents = await self._executions.find(query).to_list(None)
-        return [from_document(Execution, document) for document in documents]
 
     @database_call
     async def find_newest_slot_record(self, schedule_id: str, at: datetime) -> Execution | None:

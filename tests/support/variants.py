@@ -19,7 +19,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.settlements import Settlement
-from app.services import firing
+from app.services.due_schedules import DueSchedule, build_advances
 from app.services.firing import Firing
 from tests.support.clock import ManualClock
 
@@ -31,12 +31,11 @@ def next_run_before_record(patch: Patch) -> None:
     record = Firing._record
 
     async def advance_first(
-        self: Firing, due: Sequence[firing._DueSchedule], now: datetime, read_at: float
+        self: Firing, due: Sequence[DueSchedule], now: datetime, read_at: float
     ) -> int:
         # With max_runs the early advance would also store a wrong count, which is another fault.
         if all(one.schedule.max_runs is None for one in due):
-            moves = firing._build_advances(due, {one.schedule.id: 0 for one in due})
-            await self._jobs.advance(moves)
+            await self._jobs.advance(build_advances(due))
         return await record(self, due, now, read_at)
 
     patch(Firing, "_record", advance_first)
