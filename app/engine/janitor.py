@@ -9,7 +9,12 @@ from datetime import timedelta
 import structlog
 
 from app.models.finished_execution import FinishedExecution
-from app.policies.retention import MIN_AGE, select_deletable, select_newest_of_groups
+from app.policies.retention import (
+    MIN_AGE,
+    select_advanced,
+    select_deletable,
+    select_newest_of_groups,
+)
 from app.repositories.history import HistoryRepository
 
 _log = structlog.get_logger(__name__)
@@ -81,6 +86,8 @@ async def _delete(history: HistoryRepository, page: Sequence[FinishedExecution])
     """Delete the deletable executions of a page; returns how many."""
     if not page:
         return 0
+    next_runs = await history.list_next_runs({execution.job_id for execution in page})
+    page = select_advanced(page, next_runs)
     superseded = {
         last.execution.id: await history.has_newer(last.execution, last.statuses)
         for last in select_newest_of_groups(page)

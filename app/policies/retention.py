@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from app.models.execution import ExecutionStatus
 from app.models.finished_execution import FinishedExecution
@@ -23,6 +23,22 @@ class NewestOfGroup:
 
     execution: FinishedExecution
     statuses: frozenset[ExecutionStatus]
+
+
+def select_advanced(
+    page: Sequence[FinishedExecution], next_runs: Mapping[str, datetime | None]
+) -> list[FinishedExecution]:
+    """Return the executions of a page whose slots precede the `next_run` of their jobs.
+
+    If schedulers are down after the record of a slot and before the advance of `next_run`, then the
+    record keeps the slot from being fired again when they are back.
+    """
+    advanced = []
+    for execution in page:
+        next_run = next_runs.get(execution.job_id)
+        if next_run is None or execution.scheduled_for < next_run:
+            advanced.append(execution)
+    return advanced
 
 
 def select_newest_of_groups(page: Sequence[FinishedExecution]) -> list[NewestOfGroup]:

@@ -4,7 +4,7 @@ The writes of workers are in `leases.py`, their renewals in `heartbeat.py`, the 
 overlap policies in `overlaps.py`, and the deletions in `history.py`.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -23,6 +23,15 @@ from app.models.execution import (
 from app.repositories import cancellation
 from app.repositories.documents import from_document, known, to_document
 from app.repositories.mongo import LISTING_LIMIT, Database, Document, database_call
+from app.repositories.slot_records import (
+    MOST_SLOTS,
+    SLOT_FIELDS,
+    SLOT_INDEX,
+    Slot,
+    SlotRecord,
+    build_slots_query,
+    read_slot_record,
+)
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
@@ -30,15 +39,6 @@ ONE_PER_SLOT = frozenset({ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL})
 """The kinds of which a slot has one record."""
 
 _DUPLICATE_KEY = 11000
-_SLOT_FIELDS = {
-    "_id": False,
-    **dict.fromkeys(("schedule_id", "scheduled_for", "status", "missed_until"), True),
-}
-
-_NOT_COUNTED = frozenset({ExecutionStatus.SKIPPED, ExecutionStatus.MISSED})
-
-Slot = tuple[str, datetime]
-"""The id of a schedule, and one of its slots."""
 
 
 class InsertResult(StrEnum):
@@ -52,19 +52,6 @@ class InsertResult(StrEnum):
     """Another execution of the job is live; nothing was stored."""
     FULL = "full"
     """Its position among the job's waiting executions is taken; nothing was stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class SlotRecord:
-    """What is recorded for a slot."""
-
-    status: str
-    missed_until: datetime | None = None
-
-    @property
-    def is_counted(self) -> bool:
-        """Whether it counts towards `max_runs`."""
-        return self.status not in _NOT_COUNTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,26 +119,13 @@ class ExecutionRepository:
         return [from_document(Execution, document) for document in documents]
 
     @database_call
-    async def list_recorded_slots(self, slots: Iterable[Slot]) -> dict[Slot, SlotRecord]:
+    async def list_recorded_slots(self, slots: Collection[Slot]) -> dict[Slot, SlotRecord]:
         """The existing records of these slots, also those that a newer release wrote."""
-        by_schedule: dict[str, list[datetime]] = {}
-        for schedule_id, scheduled_for in slots:
-            by_schedule.setdefault(schedule_id, []).append(scheduled_for)
-        if not by_schedule:
+        if not slots:
             return {}
-        conditions = [
-            {"schedule_id": schedule_id, "scheduled_for": {"$in": instants}}
-            for schedule_id, instants in by_schedule.items()
-        ]
-        found = self._executions.find(
-            {"kind": ExecutionKind.SCHEDULED, "$or": conditions}, _SLOT_FIELDS
-        )
-        return {
-            (one["schedule_id"], one["scheduled_for"]): SlotRecord(
-                one["status"], one.get("missed_until")
-            )
-            for one in await found.hint("slot").to_list(None)
-        }
+        found = self._executions.find(build_slots_query(slots), SLOT_FIELDS)
+        documents = await found.hint(SLOT_INDEX).batch_size(MOST_SLOTS).to_list(None)
+        return dict(read_slot_record(document) for document in documents)
 
     @database_call
     async def find_newest_slot_record(self, schedule_id: str, at: datetime) -> Execution | None:

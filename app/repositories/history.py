@@ -75,6 +75,12 @@ class HistoryRepository:
         return [_finished(document) for document in await found.to_list(None)]
 
     @database_call
+    async def list_next_runs(self, job_ids: AbstractSet[str]) -> dict[str, datetime | None]:
+        """The `next_run` of each of these jobs that exists."""
+        found = self._jobs.find({"_id": {"$in": sorted(job_ids)}}, {"next_run": True})
+        return {job["_id"]: job["next_run"] for job in await found.to_list(None)}
+
+    @database_call
     async def has_newer(
         self, finished: FinishedExecution, statuses: AbstractSet[ExecutionStatus]
     ) -> bool:

@@ -13,7 +13,7 @@ from app.models.job import Job, earliest_next_run
 from app.models.schedule import Schedule, next_slot, runs_left
 from app.policies.catch_up import MissedSpan, Plan, PlannedSlot
 from app.policies.jitter import jitter
-from app.repositories.executions import Slot, SlotRecord
+from app.repositories.slot_records import Slot, SlotRecord
 
 
 @dataclass(slots=True)

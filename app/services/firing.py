@@ -21,8 +21,9 @@ from app.models.policy import CatchUpMode
 from app.models.schedule import Schedule
 from app.policies import catch_up
 from app.policies.catch_up import MAX_LATE_SLOTS, Plan
-from app.repositories.executions import ExecutionRepository, InsertResult, SlotRecord
+from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
+from app.repositories.slot_records import SlotRecord
 from app.services.admission import Admission, Overlapping
 from app.services.due_schedules import Batch, DueSchedule, RecordBuilder, build_advances, slot_of
 from app.services.ticks import TickService
@@ -123,7 +124,7 @@ class Firing:
                 _log_missed(execution)
             else:
                 found.append((one, execution))
-        records = await self._executions.list_recorded_slots(slot_of(e) for _, e in found)
+        records = await self._executions.list_recorded_slots([slot_of(e) for _, e in found])
         for one, execution in reversed(found):  # the earliest of a schedule last: it decides
             record = records.get(slot_of(execution))
             if record is None or record.missed_until != execution.missed_until:

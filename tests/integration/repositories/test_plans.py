@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from app.models.execution import ExecutionKind
 from app.models.job import Job
 from app.repositories.due_jobs import ALL, DueJobs
+from app.repositories.slot_records import build_slots_query
 from tests.integration.repositories.plans import explain
 from tests.support.engine import LEASE, World
 
@@ -65,6 +67,51 @@ async def test_the_peek_examines_one_key(world: World) -> None:
         world, "jobs", filter=ALL.build_peek_query(now), sort={"next_run": 1}, limit=1
     )
     assert stats["totalKeysExamined"] == 1
+
+
+@pytest.mark.parametrize("schedulers", [2, 4, 40])
+async def test_the_poll_of_a_part_examines_as_many_keys_per_job_as_there_are_parts(
+    world: World, schedulers: int
+) -> None:
+    names = [f"process-{n:02}" for n in range(schedulers)]
+    parts = min(schedulers, 16)
+    now = world.clock.now()
+    for name in names[:parts]:
+        due = DueJobs().of_part(names, name)
+        for query in (due.build_due_query(now), due.build_peek_query(world.clock.now_expression)):
+            stats = await explain_statistics(
+                world, "jobs", filter=query, sort={"next_run": 1}, limit=10
+            )
+            assert stats["nReturned"] == 10
+            assert stats["totalKeysExamined"] <= parts * 11 + 16
+
+
+async def test_the_records_of_slots_are_found_by_their_index(world: World) -> None:
+    """An `$or` of one condition per schedule; the others of 200 schedules are not examined."""
+    job = await world.add_job()
+    template = await world.queue(job, kind=ExecutionKind.SCHEDULED, schedule_id="x")
+    second = timedelta(seconds=1)
+    await world.executions.insert_many(
+        [
+            template.model_copy(
+                update={
+                    "id": world.new_id(),
+                    "schedule_id": f"schedule {n}",
+                    "scheduled_for": world.clock.now() + step * second,
+                }
+            )
+            for n in range(200)
+            for step in range(5)
+        ]
+    )
+    slots = [
+        (f"schedule {n}", world.clock.now() + step * second) for n in range(200) for step in (1, 3)
+    ]
+    stats = await explain_statistics(
+        world, "executions", filter=build_slots_query(slots), hint="slot"
+    )
+    assert stats["nReturned"] == stats["totalDocsExamined"] == 400
+    assert stats["totalKeysExamined"] <= 2 * 400 + 200
 
 
 async def test_the_claim_examines_at_most_one_key_more_than_its_limit(world: World) -> None:
