@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pymongo import ReturnDocument
+from pymongo import ReturnDocument, timeout
 from pymongo.errors import DuplicateKeyError
 
 from app.clock import count_milliseconds
@@ -24,6 +24,7 @@ TOLERANCE = timedelta(seconds=10)
 _ID = "scheduling"
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 """The start of the first gap. No trigger has an earlier slot that is due."""
+_LEAVE_LIMIT = timedelta(seconds=1)
 _SCHEDULER_LIFETIME = count_milliseconds(timedelta(seconds=10))
 
 
@@ -101,8 +102,11 @@ class TickRepository:
 
     @database_call
     async def leave(self, scheduler: str) -> None:
-        """Remove a scheduler that stops from the live ones."""
-        await self._meta.update_one({"_id": _ID}, {"$pull": {"schedulers": {"id": scheduler}}})
+        """Remove a scheduler that stops from the live ones. Raises UnavailableError after one
+        second, because a stop must not wait long for it."""
+        change = {"$pull": {"schedulers": {"id": scheduler}}}
+        with timeout(_LEAVE_LIMIT.total_seconds()):
+            await self._meta.update_one({"_id": _ID}, change)
 
     @database_call
     async def prune_gaps(self, before: datetime) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from app.models.execution import ExecutionKind, ExecutionStatus
+from app.models.execution import ExecutionKind, ExecutionStatus, Reason
 from app.models.job import Job
 from app.models.policy import OverlapPolicy
 from tests.support.crash import Killed
@@ -78,6 +78,37 @@ async def test_max_runs_is_not_exceeded_if_another_scheduler_recorded_the_slot(
         world.clock.advance(MINUTE)
         await one.schedule()
         await two.schedule()
+    assert await count_scheduled(world, job) == 1
+    stored = await world.jobs.get(job.id, owner_id=None)
+    assert (stored.schedules[0].runs, stored.next_run) == (1, None)
+
+
+async def test_max_runs_is_not_exceeded_if_another_scheduler_records_the_slot_before_it_is_skipped(
+    world: World,
+) -> None:
+    one, two = world.compose_process(), world.compose_process()
+    job = await world.add_job(world.every(60, max_runs=1))
+    live = await world.queue(job, live_for=job.id)
+    world.clock.advance(MINUTE)
+    due = await world.jobs.list_due(world.clock.now(), limit=10)
+    executions = one.runtime.repositories.executions
+    insert_many = executions.insert_many
+
+    async def skip_after_the_other(records: Any) -> Any:
+        if records and records[0].status is ExecutionStatus.SKIPPED:
+            await world.executions.cancel_queued(live.id, reason=Reason.CANCELLED_BY_USER)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(two.runtime.repositories.jobs, "advance", do_nothing)
+                await two.firing.fire(due, world.clock.now())
+        return await insert_many(records)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(executions, "insert_many", skip_after_the_other)
+        assert await one.firing.fire(due, world.clock.now()) == 1
+    await two.work()
+    world.clock.advance(MINUTE)
+    await one.schedule()
+    await two.schedule()
     assert await count_scheduled(world, job) == 1
     stored = await world.jobs.get(job.id, owner_id=None)
     assert (stored.schedules[0].runs, stored.next_run) == (1, None)
