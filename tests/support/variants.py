@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+from pymongo import IndexModel
+
 from app.clock import SystemClock
 from app.engine import executor
 from app.models.execution import Execution, ExecutionStatus
@@ -62,9 +64,17 @@ def acknowledged_by_one(patch: Patch) -> None:
 
 
 def no_slot_index(patch: Patch) -> None:
-    """No index prevents a second record of a slot."""
-    others = [index for index in INDEXES["executions"] if index.document["name"] != "slot"]
-    patch(indexes, "INDEXES", INDEXES | {"executions": others})
+    """No index prevents a second record of a slot: the index is not unique."""
+    changed = [
+        _without_unique(index) if index.document["name"] == "slot" else index
+        for index in INDEXES["executions"]
+    ]
+    patch(indexes, "INDEXES", INDEXES | {"executions": changed})
+
+
+def _without_unique(index: IndexModel) -> IndexModel:
+    options = {key: value for key, value in index.document.items() if key != "unique"}
+    return IndexModel(options.pop("key").items(), **options)
 
 
 def own_clock(patch: Patch) -> None:
