@@ -23,7 +23,7 @@ from app.models.execution import (
 from app.repositories import cancellation
 from app.repositories.documents import from_document, known, to_document
 from app.repositories.mongo import LISTING_LIMIT, ONE_BATCH, Database, Document, database_call
-from app.repositories.slots import SLOT_FIELDS, Slot, build_slot_conditions, read_slot, slot_of
+from app.repositories.slot_keys import KEY_FIELDS, SlotKey, build_conditions, key_of, read_slot_key
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
@@ -89,24 +89,24 @@ class ExecutionRepository:
             for failed in read_duplicate_keys(error):
                 results[failed["index"]] = _conflict(failed)
         by_others = (InsertResult.OVERLAP, InsertResult.FULL)
-        slots = {
-            i: slot
+        keys = {
+            i: key
             for i, result in enumerate(results)
-            if result in by_others and (slot := slot_of(executions[i])) is not None
+            if result in by_others and (key := key_of(executions[i])) is not None
         }
-        if slots:
-            recorded = await self._list_recorded_slots(slots.values())
-            for i, slot in slots.items():
-                if slot in recorded:
+        if keys:
+            recorded = await self._list_recorded_keys(keys.values())
+            for i, key in keys.items():
+                if key in recorded:
                     results[i] = InsertResult.ALREADY_RECORDED
         return results
 
-    async def _list_recorded_slots(self, slots: Iterable[Slot]) -> set[Slot]:
-        """Those of the slots that have a record."""
-        fields = {"_id": False, **dict.fromkeys(SLOT_FIELDS, True)}
-        query = {"$or": build_slot_conditions(slots)}
+    async def _list_recorded_keys(self, keys: Iterable[SlotKey]) -> set[SlotKey]:
+        """Those of the keys that have a record."""
+        fields = {"_id": False, **dict.fromkeys(KEY_FIELDS, True)}
+        query = {"$or": build_conditions(keys)}
         found = self._executions.find(query, fields, batch_size=ONE_BATCH)
-        return {read_slot(document) for document in await found.to_list(None)}
+        return {read_slot_key(document) for document in await found.to_list(None)}
 
     @database_call
     async def list_recorded(self, executions: Sequence[Execution]) -> dict[str, Execution]:
@@ -116,14 +116,14 @@ class ExecutionRepository:
         """
         if not executions:
             return {}
-        ids = {slot: e.id for e in executions if (slot := slot_of(e)) is not None}
+        ids = {key: e.id for e in executions if (key := key_of(e)) is not None}
         same_id: Document = {"_id": {"$in": [e.id for e in executions]}}
-        query = known(Execution) | {"$or": [same_id, *build_slot_conditions(ids)]}
+        query = known(Execution) | {"$or": [same_id, *build_conditions(ids)]}
         documents = await self._executions.find(
-            query, {"attempts": False}, batch_size=ONE_BATCH
+            query, {"attempts": {"$slice": 0}}, batch_size=ONE_BATCH
         ).to_list(None)
         stored = [from_document(Execution, document) for document in documents]
-        return {e.id if (slot := slot_of(e)) is None else ids.get(slot, e.id): e for e in stored}
+        return {e.id if (key := key_of(e)) is None else ids.get(key, e.id): e for e in stored}
 
     @database_call
     async def list_slot_records(

@@ -24,7 +24,7 @@ from app.repositories import cancellation
 from app.repositories.documents import known
 from app.repositories.executions import read_duplicate_keys
 from app.repositories.mongo import ONE_BATCH, Database, Document, aggregate, database_call
-from app.repositories.slots import SLOT_FIELDS, is_record_of
+from app.repositories.slot_keys import KEY_FIELDS, is_record_of
 
 _MAX_TRIES = 3  # a try fails if an execution changes its status between the read and the write
 
@@ -129,7 +129,7 @@ class OverlapRepository:
         running: set[str] = set()
         for _ in range(_MAX_TRIES):
             live = await self._list_other_live(new_executions)
-            running = {e["live_for"] for e in live if e["status"] == ExecutionStatus.RUNNING}
+            running = {e["live_for"] for e in live if e.get("status") == ExecutionStatus.RUNNING}
             can_end = [e["_id"] for e in live if e["live_for"] not in running]
             can_be_asked = [
                 e["_id"]
@@ -172,8 +172,7 @@ class OverlapRepository:
         self, job_ids: Iterable[str], position: int
     ) -> dict[str, datetime]:
         """By job: the slot of the waiting execution at this position."""
-        found = await self._list_waiting(list(job_ids), position)
-        return {document["job_id"]: document["scheduled_for"] for document in found}
+        return _read_slots(await self._list_waiting(list(job_ids), position))
 
     @database_call
     async def cancel_older_waiting(
@@ -189,19 +188,19 @@ class OverlapRepository:
         older = [
             document["_id"]
             for document in found
-            if document["scheduled_for"] <= by_job[document["job_id"]].scheduled_for
+            if not _is_later(document, by_job[document["job_id"]])
             and not is_record_of(document, by_job[document["job_id"]])
         ]
         reason, now = Reason.REPLACED_BY_NEWER, self._clock.now_expression
         await self._update(older, _WAITING, cancellation.end(reason, now))
-        return {document["job_id"]: document["scheduled_for"] for document in found}
+        return _read_slots(found)
 
     async def _list_waiting(self, job_ids: Sequence[str], position: int) -> list[Document]:
         """The slots of the waiting executions of these jobs at this position."""
         if not job_ids:
             return []
         query = known(Execution) | _WAITING | {"job_id": {"$in": job_ids}, "place": position}
-        fields = dict.fromkeys((*SLOT_FIELDS, "job_id"), True)
+        fields = dict.fromkeys((*KEY_FIELDS, "job_id"), True)
         found = self._executions.find(query, fields, batch_size=ONE_BATCH)
         return await found.to_list(None)
 
@@ -213,7 +212,7 @@ class OverlapRepository:
         """
         by_job = {e.job_id: e for e in new_executions}
         query = known(Execution) | {"live_for": {"$in": list(by_job)}}
-        fields = (*SLOT_FIELDS, "live_for", "status", "cancel_requested_at")
+        fields = (*KEY_FIELDS, "live_for", "status", "cancel_requested_at")
         found = self._executions.find(query, dict.fromkeys(fields, True), batch_size=ONE_BATCH)
         return [
             document
@@ -237,7 +236,22 @@ def _build_promotion(job_id: str) -> Document:
 def _is_of_later_slot(document: Document, execution: Execution) -> bool:
     """Whether both belong to slots of one schedule, and the document to the later one."""
     return bool(
-        document["kind"] == execution.kind == ExecutionKind.SCHEDULED
+        document.get("kind") == execution.kind == ExecutionKind.SCHEDULED
         and document.get("schedule_id") == execution.schedule_id
-        and document["scheduled_for"] > execution.scheduled_for
+        and _is_later(document, execution)
     )
+
+
+def _is_later(document: Document, execution: Execution) -> bool:
+    """Whether the document has a later slot. A malformed one has no slot."""
+    slot = document.get("scheduled_for")
+    return isinstance(slot, datetime) and slot > execution.scheduled_for
+
+
+def _read_slots(documents: Sequence[Document]) -> dict[str, datetime]:
+    """By job: the slot of its document."""
+    return {
+        document["job_id"]: slot
+        for document in documents
+        if isinstance(slot := document.get("scheduled_for"), datetime)
+    }

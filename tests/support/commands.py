@@ -1,45 +1,38 @@
-"""Counts the commands that a client sends to MongoDB."""
+"""Counts the commands that a client sends to the database."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from pymongo import AsyncMongoClient
-from pymongo.monitoring import (
-    CommandFailedEvent,
-    CommandListener,
-    CommandStartedEvent,
-    CommandSucceededEvent,
-)
+from pymongo import AsyncMongoClient, monitoring
 
 from app.repositories.mongo import client_options
 
+_BY_THE_DRIVER = frozenset({"hello", "endSessions", "isMaster", "ping"})
 
-@dataclass
-class CommandCounter(CommandListener):
-    """The commands of the clients that it opens, one per round trip."""
 
-    names: list[str] = field(default_factory=list)
+class CommandLog(monitoring.CommandListener):
+    """The commands of one client, in order, as (name, collection)."""
+
+    def __init__(self) -> None:
+        self.commands: list[tuple[str, str]] = []
 
     def open_client(self, uri: str, *, timeout: timedelta) -> Any:
-        """Open a client for `open_world`."""
+        """Open a client whose commands are logged."""
         return AsyncMongoClient(uri, **client_options(timeout), event_listeners=[self])
 
-    @contextmanager
-    def count(self) -> Iterator[list[str]]:
-        """The names of the commands that are sent while the context is open."""
-        counted: list[str] = []
-        self.names = counted
-        yield counted
-        self.names = []
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        if event.command_name not in _BY_THE_DRIVER:
+            self.commands.append((event.command_name, str(event.command[event.command_name])))
 
-    def started(self, event: CommandStartedEvent) -> None:
-        self.names.append(event.command_name)
-
-    def succeeded(self, event: CommandSucceededEvent) -> None:
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
         pass
 
-    def failed(self, event: CommandFailedEvent) -> None:
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
         pass
+
+    def clear(self) -> None:
+        self.commands.clear()
+
+    def count(self, name: str | None = None) -> int:
+        """Return the number of commands with this name, or of all commands."""
+        return sum(name in (None, command) for command, _ in self.commands)

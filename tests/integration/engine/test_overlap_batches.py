@@ -7,7 +7,7 @@ import pytest
 
 from app.models.policy import OverlapPolicy
 from app.repositories.executions import InsertResult
-from app.repositories.slots import build_slot_conditions, slot_of
+from app.repositories.slot_keys import build_conditions, key_of
 from app.services.admission import Overlapping
 from tests.integration.engine.overlaps import (
     ASKED,
@@ -26,33 +26,36 @@ from tests.integration.engine.overlaps import (
     make_slot,
     name_jobs,
 )
-from tests.support.commands import CommandCounter
+from tests.support.commands import CommandLog
 from tests.support.engine import World, open_world
 
 
 @pytest.fixture
-def commands() -> CommandCounter:
-    return CommandCounter()
+def commands() -> CommandLog:
+    return CommandLog()
 
 
 @pytest.fixture
-async def counted(
-    mongo_uri: str, database_name: str, commands: CommandCounter
-) -> AsyncIterator[World]:
+async def counted(mongo_uri: str, database_name: str, commands: CommandLog) -> AsyncIterator[World]:
     """A world whose commands are counted."""
     world = await open_world(mongo_uri, database_name, driver=commands.open_client)
     yield world
     await world.close()
 
 
+def list_names(commands: CommandLog) -> list[str]:
+    return [name for name, _ in commands.commands]
+
+
 async def count_commands(
-    world: World, commands: CommandCounter, policy: OverlapPolicy, jobs: list[str], running: bool
+    world: World, commands: CommandLog, policy: OverlapPolicy, jobs: list[str], running: bool
 ) -> list[str]:
     """Apply the policy to two slots of each job. Return the names of the commands."""
     await add_live(world, jobs, running=running)
     batch = [make_overlapping(world, job, minute, policy) for job in jobs for minute in (1, 2)]
-    with commands.count() as names:
-        records = await world.admission.apply_policies(batch, world.clock.now())
+    commands.clear()
+    records = await world.admission.apply_policies(batch, world.clock.now())
+    names = list_names(commands)
     assert records.keys() == {one.execution.id for one in batch}
     return names
 
@@ -60,7 +63,7 @@ async def count_commands(
 @pytest.mark.parametrize("running", [True, False], ids=["running", "queued"])
 @pytest.mark.parametrize("policy", POLICIES)
 async def test_the_number_of_round_trips_does_not_depend_on_the_number_of_jobs(
-    counted: World, commands: CommandCounter, policy: OverlapPolicy, running: bool
+    counted: World, commands: CommandLog, policy: OverlapPolicy, running: bool
 ) -> None:
     one = await count_commands(counted, commands, policy, ["a job"], running)
     many = await count_commands(counted, commands, policy, name_jobs(200), running)
@@ -73,7 +76,7 @@ async def test_the_number_of_round_trips_does_not_depend_on_the_number_of_jobs(
 
 
 async def test_the_number_of_round_trips_does_not_depend_on_the_number_of_slots(
-    counted: World, commands: CommandCounter
+    counted: World, commands: CommandLog
 ) -> None:
     counts = []
     for slots in (1, 1_000):
@@ -81,10 +84,10 @@ async def test_the_number_of_round_trips_does_not_depend_on_the_number_of_slots(
         await add_live(counted, [job])
         policy = OverlapPolicy.SKIP
         batch = [make_overlapping(counted, job, 1 + n, policy, 1_000) for n in range(slots)]
-        with commands.count() as names:
-            await counted.admission.apply_policies(batch, counted.clock.now())
+        commands.clear()
+        await counted.admission.apply_policies(batch, counted.clock.now())
+        counts.append(list_names(commands))
         assert await list_records(counted, job) == [RUNNING] + [WAITING] * slots
-        counts.append(list(names))
     assert counts[0] == counts[1]
 
 
@@ -152,30 +155,30 @@ async def test_late_slots_are_promoted_in_the_order_of_their_slots(world: World)
 
 @pytest.mark.parametrize("jobs", [1, 1_000])
 async def test_one_small_query_finds_the_slots_that_others_recorded(
-    counted: World, commands: CommandCounter, jobs: int
+    counted: World, commands: CommandLog, jobs: int
 ) -> None:
     """1,000 slots of one schedule, or one slot of each of 1,000. Every other one is recorded."""
     new = [make_slot(counted, f"job {n % jobs}", 1 + n // jobs) for n in range(1_000)]
     others = [e.model_copy(update={"id": counted.new_id()}).wait_at(n) for n, e in enumerate(new)]
     await add_live(counted, [f"job {n}" for n in range(jobs)])
     await counted.executions.insert_many(others[::2])
-    with commands.count() as names:
-        results = await counted.executions.insert_many(new)
+    commands.clear()
+    results = await counted.executions.insert_many(new)
 
     assert results == [InsertResult.ALREADY_RECORDED, InsertResult.OVERLAP] * 500
-    assert names == ["insert", "find"]
-    slots = [slot for e in new if (slot := slot_of(e)) is not None]
-    assert len(build_slot_conditions(slots)) == 1
+    assert list_names(commands) == ["insert", "find"]
+    keys = [key for e in new if (key := key_of(e)) is not None]
+    assert len(build_conditions(keys)) == 1
 
 
 async def test_a_huge_insert_is_cut_into_statements_of_1000(
-    counted: World, commands: CommandCounter
+    counted: World, commands: CommandLog
 ) -> None:
     new = [make_slot(counted, f"job {n}", 1) for n in range(2_001)]
-    with commands.count() as names:
-        results = await counted.executions.insert_many(new)
+    commands.clear()
+    results = await counted.executions.insert_many(new)
     assert results == [InsertResult.INSERTED] * 2_001
-    assert names == ["insert"] * 3
+    assert list_names(commands) == ["insert"] * 3
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -17,6 +17,7 @@ from tests.integration.engine.overlaps import (
     REPLACED,
     RUNNING,
     SKIPPED,
+    TERMINATED,
     WAITING,
     add_live,
     end_live,
@@ -224,3 +225,29 @@ async def test_a_job_that_gets_a_live_execution_in_between_does_not_stop_other_p
     await world.overlaps.promote_many(jobs)
 
     assert [(await list_records(world, job))[-1] for job in jobs] == [WAITING, QUEUED, QUEUED]
+
+
+@pytest.mark.parametrize("field", ["kind", "scheduled_for", "status"])
+@pytest.mark.parametrize("policy", POLICIES)
+async def test_a_malformed_execution_of_one_job_does_not_affect_the_others(
+    world: World, policy: OverlapPolicy, field: str
+) -> None:
+    jobs = name_jobs(3)
+    await add_live(world, jobs)
+    await world.executions.insert_many([make_slot(world, job, 1).wait_at(0) for job in jobs])
+    of_job = {"job_id": jobs[1]}
+    odd = [{"$set": {field: {"$concat": ["odd ", "$_id"]}}}]
+    await world.database.collection("executions").update_many(of_job, odd)
+    batch = [make_overlapping(world, job, 2, policy) for job in jobs]
+    records = await world.admission.apply_policies(batch, world.clock.now())
+
+    assert records.keys() == {one.execution.id for one in batch}
+    expected = {
+        OverlapPolicy.SKIP: [RUNNING, WAITING, SKIPPED],
+        OverlapPolicy.BUFFER_ONE: [RUNNING, WAITING, FULL],
+        OverlapPolicy.BUFFER_ALL: [RUNNING, WAITING, WAITING],
+        OverlapPolicy.CANCEL_OTHER: [ASKED, REPLACED, WAITING],
+        OverlapPolicy.TERMINATE_OTHER: [TERMINATED, WAITING, QUEUED],
+    }
+    assert await list_records(world, jobs[0]) == expected[policy]
+    assert await list_records(world, jobs[2]) == expected[policy]
