@@ -15,7 +15,6 @@ SLOT_FIELDS = {
     "_id": False,
     **dict.fromkeys(("schedule_id", "scheduled_for", "status", "missed_until"), True),
 }
-MOST_SLOTS = 2_000  # of one firing, so that one round trip returns their records
 
 _NOT_COUNTED = frozenset({ExecutionStatus.SKIPPED, ExecutionStatus.MISSED})
 
@@ -49,5 +48,8 @@ def build_slots_query(slots: Collection[Slot]) -> Document:
 
 
 def read_slot_record(document: Document) -> tuple[Slot, SlotRecord]:
+    """The slot and its record. The other fields of a malformed document may have any value."""
     slot = (document["schedule_id"], document["scheduled_for"])
-    return slot, SlotRecord(document["status"], document.get("missed_until"))
+    until = document.get("missed_until")
+    missed_until = until if isinstance(until, datetime) else None
+    return slot, SlotRecord(str(document.get("status")), missed_until)

@@ -165,7 +165,8 @@ def _recorded(schedule: Schedule, execution: Execution) -> SlotVerdict:
         plural = "" if execution.missed_count == 1 else "s"
         explanation = (
             "The slot was missed: no process was scheduling at its time or in the 10 seconds after "
-            f"it, and the job's catch-up policy did not execute it. Its record counts {execution.missed_count} missed slot{plural}."
+            "it, and the job's catch-up policy did not execute it. "
+            f"Its record counts {execution.missed_count} missed slot{plural}."
         )
     return SlotVerdict(
         schedule_id=schedule.id,

@@ -4,7 +4,7 @@ Each one must be detected by the life tests, by the checker of the chaos runs, o
 check that passes is known to be able to fail.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -146,7 +146,11 @@ def no_promotion(patch: Patch) -> None:
     async def promote(self: OverlapRepository, job_id: str) -> bool:
         return False
 
+    async def promote_many(self: OverlapRepository, job_ids: Iterable[str]) -> None:
+        return None
+
     patch(OverlapRepository, "promote", promote)
+    patch(OverlapRepository, "promote_many", promote_many)
 
 
 VARIANTS: dict[str, Callable[[Patch], None]] = {
