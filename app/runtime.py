@@ -36,6 +36,7 @@ from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.ticks import TickRepository
 from app.repositories.users import UserRepository
 from app.services.admission import Admission
 from app.services.auth import AuthService, Credentials
@@ -49,6 +50,7 @@ from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
 from app.services.jobs import JobService
 from app.services.schedules import ScheduleService
+from app.services.ticks import TickService
 from app.settings import Settings
 from app.targets.http import HttpTarget
 from app.targets.log import LogTarget
@@ -91,6 +93,7 @@ class Repositories:
     users: UserRepository
     idempotency_keys: IdempotencyKeyRepository
     meta: MetaRepository
+    ticks: TickRepository
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -196,6 +199,7 @@ class _Parts:
     wake: Wake
     admission: Admission
     completion: Completion
+    ticks: TickService
     firing: Firing
     jobs: JobService
 
@@ -261,8 +265,15 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
     cache = Cache(resources.redis, ttl=settings.cache_ttl, clock=clock)
     wake = Wake(resources.redis)
     admission = Admission(executions=executions, overlaps=repositories.overlaps)
+    ticks = _compose_ticks(settings, resources, repositories)
     firing = Firing(
-        jobs=jobs, executions=executions, admission=admission, wake=wake, clock=clock, new_id=new_id
+        jobs=jobs,
+        executions=executions,
+        admission=admission,
+        ticks=ticks,
+        wake=wake,
+        clock=clock,
+        new_id=new_id,
     )
     return _Parts(
         repositories=repositories,
@@ -270,10 +281,23 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         wake=wake,
         admission=admission,
         completion=Completion(jobs=jobs, overlaps=repositories.overlaps, wake=wake),
+        ticks=ticks,
         firing=firing,
         jobs=JobService(
             jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
         ),
+    )
+
+
+def _compose_ticks(
+    settings: Settings, resources: Resources, repositories: Repositories
+) -> TickService:
+    return TickService(
+        ticks=repositories.ticks,
+        jobs=repositories.jobs,
+        clock=resources.clock,
+        scheduler=resources.lease_owner if _has_scheduler(settings) else None,
+        retention=settings.retention,
     )
 
 
@@ -290,6 +314,7 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
         users=UserRepository(database),
         idempotency_keys=IdempotencyKeyRepository(database),
         meta=MetaRepository(database),
+        ticks=TickRepository(database),
     )
 
 
@@ -299,10 +324,11 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
     if settings.role == "api":
         return Engine(wake=parts.wake, clock=clock)
     scheduler, keeper, worker = None, None, None
-    if settings.role in ("all", "scheduler"):
+    if _has_scheduler(settings):
         scheduler = Scheduler(
             jobs=repositories.jobs,
             firing=parts.firing,
+            ticks=parts.ticks,
             clock=clock,
             poll_interval=settings.poll_interval,
         )
@@ -359,6 +385,10 @@ def _compose_worker(
         poll_interval=settings.poll_interval,
     )
     return keeper, worker
+
+
+def _has_scheduler(settings: Settings) -> bool:
+    return settings.role in ("all", "scheduler")
 
 
 def _has_worker(settings: Settings) -> bool:

@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 
-from app.repositories.jobs import JobRepository
+from app.repositories.due_jobs import ALL
 from bench.report import measure_resident_mib, write_report
 from tests.support.service import Service
 
@@ -73,7 +73,7 @@ def split_into_chunks(count: int) -> list[range]:
 
 def _count_examined_keys(database: Database[dict[str, Any]]) -> int:
     """Return how many index keys the scheduler's poll examines if nothing is due."""
-    due = JobRepository.build_due_query(datetime.now(UTC))
+    due = ALL.build_due_query(datetime.now(UTC))
     explained = database.command(
         {
             "explain": {"find": "jobs", "filter": due, "sort": {"next_run": 1}, "limit": 500},

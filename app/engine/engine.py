@@ -65,7 +65,11 @@ class Engine:
 
         Leases are renewed and cancels are watched until the last attempt has ended.
         """
+        if self.scheduler is not None:
+            self.scheduler.stop()
         await asyncio.gather(*(loop.stop() for loop in self._working))
+        if self.scheduler is not None:
+            await self.scheduler.leave()
         if self.worker is not None:
             await self.worker.drain(grace)
         await asyncio.gather(*(loop.stop() for loop in self._watching))

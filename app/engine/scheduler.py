@@ -2,10 +2,18 @@
 
 from datetime import datetime, timedelta
 
+import structlog
+
 from app.clock import Clock
 from app.engine.loop import AT_ONCE, rest_until
+from app.errors import UnavailableError
+from app.models.job import Job
+from app.repositories.due_jobs import OVERDUE, DueJobs
 from app.repositories.jobs import JobRepository
 from app.services.firing import Firing
+from app.services.ticks import TickService
+
+_log = structlog.get_logger(__name__)
 
 _BATCH = 500
 
@@ -19,36 +27,80 @@ _FULL_POLL_INTERVAL = timedelta(seconds=5)
 class Scheduler:
     """Fires what is due. Any number of schedulers may run at once; there is no leader.
 
+    The live schedulers share the jobs by their ids, so that they do not fire the same ones. Each
+    also fires overdue jobs of the others, so no job depends on one scheduler.
+
     A poll starts one second before the earliest key of the last poll, to skip index entries of old
     values that the database has not removed yet. This is only an optimisation: at the start, every
     five seconds and after an error a poll reads the whole index.
     """
 
     def __init__(
-        self, *, jobs: JobRepository, firing: Firing, clock: Clock, poll_interval: timedelta
+        self,
+        *,
+        jobs: JobRepository,
+        firing: Firing,
+        ticks: TickService,
+        clock: Clock,
+        poll_interval: timedelta,
     ) -> None:
         self._jobs = jobs
         self._firing = firing
+        self._ticks = ticks
         self._clock = clock
         self._poll_interval = poll_interval
         self._since: datetime | None = None
         self._full_poll_at = clock.monotonic()
+        self._is_stopping = False
+
+    def stop(self) -> None:
+        """Let the present round end early."""
+        self._is_stopping = True
+
+    async def leave(self) -> None:
+        """Give the jobs of this scheduler to the others, after the last round."""
+        try:
+            await self._ticks.leave()
+        except UnavailableError:  # the others take them over a few seconds later
+            _log.info("scheduler_did_not_leave")
 
     async def tick(self) -> timedelta:
-        """One round. Returns the time until the earliest `next_run`, at most the poll interval."""
+        """One round. Returns the time until the next job of its part is due, or until it must tick
+        again; at most the poll interval."""
         read_at = self._clock.monotonic()
+        due = await self._choose_due(read_at)
+        peek = await self._jobs.peek(due)
+        rest = rest_until(peek.next_run, peek.now, most=self._poll_interval)
+        if rest == AT_ONCE:
+            jobs = await self._list_due(due, peek.now)
+            advanced = await self._firing.fire(
+                jobs, peek.now, read_at=read_at, is_stopping=lambda: self._is_stopping
+            )
+            if jobs and not advanced:  # another process fires them; do not read at full speed
+                rest = min(self._poll_interval, _NO_PROGRESS_INTERVAL)
+        self._since = min(peek.next_run or peek.now, peek.now) - _MARGIN
+        return max(AT_ONCE, min(rest, self._ticks.get_rest()))
+
+    async def _choose_due(self, read_at: float) -> DueJobs:
+        """Tick, and choose which keys of the index this round reads."""
         since, self._since = self._since, None  # stays None if this round fails
         if read_at >= self._full_poll_at + _FULL_POLL_INTERVAL.total_seconds():
             since = None
         if since is None:
             self._full_poll_at = read_at
-        peek = await self._jobs.peek(since=since)
-        earliest = min(peek.next_run or peek.now, peek.now)
-        rest = rest_until(peek.next_run, peek.now, most=self._poll_interval)
-        if rest == AT_ONCE:
-            due = await self._jobs.list_due(peek.now, limit=_BATCH, since=since)
-            advanced = await self._firing.fire(due, peek.now, read_at=read_at)
-            if due and not advanced:  # another process fires them; do not read them at full speed
-                rest = min(self._poll_interval, _NO_PROGRESS_INTERVAL)
-        self._since = earliest - _MARGIN
-        return rest
+        coverage = await self._ticks.keep()
+        return DueJobs(since).of_part(coverage.schedulers, self._ticks.scheduler)
+
+    async def _list_due(self, due: DueJobs, now: datetime) -> list[Job]:
+        """The due jobs of its part; if there are none, the overdue jobs of the others.
+
+        It reads the latter from the other end, so that it does not read the same jobs as their
+        scheduler.
+        """
+        jobs = await self._jobs.list_due(now, limit=_BATCH, due=due)
+        if jobs or due.id_ends is None:
+            return jobs
+        all_due = DueJobs(due.since)
+        return await self._jobs.list_due(
+            now - OVERDUE, limit=_BATCH, due=all_due, newest_first=True
+        )

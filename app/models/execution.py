@@ -25,7 +25,9 @@ class ExecutionStatus(StrEnum):
     TIMED_OUT = "timed_out"
     """The last attempt timed out and no other is due."""
     CANCELLED = "cancelled"
-    """A user, the overlap policy or the deletion of its job ended it; `reason` says which."""
+    """A user, the overlap policy or the deletion of its job ended it; `reason` says which.
+
+    It may have this status from the start, if a newer slot of its job was recorded at once."""
     SKIPPED = "skipped"
     """Final from the start: the overlap policy did not allow it to run."""
     MISSED = "missed"
@@ -218,6 +220,10 @@ class Execution(Record):
         """Return this execution as one that the overlap policy skipped."""
         return self._end_unstarted(ExecutionStatus.SKIPPED, reason, now)
 
+    def cancel(self, reason: Reason, now: datetime) -> Self:
+        """Return this execution as one that a newer one replaced before it was stored."""
+        return self._end_unstarted(ExecutionStatus.CANCELLED, reason, now)
+
     def miss(self, *, until: datetime, count: int, now: datetime) -> Self:
         """Return one record of `count` missed slots: this one and all others through `until`."""
         missed = self._end_unstarted(ExecutionStatus.MISSED, Reason.CATCH_UP, now)
@@ -228,5 +234,5 @@ class Execution(Record):
         return self.model_copy(update={"waiting": True, "place": place, "live_for": None})
 
     def _end_unstarted(self, status: ExecutionStatus, reason: Reason, now: datetime) -> Self:
-        changes = {"status": status, "reason": reason, "live_for": None, "finished_at": now}
-        return self.model_copy(update=changes)
+        ended = {"status": status, "reason": reason, "finished_at": now}
+        return self.model_copy(update=ended | {"live_for": None, "place": None})

@@ -74,3 +74,16 @@ def earliest_next_run(schedules: tuple[Schedule, ...], *, active: bool) -> datet
     """Return a job's `next_run`: the minimum over its active schedules; None for a paused job."""
     instants = (s.next_run for s in schedules if s.active and s.next_run is not None)
     return min(instants, default=None) if active else None
+
+
+def differs_in_slots(before: Job, after: Job) -> bool:
+    """Whether an edit changes when the job is due, or what becomes of its late slots.
+
+    The slots that are due before such an edit must be fired first. Otherwise a process that has
+    read the job before the edit could decide on them in another way.
+    """
+    return (before.active, before.schedules, before.catch_up) != (
+        after.active,
+        after.schedules,
+        after.catch_up,
+    )

@@ -32,24 +32,25 @@ class OverlapPolicy(StrEnum):
 
 
 class CatchUpMode(StrEnum):
-    """What happens to slots that are recorded late, after an outage."""
+    """What happens to late slots: no process was scheduling at their time."""
 
     ONE = "one"
-    """The latest late slot of each schedule is executed, if it is within the window."""
+    """The latest late slot of each schedule and outage is executed, if it is in the window."""
     ALL = "all"
-    """Each late slot within the window is executed, in order; at most the latest 1,000."""
+    """Each late slot in the window is executed, in order; at most the latest 1,000 per outage."""
     NONE = "none"
     """No late slot is executed."""
 
 
 class CatchUpPolicy(Record):
-    """What happens to slots that were not recorded in time."""
+    """What happens to late slots: no process was scheduling at their time."""
 
     model_config = ConfigDict(extra="forbid")
 
     policy: CatchUpMode = CatchUpMode.ONE
     window_seconds: Annotated[int, Field(ge=0, le=MAX_CATCH_UP_SECONDS)] = 86_400
-    """The maximum age of a late slot that is still executed, in seconds."""
+    """The maximum age of a late slot that is still executed, in seconds before the end of the
+    outage."""
 
     @property
     def window(self) -> timedelta:

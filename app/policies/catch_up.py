@@ -1,21 +1,19 @@
 """Decides which due slots of a schedule are executed, and which are counted as missed."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from app.models.coverage import Coverage, Gap
 from app.models.policy import CatchUpMode, CatchUpPolicy
 from app.models.schedule import MILLISECOND, Schedule, next_slot, runs_left, trigger_of
 
-ON_TIME = timedelta(seconds=10)
-"""A slot that is at most this old is on time. It is executed under every policy."""
-
 MAX_LATE_SLOTS = 1_000
-"""The maximum number of late slots that the policy `all` executes. It executes the latest ones."""
+"""The maximum number of late slots of a gap that the policy `all` executes. It executes the latest
+ones."""
 
 LATE_START_INTERVAL = timedelta(milliseconds=100)
 """The time between the starts of two late executions: ten start per second."""
-
-_NO_SLOTS: tuple[datetime, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,88 +26,107 @@ class MissedSpan:
 
 
 @dataclass(frozen=True, slots=True)
+class PlannedSlot:
+    """A slot that is executed."""
+
+    at: datetime
+    start_at: datetime | None = None
+    """When a late slot may start; None if the slot is on time."""
+
+
+@dataclass(slots=True)
 class Plan:
-    """What happens to the slots of a schedule up to now.
+    """What happens to the slots of a schedule, in order.
 
-    Three writes follow it: the record of `missed`, the records of `slots`, and the new `next_run`.
+    Three writes follow it: the records of `missed`, the records of `slots`, and the new `next_run`.
     """
 
-    missed: MissedSpan | None
-    slots: tuple[datetime, ...]
-    """The slots that are executed, in order."""
-    late_count: int
-    """How many of `slots` are late. These are the first ones."""
     next_run: datetime | None
+    """The first slot on which the plan does not decide."""
+    missed: list[MissedSpan] = field(default_factory=list)
+    slots: list[PlannedSlot] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        """The number of records that the plan needs."""
+        return len(self.missed) + len(self.slots)
 
 
-def plan(schedule: Schedule, catch_up: CatchUpPolicy, now: datetime) -> Plan:
-    """Decide on every slot of `schedule` from its `next_run` through `now`, the database's instant.
+def plan(
+    schedule: Schedule, catch_up: CatchUpPolicy, until: datetime, coverage: Coverage, *, most: int
+) -> Plan:
+    """Decide on the slots of `schedule` from its `next_run` through `until`, at most about `most`.
 
-    The plan has no slots if `next_run` is None or after `now`. The work is bounded, however long an
-    outage was: missed slots are counted by arithmetic, and at most `MAX_LATE_SLOTS` late slots are
-    listed.
+    `until` must not be after `coverage.covered_until`. The decision on a slot depends only on the
+    schedule, the policy and the gap of the slot, so it is the same in every process and at any
+    time. A gap is decided as a whole: first what is missed in it, then what is executed.
+
+    The work is bounded, however long a gap is: missed slots are counted by arithmetic.
     """
-    first = schedule.next_run
-    if first is None or first > now:
-        return Plan(None, (), 0, first)
-    late_until = _find_last_before(schedule, now - ON_TIME)
-    if late_until is None or late_until < first:
-        late, missed = _NO_SLOTS, None
-    else:
-        late = _select_late(schedule, catch_up, max(first, now - catch_up.window), late_until)
-        missed = _count_missed(schedule, first, late, late_until)
-    on_time = _list_slots(schedule, max(first, now - ON_TIME), now)
-    slots = (*late, *on_time)
+    if schedule.next_run is None or schedule.next_run > until:
+        return Plan(schedule.next_run)
     left = runs_left(schedule)
-    if left is not None and len(slots) > left:
-        # Only `left` more executions are allowed. Some of these slots may be skipped, and skipped
-        # slots do not count. So `next_run` stays on the next slot, and the next plan decides on it.
-        return Plan(missed, slots[:left], min(len(late), left), slots[left])
-    return Plan(missed, slots, len(late), next_slot(schedule, now))
+    # A plan has at most `left` executions. Some of them may be skipped, and skipped slots do not
+    # count towards `max_runs`. Then the next plan decides on the slots after them.
+    allowed = most if left is None else min(most, left)
+    decided = Plan(next_slot(schedule, schedule.next_run - MILLISECOND))
+    while (slot := decided.next_run) is not None and slot <= until:
+        if len(decided.slots) >= allowed or decided.size >= most:
+            break
+        gap = coverage.find_gap(slot)
+        if gap is None:
+            decided.slots.append(PlannedSlot(slot))
+            decided.next_run = next_slot(schedule, slot)
+        else:
+            _decide_gap(decided, schedule, catch_up, gap, allowed)
+    return decided
 
 
-def _select_late(
-    schedule: Schedule, catch_up: CatchUpPolicy, oldest: datetime, late_until: datetime
-) -> tuple[datetime, ...]:
-    """Return the late slots that are executed, in order. None of them is before `oldest`."""
+def _decide_gap(
+    decided: Plan, schedule: Schedule, catch_up: CatchUpPolicy, gap: Gap, allowed: int
+) -> None:
+    """Add the slots of a gap to the plan, from its `next_run` on."""
+    first = decided.next_run
+    last = _find_last_until(schedule, gap.until)
+    if first is None or last is None:
+        raise ValueError("the gap has no slot of the schedule")
+    late = [slot for slot in _list_late(schedule, catch_up, gap, last) if slot.at >= first]
+    last_missed = _find_last_until(schedule, late[0].at - MILLISECOND) if late else last
+    if last_missed is not None and last_missed >= first:
+        count = trigger_of(schedule).count(first, last_missed)
+        decided.missed.append(MissedSpan(first, last_missed, count))
+    room = allowed - len(decided.slots)
+    decided.slots += late[:room]
+    decided.next_run = late[room].at if len(late) > room else next_slot(schedule, last)
+
+
+def _list_late(
+    schedule: Schedule, catch_up: CatchUpPolicy, gap: Gap, last: datetime
+) -> list[PlannedSlot]:
+    """Return the slots of a gap that are executed, in order. `last` is the last slot of the gap."""
+    oldest = max(gap.after + MILLISECOND, gap.found_at - catch_up.window)
     match catch_up.policy:
         case CatchUpMode.NONE:
-            return ()
+            return []
         case CatchUpMode.ONE:
-            return (late_until,) if late_until >= oldest else ()
+            return _spread([last] if last >= oldest else [], gap)
         case CatchUpMode.ALL:
             trigger = trigger_of(schedule)
             latest: list[datetime] = []
-            slot: datetime | None = late_until
+            slot: datetime | None = last
             while slot is not None and slot >= oldest and len(latest) < MAX_LATE_SLOTS:
                 latest.append(slot)
                 slot = trigger.last_until(slot - MILLISECOND)
-            return tuple(reversed(latest))
+            return _spread(latest[::-1], gap)
 
 
-def _count_missed(
-    schedule: Schedule, first: datetime, late: tuple[datetime, ...], late_until: datetime
-) -> MissedSpan | None:
-    """Return the span of late slots before the first executed one, which are all missed."""
-    last = _find_last_before(schedule, late[0]) if late else late_until
-    if last is None or last < first:
-        return None
-    return MissedSpan(first, last, trigger_of(schedule).count(first, last))
+def _spread(slots: Sequence[datetime], gap: Gap) -> list[PlannedSlot]:
+    return [
+        PlannedSlot(slot, gap.found_at + i * LATE_START_INTERVAL) for i, slot in enumerate(slots)
+    ]
 
 
-def _list_slots(schedule: Schedule, first: datetime, last: datetime) -> tuple[datetime, ...]:
-    """Return the slots in [first, last]."""
-    slots: list[datetime] = []
-    slot = next_slot(schedule, first - MILLISECOND)
-    while slot is not None and slot <= last:
-        slots.append(slot)
-        slot = next_slot(schedule, slot)
-    return tuple(slots)
-
-
-def _find_last_before(schedule: Schedule, instant: datetime) -> datetime | None:
-    """Return the last slot strictly before `instant`, but not after the schedule's end."""
-    limit = instant - MILLISECOND
-    if schedule.end_at is not None:
-        limit = min(limit, schedule.end_at)
+def _find_last_until(schedule: Schedule, instant: datetime) -> datetime | None:
+    """Return the last slot at or before `instant`, but not after the schedule's end."""
+    limit = instant if schedule.end_at is None else min(instant, schedule.end_at)
     return trigger_of(schedule).last_until(limit)

@@ -4,7 +4,7 @@ The writes of workers are in `leases.py`, their renewals in `heartbeat.py`, the 
 overlap policies in `overlaps.py`, and the deletions in `history.py`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -22,14 +22,23 @@ from app.models.execution import (
 )
 from app.repositories import cancellation
 from app.repositories.documents import known, to_document
-from app.repositories.mongo import LISTING_LIMIT, Database, Document, database_call
+from app.repositories.mongo import LISTING_LIMIT, ONE_BATCH, Database, Document, database_call
 from app.repositories.readers import ExecutionReader, fill_page
+from app.repositories.slot_records import (
+    ONE_PER_SLOT,
+    RECORD_FIELDS,
+    SlotKey,
+    SlotRecord,
+    build_conditions,
+    key_of,
+    read_slot_record,
+)
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
-ONE_PER_SLOT = frozenset({ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL})
-"""The kinds of which a slot has one record."""
-
+INSERT_LIMIT = 1_000
+"""The most records of one insert. Records that are inserted together have no parameters of users,
+so that they are far below the server's 16 MB."""
 _DUPLICATE_KEY = 11000
 
 
@@ -76,44 +85,56 @@ class ExecutionRepository:
         A record can violate the slot index and a second index; the server reports one of them. If
         it reports the second index, the method looks for a record of the slot.
         """
-        if not executions:
-            return []
+        results: list[InsertResult] = []
+        for start in range(0, len(executions), INSERT_LIMIT):
+            results += await self._insert_chunk(executions[start : start + INSERT_LIMIT])
+        return results
+
+    async def _insert_chunk(self, executions: Sequence[Execution]) -> list[InsertResult]:
         documents = [to_document(execution, omit_none=True) for execution in executions]
         results = [InsertResult.INSERTED] * len(executions)
         try:
             await self._executions.insert_many(documents, ordered=False)
         except BulkWriteError as error:
-            for failed in _write_errors(error):
+            for failed in read_duplicate_keys(error):
                 results[failed["index"]] = _conflict(failed)
         by_others = (InsertResult.OVERLAP, InsertResult.FULL)
-        rejected = [i for i, result in enumerate(results) if result in by_others]
-        if rejected:
-            recorded = await self._list_recorded_slots([executions[i] for i in rejected])
-            for i in rejected:
-                if build_slot_condition(executions[i]) in recorded:
-                    results[i] = InsertResult.ALREADY_RECORDED
+        keys = {
+            i: key_of(execution)
+            for i, execution in enumerate(executions)
+            if results[i] in by_others and execution.kind in ONE_PER_SLOT
+        }
+        recorded = await self.list_recorded_slots(keys.values())
+        for i, key in keys.items():
+            if key in recorded:
+                results[i] = InsertResult.ALREADY_RECORDED
         return results
 
-    async def _list_recorded_slots(self, executions: Sequence[Execution]) -> list[Document]:
-        """The conditions of those of their slots that have a record."""
-        slots = [build_slot_condition(e) for e in executions if e.kind in ONE_PER_SLOT]
-        if not slots:
-            return []
-        fields = {"_id": False, **dict.fromkeys((*slots[0], "backfill_id"), True)}
-        return await self._executions.find({"$or": slots}, fields).to_list(None)
+    @database_call
+    async def list_recorded(self, executions: Sequence[Execution]) -> dict[str, Execution]:
+        """The stored records of these executions or of their slots, by the ids of the executions.
+
+        They come without their attempts. Records of newer releases are left out.
+        """
+        if not executions:
+            return {}
+        ids = {key_of(e): e.id for e in executions if e.kind in ONE_PER_SLOT}
+        same_id: Document = {"_id": {"$in": [e.id for e in executions]}}
+        query = known(Execution) | {"$or": [same_id, *build_conditions(ids)]}
+        documents = await self._executions.find(
+            query, {"attempts": {"$slice": 0}}, batch_size=ONE_BATCH
+        ).to_list(None)
+        stored = await self._reader.read(documents)
+        return {ids.get(key_of(e), e.id): e for e in stored}
 
     @database_call
-    async def list_slot_records(
-        self, schedule_id: str, scheduled_for: Sequence[datetime]
-    ) -> list[Execution]:
-        """The existing records of these slots."""
-        query = known(Execution) | {
-            "kind": ExecutionKind.SCHEDULED,
-            "schedule_id": schedule_id,
-            "scheduled_for": {"$in": list(scheduled_for)},
-        }
-        documents = await self._executions.find(query).to_list(None)
-        return await self._reader.read(documents)
+    async def list_recorded_slots(self, keys: Collection[SlotKey]) -> dict[SlotKey, SlotRecord]:
+        """The existing records of these slots, also those that a newer release wrote."""
+        if not keys:
+            return {}
+        query = {"$or": build_conditions(keys)}
+        found = self._executions.find(query, RECORD_FIELDS, batch_size=ONE_BATCH)
+        return dict(read_slot_record(document) for document in await found.to_list(None))
 
     @database_call
     async def find_newest_slot_record(self, schedule_id: str, at: datetime) -> Execution | None:
@@ -198,7 +219,7 @@ class ExecutionRepository:
         return self._database.clock.now_expression
 
 
-def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
+def read_duplicate_keys(error: BulkWriteError) -> list[dict[str, Any]]:
     """The duplicate keys of a failed batch. Raises the error again if it has any other cause."""
     write_errors: list[dict[str, Any]] = error.details["writeErrors"]
     if error.details["writeConcernErrors"] or any(
@@ -206,16 +227,6 @@ def _write_errors(error: BulkWriteError) -> list[dict[str, Any]]:
     ):
         raise error
     return write_errors
-
-
-def build_slot_condition(execution: Execution) -> Document:
-    """The condition on records of the execution's slot: the fields that are unique per record."""
-    slot: Document = {
-        "kind": str(execution.kind),
-        "schedule_id": execution.schedule_id,
-        "scheduled_for": execution.scheduled_for,
-    }
-    return slot if execution.backfill_id is None else slot | {"backfill_id": execution.backfill_id}
 
 
 def _conflict(failed: dict[str, Any]) -> InsertResult:

@@ -99,9 +99,10 @@ class HistoryRepository:
 
     @database_call
     async def list_next_runs(self, job_ids: AbstractSet[str]) -> dict[str, datetime | None]:
-        """The `next_run` of each of these jobs that exists."""
+        """The `next_run` of each of these jobs that exists; None also if it is malformed."""
         found = self._jobs.find({"_id": {"$in": sorted(job_ids)}}, {"next_run": True})
-        return {job["_id"]: job["next_run"] for job in await found.to_list(None)}
+        next_runs = {job["_id"]: job.get("next_run") for job in await found.to_list(None)}
+        return {id_: at if isinstance(at, datetime) else None for id_, at in next_runs.items()}
 
     @database_call
     async def has_newer(

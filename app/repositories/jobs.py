@@ -3,15 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from pymongo import ASCENDING, timeout
+from pymongo import ASCENDING, DESCENDING, timeout
 from pymongo.errors import DuplicateKeyError
 
 from app.errors import NotFoundError
 from app.models.execution import ExecutionStatus
-from app.models.job import Job
+from app.models.job import Job, differs_in_slots
+from app.repositories.advances import Advance, split_by_size
 from app.repositories.documents import known, read_key, to_document
+from app.repositories.due_jobs import ALL, IS_SCHEDULED, DueJobs
 from app.repositories.job_listings import (
     NEWEST_FIRST,
     JobFilter,
@@ -27,9 +28,6 @@ from app.repositories.mongo import (
     pick,
 )
 from app.repositories.readers import JobReader, UnreadJob, fill_page
-
-_IS_SCHEDULED: Document = {"$type": "date"}
-"""The partial filter of the index `poll`. A query that does not repeat it cannot use the index."""
 
 _NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
 """Fields that may be large and that firing does not need."""
@@ -141,13 +139,13 @@ class JobRepository:
     async def replace(self, job: Job, *, expected: Job) -> bool:
         """Store an edit, if neither a user nor a firing has changed the job since `expected`.
 
-        An edit that changes when the job is due is also rejected while a slot is due: that slot
-        precedes the edit and must be fired first.
+        An edit that changes when the job is due, or what becomes of late slots, is also rejected
+        while a slot is due: that slot precedes the edit and must be fired first.
         """
         document = to_document(job)
         changes = {key: document[key] for key in document.keys() - _NEVER_EDITED}
         query = _build_unchanged_condition(expected)
-        if (job.active, job.schedules) != (expected.active, expected.schedules):
+        if differs_in_slots(expected, job):
             query |= self._build_nothing_due_condition()
         result = await self._jobs.update_one(query, {"$set": changes})
         return result.matched_count == 1
@@ -178,14 +176,10 @@ class JobRepository:
         return {"$expr": {"$or": [{"$eq": ["$next_run", None]}, is_later]}}
 
     @database_call
-    async def peek(self, *, since: datetime | None = None) -> NextDue:
-        """The first key of the index `poll`, at or after `since`.
-
-        `since` lets the query skip index entries of old values that the database has not removed
-        yet.
-        """
+    async def peek(self, due: DueJobs = ALL) -> NextDue:
+        """The first key of the index `poll` among these jobs."""
         document = await self._jobs.find_one(
-            self.build_peek_query(since),
+            due.build_peek_query(self._database.clock.now_expression),
             {"next_run": True, "now": self._database.clock.now_expression},
             sort=[("next_run", ASCENDING)],
         )
@@ -193,58 +187,54 @@ class JobRepository:
             return NextDue(await self._database.now(), None)
         return NextDue(document["now"], read_key(document, "next_run"))
 
-    @staticmethod
-    def build_peek_query(since: datetime | None = None) -> Document:
-        """One range of the index `poll`, whose first key is the job that is due next."""
-        return known(Job) | {"next_run": _build_next_run_range(since)}
+    @database_call
+    async def find_earliest_next_run(self) -> datetime | None:
+        """The first `next_run` of all jobs, also of those that a newer release wrote."""
+        document = await self._jobs.find_one(
+            {"next_run": IS_SCHEDULED},
+            {"next_run": True, "now": self._database.clock.now_expression},
+            sort=[("next_run", ASCENDING)],
+        )
+        return None if document is None else read_key(document, "next_run")
 
     @database_call
     async def list_due(
-        self, now: datetime, *, limit: int, since: datetime | None = None
+        self, now: datetime, *, limit: int, due: DueJobs = ALL, newest_first: bool = False
     ) -> list[Job]:
-        """Jobs whose `next_run` is at or before the database's `now`, the most overdue first.
+        """Those of these jobs whose `next_run` is at or before the database's `now`, the most
+        overdue first.
 
         They are read for firing: without parameters, description, headers and body.
         """
         fields = dict.fromkeys(_NOT_FOR_FIRING, False)
-        found = self._jobs.find(self.build_due_query(now, since), fields).sort(
-            "next_run", ASCENDING
-        )
+        direction = DESCENDING if newest_first else ASCENDING
+        found = self._jobs.find(due.build_due_query(now), fields).sort("next_run", direction)
         documents = await found.limit(limit).to_list(None)
         return (await self._reader.read(documents)).records
-
-    @staticmethod
-    def build_due_query(now: datetime, since: datetime | None = None) -> Document:
-        """One range of the index `poll`. For n due jobs the server examines n + 1 keys."""
-        return known(Job) | {"next_run": _build_next_run_range(since) | {"$lte": now}}
 
     @database_call
     async def advance(self, advances: Sequence[tuple[Job, Job]]) -> int:
         """For each (seen, advanced) store the `next_run` and schedules of `advanced`, if the job is
         still as `seen`.
 
-        Compare-and-set on `revision` and `next_run`, one write for the whole batch. Returns how
+        Compare-and-set on `revision` and `next_run`, few writes for the whole batch. Returns how
         many it stored. A lost race is normal: another process fired or edited that job.
         """
-        if not advances:
-            return 0
-        ids = [seen.id for seen, _ in advances]
+        chunks = split_by_size(advances)
+        return sum([await self._advance(chunk) for chunk in chunks])
+
+    async def _advance(self, advances: Sequence[Advance]) -> int:
+        ids = [one.seen.id for one in advances]
         unchanged = [
-            {"$eq": ["$revision", pick(ids, [seen.revision for seen, _ in advances])]},
-            {"$eq": ["$next_run", pick(ids, [seen.next_run for seen, _ in advances])]},
+            {"$eq": ["$revision", pick(ids, [one.seen.revision for one in advances])]},
+            {"$eq": ["$next_run", pick(ids, [one.seen.next_run for one in advances])]},
         ]
+        changes = {
+            "next_run": pick(ids, [one.next_run for one in advances]),
+            "schedules": pick(ids, [one.schedules for one in advances]),
+        }
         result = await self._jobs.update_many(
-            known(Job) | {"_id": {"$in": ids}, "$expr": {"$and": unchanged}},
-            [
-                {
-                    "$set": {
-                        "next_run": pick(ids, [advanced.next_run for _, advanced in advances]),
-                        "schedules": pick(
-                            ids, [_dump_schedules(advanced) for _, advanced in advances]
-                        ),
-                    }
-                }
-            ],
+            known(Job) | {"_id": {"$in": ids}, "$expr": {"$and": unchanged}}, [{"$set": changes}]
         )
         return result.matched_count
 
@@ -271,14 +261,6 @@ class JobRepository:
         )
 
 
-def _build_next_run_range(since: datetime | None) -> Document:
-    return _IS_SCHEDULED if since is None else _IS_SCHEDULED | {"$gte": since}
-
-
 def _build_unchanged_condition(seen: Job) -> Document:
     unchanged = {"_id": seen.id, "revision": seen.revision, "next_run": seen.next_run}
     return known(Job) | unchanged
-
-
-def _dump_schedules(job: Job) -> list[dict[str, Any]]:
-    return [schedule.model_dump() for schedule in job.schedules]

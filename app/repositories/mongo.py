@@ -34,6 +34,9 @@ they stay far below the 100 connections of a client."""
 LISTING_LIMIT = timedelta(seconds=2)
 """The time limit of a listing, because filters without an index of their own scan a range."""
 
+ONE_BATCH = 10_000
+"""A batch size with which a cursor of fewer small documents needs no second round trip."""
+
 Document = dict[str, Any]
 Client = AsyncIOMotorClient[Document]
 Collection = AsyncIOMotorCollection[Document]
@@ -145,6 +148,18 @@ def database_call(method: Callable[_P, Awaitable[_T]]) -> Callable[_P, Awaitable
             raise
 
     return call
+
+
+async def aggregate(
+    collection: Collection, pipeline: list[Document], *, hint: str | None = None
+) -> list[Document]:
+    """The documents of a pipeline whose result is small: it arrives in one batch."""
+    options: dict[str, Any] = {"batchSize": ONE_BATCH} | ({} if hint is None else {"hint": hint})
+    cursor: Any = collection.aggregate(pipeline, **options)
+    if isawaitable(cursor):  # PyMongo's own async client
+        cursor = await cursor
+    documents: list[Document] = await cursor.to_list(None)
+    return documents
 
 
 def pick(ids: list[str], values: list[Any]) -> Document:

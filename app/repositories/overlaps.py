@@ -3,21 +3,34 @@
 At most one execution of a job is live, executions under `allow_all` not counted. It carries
 `live_for`. The others are `waiting`, each at a position of its own, which the field `place` stores.
 Unique indexes enforce both rules for all processes, also after a crash.
+
+A method for several jobs makes a bounded number of round trips, whatever the number of jobs.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import datetime
 
-from pymongo import ASCENDING
-from pymongo.errors import DuplicateKeyError
+from pymongo import ASCENDING, UpdateOne
+from pymongo.errors import BulkWriteError, DuplicateKeyError
 
-from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
+from app.models.execution import (
+    AttemptOutcome,
+    Execution,
+    ExecutionKind,
+    ExecutionStatus,
+    Reason,
+)
 from app.repositories import cancellation
+from app.repositories.attempts import end_open_attempts
 from app.repositories.documents import known
-from app.repositories.executions import ONE_PER_SLOT, build_slot_condition
+from app.repositories.executions import read_duplicate_keys
 from app.repositories.lease_fence import RAISE_TOKEN
-from app.repositories.mongo import Database, Document, database_call
+from app.repositories.mongo import ONE_BATCH, Database, Document, aggregate, database_call
+from app.repositories.slot_records import KEY_FIELDS, is_record_of
 
-_MAX_TRIES = 3  # a try fails if the execution changes its status between the two writes
+_MAX_TRIES = 3  # a try fails if an execution changes its status between the read and the write
+
+_WAITING: Document = {"status": ExecutionStatus.QUEUED, "waiting": True}
 
 
 class OverlapRepository:
@@ -28,20 +41,25 @@ class OverlapRepository:
         self._executions = database.collection("executions")
 
     @database_call
-    async def list_positions(self, job_id: str) -> set[int]:
-        """The positions that the job's waiting executions have taken."""
-        found = await self._executions.find(
-            _build_waiting_condition(job_id), {"place": True}
-        ).to_list(None)
-        return {place for one in found if isinstance(place := one.get("place"), int)}
+    async def list_positions(self, job_ids: Iterable[str]) -> dict[str, set[int]]:
+        """The positions that the waiting executions of each job have taken.
+
+        A job without waiting executions has no entry.
+        """
+        taken = {"job_id": {"$in": list(job_ids)}, "place": {"$gte": 0}}
+        by_job = {"_id": "$job_id", "places": {"$push": "$place"}}
+        found = await aggregate(
+            self._executions, [{"$match": taken}, {"$group": by_job}], hint="place"
+        )
+        return {one["_id"]: set(one["places"]) for one in found}
 
     @database_call
     async def promote(self, job_id: str) -> bool:
         """Make the waiting execution with the earliest slot live, if the job has no live one."""
         try:
             found = await self._executions.find_one_and_update(
-                known(Execution) | _build_waiting_condition(job_id),
-                {"$set": {"waiting": False, "live_for": job_id}, "$unset": {"place": True}},
+                known(Execution) | _WAITING | {"job_id": job_id},
+                _build_promotion(job_id),
                 {"_id": True},
                 sort=[("scheduled_for", ASCENDING)],
             )
@@ -50,9 +68,49 @@ class OverlapRepository:
         return found is not None
 
     @database_call
+    async def promote_many(self, job_ids: Iterable[str]) -> None:
+        """As `promote`, for each of these jobs."""
+        remaining = set(job_ids)
+        for _ in range(_MAX_TRIES):
+            first = await self._list_first_waiting(remaining)
+            if not first or await self._promote_all(first):
+                return
+            # One of them was cancelled or promoted in between, and another one may be the first.
+            remaining = set(first)
+
+    async def _promote_all(self, first: dict[str, str]) -> bool:
+        """Promote these executions, by job. Whether each one is live, or its job has a live one."""
+        promotions = [
+            UpdateOne(known(Execution) | _WAITING | {"_id": execution_id}, _build_promotion(job_id))
+            for job_id, execution_id in first.items()
+        ]
+        try:
+            result = await self._executions.bulk_write(promotions, ordered=False)
+        except BulkWriteError as error:
+            blocked = len(read_duplicate_keys(error))
+            return bool(error.details["nMatched"] + blocked == len(promotions))
+        return result.matched_count == len(promotions)
+
+    async def _list_first_waiting(self, job_ids: Iterable[str]) -> dict[str, str]:
+        """For each of these jobs without a live execution: the id of the waiting execution with the
+        earliest slot."""
+        live_for = {"live_for": {"$in": list(job_ids)}}
+        live = await self._executions.find(
+            live_for, {"_id": False, "live_for": True}, batch_size=ONE_BATCH
+        ).to_list(None)
+        without = set(job_ids) - {document["live_for"] for document in live}
+        if not without:
+            return {}
+        waiting = known(Execution) | _WAITING | {"job_id": {"$in": list(without)}}
+        first = {"$min": {"scheduled_for": "$scheduled_for", "id": "$_id"}}
+        pipeline = [{"$match": waiting}, {"$group": {"_id": "$job_id", "first": first}}]
+        found = await aggregate(self._executions, pipeline)
+        return {one["_id"]: one["first"]["id"] for one in found}
+
+    @database_call
     async def list_promotable(self, job_ids: Sequence[str] | None = None) -> list[str]:
         """The jobs, of these or of all, with a waiting execution and no live one."""
-        query = known(Execution) | {"status": ExecutionStatus.QUEUED, "waiting": True}
+        query = known(Execution) | _WAITING
         if job_ids is not None:
             query["job_id"] = {"$in": list(set(job_ids))}
         found = await self._executions.distinct("job_id", query)
@@ -64,40 +122,44 @@ class OverlapRepository:
         return sorted(set(waiting) - {document["live_for"] for document in live})
 
     @database_call
-    async def cancel_live(self, new_execution: Execution) -> None:
-        """Ask the job's live execution to stop; if it is queued, cancel it immediately."""
+    async def cancel_live(self, new_executions: Sequence[Execution]) -> set[str]:
+        """Ask the live executions of the jobs to stop; cancel those that are queued immediately.
+
+        There is one new execution for each job. Returns the jobs whose live execution continues
+        until its worker stops it.
+        """
         reason, now = Reason.CANCELLED_BY_OVERLAP, self._clock.now_expression
-        queued = _build_other_live_condition(new_execution) | cancellation.CAN_END
-        running = _build_other_live_condition(new_execution) | cancellation.CAN_BE_ASKED
+        running: set[str] = set()
         for _ in range(_MAX_TRIES):
-            ended = await self._executions.update_one(queued, cancellation.end(reason, now))
-            asked = await self._executions.update_one(running, cancellation.request(reason, now))
-            if ended.matched_count or asked.matched_count:
-                return
-            if await self._executions.find_one(queued, {"_id": True}) is None:
-                return
-            # It was running at the first write and is queued again, for its next attempt.
+            live = await self._list_other_live(new_executions)
+            running = {e["live_for"] for e in live if e.get("status") == ExecutionStatus.RUNNING}
+            can_end = [e["_id"] for e in live if e["live_for"] not in running]
+            can_be_asked = [
+                e["_id"]
+                for e in live
+                if e["live_for"] in running and e.get("cancel_requested_at") is None
+            ]
+            ended = await self._update(can_end, cancellation.CAN_END, cancellation.end(reason, now))
+            asked = await self._update(
+                can_be_asked, cancellation.CAN_BE_ASKED, cancellation.request(reason, now)
+            )
+            if ended + asked == len(can_end) + len(can_be_asked):
+                break
+            # One was claimed, or is queued again for its next attempt.
+        return running
 
     @database_call
-    async def terminate_live(self, new_execution: Execution) -> None:
-        """End the job's live execution without asking its worker, whose later writes match
-        nothing."""
+    async def terminate_live(self, new_executions: Sequence[Execution]) -> None:
+        """End the live executions of the jobs without asking their workers, whose later writes
+        match nothing. There is one new execution for each job."""
         now = self._clock.now_expression
         end = {"outcome": AttemptOutcome.CANCELLED, "error": "terminated"}
-        # An expression must not fail on a malformed execution: it would stop the caller's batch.
-        is_open = {
-            "$and": [
-                {"$eq": [{"$type": "$$attempt"}, "object"]},
-                {"$eq": [{"$ifNull": ["$$attempt.outcome", None]}, None]},
-            ]
-        }
-        ended = {"$mergeObjects": ["$$attempt", {"finished_at": now}, {"$literal": end}]}
-        attempt = {"$cond": [is_open, ended, "$$attempt"]}
-        mapped = {"$map": {"input": "$attempts", "as": "attempt", "in": attempt}}
-        attempts = {"$cond": [{"$isArray": "$attempts"}, mapped, "$attempts"]}
-        live = [cancellation.CAN_END["status"], cancellation.CAN_BE_ASKED["status"]]
-        await self._executions.update_one(
-            _build_other_live_condition(new_execution) | {"status": {"$in": live}},
+        attempts = end_open_attempts({"$literal": end}, now)
+        statuses = [cancellation.CAN_END["status"], cancellation.CAN_BE_ASKED["status"]]
+        live = await self._list_other_live(new_executions)
+        await self._update(
+            [e["_id"] for e in live],
+            {"status": {"$in": statuses}},
             [
                 {"$set": {"attempts": attempts, "lease_token": RAISE_TOKEN}},
                 *cancellation.end(Reason.TERMINATED_BY_OVERLAP, now),
@@ -105,29 +167,90 @@ class OverlapRepository:
         )
 
     @database_call
-    async def cancel_older_waiting(self, new_execution: Execution, position: int) -> None:
-        """Cancel the older execution at this position, so that the new one can take it."""
-        older = (
-            known(Execution)
-            | _build_waiting_condition(new_execution.job_id)
-            | {
-                "place": position,
-                "scheduled_for": {"$lte": new_execution.scheduled_for},
-                "_id": {"$ne": new_execution.id},
-            }
-        )
-        now = self._clock.now_expression
-        await self._executions.update_one(older, cancellation.end(Reason.REPLACED_BY_NEWER, now))
+    async def list_waiting_slots(
+        self, job_ids: Iterable[str], position: int
+    ) -> dict[str, datetime]:
+        """By job: the slot of the waiting execution at this position."""
+        return _read_slots(await self._list_waiting(list(job_ids), position))
+
+    @database_call
+    async def cancel_older_waiting(
+        self, new_executions: Sequence[Execution], position: int
+    ) -> dict[str, datetime]:
+        """Cancel the older executions at this position, so that the new ones can take it.
+
+        There is one new execution for each job. Returns by job the slot of the execution that was
+        found there. One with a later slot keeps the position.
+        """
+        by_job = {e.job_id: e for e in new_executions}
+        found = await self._list_waiting(list(by_job), position)
+        older = [
+            document["_id"]
+            for document in found
+            if not _is_later(document, by_job[document["job_id"]])
+            and not is_record_of(document, by_job[document["job_id"]])
+        ]
+        reason, now = Reason.REPLACED_BY_NEWER, self._clock.now_expression
+        await self._update(older, _WAITING, cancellation.end(reason, now))
+        return _read_slots(found)
+
+    async def _list_waiting(self, job_ids: Sequence[str], position: int) -> list[Document]:
+        """The slots of the waiting executions of these jobs at this position."""
+        if not job_ids:
+            return []
+        query = known(Execution) | _WAITING | {"job_id": {"$in": job_ids}, "place": position}
+        fields = dict.fromkeys((*KEY_FIELDS, "job_id"), True)
+        found = self._executions.find(query, fields, batch_size=ONE_BATCH)
+        return await found.to_list(None)
+
+    async def _list_other_live(self, new_executions: Sequence[Execution]) -> list[Document]:
+        """The live executions of the jobs that the new ones may end.
+
+        Another process may have inserted the record of the same slot in between, or that of a later
+        slot of the schedule. Such records stay.
+        """
+        by_job = {e.job_id: e for e in new_executions}
+        query = known(Execution) | {"live_for": {"$in": list(by_job)}}
+        fields = (*KEY_FIELDS, "live_for", "status", "cancel_requested_at")
+        found = self._executions.find(query, dict.fromkeys(fields, True), batch_size=ONE_BATCH)
+        return [
+            document
+            for document in await found.to_list(None)
+            if not is_record_of(document, by_job[document["live_for"]])
+            and not _is_of_later_slot(document, by_job[document["live_for"]])
+        ]
+
+    async def _update(self, ids: Sequence[str], condition: Document, stages: list[Document]) -> int:
+        """Update those of these executions that meet the condition. Returns their number."""
+        if not ids:
+            return 0
+        query = known(Execution) | condition | {"_id": {"$in": ids}}
+        return (await self._executions.update_many(query, stages)).matched_count
 
 
-def _build_waiting_condition(job_id: str | Document) -> Document:
-    return {"job_id": job_id, "status": ExecutionStatus.QUEUED, "waiting": True}
+def _build_promotion(job_id: str) -> Document:
+    return {"$set": {"waiting": False, "live_for": job_id}, "$unset": {"place": True}}
 
 
-def _build_other_live_condition(new_execution: Execution) -> Document:
-    """The condition on the job's live execution, unless it is the record of the same slot, which
-    another process may have inserted in between."""
-    own_slot: Sequence[Document] = [{"_id": new_execution.id}]
-    if new_execution.kind in ONE_PER_SLOT:  # a retry may share its slot with others
-        own_slot = [*own_slot, build_slot_condition(new_execution)]
-    return known(Execution) | {"live_for": new_execution.job_id, "$nor": own_slot}
+def _is_of_later_slot(document: Document, execution: Execution) -> bool:
+    """Whether both belong to slots of one schedule, and the document to the later one."""
+    return bool(
+        document.get("kind") == execution.kind == ExecutionKind.SCHEDULED
+        and document.get("schedule_id") == execution.schedule_id
+        and _is_later(document, execution)
+    )
+
+
+def _is_later(document: Document, execution: Execution) -> bool:
+    """Whether the document has a later slot. A malformed one has no slot."""
+    slot = document.get("scheduled_for")
+    return isinstance(slot, datetime) and slot > execution.scheduled_for
+
+
+def _read_slots(documents: Sequence[Document]) -> dict[str, datetime]:
+    """By job: the slot of its document."""
+    return {
+        document["job_id"]: slot
+        for document in documents
+        if isinstance(slot := document.get("scheduled_for"), datetime)
+    }

@@ -78,7 +78,8 @@ class RetryPolicyIn(RetryPolicy):
 
 
 class CatchUpPolicyIn(CatchUpPolicy):
-    """What happens to slots that were not recorded in time. In an edit, absent fields stay."""
+    """What happens to late slots: no process was scheduling at their time. In an edit, absent
+    fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

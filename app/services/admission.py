@@ -1,16 +1,50 @@
 """Admission: inserts executions, subject to the overlap policy."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.models.execution import Execution, Reason
 from app.models.policy import OverlapPolicy
+from app.policies.overlap import Positions, count_positions, split_newest
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.overlaps import OverlapRepository
 
-MAX_WAITING = 100
-"""The most executions of a job that wait under `buffer_all`."""
-
 _MAX_TRIES = 5  # a try fails if another execution becomes live or takes the position in between
+
+_MAX_POSITION_TRIES = 10
+"""With as many free positions as executions that compete for them, a third of these lose a try."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overlapping:
+    """A new execution that was not inserted, because another execution of its job is live."""
+
+    execution: Execution
+    policy: OverlapPolicy
+    positions: int | None = None
+    """How many executions of the job may wait. With a number the execution also waits under `skip`.
+    None means the number of the policy. `cancel_other` and `terminate_other` ignore it."""
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What becomes of the executions of one call."""
+
+    now: datetime
+    inserted: dict[str, Execution] = field(default_factory=dict)
+    """By id: the records as inserted."""
+    recorded: list[Execution] = field(default_factory=list)
+    """Those whose slots have records of other processes."""
+    skipped: list[Execution] = field(default_factory=list)
+    """Records that are to be inserted."""
+
+    def list_settled_ids(self) -> set[str]:
+        records = (*self.inserted.values(), *self.recorded, *self.skipped)
+        return {record.id for record in records}
+
+    def skip(self, executions: Iterable[Execution], reason: Reason) -> None:
+        self.skipped += [execution.skip(reason, self.now) for execution in executions]
 
 
 class Admission:
@@ -36,56 +70,147 @@ class Admission:
 
     async def apply_policy(
         self, execution: Execution, policy: OverlapPolicy, now: datetime
-    ) -> Execution:
-        """Insert an execution whose job has a live one. Returns the record as inserted."""
-        match policy:
-            # Under `allow_all` no execution overlaps; the case makes the match exhaustive.
-            case OverlapPolicy.SKIP | OverlapPolicy.ALLOW_ALL:
-                return await self._skip(execution, Reason.OVERLAP, now)
-            case OverlapPolicy.BUFFER_ONE:
-                return await self._buffer(execution, 1, now)
-            case OverlapPolicy.BUFFER_ALL:
-                return await self._buffer(execution, MAX_WAITING, now)
-            case OverlapPolicy.CANCEL_OTHER:
-                return await self._cancel_other(execution, now)
-            case OverlapPolicy.TERMINATE_OTHER:
-                return await self._terminate_other(execution, now)
+    ) -> Execution | None:
+        """As `apply_policies`, for one execution."""
+        records = await self.apply_policies([Overlapping(execution, policy)], now)
+        return records.get(execution.id)
 
-    async def _skip(self, execution: Execution, reason: Reason, now: datetime) -> Execution:
-        skipped = execution.skip(reason, now)
-        await self._executions.insert(skipped)
-        return skipped
+    async def apply_policies(
+        self, overlapping: Sequence[Overlapping], now: datetime
+    ) -> Mapping[str, Execution]:
+        """Insert executions whose jobs have a live one. At most about 1,000.
 
-    async def _buffer(self, execution: Execution, positions: int, now: datetime) -> Execution:
-        taken = await self._overlaps.list_positions(execution.job_id)
-        # Waiting executions may have higher positions, from `buffer_all` before an edit or from a
-        # request with its own policy.
-        free = set(range(positions)) - taken if len(taken) < positions else set()
-        for position in sorted(free):
-            waiting = execution.wait_at(position)
-            if await self._executions.insert(waiting) is not InsertResult.FULL:
-                await self._overlaps.promote(execution.job_id)  # the live one may have ended
-                return waiting
-        return await self._skip(execution, Reason.BUFFER_FULL, now)
+        The executions of a job are treated in the order of their slots, and all have the same
+        policy. The number of round trips is bounded, whatever the number of executions and jobs.
 
-    async def _cancel_other(self, execution: Execution, now: datetime) -> Execution:
-        await self._overlaps.cancel_live(execution)
-        inserted = await self._take_first_position(execution, now)
-        await self._overlaps.promote(execution.job_id)  # the live one may have ended immediately
-        return inserted
+        Returns by execution id the record as inserted, or the record of its slot that another
+        process inserted in between (without its attempts). There is no entry if a newer release
+        wrote that record.
+        """
+        batch, by_policy = _Batch(now), dict[OverlapPolicy, list[Execution]]()
+        waiting: list[tuple[Execution, int]] = []
+        for one in sorted(overlapping, key=lambda one: one.execution.scheduled_for):
+            if positions := count_positions(one.policy, one.positions):
+                waiting.append((one.execution, positions))
+            else:
+                by_policy.setdefault(one.policy, []).append(one.execution)
+        cancelling = by_policy.pop(OverlapPolicy.CANCEL_OTHER, [])
+        await self._buffer(batch, waiting)
+        await self._cancel_others(batch, cancelling)
+        await self._terminate_others(batch, by_policy.pop(OverlapPolicy.TERMINATE_OTHER, []))
+        for executions in by_policy.values():  # `skip`; under `allow_all` no execution overlaps
+            batch.skip(executions, Reason.OVERLAP)
+        await self._insert(batch, batch.skipped)
+        # The live ones may have ended in between.
+        may_wait = {e.job_id for e in cancelling} | {e.job_id for e, _ in waiting}
+        if may_wait:
+            await self._overlaps.promote_many(may_wait)
+        return batch.inserted | await self._executions.list_recorded(batch.recorded)
 
-    async def _take_first_position(self, execution: Execution, now: datetime) -> Execution:
-        waiting = execution.wait_at(0)
+    async def _buffer(self, batch: _Batch, waiting: Sequence[tuple[Execution, int]]) -> None:
+        """Insert each execution at a free position. Each has the number of positions that count."""
+        for attempt in range(_MAX_POSITION_TRIES):
+            if not waiting:
+                return
+            taken = await self._overlaps.list_positions({e.job_id for e, _ in waiting})
+            placed, full = _place(waiting, taken, spread=attempt > 0)
+            await self._insert(batch, placed)
+            # If one of them was not inserted, its position may be free for another one of the job.
+            open_jobs = {e.job_id for e in placed if e.id not in batch.inserted}
+            batch.skip([e for e in full if e.job_id not in open_jobs], Reason.BUFFER_FULL)
+            settled = batch.list_settled_ids()
+            waiting = [(e, limit) for e, limit in waiting if e.id not in settled]
+        batch.skip([e for e, _ in waiting], Reason.BUFFER_FULL)
+
+    async def _cancel_others(self, batch: _Batch, executions: Sequence[Execution]) -> None:
+        """Cancel the live execution of each job. The newest new one waits at the first position;
+        the older new ones are stored as cancelled."""
+        if not executions:
+            return
+        waiting, older = split_newest(executions)
+        running = await self._overlaps.cancel_live(waiting)
+        found = await self._overlaps.list_waiting_slots({e.job_id for e in older}, 0)
+        batch.skip([e for e in older if _is_newer(found, e)], Reason.BUFFER_FULL)
+        replaced = [
+            _replace(e, e.job_id in running, batch.now) for e in older if not _is_newer(found, e)
+        ]
         for _ in range(_MAX_TRIES):
-            if await self._executions.insert(waiting) is not InsertResult.FULL:
-                return waiting
-            await self._overlaps.cancel_older_waiting(execution, 0)
-        # An execution of a later slot has the first position.
-        return await self._skip(execution, Reason.BUFFER_FULL, now)
+            # The replaced ones come first. If a crash follows, the next firing inserts the others.
+            records = [*replaced, *(e.wait_at(0) for e in waiting)]
+            lost = {e.id for e in await self._insert(batch, records)}
+            waiting, replaced = [e for e in waiting if e.id in lost], []
+            if not waiting:
+                return
+            found = await self._overlaps.cancel_older_waiting(waiting, 0)
+            batch.skip([e for e in waiting if _is_newer(found, e)], Reason.BUFFER_FULL)
+            waiting = [e for e in waiting if not _is_newer(found, e)]
+        batch.skip(waiting, Reason.BUFFER_FULL)
 
-    async def _terminate_other(self, execution: Execution, now: datetime) -> Execution:
+    async def _terminate_others(self, batch: _Batch, executions: Sequence[Execution]) -> None:
+        """End the live execution of each job. The newest new one is live; the older new ones are
+        stored as cancelled."""
+        if not executions:
+            return
+        new, older = split_newest(executions)
+        replaced = [e.cancel(Reason.TERMINATED_BY_OVERLAP, batch.now) for e in older]
         for _ in range(_MAX_TRIES):
-            await self._overlaps.terminate_live(execution)
-            if await self._executions.insert(execution) is not InsertResult.OVERLAP:
-                return execution
-        return await self._skip(execution, Reason.OVERLAP, now)
+            await self._overlaps.terminate_live(new)
+            new = await self._insert(batch, [*replaced, *new])
+            replaced = []
+            if not new:
+                return
+        batch.skip(new, Reason.OVERLAP)
+
+    async def _insert(self, batch: _Batch, executions: Sequence[Execution]) -> list[Execution]:
+        """Insert the records. Returns those that overlap another one or whose position is taken."""
+        rejected: list[Execution] = []
+        results = await self._executions.insert_many(executions)
+        for execution, result in zip(executions, results, strict=True):
+            match result:
+                case InsertResult.INSERTED:
+                    batch.inserted[execution.id] = execution
+                case InsertResult.ALREADY_RECORDED:
+                    batch.recorded.append(execution)
+                case InsertResult.OVERLAP | InsertResult.FULL:
+                    rejected.append(execution)
+        return rejected
+
+
+def _place(
+    waiting: Sequence[tuple[Execution, int]], taken: Mapping[str, set[int]], *, spread: bool
+) -> tuple[list[Execution], list[Execution]]:
+    """Return the executions at free positions, and those that find none.
+
+    `spread`: other processes have taken the lowest positions in between.
+    """
+    free = {job_id: Positions(positions) for job_id, positions in taken.items()}
+    placed: list[Execution] = []
+    full: list[Execution] = []
+    for execution, limit in waiting:
+        positions = free.setdefault(execution.job_id, Positions())
+        position = (
+            positions.take_spread(limit, int(execution.id, 16))
+            if spread
+            else positions.take_lowest(limit)
+        )
+        if position is None:
+            full.append(execution)
+        else:
+            placed.append(execution.wait_at(position))
+    return placed, full
+
+
+def _is_newer(found: Mapping[str, datetime], execution: Execution) -> bool:
+    """Whether the waiting execution that was found for the job has a later slot."""
+    slot = found.get(execution.job_id)
+    return slot is not None and slot > execution.scheduled_for
+
+
+def _replace(execution: Execution, behind_running: bool, now: datetime) -> Execution:
+    """Return an execution as it is after a newer one of its batch, under `cancel_other`.
+
+    It would have waited behind a running execution. Otherwise it would have been live.
+    """
+    if behind_running:
+        return execution.wait_at(0).cancel(Reason.REPLACED_BY_NEWER, now)
+    return execution.cancel(Reason.CANCELLED_BY_OVERLAP, now)

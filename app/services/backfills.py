@@ -12,10 +12,11 @@ from app.models.policy import OverlapPolicy
 from app.models.schedule import MILLISECOND, Schedule, find_start, next_slot, trigger_of
 from app.models.user import Actor
 from app.policies.catch_up import LATE_START_INTERVAL
+from app.policies.overlap import MAX_WAITING
 from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import BackfillIn, BackfillOut, BackfillSlot
-from app.services.admission import MAX_WAITING, Admission
+from app.services.admission import Admission
 from app.wake import Wake
 
 MAX_SLOTS = 1_000

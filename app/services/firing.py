@@ -5,8 +5,7 @@ A crash after any write neither loses a slot nor records it twice: the slot inde
 record impossible, and a `next_run` that was not advanced makes the slot due again.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfoNotFoundError
 
@@ -14,17 +13,20 @@ import structlog
 
 from app.clock import Clock
 from app.errors import InvalidInputError
-from app.models.execution import Execution, ExecutionKind, ExecutionStatus, Reason
+from app.models.coverage import Coverage
+from app.models.execution import Execution
 from app.models.ids import NewId
-from app.models.job import Job, earliest_next_run
-from app.models.policy import OverlapPolicy
-from app.models.schedule import Schedule, next_slot, runs_left
+from app.models.job import Job
+from app.models.policy import CatchUpMode
+from app.models.schedule import Schedule
 from app.policies import catch_up
-from app.policies.catch_up import LATE_START_INTERVAL, MissedSpan, Plan
-from app.policies.jitter import jitter
+from app.policies.catch_up import MAX_LATE_SLOTS, Plan
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
-from app.services.admission import Admission
+from app.repositories.slot_records import SlotRecord, key_of
+from app.services.admission import Admission, Overlapping
+from app.services.due_schedules import Batch, DueSchedule, RecordBuilder, build_advances
+from app.services.ticks import TickService
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
@@ -33,19 +35,11 @@ STALE_AFTER = timedelta(seconds=30)
 """A batch that was read longer ago is dropped: if the process was frozen for more than a day,
 retention may have deleted the records that prevent a second execution of a slot."""
 
-_CHUNK = 1_000  # execution records in memory and in one insert
-_MAX_DECISIONS = 50
-"""Limit of plans for one schedule in one firing. The next firing continues."""
-
-
-@dataclass(slots=True)
-class _DueSchedule:
-    """One schedule of a job while it is fired."""
-
-    job: Job
-    schedule: Schedule
-    plan: Plan
-    executions: list[Execution] = field(default_factory=list)
+MAX_DECISIONS = 1_000
+"""The most records of one job in one firing. The next firing continues."""
+_FLUSH_SIZE = 500
+_FLUSH_SECONDS = 1
+"""Decisions are written when there are this many, or when they have taken this long."""
 
 
 class Firing:
@@ -57,6 +51,7 @@ class Firing:
         jobs: JobRepository,
         executions: ExecutionRepository,
         admission: Admission,
+        ticks: TickService,
         wake: Wake,
         clock: Clock,
         new_id: NewId,
@@ -64,198 +59,143 @@ class Firing:
         self._jobs = jobs
         self._executions = executions
         self._admission = admission
+        self._ticks = ticks
         self._wake = wake
         self._clock = clock
         self._new_id = new_id
 
     async def fire(
-        self, jobs: Sequence[Job], now: datetime, *, read_at: float | None = None
+        self,
+        jobs: Sequence[Job],
+        now: datetime,
+        *,
+        read_at: float | None = None,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> int:
-        """Record every slot of `jobs` up to the database's `now`. Returns the number of advanced
+        """Record the slots of `jobs` up to the database's `now`. Returns the number of advanced
         jobs.
 
-        `read_at` is when the jobs were read, on the monotonic clock; None means just now.
-        Raises UnavailableError; the records that were stored before stay, and the next call
-        continues.
+        `read_at` is when the jobs were read, on the monotonic clock; None means just now. When
+        `is_stopping` returns true, the rest is left to the next firing. Raises UnavailableError;
+        the records that were stored before stay, and the next call continues.
         """
-        read_at = self._clock.monotonic() if read_at is None else read_at
-        advanced, due, size = 0, list[_DueSchedule](), 0
+        flushed_at = self._clock.monotonic()
+        read_at = flushed_at if read_at is None else read_at
+        builder = RecordBuilder(self._new_id, now)
+        coverage = await self._ticks.keep(now)
+        advanced, batch = 0, Batch()
         for job in jobs:
-            for schedule in job.schedules:
-                if schedule.active and schedule.next_run is not None and schedule.next_run <= now:
-                    one = await self._decide_or_stop(job, schedule, now)
-                    due.append(one)
-                    size += len(one.executions)
-            if size >= _CHUNK:
-                advanced += await self._record(due, now, read_at)
-                due, size = [], 0
-        return advanced + await self._record(due, now, read_at)
+            batch.add(_decide(job, min(now, coverage.covered_until), coverage, builder))
+            seconds = self._clock.monotonic() - flushed_at
+            if batch.size >= _FLUSH_SIZE or seconds >= _FLUSH_SECONDS:
+                advanced += await self._record(batch.due, now, read_at)
+                if is_stopping():
+                    return advanced
+                batch, flushed_at = Batch(), self._clock.monotonic()
+                coverage = await self._ticks.keep()
+        return advanced + await self._record(batch.due, now, read_at)
 
-    async def _decide_or_stop(self, job: Job, schedule: Schedule, now: datetime) -> _DueSchedule:
-        """Plan the schedule's slots. Stop and log a schedule that has become invalid (for example,
-        its time zone was removed).
+    async def _record(self, due: Sequence[DueSchedule], now: datetime, read_at: float) -> int:
+        """Insert the records, wake the workers, then advance the jobs.
 
-        Otherwise its error would end every poll, and no other job would be fired.
+        The number of statements does not depend on the number of schedules.
         """
-        try:
-            return await self._decide(job, schedule, now)
-        except (InvalidInputError, ZoneInfoNotFoundError) as error:
-            _log.error("schedule_stopped", job_id=job.id, schedule_id=schedule.id, error=str(error))
-            return _DueSchedule(job, schedule, Plan(None, (), 0, None))
-
-    async def _decide(self, job: Job, schedule: Schedule, now: datetime) -> _DueSchedule:
-        """Plan the schedule's slots. Missed slots are recorded here, before the slots to execute.
-
-        Another process may have recorded missed slots with another `now`, so its record may cover
-        other slots. In this case the method reads that record and plans again from the first slot
-        after it.
-        """
-        for _ in range(_MAX_DECISIONS):
-            plan = catch_up.plan(schedule, job.catch_up, now)
-            if plan.missed is None:
-                return self._build_due(job, schedule, plan, now)
-            missed = self._miss(job, schedule, plan.missed, now)
-            if await self._executions.insert(missed) is InsertResult.INSERTED:
-                _log.warning("slots_missed", **_ids(missed), count=missed.missed_count)
-                return self._build_due(job, schedule, replace(plan, missed=None), now)
-            recorded = await self._executions.list_slot_records(schedule.id, [missed.scheduled_for])
-            if not recorded:  # a newer release wrote it, and will advance the schedule
-                break
-            schedule = _skip_recorded(schedule, recorded[0])
-        return self._build_due(job, schedule, Plan(None, (), 0, schedule.next_run), now)
-
-    def _build_due(self, job: Job, schedule: Schedule, plan: Plan, now: datetime) -> _DueSchedule:
-        executions = [
-            self._queue(job, schedule, slot, _run_at(job, schedule, plan, i, now), now)
-            for i, slot in enumerate(plan.slots)
-        ]
-        return _DueSchedule(job, schedule, plan, executions)
-
-    async def _record(self, due: Sequence[_DueSchedule], now: datetime, read_at: float) -> int:
-        """Insert the records, wake the workers, then advance the jobs."""
-        if self._clock.monotonic() - read_at > STALE_AFTER.total_seconds():
-            _log.warning("stale_batch_dropped", jobs=len(due))
+        if not due:
             return 0
-        executions = [execution for one in due for execution in one.executions]
-        results = await self._executions.insert_many(executions)
-        if InsertResult.INSERTED in results:
-            self._wake.wake_workers()
-        by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
+        if self._clock.monotonic() - read_at > STALE_AFTER.total_seconds():
+            _log.warning("stale_batch_dropped", jobs=len({one.job.id for one in due}))
+            return 0
+        await self._record_missed(due)
+        records = await self._record_runs(due, now)
         for one in due:
-            await self._apply_overlap_policy(one, by_id, now)
-        recorded_counts = await self._count_recorded(due, by_id)
-        return await self._jobs.advance(_build_advances(due, recorded_counts))
+            one.count([records.get(execution.id) for execution in one.runs])
+        return await self._jobs.advance(build_advances(due))
 
-    async def _apply_overlap_policy(
-        self, due: _DueSchedule, results: dict[str, InsertResult], now: datetime
-    ) -> None:
-        """Apply the policy to each overlapping execution. Changes `results` to INSERTED for those
-        that were not skipped."""
-        overlapping = [e for e in due.executions if results[e.id] is InsertResult.OVERLAP]
-        if due.job.overlap_policy is OverlapPolicy.SKIP:
-            # The default, and so the frequent case when many jobs are due: one batch.
-            skipped = [e.skip(Reason.OVERLAP, now) for e in overlapping]
-            await self._executions.insert_many(skipped)
-            return
-        for execution in overlapping:
-            recorded = await self._admission.apply_policy(execution, due.job.overlap_policy, now)
-            if recorded.status is not ExecutionStatus.SKIPPED:
-                results[execution.id] = InsertResult.INSERTED
-                self._wake.wake_workers()
+    async def _record_missed(self, due: Sequence[DueSchedule]) -> None:
+        """Insert the `missed` records, before any other record of these schedules.
 
-    async def _count_recorded(
-        self, due: Sequence[_DueSchedule], results: dict[str, InsertResult]
-    ) -> dict[str, int]:
-        """For each schedule id: how many of the planned slots have a record that counts towards
-        `max_runs`.
-
-        Records of other processes are counted only if the schedule has `max_runs`.
+        A slot that already has the same record was recorded by another process.
         """
-        counts: dict[str, int] = {}
-        for one in due:
-            count = sum(results[e.id] is InsertResult.INSERTED for e in one.executions)
-            found = [
-                e.scheduled_for
-                for e in one.executions
-                if results[e.id] is InsertResult.ALREADY_RECORDED
-            ]
-            if found and one.schedule.max_runs is not None:
-                recorded = await self._executions.list_slot_records(one.schedule.id, found)
-                count += sum(_is_counted(execution) for execution in recorded)
-            counts[one.schedule.id] = count
-        return counts
+        missed = [(one, execution) for one in due for execution in one.missed]
+        results = await self._executions.insert_many([execution for _, execution in missed])
+        found = []
+        for (one, execution), result in zip(missed, results, strict=True):
+            if result is InsertResult.INSERTED:
+                _log_missed(execution)
+            else:
+                found.append((one, execution))
+        records = await self._executions.list_recorded_slots([key_of(e) for _, e in found])
+        for one, execution in reversed(found):  # the earliest of a schedule last: it decides
+            record = records.get(key_of(execution))
+            if record is None or record.missed_until != execution.missed_until:
+                one.stop_at(execution, record)
 
-    def _queue(
-        self, job: Job, schedule: Schedule, slot: datetime, run_at: datetime, now: datetime
-    ) -> Execution:
-        return Execution.queue(
-            self._new_id(),
-            job_id=job.id,
-            owner_id=job.owner_id,
-            schedule_id=schedule.id,
-            kind=ExecutionKind.SCHEDULED,
-            scheduled_for=slot,
-            run_at=run_at,
-            policy=job.overlap_policy,
-            now=now,
-        )
-
-    def _miss(self, job: Job, schedule: Schedule, span: MissedSpan, now: datetime) -> Execution:
-        first = self._queue(job, schedule, span.first, span.first, now)
-        return first.miss(until=span.last, count=span.count, now=now)
-
-
-def _run_at(job: Job, schedule: Schedule, plan: Plan, i: int, now: datetime) -> datetime:
-    """When the i-th planned slot may start: late ones ten a second, the others with jitter."""
-    if i < plan.late_count:
-        return now + i * LATE_START_INTERVAL
-    slot = plan.slots[i]
-    most = timedelta(seconds=schedule.jitter_seconds)
-    if not most:
-        return slot
-    following = next_slot(schedule, slot)
-    if following is not None:
-        most = min(most, following - slot)
-    return slot + jitter(job.id, slot, limit=most)
+    async def _record_runs(
+        self, due: Sequence[DueSchedule], now: datetime
+    ) -> dict[str, SlotRecord]:
+        """Insert the executions. Returns the record of the slot of each, by execution id, whoever
+        stored it."""
+        executions = [execution for one in due for execution in one.runs]
+        results = await self._executions.insert_many(executions)
+        by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
+        stored = [e for e in executions if by_id[e.id] is InsertResult.INSERTED]
+        overlapping = [
+            Overlapping(e, one.job.overlap_policy, _count_positions(one, e))
+            for one in due
+            for e in one.runs
+            if by_id[e.id] is InsertResult.OVERLAP
+        ]
+        admitted = await self._admission.apply_policies(overlapping, now)
+        records = {e.id: SlotRecord(e.status) for e in stored}
+        records |= {execution_id: SlotRecord(e.status) for execution_id, e in admitted.items()}
+        if any(record.is_counted for record in records.values()):
+            self._wake.wake_workers()
+        others = {e.id: key_of(e) for e in executions if e.id not in records}
+        found = await self._executions.list_recorded_slots(others.values())
+        return records | {id_: found[slot] for id_, slot in others.items() if slot in found}
 
 
-def _is_counted(execution: Execution) -> bool:
-    """Whether a recorded slot counts towards `max_runs`."""
-    return execution.status not in {ExecutionStatus.SKIPPED, ExecutionStatus.MISSED}
+def _decide(
+    job: Job, until: datetime, coverage: Coverage, builder: RecordBuilder
+) -> list[DueSchedule]:
+    """Plan the slots of the job's due schedules, the most overdue schedule first."""
+    due = [(s.next_run, s) for s in job.schedules if s.active and s.next_run is not None]
+    decided: list[DueSchedule] = []
+    left = MAX_DECISIONS
+    for next_run, schedule in sorted(due, key=lambda pair: pair[0]):
+        if next_run <= until and left > 0:
+            plan = _plan_or_stop(job, schedule, until, coverage, most=left)
+            decided.append(builder.build_due(job, schedule, plan))
+            left -= plan.size
+    return decided
 
 
-def _skip_recorded(schedule: Schedule, recorded: Execution) -> Schedule:
-    """The schedule with `next_run` after the slots of a record of another process."""
-    last = recorded.missed_until or recorded.scheduled_for
-    runs = schedule.runs + _is_counted(recorded)
-    return schedule.model_copy(update={"next_run": next_slot(schedule, last), "runs": runs})
+def _plan_or_stop(
+    job: Job, schedule: Schedule, until: datetime, coverage: Coverage, *, most: int
+) -> Plan:
+    """Plan the schedule's slots. Stop and log a schedule that has become invalid (for example,
+    its time zone was removed).
+
+    Otherwise its error would end every poll, and no other job would be fired.
+    """
+    try:
+        return catch_up.plan(schedule, job.catch_up, until, coverage, most=most)
+    except (InvalidInputError, ZoneInfoNotFoundError) as error:
+        _log.error("schedule_stopped", job_id=job.id, schedule_id=schedule.id, error=str(error))
+        return Plan(None)
 
 
-def _build_advances(
-    due: Sequence[_DueSchedule], recorded_counts: dict[str, int]
-) -> list[tuple[Job, Job]]:
-    """For each job: as it was read, and as it is to be stored."""
-    fired = {one.schedule.id: one for one in due}
-    advances: list[tuple[Job, Job]] = []
-    for job in {one.job.id: one.job for one in due}.values():
-        schedules = tuple(
-            _advance(fired[s.id], recorded_counts[s.id]) if s.id in fired else s
-            for s in job.schedules
-        )
-        if schedules != job.schedules:
-            next_run = earliest_next_run(schedules, active=job.active)
-            changes = {"schedules": schedules, "next_run": next_run}
-            advances.append((job, job.model_copy(update=changes)))
-    return advances
+def _count_positions(one: DueSchedule, execution: Execution) -> int | None:
+    """How many executions of the job may wait, other than by its overlap policy: the late slots of
+    the catch-up policy `all` wait for each other."""
+    is_one_of_many = one.job.catch_up.policy is CatchUpMode.ALL and execution in one.late
+    return MAX_LATE_SLOTS if is_one_of_many else None
 
 
-def _advance(one: _DueSchedule, recorded_count: int) -> Schedule:
-    runs = one.schedule.runs + recorded_count
-    advanced = one.schedule.model_copy(update={"next_run": one.plan.next_run, "runs": runs})
-    if runs_left(advanced) == 0:
-        return advanced.model_copy(update={"next_run": None})
-    return advanced
-
-
-def _ids(execution: Execution) -> dict[str, str | None]:
-    return {"job_id": execution.job_id, "schedule_id": execution.schedule_id}
+def _log_missed(execution: Execution) -> None:
+    _log.warning(
+        "slots_missed",
+        job_id=execution.job_id,
+        schedule_id=execution.schedule_id,
+        count=execution.missed_count,
+    )

@@ -164,8 +164,9 @@ def _recorded(schedule: Schedule, execution: Execution) -> SlotVerdict:
     if is_missed:
         plural = "" if execution.missed_count == 1 else "s"
         explanation = (
-            "The slot was missed: it was not recorded in time, and the job's catch-up policy did "
-            f"not execute it. Its record counts {execution.missed_count} missed slot{plural}."
+            "The slot was missed: no process was scheduling at its time or in the 10 seconds after "
+            "it, and the job's catch-up policy did not execute it. "
+            f"Its record counts {execution.missed_count} missed slot{plural}."
         )
     return SlotVerdict(
         schedule_id=schedule.id,

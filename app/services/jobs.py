@@ -10,7 +10,7 @@ from app.cache import Cache
 from app.errors import BusyError, NotFoundError, PreconditionError, UnreadableDocumentError
 from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
-from app.models.job import Job, PauseReason, fold
+from app.models.job import Job, PauseReason, differs_in_slots, fold
 from app.models.user import THE_SERVICE, Actor
 from app.repositories.executions import ExecutionRepository
 from app.repositories.job_listings import JobFilter
@@ -189,7 +189,7 @@ class JobService:
             changed = change(job, now)
             if changed is job:
                 return job
-            if _slots_differ(job, changed) and await self._fire_if_due(job, now):
+            if differs_in_slots(job, changed) and await self._fire_if_due(job, now):
                 continue
             changed = changed.model_copy(update={"revision": job.revision + 1, "updated_at": now})
             try:
@@ -212,10 +212,6 @@ class JobService:
         """Tell the cache and the schedulers about a write, also if its result is unknown."""
         await self._cache.invalidate(job.owner_id)
         self._wake.wake_schedulers()
-
-
-def _slots_differ(before: Job, after: Job) -> bool:
-    return before.active != after.active or before.schedules != after.schedules
 
 
 def _busy_error() -> BusyError:

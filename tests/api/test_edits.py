@@ -52,7 +52,6 @@ async def full(alice: httpx2.AsyncClient) -> JsonBody:
         ({"overlap_policy": "skip"}, {"overlap_policy": "skip"}),
         ({"active": True}, {}),
         ({"retry": {"max_attempts": 2}}, {"retry.max_attempts": 2}),
-        ({"catch_up": {"policy": "none"}}, {"catch_up.policy": "none"}),
         ({"target": {"url": "https://example.org/"}}, {"target.url": "https://example.org/"}),
         ({"target": {"headers": {}}}, {"target.headers": {}}),
         ({"schedules": FULL["schedules"]}, {}),
@@ -137,3 +136,38 @@ async def test_changing_the_schedule_while_it_fires_loses_and_adds_no_slot(
     assert slots == expected
     assert len(slots) == len(set(slots)) >= 20
     assert slots[0] == START + timedelta(seconds=1)
+
+
+async def test_slots_that_are_due_before_an_edit_of_catch_up_follow_the_earlier_policy(
+    api: Api, alice: httpx2.AsyncClient, full: JsonBody
+) -> None:
+    """Otherwise a scheduler that read the job before the edit could decide in another way."""
+    api.clock.advance(timedelta(seconds=90))
+    edit = {"catch_up": {"policy": "none"}}
+    changed = (await alice.patch(f"/jobs/{full['id']}", json=edit)).json()
+    assert changed["catch_up"] == {"policy": "none", "window_seconds": 600}
+    [execution] = await api.list_executions(full)
+    assert execution.status == "queued"
+    assert changed["next_run"] > full["next_run"]
+
+
+async def test_a_higher_max_runs_brings_an_exhausted_schedule_back_to_life(
+    api: Api, alice: httpx2.AsyncClient, full: JsonBody
+) -> None:
+    [schedule] = full["schedules"]
+    path = f"/schedules/{schedule['id']}"
+    assert (await alice.patch(path, json={"max_runs": 1})).status_code == 200
+    api.clock.advance(timedelta(seconds=60))
+    await api.fire_due()
+    exhausted = await api.read_job(full)
+    assert (exhausted.next_run, exhausted.schedules[0].runs) == (None, 1)
+    api.clock.advance(timedelta(seconds=600))
+
+    assert (await alice.patch(path, json={"max_runs": 2})).status_code == 200
+    assert (await api.read_job(full)).next_run == api.clock.now() + timedelta(seconds=60)
+    for _ in range(3):
+        api.clock.advance(timedelta(seconds=60))
+        await api.fire_due()
+    exhausted = await api.read_job(full)
+    assert (exhausted.next_run, exhausted.schedules[0].runs) == (None, 2)
+    assert len(await api.list_executions(full)) == 2

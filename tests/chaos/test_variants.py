@@ -73,8 +73,11 @@ async def crash_while_firing(recorder: EvidenceRecorder, monkeypatch: pytest.Mon
         patch.setattr(type(world.executions), "insert_many", _kill)
         with pytest.raises(Killed):
             await one.scheduler.tick()
-    await _fire_and_work(two)
     recorder.record_sent_pause()
+    world.clock.advance(
+        SECOND
+    )  # then the other scheduler also fires what was the part of the first
+    await _fire_and_work(two)
 
 
 async def _kill(*_: object) -> None:

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
+from unittest.mock import patch
 
 import httpx2
 import pytest
@@ -14,12 +15,13 @@ from app.models.idempotency import StoredResponse
 from app.models.job import Job
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
 from app.repositories.documents import SCHEMA_VERSION
-from app.repositories.jobs import LastRun
+from app.repositories.jobs import JobRepository, LastRun
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import open_client
 from app.repositories.settlements import Settlement
 from tests.support.api import Api, assert_problem, open_api
+from tests.support.crash import Killed
 from tests.support.engine import LEASE, World, open_world
 
 NEWER = SCHEMA_VERSION + 1
@@ -283,24 +285,26 @@ async def test_a_newer_waiting_execution_is_neither_replaced_nor_promoted(
     waiting = await world.queue(job, waiting=True, place=0)
     newer_documents.make_newer("executions", waiting.id)
     newcomer = waiting.model_copy(update={"id": world.new_id()})
-    await world.overlaps.cancel_older_waiting(newcomer, 0)
+    await world.overlaps.cancel_older_waiting([newcomer], 0)
     assert not await world.overlaps.promote(job.id)
     newer_documents.check()
 
 
-async def test_newer_records_of_slots_are_not_read(
+async def test_a_slot_with_a_newer_record_is_recorded(
     world: World, newer_documents: NewerDocuments
 ) -> None:
     process = world.compose_process()
     job = await world.add_job(world.every(60))
     world.clock.advance(MINUTE)
-    await process.schedule()
+    due = await world.jobs.list_due(world.clock.now(), limit=10)
+    with patch.object(JobRepository, "advance", side_effect=Killed), pytest.raises(Killed):
+        await process.schedule()
     (recorded,) = await world.list_executions(job)
-    assert recorded.schedule_id is not None
-    slots = [recorded.scheduled_for]
-    assert len(await world.executions.list_slot_records(recorded.schedule_id, slots)) == 1
     newer_documents.make_newer("executions", recorded.id)
-    assert await world.executions.list_slot_records(recorded.schedule_id, slots) == []
+    assert await process.firing.fire(due, world.clock.now()) == 1
+    advanced = await world.jobs.get(job.id, owner_id=None)
+    assert advanced.next_run == world.clock.now() + MINUTE
+    newer_documents.check()
 
 
 async def test_an_idempotency_key_that_became_newer_is_not_written(

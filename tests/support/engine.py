@@ -116,11 +116,11 @@ class World:
 
     def __post_init__(self) -> None:
         # These parts belong to a process that serves only the API.
-        api = compose(self._settings("api"), self._resources("api"))
-        self.jobs = api.repositories.jobs
-        self.executions = api.repositories.executions
-        self.overlaps = api.repositories.overlaps
-        self.admission = api.admission
+        self.api = compose(self._settings("api"), self._resources("api"))
+        self.jobs = self.api.repositories.jobs
+        self.executions = self.api.repositories.executions
+        self.overlaps = self.api.repositories.overlaps
+        self.admission = self.api.admission
 
     def new_id(self) -> str:
         return make_id(self.clock)

@@ -22,6 +22,10 @@ MOVES = {
 
 _FINAL_WHEN_INSERTED = {"skipped", "missed"}
 
+_REPLACED_WHEN_INSERTED = {"cancelled_by_overlap", "terminated_by_overlap", "replaced_by_newer"}
+"""Reasons of executions that are `cancelled` when they are inserted: a newer slot of the job was
+recorded at the same time."""
+
 
 @dataclass(slots=True)
 class _State:
@@ -77,7 +81,8 @@ class Replay:
         self._executions[change.id] = _State(
             fields["job_id"], status, fields["lease_token"], exclusive
         )
-        if status not in {"queued", *_FINAL_WHEN_INSERTED}:
+        replaced = status == "cancelled" and fields.get("reason") in _REPLACED_WHEN_INSERTED
+        if status not in {"queued", *_FINAL_WHEN_INSERTED} and not replaced:
             self.move_errors.append(f"{change.id} was inserted as {status}")
 
     def _apply_token(self, state: _State, change: Change) -> None:

@@ -4,9 +4,11 @@ Each one must be detected by the life tests, by the checker of the chaos runs, o
 check that passes is known to be able to fail.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
+
+from pymongo import IndexModel
 
 from app.clock import SystemClock
 from app.engine import executor
@@ -19,7 +21,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.settlements import Settlement
-from app.services import firing
+from app.services.due_schedules import DueSchedule, build_advances
 from app.services.firing import Firing
 from tests.support.clock import ManualClock
 
@@ -31,12 +33,11 @@ def next_run_before_record(patch: Patch) -> None:
     record = Firing._record
 
     async def advance_first(
-        self: Firing, due: Sequence[firing._DueSchedule], now: datetime, read_at: float
+        self: Firing, due: Sequence[DueSchedule], now: datetime, read_at: float
     ) -> int:
         # With max_runs the early advance would also store a wrong count, which is another fault.
         if all(one.schedule.max_runs is None for one in due):
-            moves = firing._build_advances(due, {one.schedule.id: 0 for one in due})
-            await self._jobs.advance(moves)
+            await self._jobs.advance(build_advances(due))
         return await record(self, due, now, read_at)
 
     patch(Firing, "_record", advance_first)
@@ -63,9 +64,17 @@ def acknowledged_by_one(patch: Patch) -> None:
 
 
 def no_slot_index(patch: Patch) -> None:
-    """No index prevents a second record of a slot."""
-    others = [index for index in INDEXES["executions"] if index.document["name"] != "slot"]
-    patch(indexes, "INDEXES", INDEXES | {"executions": others})
+    """No index prevents a second record of a slot: the index is not unique."""
+    changed = [
+        _without_unique(index) if index.document["name"] == "slot" else index
+        for index in INDEXES["executions"]
+    ]
+    patch(indexes, "INDEXES", INDEXES | {"executions": changed})
+
+
+def _without_unique(index: IndexModel) -> IndexModel:
+    options = {key: value for key, value in index.document.items() if key != "unique"}
+    return IndexModel(options.pop("key").items(), **options)
 
 
 def own_clock(patch: Patch) -> None:
@@ -136,7 +145,11 @@ def no_promotion(patch: Patch) -> None:
     async def promote(self: OverlapRepository, job_id: str) -> bool:
         return False
 
+    async def promote_many(self: OverlapRepository, job_ids: Iterable[str]) -> None:
+        return None
+
     patch(OverlapRepository, "promote", promote)
+    patch(OverlapRepository, "promote_many", promote_many)
 
 
 VARIANTS: dict[str, Callable[[Patch], None]] = {

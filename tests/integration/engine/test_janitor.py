@@ -11,6 +11,7 @@ from app.models.execution import Execution, ExecutionKind, ExecutionStatus
 from app.models.job import Job
 from app.repositories import history
 from app.repositories.history import HistoryRepository
+from tests.support.crash import Killed
 from tests.support.engine import World
 
 DAY = timedelta(days=1)
@@ -113,6 +114,38 @@ async def test_an_unfinished_execution_is_never_deleted(world: World) -> None:
     world.clock.advance(365 * DAY)
     await clean(open_janitor(world))
     assert await world.list_executions(job) == [queued]
+
+
+@pytest.mark.parametrize("trim", [False, True])
+async def test_the_record_of_a_slot_that_next_run_has_not_passed_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch, trim: bool
+) -> None:
+    """The scheduler was killed before it advanced `next_run`, and no other one is running."""
+    process = world.compose_process()
+    job = await world.add_job(world.every(60))
+    world.clock.advance(timedelta(seconds=60))
+    with monkeypatch.context() as patch:
+        patch.setattr(process.runtime.repositories.jobs, "advance", _kill)
+        with pytest.raises(Killed):
+            await process.scheduler.tick()
+    await process.work()
+    (executed,) = await world.list_executions(job)
+    world.clock.advance(timedelta(seconds=1))
+    await add_finished(world, job, timedelta(0), "succeeded")  # it is not the last success
+    world.clock.advance(60 * DAY)
+    cleaner = Trimmer(history=HistoryRepository(world.database), keep=1)
+    await clean(cleaner if trim else open_janitor(world))
+
+    assert executed in await world.list_executions(job)
+    await process.schedule()
+    slots = [e.scheduled_for for e in await world.list_executions(job) if e.schedule_id]
+    assert len(slots) == len(set(slots))
+    await clean(cleaner if trim else open_janitor(world))
+    assert executed not in await world.list_executions(job)
+
+
+async def _kill(*_: object) -> None:
+    raise Killed
 
 
 async def test_nothing_younger_than_a_day_is_deleted(world: World) -> None:

@@ -263,6 +263,6 @@ async def test_an_execution_that_is_terminated_has_no_lease(world: World) -> Non
     process = world.compose_process()
     claimed = await add_started_execution(world, process)
     newcomer = claimed.model_copy(update={"id": world.new_id()})
-    await world.overlaps.terminate_live(newcomer)
+    await world.overlaps.terminate_live([newcomer])
     ended = await world.read(claimed)
     assert (ended.status, ended.lease_owner, ended.lease_until) == ("cancelled", None, None)

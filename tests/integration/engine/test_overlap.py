@@ -265,7 +265,7 @@ async def test_a_cancelled_execution_is_not_retried_and_the_next_one_is_promoted
     ]
 
 
-async def test_a_cancel_ends_an_execution_that_is_queued_again_between_the_two_writes_of_the_cancel(
+async def test_a_cancel_ends_an_execution_that_is_queued_again_between_its_read_and_its_write(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.compose_process()
@@ -276,13 +276,20 @@ async def test_a_cancel_ends_an_execution_that_is_queued_again_between_the_two_w
     collection = world.overlaps._executions
 
     class InterruptingCollection:
-        """Ends the attempt after the first write of the cancel."""
+        """Ends the attempt after the first read of the cancel."""
 
         def __getattr__(self, name: str) -> Any:
             return getattr(collection, name)
 
-        async def update_one(self, *args: Any) -> Any:
-            result = await collection.update_one(*args)
+        def find(self, *args: Any, **named: Any) -> Any:
+            return InterruptingCursor(collection.find(*args, **named))
+
+    class InterruptingCursor:
+        def __init__(self, cursor: Any) -> None:
+            self._cursor = cursor
+
+        async def to_list(self, length: int | None) -> Any:
+            result = await self._cursor.to_list(length)
             target.may_end.set()
             await process.finish_attempts()
             return result

@@ -53,7 +53,7 @@ async def test_of_two_leases_the_lost_one_is_reported_and_the_other_one_is_renew
     newcomer = lost.model_copy(update={"id": world.new_id()})
     executions = world.database.collection("executions")
     await executions.update_one({"_id": lost.id}, {"$set": {"live_for": lost.job_id}})
-    await world.overlaps.terminate_live(newcomer)
+    await world.overlaps.terminate_live([newcomer])
     reported: list[set[Lease]] = []
     process.keeper._on_lost = reported.append
     process.keeper._loop = asyncio.get_running_loop()

@@ -191,7 +191,7 @@ async def test_a_terminated_execution_is_stopped_and_forgotten(world: World) -> 
     await process.worker.tick()
     await target.began.wait()
     newcomer = running.model_copy(update={"id": world.new_id()})
-    await world.overlaps.terminate_live(newcomer)
+    await world.overlaps.terminate_live([newcomer])
     terminated = await world.read(running)
     process.keeper._loop = asyncio.get_running_loop()
     process.keeper.renew()

@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from app.models.execution import ExecutionKind
 from app.models.job import Job
+from app.repositories.due_jobs import ALL, DueJobs
+from app.repositories.slot_records import SlotKey, build_conditions
 from tests.integration.repositories.plans import explain
 from tests.support.engine import LEASE, World
 
@@ -28,7 +31,7 @@ async def test_the_poll_examines_at_most_one_key_more_than_its_limit(world: Worl
     stats = await explain_statistics(
         world,
         "jobs",
-        filter=world.jobs.build_due_query(world.clock.now()),
+        filter=ALL.build_due_query(world.clock.now()),
         sort={"next_run": 1},
         limit=LIMIT,
     )
@@ -40,7 +43,7 @@ async def test_the_poll_examines_at_most_one_key_more_than_its_limit(world: Worl
 async def test_the_poll_examines_nothing_when_nothing_is_due(world: World) -> None:
     past = world.clock.now() - timedelta(days=1)
     stats = await explain_statistics(
-        world, "jobs", filter=world.jobs.build_due_query(past), sort={"next_run": 1}, limit=LIMIT
+        world, "jobs", filter=ALL.build_due_query(past), sort={"next_run": 1}, limit=LIMIT
     )
     assert stats["totalKeysExamined"] <= 1
 
@@ -51,7 +54,7 @@ async def test_the_poll_from_an_instant_on_is_a_range_of_the_same_index(world: W
     stats = await explain_statistics(
         world,
         "jobs",
-        filter=world.jobs.build_due_query(now, since),
+        filter=DueJobs(since).build_due_query(now),
         sort={"next_run": 1},
         limit=LIMIT,
     )
@@ -59,10 +62,57 @@ async def test_the_poll_from_an_instant_on_is_a_range_of_the_same_index(world: W
 
 
 async def test_the_peek_examines_one_key(world: World) -> None:
+    now = world.clock.now_expression
     stats = await explain_statistics(
-        world, "jobs", filter=world.jobs.build_peek_query(), sort={"next_run": 1}, limit=1
+        world, "jobs", filter=ALL.build_peek_query(now), sort={"next_run": 1}, limit=1
     )
     assert stats["totalKeysExamined"] == 1
+
+
+@pytest.mark.parametrize("schedulers", [2, 4, 40])
+async def test_the_poll_of_a_part_examines_as_many_keys_per_job_as_there_are_parts(
+    world: World, schedulers: int
+) -> None:
+    names = [f"process-{n:02}" for n in range(schedulers)]
+    parts = min(schedulers, 16)
+    now = world.clock.now()
+    for name in names[:parts]:
+        due = DueJobs().of_part(names, name)
+        for query in (due.build_due_query(now), due.build_peek_query(world.clock.now_expression)):
+            stats = await explain_statistics(
+                world, "jobs", filter=query, sort={"next_run": 1}, limit=10
+            )
+            assert stats["nReturned"] == 10
+            assert stats["totalKeysExamined"] <= parts * 11 + 16
+
+
+async def test_the_records_of_slots_are_found_by_their_index(world: World) -> None:
+    """An `$or` of few conditions; the other slots of 200 schedules are not examined."""
+    job = await world.add_job()
+    template = await world.queue(job, kind=ExecutionKind.SCHEDULED, schedule_id="x")
+    second = timedelta(seconds=1)
+    await world.executions.insert_many(
+        [
+            template.model_copy(
+                update={
+                    "id": world.new_id(),
+                    "schedule_id": f"schedule {n}",
+                    "scheduled_for": world.clock.now() + step * second,
+                }
+            )
+            for n in range(200)
+            for step in range(5)
+        ]
+    )
+    keys: list[SlotKey] = [
+        ("scheduled", None, f"schedule {n}", world.clock.now() + step * second)
+        for n in range(200)
+        for step in (1, 3)
+    ]
+    query = {"$or": build_conditions(keys)}
+    stats = await explain_statistics(world, "executions", filter=query)
+    assert stats["nReturned"] == stats["totalDocsExamined"] == 400
+    assert stats["totalKeysExamined"] <= 2 * 400 + 200
 
 
 async def test_the_claim_examines_at_most_one_key_more_than_its_limit(world: World) -> None:

@@ -25,7 +25,13 @@ from tests.integration.engine.life.invariants import (
     judge_overlap,
 )
 from tests.integration.engine.life.model import Model
-from tests.integration.engine.life.records import Key, ModelExecution, ModelJob, ModelLease
+from tests.integration.engine.life.records import (
+    Key,
+    ModelExecution,
+    ModelGap,
+    ModelJob,
+    ModelLease,
+)
 from tests.support.changes import Document
 from tests.support.clock import ManualClock
 from tests.support.engine import World
@@ -71,7 +77,7 @@ class DatabaseSession:
 
     def open_empty_world(self) -> World:
         """Delete all jobs and executions, and return a world in the database."""
-        for collection in ("jobs", "executions"):
+        for collection in ("jobs", "executions", "meta"):
             self.documents[collection].delete_many({})
         clock = ManualClock()
         database = Database(self.client, self.name, clock=clock)
@@ -160,6 +166,7 @@ class CheckedEngine(RuleBasedStateMachine):
         self._check_invariants(executions, jobs)
         self._check_executions(executions.values())
         self._check_jobs(jobs)
+        self._check_coverage()
         self.previous_documents = executions, jobs
 
     def _learn_start_times(self, documents: Collection[Document]) -> None:
@@ -188,10 +195,14 @@ class CheckedEngine(RuleBasedStateMachine):
             for found, schedule in zip(document["schedules"], job.schedules, strict=True):
                 next_run = (found["id"], found["next_run"])
                 assert next_run == (schedule.id, schedule.next_run), f"{job}: {next_run}"
-                # Without max_runs, the engine may count fewer runs than the model: it does not
-                # count a slot that another process recorded.
-                most = schedule.runs if schedule.max_runs is None else found["runs"]
-                assert found["runs"] <= schedule.runs <= most, f"{job}: runs is {found['runs']}"
+                assert found["runs"] == schedule.runs, f"{job}: runs is {found['runs']}"
+
+    def _check_coverage(self) -> None:
+        found = self.session.documents["meta"].find_one({"_id": "scheduling"})
+        if found is not None:
+            gaps = [ModelGap(**gap) for gap in found["gaps"]]
+            expected = self.model.coverage
+            assert (found["covered_until"], gaps) == (expected.until, expected.gaps)
 
     def _check_invariants(self, executions: dict[str, Document], jobs: dict[str, Document]) -> None:
         executions_before, jobs_before = self.previous_documents

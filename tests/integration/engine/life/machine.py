@@ -22,6 +22,7 @@ class LifeMachine(Users, Schedulers, Workers):
             until = next_runs[pick % len(next_runs)]
             self.wait(max(timedelta(0), until - self.model.now))
         self.session.run(self.third_process.schedule())
+        self.model.coverage.keep(self.model.now)
         for job in self.model.list_due():
             self.model.fire_all(job)
         self.learn_and_check()  # the claim needs the learned start times

@@ -10,12 +10,15 @@ from copy import deepcopy
 from datetime import datetime, timedelta
 
 from tests.integration.engine.life.records import (
+    LATE_POSITIONS,
     LEASE,
-    ON_TIME,
     PLACES,
     STALE,
+    Decision,
     Key,
+    ModelCoverage,
     ModelExecution,
+    ModelGap,
     ModelJob,
     ModelLease,
     ModelSchedule,
@@ -31,6 +34,7 @@ class Model:
         self.now = now
         self.jobs: dict[str, ModelJob] = {}
         self.executions: dict[Key, ModelExecution] = {}
+        self.coverage = ModelCoverage()
         self._choose = choose
 
     # Requests of users.
@@ -113,102 +117,100 @@ class Model:
         killed_before_advance: bool = False,
     ) -> None:
         """Fire the slots of `seen` that are due at `now`. `seen` is the job as read `delay` ago."""
-        due = [s for s in seen.schedules if s.next_run is not None and s.next_run <= now]
-        missed = [self._find_missed(seen, s, now) for s in due]
-        planned = [e for s in due for e in self._plan(seen, s, now)]
-        self.executions |= {record.key: record for record in missed if record is not None}
-        if delay > STALE:  # A stale batch has recorded its missed slots, and drops the rest.
+        self.coverage.keep(self.now)
+        if delay > STALE:
             return
-        new = [e for e in planned if e.key not in self.executions]
-        overlapping = [e for e in new if not self._insert(e)]
-        for execution in overlapping:
+        decisions = [(s, self._decide(seen, s, now)) for s in _list_due(seen, now)]
+        for schedule, decision in decisions:
+            self._record_missed(seen, schedule, decision)
+        planned = [e for s, decision in decisions for e in self._plan(seen, s, decision)]
+        new = [(e, positions) for e, positions in planned if e.key not in self.executions]
+        overlapping = [(e, positions) for e, positions in new if not self._insert(e)]
+        for execution, positions in sorted(overlapping, key=lambda pair: pair[0].slot):
             self.executions[execution.key] = execution
-            self._apply_overlap_policy(execution, seen.policy)
-        advanced_schedules = self._advance_schedules(seen, now)
+            self._apply_overlap_policy(execution, seen.policy, positions)
+        advanced_schedules = self._advance_schedules(seen, decisions)
         job = self.jobs.get(seen.id)
         unchanged = job and (job.revision, job.next_run()) == (seen.revision, seen.next_run())
         if job is not None and unchanged and not killed_before_advance:
             job.schedules = advanced_schedules
 
-    def _find_missed(
-        self, job: ModelJob, schedule: ModelSchedule, now: datetime
-    ) -> ModelExecution | None:
-        """Return the `missed` record of the slots that the catch-up policy drops."""
-        executed = self._apply_catch_up(job, schedule, now)
-        missed = [slot for slot in self._list_unrecorded(schedule, now) if slot not in executed]
-        if not missed:
-            return None
-        key = (schedule.id, missed[0])
-        record = ModelExecution(key, job.id, missed[0], missed[0], missed[0], exclusive=False)
-        record.missed = (missed[-1], len(missed))
-        record.end("missed", "catch_up")
-        return record
+    def _decide(self, job: ModelJob, schedule: ModelSchedule, now: datetime) -> Decision:
+        """Decide on the due slots that `max_runs` allows, each gap as a whole."""
+        decision = Decision(schedule.next_run)
+        left = schedule.runs_left()
+        while (slot := decision.next_run) is not None and slot <= now:
+            if left is not None and len(decision.runs) >= left:
+                break
+            gap = self.coverage.find_gap(slot)
+            if gap is None:
+                decision.runs.append((slot, None))
+                decision.next_run = schedule.trigger.next_after(slot)
+            else:
+                self._decide_gap(decision, job, schedule, gap)
+        return decision
 
-    def _plan(self, job: ModelJob, schedule: ModelSchedule, now: datetime) -> list[ModelExecution]:
-        """Return the executions of the due slots that `max_runs` allows."""
-        slots = self._apply_catch_up(job, schedule, now)
-        runs_left = schedule.runs_left()
-        if runs_left is not None:
-            slots = slots[: max(0, runs_left - self._count_recorded(schedule, now))]
-        return [self._make_scheduled(job, schedule, slot, now) for slot in slots]
+    @staticmethod
+    def _decide_gap(
+        decision: Decision, job: ModelJob, schedule: ModelSchedule, gap: ModelGap
+    ) -> None:
+        assert decision.next_run is not None
+        slots = schedule.trigger.list_slots(decision.next_run, gap.until)
+        within = [slot for slot in slots if slot >= gap.found_at - job.window]
+        late = {"all": within, "one": [s for s in within if s == slots[-1]], "none": []}
+        executed = late[job.catch_up]
+        missed = [slot for slot in slots if slot not in executed]
+        if missed:
+            decision.missed.append(missed)
+        left = schedule.runs_left()
+        room = len(executed) if left is None else left - len(decision.runs)
+        decision.runs += [(slot, gap) for slot in executed[:room]]
+        rest = executed[room:]
+        decision.next_run = rest[0] if rest else schedule.trigger.next_after(gap.until)
 
-    def _apply_catch_up(
-        self, job: ModelJob, schedule: ModelSchedule, now: datetime
-    ) -> list[datetime]:
-        """Return the due slots that are not missed."""
-        due = self._list_unrecorded(schedule, now)
-        late = [slot for slot in due if _is_late(slot, now)]
-        within = [slot for slot in late if slot >= now - job.window]
-        executed = {"all": within, "one": [s for s in within if s == late[-1]], "none": []}
-        return [*executed[job.catch_up], *(slot for slot in due if not _is_late(slot, now))]
+    def _record_missed(self, job: ModelJob, schedule: ModelSchedule, decision: Decision) -> None:
+        for missed in decision.missed:
+            key = (schedule.id, missed[0])
+            record = ModelExecution(key, job.id, missed[0], missed[0], missed[0], exclusive=False)
+            record.missed = (missed[-1], len(missed))
+            record.end("missed", "catch_up")
+            self.executions.setdefault(key, record)
 
-    def _list_unrecorded(self, schedule: ModelSchedule, now: datetime) -> list[datetime]:
-        assert schedule.next_run is not None
-        slots = schedule.trigger.list_slots(schedule.next_run, now)
-        return [slot for slot in slots if self._find_record(schedule, slot) is None]
+    def _plan(
+        self, job: ModelJob, schedule: ModelSchedule, decision: Decision
+    ) -> list[tuple[ModelExecution, int | None]]:
+        """Return the executions, and how many may wait if not as many as the policy says."""
+        return [
+            (
+                self._make_scheduled(job, schedule, slot, gap),
+                LATE_POSITIONS if gap and job.catch_up == "all" else None,
+            )
+            for slot, gap in decision.runs
+        ]
 
     def _make_scheduled(
-        self, job: ModelJob, schedule: ModelSchedule, slot: datetime, now: datetime
+        self, job: ModelJob, schedule: ModelSchedule, slot: datetime, gap: ModelGap | None
     ) -> ModelExecution:
-        first, last = (now, now + timedelta(minutes=5)) if _is_late(slot, now) else (slot, slot)
-        last += schedule.jitter
+        first, last = slot, slot + schedule.jitter
+        if gap is not None:
+            first, last = gap.found_at, gap.found_at + timedelta(minutes=5)
         exclusive = job.policy != "allow_all"
         return ModelExecution((schedule.id, slot), job.id, slot, first, last, exclusive=exclusive)
 
-    def _advance_schedules(self, seen: ModelJob, now: datetime) -> list[ModelSchedule]:
+    def _advance_schedules(
+        self, seen: ModelJob, decisions: list[tuple[ModelSchedule, Decision]]
+    ) -> list[ModelSchedule]:
         """Return the schedules with `next_run` at the first slot without a record."""
         schedules = deepcopy(seen.schedules)
+        decided = {schedule.id: decision for schedule, decision in decisions}
         for schedule in schedules:
-            if schedule.next_run is None or schedule.next_run > now:
-                continue
-            recorded_count = self._count_recorded(schedule, now)
-            next_run = next(
-                (
-                    slot
-                    for slot in schedule.trigger.list_slots(schedule.next_run, now)
-                    if self._find_record(schedule, slot) is None
-                ),
-                schedule.trigger.next_after(now),
-            )
-            schedule.runs += recorded_count
-            schedule.next_run = None if schedule.runs_left() == 0 else next_run
+            if schedule.id in decided:
+                decision = decided[schedule.id]
+                records = [self.executions[schedule.id, slot] for slot, _ in decision.runs]
+                schedule.runs += sum(e.status not in {"skipped", "missed"} for e in records)
+                exhausted = schedule.runs_left() == 0
+                schedule.next_run = None if exhausted else decision.next_run
         return schedules
-
-    def _count_recorded(self, schedule: ModelSchedule, now: datetime) -> int:
-        """Count the slots from `next_run` to `now` whose record is not `skipped` or `missed`."""
-        assert schedule.next_run is not None
-        slots = schedule.trigger.list_slots(schedule.next_run, now)
-        records = [self.executions.get((schedule.id, slot)) for slot in slots]
-        return sum(e is not None and e.status not in {"skipped", "missed"} for e in records)
-
-    def _find_record(self, schedule: ModelSchedule, slot: datetime) -> ModelExecution | None:
-        """Return the record of a slot, or the `missed` record that includes it."""
-        for e in self.executions.values():
-            if isinstance(e.key, tuple) and e.key[0] == schedule.id:
-                last = e.missed[0] if e.missed else e.slot
-                if e.slot <= slot <= last:
-                    return e
-        return None
 
     # Overlap.
 
@@ -233,14 +235,18 @@ class Model:
         if new.exclusive and others:
             self._apply_overlap_policy(new, policy)
 
-    def _apply_overlap_policy(self, new: ModelExecution, policy: str) -> None:
-        """Apply the overlap policy to an execution whose job has a live one."""
+    def _apply_overlap_policy(
+        self, new: ModelExecution, policy: str, late_positions: int | None = None
+    ) -> None:
+        """Apply the overlap policy to an execution whose job has a live one. Late slots of the
+        catch-up policy `all` wait for each other."""
         new.waiting = True  # It is not live until the policy is applied.
         live = self.find_live(new.job_id)
         occupied = {e.place for e in self.list_waiting(new.job_id) if e is not new}
+        positions = late_positions or PLACES.get(policy, 0)
         match policy:
-            case "buffer_one" | "buffer_all" if len(occupied) < PLACES[policy]:
-                new.place = min(set(range(PLACES[policy])) - occupied)
+            case "skip" | "buffer_one" | "buffer_all" if len(occupied) < positions:
+                new.place = min(set(range(positions)) - occupied)
             case "buffer_one" | "buffer_all":
                 new.end("skipped", "buffer_full")
             case "cancel_other":
@@ -373,5 +379,7 @@ class Model:
             execution.attempts[-1] = outcome
 
 
-def _is_late(slot: datetime, now: datetime) -> bool:
-    return slot < now - ON_TIME
+def _list_due(job: ModelJob, now: datetime) -> list[ModelSchedule]:
+    """Return the due schedules, the most overdue first."""
+    due = [(s.next_run, s) for s in job.schedules if s.next_run is not None and s.next_run <= now]
+    return [schedule for _, schedule in sorted(due, key=lambda pair: pair[0])]

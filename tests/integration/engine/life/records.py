@@ -1,7 +1,7 @@
 """Jobs, schedules and executions of the model."""
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 from tests.support.replay import UNFINISHED
 
@@ -10,6 +10,9 @@ MILLISECOND = timedelta(milliseconds=1)
 # Copies of the application's values, so that the model finds a change of them.
 LEASE = timedelta(seconds=10)
 ON_TIME = timedelta(seconds=10)
+TICK_INTERVAL = timedelta(seconds=2)
+AHEAD = timedelta(seconds=4)
+LATE_POSITIONS = 1_000
 STALE = timedelta(seconds=30)
 PLACES = {"buffer_one": 1, "buffer_all": 100}
 
@@ -60,6 +63,45 @@ class ModelSchedule:
 
     def set_next_run(self, now: datetime) -> None:
         self.next_run = None if self.runs_left() == 0 else self.trigger.next_after(now)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGap:
+    """A time in which nobody scheduled: the slots in (`after`, `until`] are late."""
+
+    after: datetime
+    until: datetime
+    found_at: datetime
+
+
+@dataclass(slots=True)
+class ModelCoverage:
+    """Up to which instant the scheduler has scheduled, and the gaps."""
+
+    until: datetime = datetime(2000, 1, 1, tzinfo=UTC)
+    gaps: list[ModelGap] = field(default_factory=list)
+    _ticked_at: datetime | None = None
+
+    def keep(self, now: datetime) -> None:
+        """The scheduler looks for due jobs."""
+        if self._ticked_at is not None and now - self._ticked_at < TICK_INTERVAL:
+            return
+        if now - self.until > ON_TIME + MILLISECOND:
+            self.gaps.append(ModelGap(self.until, now - ON_TIME - MILLISECOND, now))
+        self.until = max(self.until, now + AHEAD)
+        self._ticked_at = now
+
+    def find_gap(self, slot: datetime) -> ModelGap | None:
+        return next((gap for gap in self.gaps if gap.after < slot <= gap.until), None)
+
+
+@dataclass(slots=True)
+class Decision:
+    """What a firing decides on the due slots of a schedule."""
+
+    next_run: datetime | None
+    missed: list[list[datetime]] = field(default_factory=list)
+    runs: list[tuple[datetime, ModelGap | None]] = field(default_factory=list)
 
 
 @dataclass(slots=True)

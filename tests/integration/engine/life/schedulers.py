@@ -56,6 +56,7 @@ class Schedulers(CheckedEngine):
                 pass
             else:
                 raise AssertionError("the process did not reach the write at which it is killed")
+        self.model.coverage.keep(self.model.now)
         if at == "advance":
             for job in due:
                 self.model.fire(job, self.model.now, killed_before_advance=True)

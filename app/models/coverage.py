@@ -1,0 +1,34 @@
+"""Coverage: up to which instant the service has scheduled, and the gaps in which it did not."""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A time without scheduling. The slots in (`after`, `until`] are late. It never changes."""
+
+    after: datetime
+    until: datetime
+    found_at: datetime
+    """The instant of the tick that ended it, just over 10 seconds after `until`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What an acknowledged tick of this process has stored or found."""
+
+    covered_until: datetime
+    """No gap that is stored later has a slot up to this instant."""
+    gaps: tuple[Gap, ...] = ()
+    """All gaps up to `covered_until` in which an undecided slot may lie, the oldest first."""
+    schedulers: tuple[str, ...] = ()
+    """The names of the processes whose schedulers ticked recently, in order."""
+
+    def find_gap(self, slot: datetime) -> Gap | None:
+        """Return the gap in which the slot lies; None if the slot is on time."""
+        index = bisect_left(self.gaps, slot, key=lambda gap: gap.until)
+        if index < len(self.gaps) and self.gaps[index].after < slot:
+            return self.gaps[index]
+        return None

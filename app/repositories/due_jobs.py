@@ -1,0 +1,66 @@
+"""Which due jobs a scheduler looks for: the queries on the index `poll`."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from app.clock import count_milliseconds
+from app.models.job import Job
+from app.repositories.documents import known
+from app.repositories.mongo import Document
+
+IS_SCHEDULED: Document = {"$type": "date"}
+"""The partial filter of the index `poll`. A query that does not repeat it cannot use the index."""
+
+OVERDUE = timedelta(seconds=1)
+"""A scheduler also fires the jobs of the others if they are overdue by more than this."""
+
+_MAX_PARTS = 16
+"""A query examines one key in so many for its own part. More schedulers share the parts."""
+_LAST_CHARACTERS = [f"{n:02x}" for n in range(256)]
+"""The end of an id is random, so each of these ends about as many ids as any other."""
+
+
+@dataclass(frozen=True, slots=True)
+class DueJobs:
+    """A range of the index `poll`, and the part of the jobs in it that one scheduler fires."""
+
+    since: datetime | None = None
+    """Skips index entries of old values that the database has not removed yet."""
+    id_ends: tuple[str, ...] | None = None
+    """The last two characters of the ids of the part; None means all jobs."""
+
+    def of_part(self, schedulers: Sequence[str], own: str | None) -> "DueJobs":
+        """Return the part of one of these schedulers. The parts of all of them are disjoint."""
+        if own not in schedulers or len(schedulers) == 1:
+            return self
+        parts = min(len(schedulers), _MAX_PARTS)
+        part = schedulers.index(own) % parts
+        return replace(self, id_ends=tuple(_LAST_CHARACTERS[part::parts]))
+
+    def build_due_query(self, now: datetime) -> Document:
+        """The jobs of the part that are due. For all jobs, n of which are due, the server examines
+        n + 1 keys."""
+        query = known(Job) | {"next_run": self._build_range() | {"$lte": now}}
+        return query if self.id_ends is None else query | {"$expr": self._is_in_part()}
+
+    def build_peek_query(self, now: Any) -> Document:
+        """The jobs of the part, and the overdue jobs of the others. `now` is an expression."""
+        query = known(Job) | {"next_run": self._build_range()}
+        if self.id_ends is None:
+            return query
+        limit = {"$subtract": [now, count_milliseconds(OVERDUE)]}
+        return query | {"$expr": {"$or": [{"$lte": ["$next_run", limit]}, self._is_in_part()]}}
+
+    def _build_range(self) -> Document:
+        return IS_SCHEDULED if self.since is None else IS_SCHEDULED | {"$gte": self.since}
+
+    def _is_in_part(self) -> Document:
+        text = {"$convert": {"input": "$_id", "to": "string", "onError": "", "onNull": ""}}
+        length = {"$strLenCP": text}
+        start = {"$max": [0, {"$subtract": [length, 2]}]}
+        return {"$in": [{"$substrCP": [text, start, 2]}, list(self.id_ends or ())]}
+
+
+ALL = DueJobs()

@@ -1,0 +1,82 @@
+"""Ticks: this process tells all others that it schedules now, and learns when nobody did."""
+
+from datetime import datetime, timedelta
+
+import structlog
+
+from app.clock import Clock
+from app.models.coverage import Coverage, Gap
+from app.repositories.jobs import JobRepository
+from app.repositories.ticks import Tick, TickRepository
+
+_log = structlog.get_logger(__name__)
+
+TICK_INTERVAL = timedelta(seconds=2)
+"""A process writes at most one tick in this time, unless its coverage has run out."""
+
+
+class TickService:
+    """Writes the ticks of this process and keeps what it knows of gaps.
+
+    A process may decide on a slot only if an acknowledged tick of its own covers the slot. Every
+    gap with that slot was then stored before this tick, and the process knows it. So all processes
+    decide the same, at any time. Every method may raise UnavailableError.
+    """
+
+    def __init__(
+        self,
+        *,
+        ticks: TickRepository,
+        jobs: JobRepository,
+        clock: Clock,
+        scheduler: str | None,
+        retention: timedelta,
+    ) -> None:
+        self._ticks = ticks
+        self._jobs = jobs
+        self._clock = clock
+        self.scheduler = scheduler
+        """The name of this process; None if it has no scheduler."""
+        self._retention = retention
+        self._gaps: tuple[Gap, ...] = ()
+        self._last: Tick | None = None
+        self._ticked_at = 0.0  # on the monotonic clock
+
+    async def keep(self, now: datetime | None = None) -> Coverage:
+        """Tick, unless this process did so in the last two seconds and covers `now`."""
+        last = self._last
+        is_old = self.get_rest() <= timedelta(0)
+        if last is None or is_old or (now is not None and now > last.covered_until):
+            last = await self._tick()
+        return Coverage(last.covered_until, self._gaps, last.schedulers)
+
+    def get_rest(self) -> timedelta:
+        """Return the time until the next tick is due."""
+        if self._last is None:
+            return timedelta(0)
+        elapsed = timedelta(seconds=self._clock.monotonic() - self._ticked_at)
+        return TICK_INTERVAL - elapsed
+
+    async def leave(self) -> None:
+        """Let the other schedulers take over the jobs of this one immediately."""
+        if self.scheduler is not None and self._last is not None:
+            await self._ticks.leave(self.scheduler)
+
+    async def _tick(self) -> Tick:
+        began_at = self._clock.monotonic()
+        known = None if self._last is None else self._last.last_gap_until
+        tick = await self._ticks.tick(scheduler=self.scheduler, known_gap_until=known)
+        if tick.gaps is not None:
+            self._gaps = tick.gaps
+        self._last, self._ticked_at = tick, began_at
+        if tick.gaps and tick.gaps[-1].found_at == tick.at:
+            gap = tick.gaps[-1]
+            _log.warning("nothing_scheduled", after=gap.after, until=gap.until)
+            await self._prune(tick.at)
+        return tick
+
+    async def _prune(self, now: datetime) -> None:
+        """Delete old gaps in which no job has an undecided slot. Only a new gap needs room."""
+        earliest = await self._jobs.find_earliest_next_run()
+        before = now - self._retention
+        await self._ticks.prune_gaps(before if earliest is None else min(before, earliest))
