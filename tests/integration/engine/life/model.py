@@ -126,9 +126,13 @@ class Model:
         planned = [e for s, decision in decisions for e in self._plan(seen, s, decision)]
         new = [(e, positions) for e, positions in planned if e.key not in self.executions]
         overlapping = [(e, positions) for e, positions in new if not self._insert(e)]
-        for execution, positions in sorted(overlapping, key=lambda pair: pair[0].slot):
+        in_order = sorted(overlapping, key=lambda pair: pair[0].slot)
+        for execution, positions in in_order:
             self.executions[execution.key] = execution
-            self._apply_overlap_policy(execution, seen.policy, positions)
+            if seen.policy == "terminate_other" and execution is not in_order[-1][0]:
+                execution.end("cancelled", "terminated_by_overlap")  # it was never live
+            else:
+                self._apply_overlap_policy(execution, seen.policy, positions)
         advanced_schedules = self._advance_schedules(seen, decisions)
         job = self.jobs.get(seen.id)
         unchanged = job and (job.revision, job.next_run()) == (seen.revision, seen.next_run())
