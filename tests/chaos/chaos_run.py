@@ -154,6 +154,7 @@ def _record_load(testbed: Testbed, options: Options) -> None:
     testbed.journal.write(
         "load",
         jobs=options.load.first_jobs + options.herds,
+        processes=options.processes,
         slots_per_second=options.load.slots_per_second,
         behaviours=options.load.behaviours,
         faults=options.expected_faults,
