@@ -84,7 +84,7 @@ async def _collect_evidence(options: Options, faults: list[FaultStep], folder: P
         began = Timestamp(int(time.time()), 1)
         settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis.uri}
         if options.load.silent_names:
-            settings["SILENT_DNS"] = str(stack.enter_context(run_silent_dns()))
+            settings["DNS_SERVERS"] = f"127.0.0.1:{stack.enter_context(run_silent_dns())}"
         if options.broken is not None:
             settings["BROKEN"] = options.broken
         processes = [ServiceProcess(folder, n, settings) for n in range(options.processes)]
