@@ -19,8 +19,9 @@ from pymongo.collection import Collection
 from app.embedded.mongod import start_mongod
 from tests.chaos.check import report
 from tests.chaos.driver import Driver, Load
-from tests.chaos.evidence import Evidence, read_database, read_deliveries, read_journal
+from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Journal
+from tests.chaos.reading import read_database, read_deliveries, read_journal
 from tests.chaos.servers import ReplicaSet, ServiceProcess, run_receiver
 from tests.support.changes import Document
 from tests.support.redis_server import RedisServer

@@ -11,14 +11,10 @@ from pathlib import Path
 from bson import Timestamp
 from pymongo import MongoClient
 
-from tests.chaos.evidence import (
-    Evidence,
-    read_database,
-    read_deliveries,
-    read_journal,
-)
+from tests.chaos.evidence import Evidence
 from tests.chaos.figures import compute_figures
 from tests.chaos.invariants import Finding, judge
+from tests.chaos.reading import read_database, read_deliveries, read_journal
 from tests.support.changes import Document
 
 _MOST_SHOWN = 5

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx2
 
-from tests.chaos.evidence import Result
+from tests.chaos.evidence import JobDefinition, Result, ScheduleDefinition
 from tests.chaos.journal import Journal
 from tests.chaos.limits import RESPONSE_SECONDS
 from tests.support.service import PASSWORD, USERNAME
@@ -177,7 +177,8 @@ class Driver:
         for attempt in range(_MAX_TRIES):
             name = f"job {number}.{attempt}"
             start_at = self._choose_start(number)
-            facts = {"start_at": start_at.isoformat(), "period": self._period}
+            schedule = ScheduleDefinition(anchor=start_at, period=timedelta(seconds=self._period))
+            facts = {"definition": JobDefinition(schedules=(schedule,))}
             job = await self._call(
                 "create", name, "POST", "/jobs", self._make_job(name, start_at, number), facts
             )

@@ -56,7 +56,11 @@ class Examination:
         ends += [d.received_at for d in evidence.deliveries]
         self.expected = compute_expected_slots(evidence.calls, until=max(ends)) if ends else {}
         self.replay = Replay(evidence.changes)
-        self.periods = {c.job: c.period for c in evidence.calls if c.period is not None}
+        self.periods = {
+            call.job: call.definition.schedules[0].period
+            for call in evidence.calls
+            if call.definition is not None and call.definition.schedules
+        }
 
     def list_abandoned(self) -> Iterator[tuple[Document, Document, Fault | None]]:
         """Each abandoned attempt with its execution and the fault that explains it.

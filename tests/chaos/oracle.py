@@ -39,12 +39,15 @@ def compute_expected_slots(calls: Sequence[Call], *, until: datetime) -> dict[st
 
 def _compute_expected(calls: Sequence[Call], until: datetime) -> Expected:
     created = next((c for c in calls if c.verb == "create"), None)
-    if created is None or created.start_at is None or created.period is None:
+    if created is None or created.definition is None:
+        return Expected(frozenset(), frozenset())
+    [schedule] = created.definition.schedules
+    if schedule.anchor is None or schedule.period is None:
         return Expected(frozenset(), frozenset())
     ordered = sorted(calls, key=lambda call: call.sent_at)
     return Expected(
-        frozenset(_list_slots(created.start_at, created.period, _list_certain(ordered, until))),
-        frozenset(_list_slots(created.start_at, created.period, _list_possible(ordered, until))),
+        frozenset(_list_slots(schedule.anchor, schedule.period, _list_certain(ordered, until))),
+        frozenset(_list_slots(schedule.anchor, schedule.period, _list_possible(ordered, until))),
     )
 
 

@@ -6,7 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.evidence import Call, Evidence, Fault, Part, ReceivedDelivery, Result
+from tests.chaos.evidence import (
+    Call,
+    Evidence,
+    Fault,
+    JobDefinition,
+    Part,
+    ReceivedDelivery,
+    Result,
+    ScheduleDefinition,
+)
 from tests.chaos.figures import compute_figures
 from tests.chaos.invariants import judge
 from tests.chaos.oracle import compute_expected_slots
@@ -22,7 +31,8 @@ def call(verb: str, at: float, result: Result = Result.OK, **changes: Any) -> Ca
 
 
 def creation(result: Result = Result.OK) -> Call:
-    return call("create", 0.5, result, start_at=NOON - SECOND, period=SECOND)
+    schedule = ScheduleDefinition(anchor=NOON - SECOND, period=SECOND)
+    return call("create", 0.5, result, definition=JobDefinition(schedules=(schedule,)))
 
 
 def execution(n: int, **changes: Any) -> Document:

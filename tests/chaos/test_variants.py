@@ -17,8 +17,17 @@ from app.models.job import Job
 from app.models.outcome import Outcome
 from app.models.policy import OverlapPolicy
 from app.targets.target import Delivery
-from tests.chaos.evidence import Call, Evidence, Fault, ReceivedDelivery, Result, read_database
+from tests.chaos.evidence import (
+    Call,
+    Evidence,
+    Fault,
+    JobDefinition,
+    ReceivedDelivery,
+    Result,
+    ScheduleDefinition,
+)
 from tests.chaos.invariants import judge
+from tests.chaos.reading import read_database
 from tests.support import variants
 from tests.support.crash import Killed
 from tests.support.engine import LEASE, SUCCEEDED, Process, World, open_world
@@ -40,7 +49,8 @@ class EvidenceRecorder:
         """Store a job that is due every second, and record its creation as acknowledged now."""
         schedule = self.world.every(1)
         job = await self.world.add_job(schedule, **changes)
-        self._call("create", start_at=schedule.anchor_at, period=SECOND)
+        due = ScheduleDefinition(anchor=schedule.anchor_at, period=SECOND)
+        self._call("create", definition=JobDefinition(schedules=(due,)))
         return job
 
     def record_sent_pause(self) -> None:
