@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from tests.chaos.evidence import Evidence, Fault, Part, ReceivedDelivery, Result
 from tests.chaos.limits import GRACE_SECONDS, RESPONSE_SECONDS
-from tests.chaos.oracle import compute_expected_slots
+from tests.chaos.oracle import SlotKey, compute_expected_slots
+from tests.chaos.schedule_keys import map_job_names, map_schedules
 from tests.support.changes import Document
 from tests.support.replay import UNFINISHED, Replay, judge_history, parse_pid
 
@@ -44,23 +45,20 @@ class Examination:
     def __init__(self, evidence: Evidence) -> None:
         self.evidence = evidence
         self.by_id = {e["_id"]: e for e in evidence.executions}
-        self.names = {job["_id"]: job["name"] for job in evidence.jobs}
-        for change in evidence.changes:  # an insertion names a job that was deleted later
-            if change.collection == "jobs" and change.operation == "insert":
-                self.names[change.id] = change.fields["name"]
+        self.names = map_job_names(evidence)
+        self.keys = map_schedules(evidence)
         self.jobs = {job["name"]: job for job in evidence.jobs}
         self.deliveries: dict[str, list[ReceivedDelivery]] = {}
         for delivery in evidence.deliveries:
             self.deliveries.setdefault(delivery.execution_id, []).append(delivery)
         ends = [call.ended_at for call in evidence.calls]
         ends += [d.received_at for d in evidence.deliveries]
-        self.expected = compute_expected_slots(evidence.calls, until=max(ends)) if ends else {}
+        self.expected = (
+            compute_expected_slots(evidence.calls, until=max(ends), gaps=evidence.gaps)
+            if ends
+            else {}
+        )
         self.replay = Replay(evidence.changes)
-        self.periods = {
-            call.job: call.definition.schedules[0].period
-            for call in evidence.calls
-            if call.definition is not None and call.definition.schedules
-        }
 
     def list_abandoned(self) -> Iterator[tuple[Document, Document, Fault | None]]:
         """Each abandoned attempt with its execution and the fault that explains it.
@@ -84,21 +82,23 @@ class Examination:
                 return fault
         return None
 
-    def count_records(self) -> dict[str, Counter[datetime]]:
-        """Count the records of each slot of each job, including slots inside `missed` records."""
-        recorded: dict[str, Counter[datetime]] = {}
+    def count_records(self) -> dict[SlotKey, Counter[datetime]]:
+        """Count the records of each slot of each schedule, including slots inside `missed`
+        records."""
+        recorded: dict[SlotKey, Counter[datetime]] = {}
         for execution in self.evidence.executions:
             if execution["kind"] == "scheduled":
-                name = self.names.get(execution["job_id"], "")
-                recorded.setdefault(name, Counter()).update(self._list_covered(execution, name))
+                unknown = ("an unknown schedule", execution["schedule_id"])
+                key = self.keys.get(execution["schedule_id"], unknown)
+                recorded.setdefault(key, Counter()).update(self._list_covered(execution, key))
         return recorded
 
-    def _list_covered(self, execution: Document, name: str) -> Iterator[datetime]:
-        slot: datetime = execution["scheduled_for"]
-        last: datetime = execution.get("missed_until") or slot
-        while slot <= last:
-            yield slot
-            slot += self.periods.get(name) or (last - slot + _CLOCK_TOLERANCE)
+    def _list_covered(self, execution: Document, key: SlotKey) -> Iterator[datetime]:
+        first: datetime = execution["scheduled_for"]
+        yield first
+        last = execution.get("missed_until")
+        if last is not None and key in self.expected:
+            yield from (slot for slot in self.expected[key].may if first < slot <= last)
 
 
 def judge(evidence: Evidence) -> list[Finding]:

@@ -224,20 +224,22 @@ def test_a_long_call_is_reported_unless_a_process_was_frozen() -> None:
 
 def test_slots_after_an_unknown_call_may_or_may_not_have_a_record() -> None:
     calls = [creation(), call("pause", 2.5, Result.UNKNOWN), call("pause", 4.5)]
-    expected = compute_expected_slots(calls, until=NOON + 9 * SECOND)["job"]
+    expected = compute_expected_slots(calls, until=NOON + 9 * SECOND)["job", "a"]
     assert expected.must == {NOON + n * SECOND for n in (1, 2)}
     assert expected.may == {NOON + n * SECOND for n in (1, 2, 3, 4)}
 
 
 def test_a_slot_during_a_call_may_or_may_not_have_a_record() -> None:
     calls = [creation(), call("pause", 1.9), call("resume", 2.9), call("pause", 4.5)]
-    expected = compute_expected_slots(calls, until=NOON + 9 * SECOND)["job"]
+    expected = compute_expected_slots(calls, until=NOON + 9 * SECOND)["job", "a"]
     assert expected.must == {NOON + n * SECOND for n in (1, 4)}
     assert expected.may == {NOON + n * SECOND for n in (1, 2, 3, 4)}
 
 
 def test_a_job_of_an_unknown_creation_needs_no_record_but_may_have_some() -> None:
-    expected = compute_expected_slots([creation(Result.UNKNOWN)], until=NOON + 3 * SECOND)["job"]
+    expected = compute_expected_slots([creation(Result.UNKNOWN)], until=NOON + 3 * SECOND)[
+        "job", "a"
+    ]
     assert not expected.must
     assert len(expected.may) == 3
 
