@@ -190,6 +190,8 @@ class Load:
 
     jobs: int = 0
     """How many jobs were to be created before the first fault."""
+    processes: int = 3
+    """How many processes of the service ran at once."""
     slots_per_second: float = 0
     """Slots due while no job is paused. 0: all slots are due at one instant."""
     began_at: datetime | None = None

@@ -1,0 +1,163 @@
+"""Bounds on times: the start of an execution, the promotion of a waiting one, a takeover."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from tests.chaos.evidence import Fault, Part
+from tests.chaos.invariants.examination import FAULT_DELAY, Examination, affects
+from tests.chaos.invariants.windows import (
+    DISTURBING,
+    RECOVERY,
+    find_window,
+    list_down_times,
+    list_windows,
+    measure_overlap,
+)
+from tests.chaos.limits import LEASE_SECONDS
+from tests.support.changes import Document
+from tests.support.history import END_OF_TIME, ExecutionLife, Span
+from tests.support.replay import parse_pid
+
+MOST_DELAY = timedelta(seconds=1)
+"""99 % start within this time, if there is no fault."""
+
+MOST_TAKEOVER = timedelta(seconds=LEASE_SECONDS + 5)
+"""Work is taken over within this time, unless the process that takes it over is hit too."""
+
+_HERD_RATE = 300
+"""Executions started per second when all jobs are due at one instant, at least."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """An execution that was to begin, or to be promoted, at `due_at`."""
+
+    name: str
+    due_at: datetime
+    delay: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Takeover:
+    """The next attempt after an abandoned one."""
+
+    name: str
+    delay: timedelta
+    """From the fault to the start of the attempt."""
+    limit: timedelta
+
+
+def check_starts(examination: Examination) -> tuple[int, Iterable[str]]:
+    """Without a fault 99 % start within a second; during faults all start at most 15 s after the
+    last of them, and 99 % within the length of the longest one + 15 s."""
+    starts = [*list_starts(examination), *list_promotions(examination)]
+    load = examination.evidence.load
+    if load.jobs and not load.slots_per_second:
+        limit = timedelta(seconds=load.jobs / _HERD_RATE) + RECOVERY
+        return len(starts), _find_slow(starts, limit, "when all jobs are due at once")
+    faults = [fault for fault in examination.evidence.faults if fault.part in DISTURBING]
+    windows = list_windows(faults)
+    calm, disturbed = list[Start](), list[Start]()
+    violations: list[str] = []
+    for start in starts:
+        window = find_window(windows, start.due_at)
+        (calm if window is None else disturbed).append(start)
+        if window is not None and start.due_at + start.delay > window.until:
+            violations.append(f"{start.name} was due in faults, and began {start.delay} later")
+    longest = max((fault.ended_at - fault.at for fault in faults), default=timedelta(0))
+    violations += _find_slow(calm, MOST_DELAY, "without a fault")
+    violations += _find_slow(disturbed, longest + RECOVERY, "during faults")
+    return len(starts), violations
+
+
+def _find_slow(starts: Sequence[Start], limit: timedelta, when: str) -> list[str]:
+    """Return all slow starts if they are more than 1 %."""
+    slow = [start for start in starts if start.delay > limit]
+    if 100 * len(slow) <= len(starts):
+        return []
+    return [f"{s.name} was due at {s.due_at}, and began {s.delay} later {when}" for s in slow]
+
+
+def list_starts(examination: Examination) -> Iterator[Start]:
+    """Yield when each execution was to begin, and how much later its first request arrived."""
+    for execution in examination.evidence.executions:
+        due_at = _find_due_time(execution, examination.lives.get(execution["_id"]))
+        received = examination.deliveries.get(execution["_id"])
+        if due_at is None or not (received or execution["attempts"]):
+            continue
+        began: datetime = (
+            received[0].received_at if received else execution["attempts"][0]["started_at"]
+        )
+        yield Start(execution["_id"], due_at, began - due_at)
+
+
+def _find_due_time(execution: Document, life: ExecutionLife | None) -> datetime | None:
+    """Return when an execution was to begin, or None if that is not known.
+
+    `run_at` of its insertion contains jitter; another invariant judges it. One that waited begins
+    when it is promoted.
+    """
+    if life is None:
+        slot: datetime = execution["scheduled_for"]
+        return slot if execution["kind"] == "scheduled" else None
+    due_at: datetime = life.inserted["run_at"]
+    ended = [span.until for span in life.waiting if span.until != END_OF_TIME]
+    return max(due_at, *ended) if ended else due_at
+
+
+def list_promotions(examination: Examination) -> Iterator[Start]:
+    """Yield since when each waiting execution could have been promoted."""
+    for life in examination.lives.values():
+        for span in life.waiting:
+            if any(live.since == span.until for live in life.live):
+                others = examination.list_others(life.inserted | {"_id": life.id})
+                ends = [live.until for other in others for live in other.live]
+                free_at = max([span.since, *(end for end in ends if end <= span.until)])
+                yield Start(f"the promotion of {life.id}", free_at, span.until - free_at)
+
+
+def check_takeovers(examination: Examination) -> tuple[int, Iterable[str]]:
+    takeovers = list(list_takeovers(examination))
+    return len(takeovers), [
+        f"{one.name} was taken over after {one.delay}, not {one.limit}"
+        for one in takeovers
+        if one.delay > one.limit
+    ]
+
+
+def list_takeovers(examination: Examination) -> Iterator[Takeover]:
+    evidence = examination.evidence
+    down = list(list_down_times(evidence.faults, evidence.load.processes))
+    for execution, attempt, fault in examination.list_abandoned():
+        following = execution["attempts"][attempt["number"] :]
+        if fault is None or not following:
+            continue
+        began: datetime = following[0]["started_at"]
+        hit = _count_hit_successors(examination, execution, Span(fault.at, began))
+        limit = MOST_TAKEOVER * (1 + hit) + measure_overlap(down, fault.at, began)
+        if any(_is_outage(one, Span(fault.at, began)) for one in evidence.faults):
+            limit += RECOVERY
+        yield Takeover(execution["_id"], began - fault.at, limit)
+
+
+def _count_hit_successors(examination: Examination, execution: Document, span: Span) -> int:
+    """Count the processes that claimed the execution after the fault and were hit themselves."""
+    life = examination.lives.get(execution["_id"])
+    claims = [c for c in life.claims if span.since < c.at <= span.until] if life else []
+    return sum(
+        any(
+            affects(fault, parse_pid(claim.lease_owner))
+            and Span(fault.at, fault.ended_at).meets(
+                claim.at - FAULT_DELAY, claim.at + MOST_TAKEOVER
+            )
+            for fault in examination.evidence.faults
+        )
+        for claim in claims[:-1]
+    )
+
+
+def _is_outage(fault: Fault, span: Span) -> bool:
+    return fault.part is Part.DATABASE and Span(fault.at, fault.ended_at).meets(
+        span.since, span.until
+    )
