@@ -4,25 +4,25 @@ import argparse
 import asyncio
 import sys
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 
-from tests.chaos.chaos_run import FaultStep, Options, carry_out, say
-from tests.chaos.driver import Load
+from tests.chaos.chaos_run import Options, carry_out
 from tests.chaos.faults import (
     crash_at_each_step,
-    freeze_process,
+    freeze_processes,
     kill_processes,
     restart_in_turn,
 )
+from tests.chaos.herd import CATCH_UP_POLICIES, release_herds
 from tests.chaos.outages import delay_majority, step_down_primary
-from tests.chaos.trials import TRIALS, Trial, apply_only_load
+from tests.chaos.testbed import FaultStep, say
+from tests.chaos.trials import TRIALS, Trial
+from tests.chaos.workload import Workload
 from tests.support.variants import VARIANTS
 
 _PERIOD_SECONDS = 2
-_START_SECONDS = 30
-_CREATIONS_A_SECOND = 50
-_SIMULTANEOUS_JOBS = 1_000
+_SIMULTANEOUS_JOBS = 10_000
 
 
 def main() -> None:
@@ -32,7 +32,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--times", type=int, help="how often the fault is repeated")
     parser.add_argument(
-        "--jobs", type=int, default=_SIMULTANEOUS_JOBS, help="for contention: how many jobs"
+        "--jobs",
+        type=int,
+        default=_SIMULTANEOUS_JOBS,
+        help="for contention: how many jobs are due at once, under each catch-up policy",
     )
     parser.add_argument("--rate", type=int, default=50, help="slots due per second")
     parser.add_argument("--processes", type=int, default=3)
@@ -49,20 +52,13 @@ def main() -> None:
 async def _run_named(options: argparse.Namespace) -> bool:
     match options.name:
         case "smoke":
-            with_one_mongod = [
-                crash_at_each_step(1),
-                kill_processes(20),
-                freeze_process(1),
-                restart_in_turn(2),
-            ]
-            passed = await _run_faults(options, with_one_mongod)
-            passed = await _run_faults(options, [step_down_primary(2)], replica_set=True) and passed
-            return await _detects_acknowledged_by_one(options) and passed
+            return await _run_smoke(options)
         case "short":
             passed = True
             for name, trial in TRIALS.items():
                 say(f"== {name}")
                 passed = await _run_trial(options, trial, trial.times) and passed
+            say("== contention")
             return await _run_contention(options) and passed
         case "contention":
             return await _run_contention(options)
@@ -71,27 +67,47 @@ async def _run_named(options: argparse.Namespace) -> bool:
             return await _run_trial(options, trial, options.times or trial.times)
 
 
+async def _run_smoke(options: argparse.Namespace) -> bool:
+    """Run the faults that show most: one mongod, a replica set, and a variant to be detected."""
+    faults = [crash_at_each_step(1), kill_processes(10), freeze_processes(2), restart_in_turn(1)]
+    expected = {"kill": 20, "freeze": 2, "term": 1}
+    passed = await carry_out(_make_options(options, expected=expected), faults)
+    with_set = _make_options(options, replica_set=True, expected={"step-down": 2})
+    passed = await carry_out(with_set, [step_down_primary(2)]) and passed
+    return await _detects_acknowledged_by_one(options) and passed
+
+
 async def _run_trial(options: argparse.Namespace, trial: Trial, times: int) -> bool:
-    faults = [trial.fault(times)]
-    return await _run_faults(options, faults, replica_set=trial.replica_set, paths=trial.paths)
+    run_options = _make_options(
+        options,
+        trial=trial,
+        replica_set=trial.replica_set,
+        expected=dict.fromkeys(trial.records, times),
+    )
+    return await carry_out(run_options, [trial.fault(times)])
 
 
-async def _run_faults(
+def _make_options(
     options: argparse.Namespace,
-    faults: list[FaultStep],
     *,
+    trial: Trial | None = None,
     replica_set: bool = False,
-    paths: Sequence[str] = (),
-) -> bool:
-    jobs = options.rate * _PERIOD_SECONDS
-    run_options = Options(
+    expected: Mapping[str, int],
+) -> Options:
+    load = Workload(
+        jobs=options.rate * _PERIOD_SECONDS,
+        period=timedelta(seconds=_PERIOD_SECONDS),
+        paths=trial.paths if trial else (),
+        large=trial.large if trial else False,
+    )
+    return Options(
         seed=options.seed,
         processes=options.processes,
-        load=Load(jobs=jobs, period=_PERIOD_SECONDS, paths=paths),
+        load=load,
         replica_set=replica_set,
         broken=options.broken,
+        expected_faults=expected,
     )
-    return await carry_out(run_options, faults)
 
 
 async def _detects_acknowledged_by_one(options: argparse.Namespace) -> bool:
@@ -101,24 +117,23 @@ async def _detects_acknowledged_by_one(options: argparse.Namespace) -> bool:
     """
     say("with acknowledged_by_one, which the checker must detect")
     broken = argparse.Namespace(**vars(options) | {"broken": "acknowledged_by_one"})
-    detected = not await _run_faults(broken, [delay_majority(1)], replica_set=True)
+    faults: list[FaultStep] = [delay_majority(1)]
+    detected = not await carry_out(_make_options(broken, replica_set=True, expected={}), faults)
     say("detected, as required" if detected else "NOT DETECTED")
     return detected
 
 
 async def _run_contention(options: argparse.Namespace) -> bool:
-    """Run four processes, and let every job be due at one instant."""
-    jobs: int = options.jobs
-    begins_in = timedelta(seconds=_START_SECONDS + jobs / _CREATIONS_A_SECOND)
-    all_at = datetime.now(UTC).replace(microsecond=0) + begins_in
+    """Run four processes, and let all jobs of a herd be due at one instant."""
     run_options = Options(
-        seed=options.seed, processes=4, load=Load(jobs=jobs, all_at=all_at), calls=False
+        seed=options.seed,
+        processes=4,
+        load=Workload(jobs=0),
+        users=False,
+        herds=len(CATCH_UP_POLICIES) * options.jobs,
+        broken=options.broken,
     )
-
-    async def wait_until_due(_: object) -> None:
-        await asyncio.sleep(max(0.0, (all_at - datetime.now(UTC)).total_seconds()))
-
-    return await carry_out(run_options, [wait_until_due, apply_only_load(10)])
+    return await carry_out(run_options, [release_herds(options.jobs)])
 
 
 if __name__ == "__main__":

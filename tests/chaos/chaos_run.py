@@ -2,15 +2,14 @@
 
 import asyncio
 import contextlib
-import random
 import shutil
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from bson import Timestamp
 from pymongo import MongoClient
@@ -18,16 +17,20 @@ from pymongo.collection import Collection
 
 from app.embedded.mongod import start_mongod
 from tests.chaos.check import report
-from tests.chaos.driver import Driver, Load
+from tests.chaos.client import Client
+from tests.chaos.driver import USED_VERBS, Driver
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Journal
 from tests.chaos.reading import read_database, read_deliveries, read_journal
 from tests.chaos.servers import ReplicaSet, ServiceProcess, run_receiver
+from tests.chaos.testbed import FaultStep, Testbed, say
+from tests.chaos.workload import Workload
 from tests.support.changes import Document
 from tests.support.redis_server import RedisServer
 
 _QUIET_SECONDS = 60
-_READY_SECONDS = 60
+_LEAST_SECONDS = 30
+"""The time in which every user makes a call of every kind."""
 _TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")
 _DATABASE = "carillon"
 
@@ -38,63 +41,19 @@ class Options:
 
     seed: int = 1
     processes: int = 3
-    load: Load
+    load: Workload
     replica_set: bool = False
     """Three mongods instead of one."""
     broken: str | None = None
     """The name of a broken variant, which the checker must detect."""
-    calls: bool = True
-    """Whether a user calls the API during the faults."""
-
-
-@dataclass(kw_only=True)
-class Testbed:
-    """The processes and servers of a chaos run, which faults act on."""
-
-    processes: list[ServiceProcess]
-    driver: Driver
-    journal: Journal
-    random: random.Random
-    replica_set: ReplicaSet | None
-    redis: RedisServer
-    uri: str
-
-    def choose_process(self) -> ServiceProcess:
-        return self.random.choice(self.processes)
-
-    async def wait_until_ready(self, process: ServiceProcess) -> bool:
-        """Wait until the process is ready. False: it ended instead. Raises TimeoutError."""
-        async with asyncio.timeout(_READY_SECONDS):
-            while not await self.driver.is_ready(process.url):
-                if not process.is_running():
-                    return False
-                await asyncio.sleep(0.1)
-        return True
-
-    async def wait_until_all_ready(self) -> None:
-        ready = await asyncio.gather(*map(self.wait_until_ready, self.processes))
-        ended = [
-            process.number
-            for process, is_ready in zip(self.processes, ready, strict=True)
-            if not is_ready
-        ]
-        assert not ended, f"these processes ended, see their logs: {ended}"
-
-    def get_replica_set(self) -> ReplicaSet:
-        assert self.replica_set is not None
-        return self.replica_set
-
-    def fail_commands(self, data: Document, *, probability: float) -> None:
-        """Make commands of the service fail with this probability. 0: none fails."""
-        mode = {"activationProbability": probability} if probability else "off"
-        client: MongoClient[Document]
-        with MongoClient(self.uri, timeoutMS=10_000) as client:
-            client.admin.command(
-                "configureFailPoint", "failCommand", mode=mode, data=data | {"appName": "carillon"}
-            )
-
-
-FaultStep = Callable[[Testbed], Awaitable[None]]
+    users: bool = True
+    """Whether users call the API during the faults, and pause all jobs at the end."""
+    herds: int = 0
+    """How many jobs the faults create."""
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Of the processes of the service, beside those that all chaos runs have."""
+    expected_faults: Mapping[str, int] = field(default_factory=dict)
+    """The least number of faults by name that must be in the journal."""
 
 
 async def carry_out(options: Options, faults: list[FaultStep]) -> bool:
@@ -128,30 +87,27 @@ async def _collect_evidence(options: Options, faults: list[FaultStep], folder: P
         port = stack.enter_context(run_receiver(folder / "receiver.jsonl"))
         began = Timestamp(int(time.time()), 1)
         settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis.uri}
+        settings |= options.settings
         if options.broken is not None:
             settings["BROKEN"] = options.broken
         processes = [ServiceProcess(folder, n, settings) for n in range(options.processes)]
         stack.push_async_callback(_kill_all, processes)
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.close)
-        driver = Driver(
-            urls=[process.url for process in processes],
-            receiver_url=f"http://127.0.0.1:{port}",
-            journal=journal,
-            random=random.Random(options.seed),
-            load=options.load,
-        )
-        await stack.enter_async_context(driver)
+        random = Random(options.seed)
+        client = Client(processes=processes, journal=journal, random=random)
+        await stack.enter_async_context(client)
         testbed = Testbed(
             processes=processes,
-            driver=driver,
+            driver=Driver(client, f"http://127.0.0.1:{port}", random, options.load),
             journal=journal,
-            random=random.Random(options.seed + 1),
+            random=Random(options.seed + 1),
             replica_set=members,
             redis=redis,
             uri=uri,
         )
-        await _apply(testbed, faults, calls=options.calls)
+        stack.push_async_callback(testbed.cancel_watches)
+        await _apply(testbed, faults, options)
         return await asyncio.to_thread(_read_evidence, folder, uri, began)
 
 
@@ -170,28 +126,46 @@ async def _start_stores(
     return members.uri, redis, members
 
 
-async def _apply(testbed: Testbed, faults: list[FaultStep], *, calls: bool) -> None:
+async def _apply(testbed: Testbed, faults: list[FaultStep], options: Options) -> None:
     """Apply the load and one fault after the other, then pause all jobs."""
     say("starting")
     for process in testbed.processes:
         process.start()
     await testbed.wait_until_all_ready()
-    await testbed.driver.sign_in()
     await testbed.driver.create_jobs()
-    async with _call_api(testbed.driver, on=calls):
+    _record_load(testbed, options)
+    ends_at = time.monotonic() + _LEAST_SECONDS
+    async with _use(testbed.driver, on=options.users):
         for fault in faults:
             await fault(testbed)
+        if options.users:
+            await asyncio.sleep(max(0.0, ends_at - time.monotonic()))
+    testbed.journal.write("load", ended_at=time.time())
     say("pausing")
     for process in testbed.processes:
         if not process.is_running():
             process.start()
     await testbed.wait_until_all_ready()
-    await testbed.driver.pause_all()
+    if options.users:
+        await testbed.driver.pause_all()
+
+
+def _record_load(testbed: Testbed, options: Options) -> None:
+    """Write down what the run must produce at least."""
+    testbed.journal.write(
+        "load",
+        jobs=options.load.first_jobs + options.herds,
+        slots_per_second=options.load.slots_per_second,
+        behaviours=options.load.behaviours,
+        faults=options.expected_faults,
+        calls=USED_VERBS if options.users else ("create",),
+        began_at=time.time(),
+    )
 
 
 @contextlib.asynccontextmanager
-async def _call_api(driver: Driver, *, on: bool) -> AsyncIterator[None]:
-    task = asyncio.create_task(driver.call_api_until_cancelled()) if on else None
+async def _use(driver: Driver, *, on: bool) -> AsyncIterator[None]:
+    task = asyncio.create_task(driver.use_until_cancelled()) if on else None
     try:
         yield
     finally:
@@ -225,8 +199,3 @@ async def _kill_all(processes: list[ServiceProcess]) -> None:
         if process.is_running():
             process.send_signal(signal.SIGKILL)
             await process.wait()
-
-
-def say(line: str) -> None:
-    sys.stdout.write(f"[{time.strftime('%X')}] {line}\n")
-    sys.stdout.flush()

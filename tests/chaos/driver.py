@@ -1,92 +1,55 @@
-"""The driver: uses the API under load and writes every call and its result to the journal."""
+"""The driver: simulated users who create, edit, pause, execute, cancel and delete jobs."""
 
 import asyncio
-import random
-import time
-from collections.abc import Iterator, Sequence
+import itertools
+import zlib
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from random import Random
 from typing import Any
 
-import httpx2
+from tests.chaos.client import Client
+from tests.chaos.evidence import JobDefinition
+from tests.chaos.workload import Workload, choose_edit, make_body
 
-from tests.chaos.evidence import JobDefinition, Result, ScheduleDefinition
-from tests.chaos.journal import Journal
-from tests.chaos.limits import RESPONSE_SECONDS
-from tests.support.service import PASSWORD, USERNAME
-
-_CALL_SECONDS = RESPONSE_SECONDS + 2
 _MAX_TRIES = 60
 _CONCURRENCY = 8
-_EDITED_JOBS = 5
-_OPERATIONS = ("execute",) * 6 + ("pause",) * 2 + ("delete",)
+_RACED_JOBS = 5
+_USERS = 3
+_REST_SECONDS = 1.2
+"""Of each user, between two operations."""
+USED_VERBS = ("create", "edit", "pause", "resume", "delete", "execute", "backfill", "cancel")
+"""The calls of the users. Within 30 s each is acknowledged at least once."""
+_POLICIES = ("allow_all", "allow_all", "skip", "buffer_all", "terminate_other")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """Which jobs are created, and when their slots are due."""
+@dataclass
+class DrivenJob:
+    """A job whose creation was acknowledged."""
 
-    jobs: int = 100
-    period: int = 2
-    """Seconds."""
-    all_at: datetime | None = None
-    """One slot of every job at this instant; None: the slots are spread over the period."""
-    paths: Sequence[str] = ()
-    """Paths of the receiver. Two more jobs are created for each."""
+    id: str
+    definition: JobDefinition
+    revision: int
+    schedule_ids: dict[str, str]
+    raced: bool
+    """Only `race_edits` acts on it."""
 
 
 @dataclass
 class Driver:
     """Calls any of the service's processes, and tries another one if that does not respond."""
 
-    urls: list[str]
+    client: Client
     receiver_url: str
-    journal: Journal
-    random: random.Random
-    load: Load
-    ids: dict[str, str] = field(default_factory=dict)
-    """Ids of the jobs whose creation was acknowledged, by name."""
+    random: Random
+    load: Workload
+    jobs: dict[str, DrivenJob] = field(default_factory=dict)
+    """By name."""
+    _numbers: Iterator[int] = field(init=False)
 
-    async def __aenter__(self) -> "Driver":
-        self._client = httpx2.AsyncClient(timeout=_CALL_SECONDS)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self._client.aclose()
-
-    def exclude(self, url: str) -> None:
-        """Send no more calls to this process."""
-        self.urls.remove(url)
-
-    def include(self, url: str) -> None:
-        self.urls.append(url)
-
-    async def sign_in(self) -> None:
-        """Sign in at the first process that responds.
-
-        The token is valid at all processes, because they share the key.
-        """
-        for _ in range(10 * _MAX_TRIES):
-            try:
-                response = await self._client.post(
-                    f"{self.random.choice(self.urls)}/token",
-                    data={"username": USERNAME, "password": PASSWORD},
-                )
-            except httpx2.TransportError:
-                await asyncio.sleep(0.1)
-                continue
-            if response.is_success:
-                token = response.json()["access_token"]
-                self._client.headers["Authorization"] = f"Bearer {token}"
-                return
-            await asyncio.sleep(0.1)
-        raise TimeoutError("No process accepts the sign-in.")
-
-    async def is_ready(self, url: str) -> bool:
-        try:
-            return (await self._client.get(f"{url}/health/ready")).is_success
-        except httpx2.TransportError:
-            return False
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(self.load.first_jobs)
 
     async def create_jobs(self) -> None:
         limit = asyncio.Semaphore(_CONCURRENCY)
@@ -95,48 +58,146 @@ class Driver:
             async with limit:
                 await self._create(number)
 
-        count = self.load.jobs + 2 * len(self.load.paths)
-        await asyncio.gather(*(create(number) for number in range(count)))
+        await asyncio.gather(*map(create, range(self.load.first_jobs)))
 
-    async def call_api_until_cancelled(self) -> None:
-        """Execute, pause, resume, delete and create jobs: about two calls per second."""
-        number = self.load.jobs + 2 * len(self.load.paths)
+    async def use_until_cancelled(self) -> None:
+        """Let a few users act on jobs of their own, each less than once a second."""
+        await asyncio.gather(*map(self._use, range(_USERS)))
+
+    async def _use(self, user: int) -> None:
+        operations: list[Callable[[str], Awaitable[object]]] = [
+            *(self._execute,) * 4,
+            *(self._cancel_any,) * 3,
+            *(self._execute_and_cancel,) * 2,
+            *(self._edit_schedules,) * 3,
+            *(self._pause_and_resume,) * 2,
+            self._backfill,
+            self._replace,
+        ]
         while True:
-            await asyncio.sleep(0.5)
-            name = self.random.choice(sorted(self.ids))
-            match self.random.choice(_OPERATIONS):
-                case "execute":
-                    await self._call("execute", name, "POST", f"/jobs/{self.ids[name]}/execute")
-                case "pause":
-                    await self._repeat_until_acknowledged("pause", name, "deactivate")
-                    await self._repeat_until_acknowledged("resume", name, "activate")
-                case _:
-                    job_id = self.ids.pop(name)
-                    await self._call("delete", name, "DELETE", f"/jobs/{job_id}")
-                    await self._create(number)
-                    number += 1
+            for operation in self.random.sample(operations, len(operations)):
+                await asyncio.sleep(_REST_SECONDS)
+                own = [name for name, job in self.jobs.items() if _belongs_to(name, user, job)]
+                name = self.random.choice(own)
+                await operation(name)
+                if name in self.jobs:
+                    await self.client.read(name, self.jobs[name].id)
+
+    async def _execute(self, name: str) -> str | None:
+        """Execute a job and return the id of the execution, if it was acknowledged."""
+        policy = self.random.choice(_POLICIES)
+        path, body = f"/jobs/{self.jobs[name].id}/execute", {"overlap_policy": policy}
+        done = await self.client.call("execute", name, "POST", path, body=body, policy=policy)
+        return None if done is None else str(done["id"])
+
+    async def _execute_and_cancel(self, name: str) -> None:
+        execution_id = await self._execute(name)
+        if execution_id is not None:
+            await asyncio.sleep(self.random.choice([0, 0, 0.5]))
+            await self._cancel(name, execution_id)
+
+    async def _cancel_any(self, name: str) -> None:
+        """Cancel the newest execution of the job that is queued or running."""
+        path, params = f"/jobs/{self.jobs[name].id}/executions", {"status": ["queued", "running"]}
+        page = await self.client.get(path, params | {"limit": 1})
+        if page is not None and page["items"]:
+            await self._cancel(name, page["items"][0]["id"])
+
+    async def _cancel(self, name: str, execution_id: str) -> None:
+        path = f"/executions/{execution_id}/cancel"
+        await self.client.call("cancel", name, "POST", path, execution_id=execution_id)
+
+    async def _backfill(self, name: str) -> None:
+        end = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=2)
+        start, policy = end - timedelta(seconds=8), self.random.choice(["buffer_all", "allow_all"])
+        body = {"start": start.isoformat(), "end": end.isoformat(), "overlap_policy": policy}
+        facts: dict[str, Any] = {"start": start, "end": end, "policy": policy}
+        path = f"/jobs/{self.jobs[name].id}/backfill"
+        await self.client.call("backfill", name, "POST", path, body=body, **facts)
+
+    async def _pause_and_resume(self, name: str) -> None:
+        path = f"/jobs/{self.jobs[name].id}"
+        await self._repeat("pause", name, "POST", f"{path}/deactivate")
+        await asyncio.sleep(self.random.choice([0, 1, 3]))
+        await self._repeat("resume", name, "POST", f"{path}/activate")
+
+    async def _edit_schedules(self, name: str) -> None:
+        """Edit a job so that it is due at other times."""
+        job, number = self.jobs[name], next(self._numbers)
+        changed = choose_edit(job.definition, self.random, number, datetime.now(UTC))
+        whole = make_body(name, changed, url=self.receiver_url, ids=job.schedule_ids)
+        body = {key: whole[key] for key in ("description", "schedules")}
+        facts: dict[str, Any] = {"definition": changed, "description": changed.description}
+        content = await self._repeat("edit", name, "PATCH", f"/jobs/{job.id}", body=body, **facts)
+        job.definition, job.schedule_ids = changed, _pair_ids(changed, content)
+
+    async def _repeat(self, verb: str, name: str, method: str, path: str, **call: Any) -> Any:
+        """Repeat a call until it is acknowledged.
+
+        It carries the revision, so that none of the repetitions has an effect after the
+        acknowledged one, however late a frozen process handles it.
+        """
+        job = self.jobs[name]
+        for _ in range(_MAX_TRIES):
+            done = await self.client.call(
+                verb, name, method, path, if_revision=job.revision, **call
+            )
+            if done is not None:
+                job.revision = done["revision"]
+                return done
+            await asyncio.sleep(0.2)
+            content = await self.client.read(name, job.id)
+            if content is not None:
+                job.revision = content["revision"]
+        raise TimeoutError(f"{name}: no {verb} was acknowledged.")
+
+    async def _replace(self, name: str) -> None:
+        """Delete a job and create another one."""
+        job = self.jobs.pop(name)
+        await self.client.call("delete", name, "DELETE", f"/jobs/{job.id}")
+        await self.client.read(name, job.id)
+        await self._create(next(self._numbers))
+
+    async def _create(self, number: int) -> None:
+        """Try until a creation is acknowledged. Each try uses another name."""
+        for attempt in range(_MAX_TRIES):
+            name, job = f"job {number}.{attempt}", self.load.define(number, datetime.now(UTC))
+            body = make_body(name, job, url=self.receiver_url)
+            facts: dict[str, Any] = {"definition": job, "description": job.description}
+            content = await self.client.call("create", name, "POST", "/jobs", body=body, **facts)
+            if content is not None:
+                ids = _pair_ids(job, content)
+                raced = number < _RACED_JOBS
+                self.jobs[name] = DrivenJob(content["id"], job, content["revision"], ids, raced)
+                return
+            await asyncio.sleep(0.2)
+        raise TimeoutError(f"Job {number} could not be created.")
 
     async def race_edits(self, edits: int) -> None:
         """Edit a few jobs from many concurrent clients while their slots fire."""
+        raced = sorted(name for name, job in self.jobs.items() if job.raced)
         numbers = iter(range(edits))
-        await asyncio.gather(*(self._edit(numbers) for _ in range(_CONCURRENCY)))
+        await asyncio.gather(*(self._edit(raced, numbers) for _ in range(_CONCURRENCY)))
 
-    async def _edit(self, numbers: Iterator[int]) -> None:
-        """Edit a few jobs in turn. Every second edit has an `If-Match` header."""
+    async def _edit(self, raced: list[str], numbers: Iterator[int]) -> None:
+        """Edit the jobs in turn. Every second edit has an `If-Match` header, and every fifth sends
+        the present schedules."""
         for number in numbers:
-            name = sorted(self.ids)[number % _EDITED_JOBS]
-            path = f"/jobs/{self.ids[name]}"
-            headers = {}
+            name = raced[number % len(raced)]
+            job, revision = self.jobs[name], None
             if number % 2:
-                try:
-                    read = await self._client.get(self.random.choice(self.urls) + path)
-                except httpx2.TransportError:
+                content = await self.client.read(name, job.id)
+                if content is None:
                     continue
-                headers = {"If-Match": read.headers.get("ETag", "*")}
-            body: dict[str, Any] = {"description": f"edit {number}"}
+                revision = content["revision"]
+            body: dict[str, Any] = {"description": f"race {number}"}
             if number % 5 == 0:
-                body |= {"schedule_config": {"seconds": self._period}}
-            await self._call("edit", name, "PATCH", path, body, headers=headers)
+                ids = job.schedule_ids
+                whole = make_body(name, job.definition, url=self.receiver_url, ids=ids)
+                body["schedules"] = whole["schedules"]
+            facts = {"if_revision": revision, "description": body["description"]}
+            path = f"/jobs/{job.id}"
+            await self.client.call("edit", name, "PATCH", path, body=body, **facts)
 
     async def pause_all(self) -> None:
         """Pause all jobs, also those whose creation, resume or deletion had no response."""
@@ -148,132 +209,28 @@ class Driver:
                 await asyncio.sleep(0.5)
                 continue
             for job in active:
-                await self._call("pause", job["name"], "POST", f"/jobs/{job['id']}/deactivate")
+                await self.client.call(
+                    "pause", job["name"], "POST", f"/jobs/{job['id']}/deactivate"
+                )
         raise TimeoutError("The jobs could not be paused.")
 
     async def _list_active(self) -> list[dict[str, Any]] | None:
         jobs: list[dict[str, Any]] = []
-        cursor: str | None = None
+        params: dict[str, Any] = {"active": "true", "limit": 200}
         while True:
-            params: dict[str, Any] = {"active": "true", "limit": 200}
-            if cursor is not None:
-                params["cursor"] = cursor
-            try:
-                response = await self._client.get(
-                    f"{self.random.choice(self.urls)}/jobs", params=params
-                )
-            except httpx2.TransportError:
+            page = await self.client.get("/jobs", params)
+            if page is None:
                 return None
-            if not response.is_success:
-                return None
-            page = response.json()
             jobs += page["items"]
-            cursor = page["next_cursor"]
-            if cursor is None:
+            if page["next_cursor"] is None:
                 return jobs
+            params["cursor"] = page["next_cursor"]
 
-    async def _create(self, number: int) -> None:
-        """Try until a creation is acknowledged. Each try uses another name."""
-        for attempt in range(_MAX_TRIES):
-            name = f"job {number}.{attempt}"
-            start_at = self._choose_start(number)
-            schedule = ScheduleDefinition(anchor=start_at, period=timedelta(seconds=self._period))
-            facts = {"definition": JobDefinition(schedules=(schedule,))}
-            job = await self._call(
-                "create", name, "POST", "/jobs", self._make_job(name, start_at, number), facts
-            )
-            if job is not None:
-                self.ids[name] = job["id"]
-                return
-            await asyncio.sleep(0.2)
-        raise TimeoutError(f"Job {number} could not be created.")
 
-    @property
-    def _period(self) -> int:
-        return self.load.period if self.load.all_at is None else 86_400
+def _belongs_to(name: str, user: int, job: DrivenJob) -> bool:
+    return not job.raced and zlib.crc32(name.encode()) % _USERS == user
 
-    def _choose_start(self, number: int) -> datetime:
-        """Return the anchor of a job's interval. The anchors spread all slots evenly."""
-        if self.load.all_at is not None:
-            return self.load.all_at
-        now = datetime.now(UTC).replace(microsecond=0)
-        share = (number % self.load.jobs) / self.load.jobs
-        offset = timedelta(milliseconds=int(1000 * self.load.period * share))
-        # The anchor is in the past, so that the first slot is due within one period.
-        return now - timedelta(hours=1) + offset
 
-    def _make_job(self, name: str, start_at: datetime, number: int) -> dict[str, Any]:
-        extra = number - self.load.jobs
-        path = self.load.paths[extra // 2] if 0 <= extra < 2 * len(self.load.paths) else ""
-        return {
-            "name": name,
-            "target": {"type": "http", "url": f"{self.receiver_url}/{path}"},
-            "timeout_seconds": 5,
-            # The executions of two in ten jobs may overlap.
-            "overlap_policy": "allow_all" if number % 10 in {3, 7} else "skip",
-            "catch_up": {"policy": "all", "window_seconds": 3600},
-            "retry": {"max_attempts": 3 if path else 10, "strategy": "fixed", "delay_seconds": 0.3},
-            "schedules": [
-                {
-                    "type": "interval",
-                    "interval_seconds": self._period,
-                    "start_at": start_at.isoformat(),
-                }
-            ],
-        }
-
-    async def _repeat_until_acknowledged(self, verb: str, name: str, path: str) -> None:
-        for _ in range(_MAX_TRIES):
-            done = await self._call(verb, name, "POST", f"/jobs/{self.ids[name]}/{path}")
-            if done is not None:
-                return
-            await asyncio.sleep(0.2)
-        raise TimeoutError(f"{name}: no {verb} was acknowledged.")
-
-    async def _call(
-        self,
-        verb: str,
-        name: str,
-        method: str,
-        path: str,
-        body: dict[str, Any] | None = None,
-        facts: dict[str, Any] | None = None,
-        headers: dict[str, str] | None = None,
-    ) -> Any:
-        """Return the response's JSON (or True), or None if the call was not acknowledged.
-
-        Writes the call to the journal, even if it is cancelled, because it may have had an effect.
-        """
-        result, content = Result.UNKNOWN, None
-        facts = dict(facts or {})
-        url = self.random.choice(self.urls)
-        sent_at = time.time()
-        try:
-            response = await self._client.request(
-                method, f"{url}{path}", json=body, headers=headers
-            )
-            facts["status"] = response.status_code
-            if response.is_success:
-                result = Result.OK
-                content = response.json() if response.content else True
-            elif response.status_code < 500:
-                result = Result.FAILED
-        except (httpx2.ConnectError, httpx2.ConnectTimeout):
-            result = Result.FAILED
-        except httpx2.TransportError as error:
-            facts["error"] = type(error).__name__
-        finally:
-            if verb == "execute" and isinstance(content, dict):
-                facts["execution_id"] = content["id"]
-            if verb == "edit" and isinstance(content, dict):
-                facts["revision"] = content["revision"]
-            self.journal.write(
-                "call",
-                verb=verb,
-                job=name,
-                result=result,
-                sent_at=sent_at,
-                ended_at=time.time(),
-                **facts,
-            )
-        return content
+def _pair_ids(job: JobDefinition, content: dict[str, Any]) -> dict[str, str]:
+    pairs = zip(job.schedules, content["schedules"], strict=True)
+    return {one.key: stored["id"] for one, stored in pairs}

@@ -2,14 +2,17 @@
 running."""
 
 import asyncio
+import contextlib
 import signal
+import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.chaos.chaos_run import FaultStep, Testbed, say
 from tests.chaos.limits import LEASE_SECONDS
 from tests.chaos.process import STEPS
 from tests.chaos.servers import ServiceProcess
+from tests.chaos.testbed import FaultStep, Testbed, say
 
 _CRASH_SECONDS = 20
 """The time within which a process under load reaches every step."""
@@ -23,9 +26,8 @@ def kill_processes(times: int) -> FaultStep:
         say(f"{times} kills")
         for _ in range(times):
             process = testbed.choose_process()
-            testbed.journal.record_fault("kill", process.pid)
-            await process.kill()
-            process.start()
+            number = await testbed.kill(process)
+            testbed.start(process, number)
             await asyncio.sleep(1)
         await testbed.wait_until_all_ready()
 
@@ -46,18 +48,17 @@ def crash_at_each_step(times: int) -> FaultStep:
 async def _crash(testbed: Testbed, step: str) -> None:
     """Start a process that kills itself at the step, then start the process without CRASH_AT."""
     process = testbed.choose_process()
-    testbed.journal.record_fault("kill", process.pid)
-    await process.kill()
+    number = await testbed.kill(process)
     occurrence = 1 if step == "after_reap" else testbed.random.randint(1, _MAX_OCCURRENCE)
-    process.start(CRASH_AT=step, CRASH_OCCURRENCE=str(occurrence))
+    testbed.start(process, number, CRASH_AT=step, CRASH_OCCURRENCE=str(occurrence))
     began = time.monotonic()
     if step == "after_reap":
         await _provide_expired_leases(testbed, process)
     code = await process.wait(_CRASH_SECONDS)
-    testbed.journal.record_fault(f"crash {step}", process.pid)
+    number = testbed.journal.record_fault(f"crash {step}", process.pid)
     say(f"crash {step} at occurrence {occurrence} after {time.monotonic() - began:.1f} s")
     assert code == -signal.SIGKILL, f"process {process.number} ended with {code}: see its log"
-    process.start()
+    testbed.start(process, number)
 
 
 async def _provide_expired_leases(testbed: Testbed, reaper: ServiceProcess) -> None:
@@ -68,47 +69,77 @@ async def _provide_expired_leases(testbed: Testbed, reaper: ServiceProcess) -> N
     if not await testbed.wait_until_ready(reaper):
         return
     others = [process for process in testbed.processes if process is not reaper]
-    for process in others:
-        testbed.journal.record_fault("kill", process.pid)
-        await process.kill()
+    numbers = [await testbed.kill(process) for process in others]
     await asyncio.sleep(LEASE_SECONDS + 3)
-    for process in others:
-        process.start()
+    for process, number in zip(others, numbers, strict=True):
+        testbed.start(process, number)
 
 
 def kill_all_processes(times: int) -> FaultStep:
-    """Kill all processes and start them after 3 s."""
+    """Kill all processes and start them after 3 s, and every second time after 15 s. Then nobody
+    has scheduled for longer than the 10 s after which slots are late."""
 
     async def apply(testbed: Testbed) -> None:
-        for _ in range(times):
-            say("kill all")
-            for process in testbed.processes:
-                testbed.journal.record_fault("kill", process.pid)
-                await process.kill()
-            await asyncio.sleep(3)
-            for process in testbed.processes:
-                process.start()
+        for n in range(times):
+            seconds = 15 if n % 2 else 3
+            say(f"kill all for {seconds} s")
+            numbers = [await testbed.kill(process) for process in testbed.processes]
+            await asyncio.sleep(seconds)
+            for process, number in zip(testbed.processes, numbers, strict=True):
+                testbed.start(process, number)
             await testbed.wait_until_all_ready()
             await asyncio.sleep(LEASE_SECONDS)
 
     return apply
 
 
-def freeze_process(times: int) -> FaultStep:
-    """SIGSTOP a process until its leases have run out, then SIGCONT."""
+def freeze_processes(times: int) -> FaultStep:
+    """SIGSTOP a process for 10 to 30 s, so that its leases run out, then SIGCONT. Up to all but one
+    process are frozen at once."""
+
+    async def apply(testbed: Testbed) -> None:
+        idle = list(testbed.processes)
+        lanes = asyncio.Semaphore(len(idle) - 1)
+
+        async def freeze_one() -> None:
+            async with lanes:
+                process = idle.pop(testbed.random.randrange(len(idle)))
+                await _freeze([process], testbed, testbed.random.uniform(10, 30))
+                await asyncio.sleep(2)
+                idle.append(process)
+
+        await asyncio.gather(*(freeze_one() for _ in range(times)))
+
+    return apply
+
+
+def freeze_all_processes(times: int) -> FaultStep:
+    """Freeze all processes for 12 s twice, with 8 s between; one of them all the time."""
 
     async def apply(testbed: Testbed) -> None:
         for _ in range(times):
-            say("freeze")
-            process = testbed.choose_process()
-            testbed.journal.record_fault("freeze", process.pid)
-            process.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(LEASE_SECONDS + 2)
-            process.send_signal(signal.SIGCONT)
-            testbed.journal.record_fault("continue", process.pid)
-            await asyncio.sleep(2)
+            frozen = testbed.choose_process()
+            others = [process for process in testbed.processes if process is not frozen]
+            longest = asyncio.create_task(_freeze([frozen], testbed, 33))
+            await _freeze(others, testbed, 12)
+            await asyncio.sleep(8)
+            await _freeze(others, testbed, 12)
+            await longest
+            await testbed.wait_until_all_ready()
+            await asyncio.sleep(LEASE_SECONDS)
 
     return apply
+
+
+async def _freeze(processes: Sequence[ServiceProcess], testbed: Testbed, seconds: float) -> None:
+    numbers = ", ".join(str(process.number) for process in processes)
+    say(f"freeze {numbers} for {seconds:.0f} s")
+    with contextlib.ExitStack() as stack:
+        for process in processes:
+            stack.enter_context(testbed.journal.record_span("freeze", process.pid))
+            stack.callback(process.send_signal, signal.SIGCONT)
+            process.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(seconds)
 
 
 def restart_in_turn(times: int) -> FaultStep:
@@ -129,14 +160,37 @@ def shift_clocks(times: int) -> FaultStep:
 
     async def apply(testbed: Testbed) -> None:
         process, wall_clock = testbed.processes[0], _find_faketime()
-        testbed.driver.exclude(process.url)  # its clock makes every token expired or not yet valid
         for offset in ["+1h", "-1h"] * times:
             say(f"clock {offset}")
-            testbed.journal.record_fault(f"clock {offset}", process.pid)
             await _start_again(testbed, process, FAKETIME=offset, **wall_clock)
-            await asyncio.sleep(15)
+            with testbed.journal.record_span(f"clock {offset}", process.pid):
+                await asyncio.sleep(15)
         await _start_again(testbed, process)
-        testbed.driver.include(process.url)
+
+    return apply
+
+
+def jump_clocks(times: int) -> FaultStep:
+    """Let the wall clock of a running process jump a minute forward and back, then back and
+    forward. Each time it stays for 8 s."""
+
+    async def apply(testbed: Testbed) -> None:
+        process = testbed.processes[0]
+        with tempfile.TemporaryDirectory() as folder:
+            control = Path(folder) / "offset"
+            control.write_text("+0")
+            # libfaketime reads the file again every second.
+            settings = {"FAKETIME_TIMESTAMP_FILE": str(control), "FAKETIME_CACHE_DURATION": "1"}
+            await _start_again(testbed, process, **_find_faketime(), **settings)
+            for offset in ["+60", "-60"] * times:
+                say(f"clock {offset} s")
+                with testbed.journal.record_span(f"clock {offset} s", process.pid):
+                    control.write_text(offset)
+                    await asyncio.sleep(8)
+                    control.write_text("+0")
+                    await asyncio.sleep(2)
+                await asyncio.sleep(6)
+            await _start_again(testbed, process)
 
     return apply
 
@@ -149,10 +203,10 @@ def _find_faketime() -> dict[str, str]:
 
 
 async def _start_again(testbed: Testbed, process: ServiceProcess, **settings: str) -> None:
-    testbed.journal.record_fault("term", process.pid)
+    number = testbed.journal.record_fault("term", process.pid)
     process.send_signal(signal.SIGTERM)
     code = await process.wait()
     say(f"SIGTERM: exit code {code}")
     assert code == 0, f"process {process.number} ended with {code}: see its log"
-    process.start(**settings)
+    testbed.start(process, number, **settings)
     assert await testbed.wait_until_ready(process), f"process {process.number} ended: see its log"

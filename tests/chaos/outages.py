@@ -6,8 +6,24 @@ import time
 
 from pymongo.errors import PyMongoError
 
-from tests.chaos.chaos_run import FaultStep, Testbed, say
 from tests.chaos.evidence import Part
+from tests.chaos.testbed import FaultStep, Testbed, say
+
+_WRITES = ["insert", "update", "findAndModify", "delete"]
+BAD_RESPONSES: dict[str, dict[str, object]] = {
+    "broken connections": {"failCommands": [*_WRITES, "find"], "closeConnection": True},
+    "errors": {"failCommands": [*_WRITES, "find"], "errorCode": 11602},
+    "executed, but with an error": {
+        "failCommands": _WRITES,
+        "writeConcernError": {"code": 91, "errmsg": "shutting down"},
+    },
+    "slow responses": {
+        "failCommands": [*_WRITES, "find"],
+        "blockConnection": True,
+        "blockTimeMS": 1_000,
+    },
+}
+"""Settings of the fail point `failCommand`."""
 
 
 def step_down_primary(times: int) -> FaultStep:
@@ -16,12 +32,12 @@ def step_down_primary(times: int) -> FaultStep:
     async def apply(testbed: Testbed) -> None:
         for _ in range(times):
             began = time.monotonic()
-            testbed.journal.record_fault("step-down", part=Part.DATABASE)
-            try:
-                await asyncio.to_thread(testbed.get_replica_set().step_down)
-            except PyMongoError as error:
-                say(f"step-down: {error}")
-            port = await asyncio.to_thread(testbed.get_replica_set().wait_for_primary)
+            with testbed.journal.record_span("step-down", part=Part.DATABASE):
+                try:
+                    await asyncio.to_thread(testbed.get_replica_set().step_down)
+                except PyMongoError as error:
+                    say(f"step-down: {error}")
+                port = await asyncio.to_thread(testbed.get_replica_set().wait_for_primary)
             say(f"step-down: {port} is primary after {time.monotonic() - began:.1f} s")
             await asyncio.sleep(max(0.0, began + 10 - time.monotonic()))
 
@@ -36,9 +52,9 @@ def kill_primary(times: int) -> FaultStep:
         for _ in range(times):
             port = await asyncio.to_thread(members.wait_for_primary)
             began = time.monotonic()
-            testbed.journal.record_fault("primary killed", part=Part.DATABASE)
-            await asyncio.to_thread(members.kill_member, port)
-            await asyncio.to_thread(members.wait_for_primary)
+            with testbed.journal.record_span("primary killed", part=Part.DATABASE):
+                await asyncio.to_thread(members.kill_member, port)
+                await asyncio.to_thread(members.wait_for_primary)
             say(f"primary killed: another one after {time.monotonic() - began:.1f} s")
             testbed.journal.record_fault("new primary", part=Part.DATABASE)
             members.start_member(port)
@@ -57,17 +73,37 @@ def delay_majority(times: int) -> FaultStep:
         members = testbed.get_replica_set()
         for _ in range(times):
             port = await asyncio.to_thread(members.wait_for_primary)
-            testbed.journal.record_fault("lagging majority", part=Part.DATABASE)
-            await asyncio.to_thread(members.switch_replication, port, on=False)
-            await asyncio.sleep(3)
-            testbed.journal.record_fault("primary killed", part=Part.DATABASE)
-            await asyncio.to_thread(members.kill_member, port)
-            await asyncio.to_thread(members.switch_replication, port, on=True)
-            began = time.monotonic()
-            await asyncio.to_thread(members.wait_for_primary)
+            with testbed.journal.record_span("lagging majority", part=Part.DATABASE):
+                await asyncio.to_thread(members.switch_replication, port, on=False)
+                await asyncio.sleep(3)
+                testbed.journal.record_fault("primary killed", part=Part.DATABASE)
+                await asyncio.to_thread(members.kill_member, port)
+                await asyncio.to_thread(members.switch_replication, port, on=True)
+                began = time.monotonic()
+                await asyncio.to_thread(members.wait_for_primary)
             say(f"lagging majority: another primary after {time.monotonic() - began:.1f} s")
             testbed.journal.record_fault("new primary", part=Part.DATABASE)
             members.start_member(port)
+            await asyncio.sleep(10)
+
+    return apply
+
+
+def slow_replication(times: int) -> FaultStep:
+    """Stop the replication for 8 to 12 s. A write is not acknowledged before it goes on."""
+
+    async def apply(testbed: Testbed) -> None:
+        members = testbed.get_replica_set()
+        for _ in range(times):
+            seconds = testbed.random.uniform(8, 12)
+            say(f"no replication for {seconds:.1f} s")
+            port = await asyncio.to_thread(members.wait_for_primary)
+            with testbed.journal.record_span("slow replication", part=Part.DATABASE):
+                await asyncio.to_thread(members.switch_replication, port, on=False)
+                try:
+                    await asyncio.sleep(seconds)
+                finally:
+                    await asyncio.to_thread(members.switch_replication, port, on=True)
             await asyncio.sleep(10)
 
     return apply
@@ -81,10 +117,11 @@ def freeze_primary(times: int) -> FaultStep:
         for _ in range(times):
             port = await asyncio.to_thread(members.wait_for_primary)
             began = time.monotonic()
-            testbed.journal.record_fault("primary frozen", part=Part.DATABASE)
+            frozen = testbed.journal.record_fault("primary frozen", part=Part.DATABASE)
             members.send_signal(port, signal.SIGSTOP)
             try:
                 other = await asyncio.to_thread(members.wait_for_primary, other_than=port)
+                testbed.journal.record_end(frozen)
                 say(f"primary frozen: {other} instead after {time.monotonic() - began:.1f} s")
                 testbed.journal.record_fault("new primary", part=Part.DATABASE)
                 await asyncio.sleep(5)
@@ -99,12 +136,12 @@ def spoil_responses(times: int) -> FaultStep:
     """Make one in ten commands of the service fail, in each way for 5 s."""
 
     async def apply(testbed: Testbed) -> None:
-        for name, data in [*_BAD_RESPONSES.items()] * times:
+        for name, data in [*BAD_RESPONSES.items()] * times:
             say(name)
-            testbed.journal.record_fault(name, part=Part.DATABASE)
-            await asyncio.to_thread(testbed.fail_commands, data, probability=0.1)
-            await asyncio.sleep(5)
-            await asyncio.to_thread(testbed.fail_commands, data, probability=0)
+            with testbed.journal.record_span(name, part=Part.DATABASE):
+                await asyncio.to_thread(testbed.fail_commands, data, probability=0.1)
+                await asyncio.sleep(5)
+                await asyncio.to_thread(testbed.fail_commands, data, probability=0)
 
     return apply
 
@@ -116,44 +153,27 @@ def disturb_redis(times: int) -> FaultStep:
         server = testbed.redis
         for _ in range(times):
             say("Redis killed")
-            testbed.journal.record_fault("redis killed", part=Part.REDIS)
-            await asyncio.to_thread(server.kill)
-            await asyncio.sleep(5)
-            await asyncio.to_thread(server.start)
+            with testbed.journal.record_span("redis killed", part=Part.REDIS):
+                await asyncio.to_thread(server.kill)
+                await asyncio.sleep(5)
+                await asyncio.to_thread(server.start)
             await asyncio.sleep(2)
             say("Redis frozen")
-            testbed.journal.record_fault("redis frozen", part=Part.REDIS)
-            server.send_signal(signal.SIGSTOP)
-            await asyncio.sleep(10)
-            server.send_signal(signal.SIGCONT)
+            with testbed.journal.record_span("redis frozen", part=Part.REDIS):
+                server.send_signal(signal.SIGSTOP)
+                await asyncio.sleep(10)
+                server.send_signal(signal.SIGCONT)
             await asyncio.sleep(2)
             say("Redis flushed")
-            testbed.journal.record_fault("redis flushed", part=Part.REDIS)
-            for _ in range(50):
-                await asyncio.to_thread(server.send_command, "FLUSHALL")
-                await asyncio.sleep(0.1)
+            with testbed.journal.record_span("redis flushed", part=Part.REDIS):
+                for _ in range(50):
+                    await asyncio.to_thread(server.send_command, "FLUSHALL")
+                    await asyncio.sleep(0.1)
             say("Redis full")
-            testbed.journal.record_fault("redis full", part=Part.REDIS)
-            await asyncio.to_thread(server.send_command, "CONFIG", "SET", "maxmemory", "1")
-            await asyncio.sleep(5)
-            await asyncio.to_thread(server.send_command, "CONFIG", "SET", "maxmemory", "0")
+            with testbed.journal.record_span("redis full", part=Part.REDIS):
+                await asyncio.to_thread(server.send_command, "CONFIG", "SET", "maxmemory", "1")
+                await asyncio.sleep(5)
+                await asyncio.to_thread(server.send_command, "CONFIG", "SET", "maxmemory", "0")
             await asyncio.sleep(2)
 
     return apply
-
-
-_WRITES = ["insert", "update", "findAndModify", "delete"]
-_BAD_RESPONSES: dict[str, dict[str, object]] = {
-    "broken connections": {"failCommands": [*_WRITES, "find"], "closeConnection": True},
-    "errors": {"failCommands": [*_WRITES, "find"], "errorCode": 11602},
-    "executed, but with an error": {
-        "failCommands": _WRITES,
-        "writeConcernError": {"code": 91, "errmsg": "shutting down"},
-    },
-    "slow responses": {
-        "failCommands": [*_WRITES, "find"],
-        "blockConnection": True,
-        "blockTimeMS": 1_000,
-    },
-}
-"""Settings of the fail point `failCommand`."""

@@ -17,8 +17,13 @@ from pathlib import Path
 
 from aiohttp import web
 
+from tests.chaos.evidence import Behaviour
+
 _RESPONSE_SECONDS = 0.02
 _SLOW_RESPONSE_SECONDS = 1.0
+_LONGER_THAN_PERIOD_SECONDS = 2.5
+"""Every second execution of a slow job takes so long. The jobs are due every 2 s, so these overlap,
+but the others let a job with a buffer catch up."""
 _ONE_IN = 20
 """One in 20 executions gets a 503 at the first attempt, and one in 20 others is slow. So at most
 instants some execution is between two attempts and some execution is running."""
@@ -26,17 +31,34 @@ instants some execution is between two attempts and some execution is running.""
 HOSTILE = ("hang", "reset", "drip", "flood", "redirect", "bomb", "busy")
 """Paths at which the receiver misbehaves."""
 _LONG_SECONDS = 60
+_LARGE_BODY = "x" * 65_536
 
 
-def choose_status(execution_id: str, attempt: int) -> int:
+def choose_status(behaviour: str, execution_id: str, attempt: int) -> int:
     """Return a status that depends only on the id and the attempt, not on the order of requests."""
-    fails = attempt == 1 and zlib.crc32(execution_id.encode()) % _ONE_IN == 0
-    return 503 if fails else 200
+    match behaviour:
+        case Behaviour.FLAKY:
+            return 503 if _hash(f"{execution_id} {attempt}") % 3 == 0 else 200
+        case Behaviour.FAILING:
+            return 500
+        case Behaviour.REJECTING:
+            return 400
+        case Behaviour.PLAIN if attempt == 1 and _hash(execution_id) % _ONE_IN == 0:
+            return 503
+    return 200
 
 
-def choose_seconds(execution_id: str) -> float:
-    slow = zlib.crc32(execution_id.encode()) % _ONE_IN == 1
-    return _SLOW_RESPONSE_SECONDS if slow else _RESPONSE_SECONDS
+def choose_seconds(behaviour: str, execution_id: str) -> float:
+    match behaviour:
+        case Behaviour.SLOW if _hash(execution_id) % 2:
+            return _LONGER_THAN_PERIOD_SECONDS
+        case Behaviour.PLAIN if _hash(execution_id) % _ONE_IN == 1:
+            return _SLOW_RESPONSE_SECONDS
+    return _RESPONSE_SECONDS
+
+
+def _hash(text: str) -> int:
+    return zlib.crc32(text.encode())
 
 
 async def misbehave(request: web.BaseRequest) -> web.StreamResponse:
@@ -75,6 +97,7 @@ async def serve(log: int) -> None:
 
     async def respond(request: web.BaseRequest) -> web.StreamResponse:
         number, headers = next(numbers), request.headers
+        behaviour = request.path.strip("/")
         execution_id, attempt = headers["Idempotency-Key"], int(headers["X-Attempt"])
         write(
             request=number,
@@ -82,16 +105,18 @@ async def serve(log: int) -> None:
             attempt=attempt,
             scheduled_for=headers["X-Scheduled-For"],
             received_at=time.time(),
+            behaviour=behaviour,
         )
         await request.read()
-        if request.path != "/":
+        if behaviour in HOSTILE:
             with contextlib.suppress(ConnectionResetError):  # the sender closed the connection
                 return await misbehave(request)
             return web.Response(status=500)
-        await asyncio.sleep(choose_seconds(execution_id))
-        status = choose_status(execution_id, attempt)
+        await asyncio.sleep(choose_seconds(behaviour, execution_id))
+        status = choose_status(behaviour, execution_id, attempt)
         write(request=number, status=status, responded_at=time.time())
-        return web.Response(status=status, text="ok")
+        text = _LARGE_BODY if behaviour == Behaviour.LARGE else "ok"
+        return web.Response(status=status, text=text)
 
     runner = web.ServerRunner(web.Server(respond, access_log=None))
     await runner.setup()

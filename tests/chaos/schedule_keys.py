@@ -85,8 +85,8 @@ def _map_only_schedules(
     names = map_job_names(evidence)
     mapped: dict[str, SlotKey] = {}
     for execution in evidence.executions:
-        name = names.get(execution["job_id"], "")
+        name, id_ = names.get(execution["job_id"], ""), execution.get("schedule_id")
         keys = {schedule.key for schedule in definitions.get(name, ())}
-        if execution["schedule_id"] not in known and len(keys) == 1:
-            mapped[execution["schedule_id"]] = (name, keys.pop())
+        if id_ is not None and id_ not in known and len(keys) == 1:
+            mapped[id_] = (name, keys.pop())
     return mapped
