@@ -174,11 +174,13 @@ def check_max_runs(examination: Examination) -> tuple[int, Iterable[str]]:
     stored = {s["id"]: s for job in examination.evidence.jobs for s in job.get("schedules", ())}
     runs: Counter[str] = Counter()
     limits: dict[str, int] = {}
-    for execution in examination.evidence.executions:
-        limit = examination.expected.get(_name_key(examination, execution), _NOTHING).max_runs
-        if execution["kind"] == "scheduled" and limit is not None:
-            limits[execution["schedule_id"]] = limit
-            runs[execution["schedule_id"]] += execution["status"] not in _NOT_COUNTED
+    for key, records in _group_scheduled(examination).items():
+        limit = examination.expected.get(key, _NOTHING).max_runs
+        if limit is None:
+            continue
+        for record in records:
+            limits[record["schedule_id"]] = limit
+            runs[record["schedule_id"]] += record["status"] not in _NOT_COUNTED
     for id_, limit in limits.items():
         if runs[id_] > limit:
             violations.append(f"schedule {id_}: {runs[id_]} executions, {limit} are allowed")
