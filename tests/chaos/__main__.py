@@ -98,6 +98,7 @@ def _make_options(
         jobs=options.rate * _PERIOD_SECONDS,
         period=timedelta(seconds=_PERIOD_SECONDS),
         paths=trial.paths if trial else (),
+        silent_names=trial.silent_names if trial else 0,
         large=trial.large if trial else False,
     )
     return Options(

@@ -22,7 +22,7 @@ from tests.chaos.driver import USED_VERBS, Driver
 from tests.chaos.evidence import Evidence
 from tests.chaos.journal import Journal
 from tests.chaos.reading import read_database, read_deliveries, read_journal
-from tests.chaos.servers import ReplicaSet, ServiceProcess, run_receiver
+from tests.chaos.servers import ReplicaSet, ServiceProcess, run_receiver, run_silent_dns
 from tests.chaos.testbed import FaultStep, Testbed, say
 from tests.chaos.workload import Workload
 from tests.support.changes import Document
@@ -50,8 +50,6 @@ class Options:
     """Whether users call the API during the faults, and pause all jobs at the end."""
     herds: int = 0
     """How many jobs the faults create."""
-    settings: Mapping[str, str] = field(default_factory=dict)
-    """Of the processes of the service, beside those that all chaos runs have."""
     expected_faults: Mapping[str, int] = field(default_factory=dict)
     """The least number of faults by name that must be in the journal."""
 
@@ -87,7 +85,8 @@ async def _collect_evidence(options: Options, faults: list[FaultStep], folder: P
         port = stack.enter_context(run_receiver(folder / "receiver.jsonl"))
         began = Timestamp(int(time.time()), 1)
         settings = {"MONGODB_URI": uri, "MONGODB_NAME": _DATABASE, "REDIS_URL": redis.uri}
-        settings |= options.settings
+        if options.load.silent_names:
+            settings["SILENT_DNS"] = str(stack.enter_context(run_silent_dns()))
         if options.broken is not None:
             settings["BROKEN"] = options.broken
         processes = [ServiceProcess(folder, n, settings) for n in range(options.processes)]
@@ -155,6 +154,7 @@ def _record_load(testbed: Testbed, options: Options) -> None:
     testbed.journal.write(
         "load",
         jobs=options.load.first_jobs + options.herds,
+        processes=options.processes,
         slots_per_second=options.load.slots_per_second,
         behaviours=options.load.behaviours,
         faults=options.expected_faults,

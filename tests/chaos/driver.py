@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import time
 import zlib
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,8 @@ from tests.chaos.client import Client
 from tests.chaos.evidence import JobDefinition
 from tests.chaos.workload import Workload, choose_edit, make_body
 
-_MAX_TRIES = 60
+_LONGEST_SECONDS = 180
+"""The time within which a process responds again, whatever the fault."""
 _CONCURRENCY = 8
 _RACED_JOBS = 5
 _USERS = 3
@@ -138,7 +140,8 @@ class Driver:
         acknowledged one, however late a frozen process handles it.
         """
         job = self.jobs[name]
-        for _ in range(_MAX_TRIES):
+        ends_at = time.monotonic() + _LONGEST_SECONDS
+        while time.monotonic() < ends_at:
             done = await self.client.call(
                 verb, name, method, path, if_revision=job.revision, **call
             )
@@ -160,7 +163,8 @@ class Driver:
 
     async def _create(self, number: int) -> None:
         """Try until a creation is acknowledged. Each try uses another name."""
-        for attempt in range(_MAX_TRIES):
+        ends_at = time.monotonic() + _LONGEST_SECONDS
+        for attempt in itertools.takewhile(lambda _: time.monotonic() < ends_at, itertools.count()):
             name, job = f"job {number}.{attempt}", self.load.define(number, datetime.now(UTC))
             body = make_body(name, job, url=self.receiver_url)
             facts: dict[str, Any] = {"definition": job, "description": job.description}
@@ -201,7 +205,8 @@ class Driver:
 
     async def pause_all(self) -> None:
         """Pause all jobs, also those whose creation, resume or deletion had no response."""
-        for _ in range(_MAX_TRIES):
+        ends_at = time.monotonic() + _LONGEST_SECONDS
+        while time.monotonic() < ends_at:
             active = await self._list_active()
             if active == []:
                 return

@@ -182,6 +182,9 @@ class Gap:
 
     start: datetime
     end: datetime
+    found_at: datetime | None = None
+    """When a process scheduled again: the `window_seconds` of catch-up count from it. None: at the
+    end of the gap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

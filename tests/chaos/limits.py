@@ -8,3 +8,6 @@ GRACE_SECONDS = 30
 
 RESPONSE_SECONDS = 10
 """The service responds within this time, whatever fails."""
+
+SILENT_DOMAIN = ".dns.test"
+"""Names under it belong to a DNS server that does not respond."""

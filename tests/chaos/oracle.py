@@ -202,7 +202,8 @@ def choose_late_slots(
     late: Iterable[datetime], gap: Gap, *, policy: str, window: timedelta
 ) -> set[datetime]:
     """Return which slots of a gap run. The others lie in one `missed` record."""
-    recent = sorted(slot for slot in late if slot >= gap.end - window)
+    oldest = (gap.found_at or gap.end) - window
+    recent = sorted(slot for slot in late if slot >= oldest)
     match policy:
         case "one":
             return set(recent[-1:])

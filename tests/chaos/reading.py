@@ -16,6 +16,7 @@ from tests.chaos.evidence import (
     Call,
     Evidence,
     Fault,
+    Gap,
     JobDefinition,
     Load,
     Part,
@@ -67,6 +68,11 @@ def read_database(
     database = client.get_database(name)
     evidence.jobs = list(database["jobs"].find())
     evidence.executions = list(database["executions"].find().sort("_id"))
+    scheduling = database["meta"].find_one({"_id": "scheduling"})
+    if scheduling is not None:
+        evidence.gaps = [
+            Gap(gap["after"], gap["until"], gap["found_at"]) for gap in scheduling["gaps"]
+        ]
     if since is not None:
         evidence.changes += read_changes(database, since=since)
 

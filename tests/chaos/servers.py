@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -183,6 +184,15 @@ class ReplicaSet:
             process.kill()
         for process in self._processes.values():
             process.wait(_TIMEOUT_SECONDS)
+
+
+@contextmanager
+def run_silent_dns() -> Iterator[int]:
+    """Open a UDP port that never responds, and yield it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        port: int = server.getsockname()[1]
+        yield port
 
 
 @contextmanager

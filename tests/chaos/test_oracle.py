@@ -135,6 +135,12 @@ def test_the_catch_up_policy_decides_about_the_slots_of_a_gap(
     assert expected.may_miss == seconds(2, 3, 4) - seconds(*runs)
 
 
+def test_the_window_counts_from_the_instant_at_which_the_gap_was_found() -> None:
+    job = replace(JOB, catch_up="all", window=4.5 * SECOND)
+    gap = replace(GAP, found_at=NOON + 8 * SECOND)
+    assert expect(create(job), gaps=[gap]).may_miss == seconds(2, 3)
+
+
 def test_each_gap_is_decided_on_its_own() -> None:
     job = replace(JOB, catch_up="one")
     gaps = [Gap(NOON, NOON + 2.5 * SECOND), Gap(NOON + 2.5 * SECOND, NOON + 4 * SECOND)]

@@ -39,6 +39,15 @@ def test_each_hostile_path_gets_two_jobs_beside_the_others() -> None:
     assert {job.behaviour for job in jobs} == set(workload.behaviours)
 
 
+def test_receivers_with_silent_names_have_different_names() -> None:
+    jobs = define_all(Workload(jobs=16, silent_names=2))[16:]
+    urls = {
+        make_body(f"job {number}", job, url="http://receiver")["target"]["url"]
+        for number, job in enumerate(jobs)
+    }
+    assert urls == {f"http://job-{n}.dns.test/unresolved" for n in (0, 1)}
+
+
 def test_the_rate_counts_one_schedule_of_each_job_that_does_not_end() -> None:
     workload = Workload(jobs=16, period=timedelta(seconds=2))
     assert workload.slots_per_second == 15 / 2

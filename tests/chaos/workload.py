@@ -12,6 +12,7 @@ from tests.chaos.evidence import (
     ScheduleDefinition,
     ScheduleType,
 )
+from tests.chaos.limits import SILENT_DOMAIN
 from tests.chaos.schedule_keys import cron_expression
 
 _SECOND = timedelta(seconds=1)
@@ -24,6 +25,8 @@ _SLOW_POLICIES = (
     *("skip", "buffer_one", "buffer_all"),
     *("cancel_other", "terminate_other", "allow_all"),
 )
+UNRESOLVED = "unresolved"
+"""The behaviour of a receiver whose name is not resolved, so that nothing reaches it."""
 KINDS: tuple[JobDefinition, ...] = (
     JobDefinition(),
     JobDefinition(overlap_policy="allow_all"),
@@ -48,13 +51,15 @@ class Workload:
     period: timedelta = 2 * _SECOND
     paths: Sequence[str] = ()
     """Paths at which the receiver misbehaves. Two more jobs are created for each."""
+    silent_names: int = 0
+    """Jobs whose receiver has a name that no DNS server resolves, each another one."""
     large: bool = False
     """Whether each job that has no other behaviour gets responses of 64 KB."""
 
     @property
     def first_jobs(self) -> int:
         """How many jobs are created before the faults."""
-        return self.jobs + 2 * len(self.paths)
+        return self.jobs + 2 * len(self.paths) + self.silent_names
 
     @property
     def slots_per_second(self) -> float:
@@ -75,18 +80,21 @@ class Workload:
         # The anchor is in the past, so that the first slot is due within one period.
         anchor = now.replace(microsecond=0) - timedelta(hours=1) + offset
         first = ScheduleDefinition(period=self.period, anchor=anchor)
-        hostile = number - self.jobs
-        if 0 <= hostile < 2 * len(self.paths):
-            path = self.paths[hostile // 2]
-            policy = "skip" if number % 2 else "allow_all"
-            return JobDefinition(
-                schedules=(first,), behaviour=path, max_attempts=3, overlap_policy=policy
-            )
+        if self.jobs <= number < self.first_jobs:
+            return self._define_hostile(number - self.jobs, first)
         job = KINDS[number % len(KINDS)]
         if self.large and job.behaviour == Behaviour.PLAIN:
             job = replace(job, behaviour=Behaviour.LARGE)
         schedules = _vary(number, first, now)
         return replace(job, schedules=schedules, description=f"version 0 of {number}")
+
+    def _define_hostile(self, number: int, schedule: ScheduleDefinition) -> JobDefinition:
+        paths = [path for path in self.paths for _ in range(2)]
+        behaviour = paths[number] if number < len(paths) else UNRESOLVED
+        policy = "skip" if number % 2 else "allow_all"
+        return JobDefinition(
+            schedules=(schedule,), behaviour=behaviour, max_attempts=3, overlap_policy=policy
+        )
 
 
 def _choose_ending(number: int) -> int | None:
@@ -145,6 +153,8 @@ def make_body(
 
     `ids`: the ids of its schedules, as far as they are known, by their keys.
     """
+    if job.behaviour == UNRESOLVED:
+        url = f"http://{name.replace(' ', '-')}{SILENT_DOMAIN}"
     body: dict[str, Any] = {
         "name": name,
         "description": job.description,
