@@ -181,7 +181,7 @@ async def fire_after_an_outage(recorder: EvidenceRecorder) -> None:
     recorder.record_outage(length)
     recorder.advance(length)
     late_until = recorder.now - timedelta(seconds=10)
-    recorder.evidence.gaps = [Gap(began, late_until)]
+    recorder.evidence.gaps = [Gap(began, late_until, recorder.now)]
     await _fire_and_work(process)
     recorder.advance(30 * SECOND)
     recorder.record_sent_pause()

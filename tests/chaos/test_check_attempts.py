@@ -188,6 +188,12 @@ def test_only_faults_of_the_service_and_the_database_delay_a_start(part: Part) -
     assert ("starts in time" not in list_violated(evidence)) == disturbing
 
 
+def test_a_wrong_wall_clock_delays_no_start() -> None:
+    evidence = make_slow(5)
+    evidence.faults = [Fault("clock +1h", at(1), 77, until=at(4))]
+    assert list_violated(evidence) == {"starts in time"}
+
+
 def test_a_start_15_s_after_the_end_of_all_faults_is_too_late() -> None:
     evidence = make_slow(18)
     evidence.faults = [Fault("freeze", at(1), 77, until=at(4))]

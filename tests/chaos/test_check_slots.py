@@ -122,11 +122,12 @@ def test_two_missed_records_of_one_gap_are_reported() -> None:
     ("gap", "fault"),
     [
         (GAP, None),
-        (GAP, replace(OUTAGE, at=at(20), until=at(30))),
+        (GAP, replace(OUTAGE, at=at(2))),
+        (replace(GAP, found_at=at(28)), OUTAGE),
         (Gap(at(0.9), at(8)), OUTAGE),
         (GAP, Fault("kill", at(0.9), 77, until=at(12))),
     ],
-    ids=["no fault", "a later fault", "too short", "one process of three"],
+    ids=["no fault", "a later fault", "found late", "too short", "one process of three"],
 )
 def test_a_gap_without_a_cause_is_reported(gap: Gap, fault: Fault | None) -> None:
     evidence = make_evidence()

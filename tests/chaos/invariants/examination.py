@@ -13,6 +13,7 @@ from tests.chaos.evidence import (
     ReceivedDelivery,
     Result,
 )
+from tests.chaos.invariants.windows import is_disturbing
 from tests.chaos.oracle import Expected, SlotKey, compute_expected_slots
 from tests.chaos.schedule_keys import map_job_names, map_schedules
 from tests.support.changes import Document
@@ -97,7 +98,7 @@ class Examination:
     def _find_cause(self, execution: Document, attempt: Document) -> Fault | None:
         pid = parse_pid(self.replay.lease_owners.get((execution["_id"], attempt["number"]), ""))
         for fault in self.evidence.faults:
-            if not affects(fault, pid) or fault.name == "term":
+            if not affects(fault, pid) or fault.name == "term" or not is_disturbing(fault):
                 continue
             lasts = Span(fault.at, fault.ended_at)
             if lasts.meets(attempt["started_at"] - FAULT_DELAY, attempt["finished_at"]):

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from tests.chaos.evidence import Gap, Result
 from tests.chaos.invariants.examination import CLOCK_TOLERANCE, Examination
-from tests.chaos.invariants.windows import RECOVERY, list_down_times
+from tests.chaos.invariants.windows import RECOVERY, list_down_times, merge
 from tests.chaos.oracle import Expected, SlotKey, list_slots
 from tests.support.changes import Document
 from tests.support.history import Span
@@ -149,22 +149,24 @@ def _find_split_records(
 
 
 def check_gaps(examination: Examination) -> tuple[int, Iterable[str]]:
-    """A gap needs a fault that stopped all schedulers or the database for more than 10 s. Only the
-    one before the first call needs none."""
+    """A gap needs a fault that stopped all schedulers or the database: it began before the gap, and
+    the gap was found shortly after it. Only a gap before the first call needs none."""
     evidence = examination.evidence
     gaps = evidence.gaps or []
     began = min((call.sent_at for call in evidence.calls), default=None)
-    causes = [
+    causes = merge(
         Span(span.since, span.until + RECOVERY)
         for span in list_down_times(evidence.faults, evidence.load.processes)
-    ]
-    violations = [f"{gap} is too short" for gap in gaps if gap.end - gap.start <= _LEAST_GAP]
-    violations += [
-        f"no fault explains {gap}"
-        for gap in gaps
-        if (began is None or gap.end > began)
-        and not any(c.since <= gap.end and gap.end <= c.until for c in causes)
-    ]
+    )
+    violations: list[str] = []
+    for gap in gaps:
+        found_at = gap.found_at or gap.end
+        if found_at - gap.start <= _LEAST_GAP:
+            violations.append(f"{gap} is too short")
+        if began is not None and gap.end < began:
+            continue
+        if not any(cause.since <= gap.start and found_at <= cause.until for cause in causes):
+            violations.append(f"no fault explains {gap}")
     return len(gaps), violations
 
 

@@ -7,9 +7,9 @@ from datetime import datetime, timedelta
 from tests.chaos.evidence import Fault, Part
 from tests.chaos.invariants.examination import FAULT_DELAY, Examination, affects
 from tests.chaos.invariants.windows import (
-    DISTURBING,
     RECOVERY,
     find_window,
+    is_disturbing,
     list_down_times,
     list_windows,
     measure_overlap,
@@ -56,7 +56,7 @@ def check_starts(examination: Examination) -> tuple[int, Iterable[str]]:
     if load.jobs and not load.slots_per_second:
         limit = timedelta(seconds=load.jobs / _HERD_RATE) + RECOVERY
         return len(starts), _find_slow(starts, limit, "when all jobs are due at once")
-    faults = [fault for fault in examination.evidence.faults if fault.part in DISTURBING]
+    faults = [fault for fault in examination.evidence.faults if is_disturbing(fault)]
     windows = list_windows(faults)
     calm, disturbed = list[Start](), list[Start]()
     violations: list[str] = []
@@ -134,11 +134,12 @@ def list_takeovers(examination: Examination) -> Iterator[Takeover]:
         if fault is None or not following:
             continue
         began: datetime = following[0]["started_at"]
-        hit = _count_hit_successors(examination, execution, Span(fault.at, began))
-        limit = MOST_TAKEOVER * (1 + hit) + measure_overlap(down, fault.at, began)
-        if any(_is_outage(one, Span(fault.at, began)) for one in evidence.faults):
+        span = Span(max(fault.at, attempt["started_at"]), began)
+        hit = _count_hit_successors(examination, execution, span)
+        limit = MOST_TAKEOVER * (1 + hit) + measure_overlap(down, span.since, span.until)
+        if any(_is_outage(one, span) for one in evidence.faults):
             limit += RECOVERY
-        yield Takeover(execution["_id"], began - fault.at, limit)
+        yield Takeover(execution["_id"], began - span.since, limit)
 
 
 def _count_hit_successors(examination: Examination, execution: Document, span: Span) -> int:
