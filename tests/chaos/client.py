@@ -32,6 +32,8 @@ class Client:
         self._journal = journal
         self._random = random
         self._tokens: dict[str, str] = {}
+        self.acknowledged: set[str] = set()
+        """The verbs of the calls that were acknowledged."""
 
     async def __aenter__(self) -> Self:
         self._http = httpx2.AsyncClient(timeout=_CALL_SECONDS)
@@ -78,6 +80,7 @@ class Client:
                 line["status"] = response.status_code
                 if response.is_success:
                     result, content = Result.OK, response.json() if response.content else True
+                    self.acknowledged.add(verb)
                 elif response.status_code < 500:
                     result = Result.FAILED
             except _NEVER_SENT as error:

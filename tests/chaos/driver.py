@@ -21,8 +21,8 @@ _RACED_JOBS = 5
 _USERS = 3
 _REST_SECONDS = 1.2
 """Of each user, between two operations."""
-USED_VERBS = ("create", "edit", "pause", "resume", "delete", "execute", "backfill", "cancel")
-"""The calls of the users. Within 30 s each is acknowledged at least once."""
+USED_VERBS = {"create", "edit", "pause", "resume", "delete", "execute", "backfill", "cancel"}
+"""The calls of the users."""
 _POLICIES = ("allow_all", "allow_all", "skip", "buffer_all", "terminate_other")
 
 
@@ -65,6 +65,12 @@ class Driver:
     async def use_until_cancelled(self) -> None:
         """Let a few users act on jobs of their own, each less than once a second."""
         await asyncio.gather(*map(self._use, range(_USERS)))
+
+    async def wait_for_all_verbs(self) -> None:
+        """Wait until a call of every kind was acknowledged. Raises TimeoutError."""
+        async with asyncio.timeout(_LONGEST_SECONDS):
+            while not self.client.acknowledged >= USED_VERBS:
+                await asyncio.sleep(0.5)
 
     async def _use(self, user: int) -> None:
         operations: list[Callable[[str], Awaitable[object]]] = [

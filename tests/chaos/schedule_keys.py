@@ -67,10 +67,10 @@ def _is_same(schedule: ScheduleDefinition, stored: Document) -> bool:
             period = timedelta(seconds=stored["interval_seconds"])
             return bool(schedule.period == period and schedule.anchor == stored["anchor_at"])
     assert schedule.period is not None
-    return bool(stored["cron_expression"] == cron_expression(schedule.period))
+    return bool(stored["cron_expression"] == make_cron_expression(schedule.period))
 
 
-def cron_expression(period: timedelta) -> str:
+def make_cron_expression(period: timedelta) -> str:
     """Return the expression, with a field for seconds, of a schedule that is due every period."""
     return f"*/{int(period.total_seconds())} * * * * *"
 

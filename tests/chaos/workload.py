@@ -13,7 +13,7 @@ from tests.chaos.evidence import (
     ScheduleType,
 )
 from tests.chaos.limits import SILENT_DOMAIN
-from tests.chaos.schedule_keys import cron_expression
+from tests.chaos.schedule_keys import make_cron_expression
 
 _SECOND = timedelta(seconds=1)
 _EDITED_PERIODS = (2, 3, 4, 5)
@@ -187,7 +187,7 @@ def _make_schedule(schedule: ScheduleDefinition, id_: str | None) -> dict[str, A
         case ScheduleDefinition(type=ScheduleType.ONE_TIME, run_at=datetime() as run_at):
             return body | {"run_at": run_at.isoformat()}
         case ScheduleDefinition(type=ScheduleType.CRON, period=timedelta() as period):
-            return body | {"cron_expression": cron_expression(period), "seconds": True}
+            return body | {"cron_expression": make_cron_expression(period), "seconds": True}
         case ScheduleDefinition(period=timedelta() as period, anchor=datetime() as anchor):
             start_at = anchor.isoformat()
             return body | {"interval_seconds": int(period.total_seconds()), "start_at": start_at}
