@@ -7,7 +7,7 @@ from datetime import timedelta
 from tests.chaos.evidence import Call, JobDefinition, Result, ScheduleType
 from tests.chaos.invariants.examination import Examination
 from tests.chaos.limits import RESPONSE_SECONDS
-from tests.chaos.schedule_keys import cron_expression
+from tests.chaos.schedule_keys import make_cron_expression
 from tests.support.changes import Document
 from tests.support.history import Span
 
@@ -139,7 +139,7 @@ def _compare_schedules(
             case ScheduleType.CRON if schedule.period is not None:
                 yield (
                     "cron_expression",
-                    cron_expression(schedule.period),
+                    make_cron_expression(schedule.period),
                     found.get("cron_expression"),
                 )
             case ScheduleType.ONE_TIME:
