@@ -188,6 +188,15 @@ def test_only_faults_of_the_service_and_the_database_delay_a_start(part: Part) -
     assert ("starts in time" not in list_violated(evidence)) == disturbing
 
 
+@pytest.mark.parametrize(("delay", "in_time"), [(1.5, True), (2.5, False)])
+def test_without_redis_a_start_may_take_a_poll_interval_longer(
+    delay: float, *, in_time: bool
+) -> None:
+    evidence = make_slow(delay)
+    evidence.faults = [Fault("redis killed", at(1), part=Part.REDIS, until=at(4))]
+    assert ("starts in time" not in list_violated(evidence)) == in_time
+
+
 def test_a_wrong_wall_clock_delays_no_start() -> None:
     evidence = make_slow(5)
     evidence.faults = [Fault("clock +1h", at(1), 77, until=at(4))]

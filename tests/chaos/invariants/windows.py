@@ -11,8 +11,8 @@ RECOVERY = timedelta(seconds=15)
 
 
 def is_disturbing(fault: Fault) -> bool:
-    """Whether a fault may stop work. Without Redis and without name servers, and with a wrong wall
-    clock, the service must do everything in the time that it needs without a fault."""
+    """Whether a fault may stop work. Without Redis or name servers, or with a wrong wall clock,
+    nothing stops."""
     return fault.part in {Part.SERVICE, Part.DATABASE} and not fault.name.startswith("clock ")
 
 
