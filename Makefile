@@ -32,7 +32,7 @@ lint: $(VENV)/dev.stamp ## check format, lint, imports and types without changin
 chaos-smoke: $(VENV)/dev.stamp ## run the main faults under load; 3 minutes
 	$(BIN)/python -m tests.chaos smoke
 
-chaos: $(VENV)/dev.stamp ## run every fault under load; 15 minutes, needs libfaketime
+chaos: $(VENV)/dev.stamp ## run every fault under load; 30 minutes, needs libfaketime
 	$(BIN)/python -m tests.chaos short
 
 format: $(VENV)/dev.stamp ## format the code and apply automatic fixes

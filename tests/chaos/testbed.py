@@ -15,7 +15,7 @@ from tests.chaos.servers import ReplicaSet, ServiceProcess
 from tests.support.changes import Document
 from tests.support.redis_server import RedisServer
 
-_READY_SECONDS = 60
+_READY_SECONDS = 120
 
 
 @dataclass(kw_only=True)
