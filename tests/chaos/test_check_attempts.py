@@ -182,7 +182,7 @@ def test_one_slow_start_of_a_hundred_is_allowed() -> None:
 
 @pytest.mark.parametrize("part", Part)
 def test_only_faults_of_the_service_and_the_database_delay_a_start(part: Part) -> None:
-    evidence = make_slow(16.5)
+    evidence = make_slow(16.5)  # due at 2 s, begun at 18.5 s
     evidence.faults = [Fault("a fault", at(1), None, part, until=at(4))]
     disturbing = part in {Part.SERVICE, Part.DATABASE}
     assert ("starts in time" not in list_violated(evidence)) == disturbing
@@ -207,8 +207,20 @@ def test_a_start_15_s_after_the_end_of_all_faults_is_too_late() -> None:
     evidence = make_slow(18)
     evidence.faults = [Fault("freeze", at(1), 77, until=at(4))]
     assert list_violated(evidence) == {"starts in time"}
-    evidence.faults.append(Fault("freeze", at(5), 78, until=at(9)))
+    evidence.faults.append(Fault("freeze", at(21), 78, until=at(22)))
+    assert list_violated(evidence) == {"starts in time"}
+    evidence.faults.append(Fault("freeze", at(5), 79, until=at(9)))
     assert not list_violated(evidence)
+
+
+def test_what_is_due_just_before_or_after_a_fault_may_be_delayed_by_it() -> None:
+    evidence = make_slow(14)
+    evidence.faults = [Fault("freeze", at(2.5), 77, until=at(4))]
+    assert not list_violated(evidence)
+    evidence.faults = [Fault("freeze", at(1), 77, until=at(1.5))]
+    assert not list_violated(evidence)
+    evidence.faults = [Fault("freeze", at(3.5), 77, until=at(4))]
+    assert list_violated(evidence) == {"starts in time"}
 
 
 def test_a_herd_starts_at_300_a_second_or_faster() -> None:

@@ -52,35 +52,45 @@ class Takeover:
 
 
 def check_starts(examination: Examination) -> tuple[int, Iterable[str]]:
-    """Without a fault 99 % start within a second; during faults all start at most 15 s after the
-    last of them, and 99 % within the length of the longest one + 15 s."""
+    """Without a fault 99 % start within a second. What is due during faults, or just before one,
+    starts at most 15 s after the last of them, and 99 % within the length of the longest + 15 s."""
     starts = [*list_starts(examination), *list_promotions(examination)]
     load = examination.evidence.load
     if load.jobs and not load.slots_per_second:
         limit = timedelta(seconds=load.jobs / _HERD_RATE) + RECOVERY
         return len(starts), _find_slow(starts, limit, "when all jobs are due at once")
     faults = [fault for fault in examination.evidence.faults if is_disturbing(fault)]
-    windows = list_windows(faults)
-    disturbed = [start for start in starts if find_window(windows, start.due_at)]
+    proper = list_windows(faults, before=MOST_DELAY, after=timedelta(0))
+    longer = list_windows(faults, before=MOST_DELAY, after=RECOVERY)
+    disturbed = [start for start in starts if find_window(proper, start.due_at)]
+    recovering = [
+        start
+        for start in starts
+        if find_window(longer, start.due_at) and not find_window(proper, start.due_at)
+    ]
+    calm = [start for start in starts if not find_window(longer, start.due_at)]
     violations = [
         f"{start.name} was due in faults, and began {start.delay} later"
         for start in disturbed
-        if (window := find_window(windows, start.due_at))
+        if (window := find_window(longer, start.due_at))
         and start.due_at + start.delay > window.until
     ]
-    calm = [start for start in starts if not find_window(windows, start.due_at)]
+    longest = max((fault.ended_at - fault.at for fault in faults), default=timedelta(0))
+    violations += _find_slow(disturbed, longest + RECOVERY, "during faults")
+    violations += _find_slow(recovering, RECOVERY, "just after faults")
+    return len(starts), [*violations, *_find_slow_without_faults(examination, calm)]
+
+
+def _find_slow_without_faults(examination: Examination, starts: Sequence[Start]) -> Iterator[str]:
     redis = [
         Span(fault.at, fault.ended_at + MOST_DELAY)
         for fault in examination.evidence.faults
         if fault.part is Part.REDIS
     ]
-    alone = [start for start in calm if find_window(redis, start.due_at)]
-    others = [start for start in calm if not find_window(redis, start.due_at)]
-    longest = max((fault.ended_at - fault.at for fault in faults), default=timedelta(0))
-    violations += _find_slow(others, MOST_DELAY, "without a fault")
-    violations += _find_slow(alone, MOST_DELAY_WITHOUT_REDIS, "without Redis")
-    violations += _find_slow(disturbed, longest + RECOVERY, "during faults")
-    return len(starts), violations
+    alone = [start for start in starts if find_window(redis, start.due_at)]
+    others = [start for start in starts if not find_window(redis, start.due_at)]
+    yield from _find_slow(others, MOST_DELAY, "without a fault")
+    yield from _find_slow(alone, MOST_DELAY_WITHOUT_REDIS, "without Redis")
 
 
 def _find_slow(starts: Sequence[Start], limit: timedelta, when: str) -> list[str]:

@@ -16,9 +16,10 @@ def is_disturbing(fault: Fault) -> bool:
     return fault.part in {Part.SERVICE, Part.DATABASE} and not fault.name.startswith("clock ")
 
 
-def list_windows(faults: Iterable[Fault]) -> list[Span]:
-    """Return the periods from the first of overlapping faults until `RECOVERY` after the last."""
-    return merge(Span(one.at, one.ended_at + RECOVERY) for one in faults if is_disturbing(one))
+def list_windows(faults: Iterable[Fault], *, before: timedelta, after: timedelta) -> list[Span]:
+    """Return the periods of disturbing faults, each longer by these times. Those that overlap are
+    joined."""
+    return merge(Span(f.at - before, f.ended_at + after) for f in faults if is_disturbing(f))
 
 
 def merge(spans: Iterable[Span]) -> list[Span]:
