@@ -29,6 +29,8 @@ from tests.support.changes import Document
 from tests.support.redis_server import RedisServer
 
 _QUIET_SECONDS = 60
+_CALM_SECONDS = 5
+"""The time before the first fault, so that the bounds without faults are judged in each run."""
 _TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")
 _DATABASE = "carillon"
 
@@ -132,6 +134,7 @@ async def _apply(testbed: Testbed, faults: list[FaultStep], options: Options) ->
     await testbed.driver.create_jobs()
     _record_load(testbed, options)
     async with _use(testbed.driver, on=options.users):
+        await asyncio.sleep(_CALM_SECONDS)
         for fault in faults:
             await fault(testbed)
         if options.users:

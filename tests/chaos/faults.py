@@ -114,16 +114,20 @@ def freeze_processes(times: int) -> FaultStep:
 
 
 def freeze_all_processes(times: int) -> FaultStep:
-    """Freeze all processes for 12 s twice, with 8 s between; one of them all the time."""
+    """Freeze all processes for 20 s twice, with 8 s between; one of them all the time.
+
+    Slots are late if nobody has scheduled for more than 10 s after the time that the last tick
+    covers. So each slot of the first seconds is late.
+    """
 
     async def apply(testbed: Testbed) -> None:
         for _ in range(times):
             frozen = testbed.choose_process()
             others = [process for process in testbed.processes if process is not frozen]
-            longest = asyncio.create_task(_freeze([frozen], testbed, 33))
-            await _freeze(others, testbed, 12)
+            longest = asyncio.create_task(_freeze([frozen], testbed, 49))
+            await _freeze(others, testbed, 20)
             await asyncio.sleep(8)
-            await _freeze(others, testbed, 12)
+            await _freeze(others, testbed, 20)
             await longest
             await testbed.wait_until_all_ready()
             await asyncio.sleep(LEASE_SECONDS)
