@@ -44,6 +44,7 @@ def _build_end(status: ExecutionStatus, reason: Reason, now: Any) -> list[Docume
         "status": status,
         "reason": {"$literal": reason},
         "finished_at": now,
+        "waiting": False,
         "attempts": end_open_attempts({"$literal": ABANDONED}, now),
     }
     return [{"$set": ended}, {"$unset": ["live_for", "place", "lease_owner", "lease_until"]}]

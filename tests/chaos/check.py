@@ -13,7 +13,8 @@ from pymongo import MongoClient
 
 from tests.chaos.evidence import Evidence
 from tests.chaos.figures import compute_figures
-from tests.chaos.invariants import Finding, judge
+from tests.chaos.invariants import judge
+from tests.chaos.invariants.examination import Finding
 from tests.chaos.reading import read_database, read_deliveries, read_journal
 from tests.support.changes import Document
 

@@ -4,7 +4,8 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from tests.chaos.evidence import Evidence
-from tests.chaos.invariants import Examination
+from tests.chaos.invariants.examination import Examination
+from tests.chaos.invariants.times import list_starts, list_takeovers
 
 
 def compute_figures(evidence: Evidence) -> dict[str, str]:
@@ -13,12 +14,8 @@ def compute_figures(evidence: Evidence) -> dict[str, str]:
     executions = evidence.executions
     delivered = len(examination.deliveries)
     redelivered = _count_redeliveries(examination)
-    lateness = sorted(
-        min(d.received_at for d in deliveries) - deliveries[0].scheduled_for
-        for id_, deliveries in examination.deliveries.items()
-        if examination.by_id.get(id_, {}).get("kind") == "scheduled"
-    )
-    takeovers = sorted(_list_takeovers(examination))
+    lateness = sorted(start.delay for start in list_starts(examination))
+    takeovers = sorted(takeover.delay for takeover in list_takeovers(examination))
     statuses = sorted({e["status"] for e in executions})
     return {
         "faults": str(len(evidence.faults)),
@@ -65,16 +62,6 @@ def _list_resumptions(evidence: Evidence) -> Iterator[str]:
         later = [at for at in received if at > fault.at]
         if fault.name == "new primary" and later:
             yield f"{(later[0] - fault.at).total_seconds():.3f} s"
-
-
-def _list_takeovers(examination: Examination) -> list[timedelta]:
-    """For each abandoned attempt the time from the fault to the start of the next attempt."""
-    times: list[timedelta] = []
-    for execution, attempt, fault in examination.list_abandoned():
-        following = execution["attempts"][attempt["number"] :]
-        if fault is not None and following:
-            times.append(following[0]["started_at"] - fault.at)
-    return times
 
 
 def _compute_rate(examination: Examination) -> float:

@@ -26,6 +26,8 @@ class Change:
     fields: Document
     """The fields that were set; for an insert the whole document."""
     removed: tuple[str, ...] = ()
+    truncated: tuple[tuple[str, int], ...] = ()
+    """The arrays that were cut, each with its new length."""
 
 
 def read_changes(database: Database[Document], *, since: Timestamp) -> list[Change]:
@@ -62,4 +64,7 @@ def _parse_change(event: Any) -> Change:
         operation=event["operationType"],
         fields=update.get("updatedFields") or event.get("fullDocument") or {},
         removed=tuple(update.get("removedFields", ())),
+        truncated=tuple(
+            (cut["field"], cut["newSize"]) for cut in update.get("truncatedArrays") or ()
+        ),
     )

@@ -3,7 +3,7 @@
 import random
 import secrets
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
@@ -136,6 +136,11 @@ class World:
         process = Process(compose(self._settings("all", **settings), resources), heartbeat)
         self.processes.append(process)
         return process
+
+    def compose_api(self, redis: Redis) -> Runtime:
+        """Compose a process that serves only the API, and caches responses in Redis."""
+        settings = self._settings("api", cache_ttl_seconds=60)
+        return compose(settings, replace(self._resources("api"), redis=redis))
 
     def _settings(self, role: str, **changes: Any) -> Settings:
         fields: dict[str, Any] = {

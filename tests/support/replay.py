@@ -1,10 +1,12 @@
 """Checks every change of the stored documents, in the order of the database."""
 
-from collections.abc import Iterable, Iterator
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from tests.support.changes import Change, Document
+from tests.support.history import History, JobVersion
 
 UNFINISHED = {"queued", "running"}
 """Statuses of executions that have not ended."""
@@ -49,16 +51,22 @@ class Replay:
         self.next_run_errors: list[str] = []
         self.execution_count = 0
         self.next_run_change_count = 0
+        changes = list(changes)
+        self.history = History(changes)
         self.lease_owners: dict[tuple[str, int], str] = {}
         """The lease owner of each attempt, by execution and number."""
         self._executions: dict[str, _State] = {}
         self._running: dict[str, set[str]] = {}
-        self._next_runs: dict[str, tuple[int, datetime | None]] = {}
         for change in changes:
             if change.collection == "executions":
                 self._apply_execution(change)
-            elif change.collection == "jobs":
-                self._apply_job(change)
+        self.final_errors = [
+            f"{life.id} changed after its end"
+            for life in self.history.executions.values()
+            if life.changed_after_end
+        ]
+        for id_, versions in self.history.jobs.items():
+            self._compare_versions(id_, versions)
 
     def _apply_execution(self, change: Change) -> None:
         if change.operation == "insert":
@@ -125,22 +133,28 @@ class Replay:
         else:
             running.discard(change.id)
 
-    def _apply_job(self, change: Change) -> None:
-        if change.operation == "insert":
-            self._next_runs[change.id] = (change.fields["revision"], change.fields["next_run"])
-            return
-        seen = self._next_runs.get(change.id)
-        if seen is None or change.operation != "update":
-            return
-        revision, next_run = seen
-        new_revision = change.fields.get("revision", revision)
-        new_next_run = change.fields.get("next_run", next_run)
-        self.next_run_change_count += new_next_run != next_run
-        if new_revision < revision:
-            self.next_run_errors.append(f"{change.id}: revision {revision}, then {new_revision}")
-        if new_revision == revision and has_moved_back(next_run, new_next_run):
-            self.next_run_errors.append(f"{change.id}: next_run {next_run}, then {new_next_run}")
-        self._next_runs[change.id] = (new_revision, new_next_run)
+    def _compare_versions(self, id_: str, versions: Sequence[JobVersion]) -> None:
+        """Compare the `next_run` of the job and of each schedule before and after each change."""
+        for one, following in itertools.pairwise(versions):
+            before, after = _list_next_runs(one.document), _list_next_runs(following.document)
+            self.next_run_change_count += before != after
+            if following.revision < one.revision:
+                self.next_run_errors.append(
+                    f"{id_}: revision {one.revision}, then {following.revision}"
+                )
+            if following.revision != one.revision:
+                continue
+            self.next_run_errors += [
+                f"{id_}, {name}: next_run {before[name]}, then {after[name]}"
+                for name in before.keys() & after.keys()
+                if has_moved_back(before[name], after[name])
+            ]
+
+
+def _list_next_runs(job: Document) -> dict[str, datetime | None]:
+    """Return the `next_run` of the job and of each schedule."""
+    schedules = {f"schedule {s['id']}": s.get("next_run") for s in job.get("schedules", ())}
+    return {"the job": job.get("next_run")} | schedules
 
 
 def _new_attempts(fields: Document, known: int) -> Iterator[int]:
@@ -172,4 +186,5 @@ def judge_history(replay: Replay) -> list[tuple[str, int, list[str]]]:
         ),
         ("one live lease per job", replay.execution_count, replay.overlap_errors),
         ("next_run never moves back", replay.next_run_change_count, replay.next_run_errors),
+        ("no final record changes", replay.execution_count, replay.final_errors),
     ]

@@ -73,9 +73,7 @@ def split_examples(changes: Iterable[Change]) -> Iterator[list[Change]]:
     yield example
 
 
-DETECTABLE = sorted(variants.VARIANTS.keys() - {"acknowledged_by_one"})
-"""All variants except `acknowledged_by_one`, which shows only after a failover; `make chaos-smoke`
-tests it."""
+DETECTABLE = sorted(variants.VARIANTS.keys() - variants.NOT_IN_LIFE)
 
 
 @pytest.mark.parametrize("variant", DETECTABLE)
