@@ -57,8 +57,9 @@ def kept_live_for(patch: Patch) -> None:
     stages = settlements.settlement_stages
 
     def keep(settled: Sequence[Settlement], now: Any) -> list[dict[str, Any]]:
-        first, second, *others = stages(settled, now)
-        return [first, {"$set": second["$set"] | {"live_for": "$live_for"}}, *others]
+        picked, first, second, *others = stages(settled, now)
+        kept = {"$set": second["$set"] | {"live_for": "$live_for"}}
+        return [picked, first, kept, *others]
 
     patch(leases, "settlement_stages", keep)
 
