@@ -29,7 +29,7 @@ lint: $(VENV)/dev.stamp ## check format, lint, imports and types without changin
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/mypy
 
-chaos-smoke: $(VENV)/dev.stamp ## run the main faults under load; 3 minutes
+chaos-smoke: $(VENV)/dev.stamp ## run the main faults under load; at most 4 minutes
 	$(BIN)/python -m tests.chaos smoke
 
 chaos: $(VENV)/dev.stamp ## run every fault under load; 30 minutes, needs libfaketime

@@ -69,8 +69,13 @@ async def _run_named(options: argparse.Namespace) -> bool:
 
 async def _run_smoke(options: argparse.Namespace) -> bool:
     """Run the faults that show most: one mongod, a replica set, and a variant to be detected."""
-    faults = [crash_at_each_step(1), kill_processes(10), freeze_processes(2), restart_in_turn(1)]
-    expected = {"kill": 20, "freeze": 2, "term": 1}
+    faults = [
+        crash_at_each_step(1),
+        kill_processes(5),
+        freeze_processes(2, longest=12),
+        restart_in_turn(1),
+    ]
+    expected = {"kill": 15, "freeze": 2, "term": 1}
     passed = await carry_out(_make_options(options, expected=expected), faults)
     with_set = _make_options(options, replica_set=True, expected={"step-down": 2})
     passed = await carry_out(with_set, [step_down_primary(2)]) and passed

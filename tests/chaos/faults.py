@@ -93,9 +93,9 @@ def kill_all_processes(times: int) -> FaultStep:
     return apply
 
 
-def freeze_processes(times: int) -> FaultStep:
-    """SIGSTOP a process for 10 to 30 s, so that its leases run out, then SIGCONT. Up to all but one
-    process are frozen at once."""
+def freeze_processes(times: int, *, longest: float = 30) -> FaultStep:
+    """SIGSTOP a process for 10 s to `longest`, so that its leases run out, then SIGCONT. Up to all
+    but one process are frozen at once."""
 
     async def apply(testbed: Testbed) -> None:
         idle = list(testbed.processes)
@@ -104,7 +104,7 @@ def freeze_processes(times: int) -> FaultStep:
         async def freeze_one() -> None:
             async with lanes:
                 process = idle.pop(testbed.random.randrange(len(idle)))
-                await _freeze([process], testbed, testbed.random.uniform(10, 30))
+                await _freeze([process], testbed, testbed.random.uniform(10, longest))
                 await asyncio.sleep(2)
                 idle.append(process)
 
