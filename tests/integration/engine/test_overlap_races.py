@@ -153,6 +153,34 @@ async def test_terminate_other_ends_the_execution_that_becomes_live_in_between(
 
 
 @pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
+async def test_an_execution_of_the_same_slot_is_not_ended(
+    world: World, monkeypatch: pytest.MonkeyPatch, policy: OverlapPolicy
+) -> None:
+    """Another process makes the slot live between the read and the write."""
+    await add_live(world, ["a job"])
+    one = make_overlapping(world, "a job", 1, policy)
+    same_slot = one.execution.model_copy(update={"id": world.new_id()})
+
+    async def record() -> None:
+        await end_live(world, "a job")
+        await world.executions.insert(run(world, same_slot))
+
+    act_before(monkeypatch, world.overlaps, "_list_other_live", record)
+    records = await world.admission.apply_policies([one], world.clock.now())
+
+    assert records[one.execution.id].id == same_slot.id
+    assert await list_records(world, "a job") == [("succeeded", None, False), RUNNING]
+
+
+async def test_a_repeated_request_does_not_end_its_own_execution(world: World) -> None:
+    job = await world.add_job()
+    live = await world.queue(job, live_for=job.id)
+    await world.overlaps.terminate_live([live])
+    assert await world.overlaps.cancel_live([live]) == set()
+    assert await world.read(live) == live
+
+
+@pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
 async def test_a_slow_process_does_not_end_the_execution_of_a_later_slot(
     world: World, monkeypatch: pytest.MonkeyPatch, policy: OverlapPolicy
 ) -> None:
@@ -216,15 +244,15 @@ async def test_the_next_waiting_execution_is_promoted_if_the_first_is_cancelled_
     assert await list_records(world, jobs[2]) == [QUEUED, WAITING]
 
 
-async def test_a_job_that_gets_a_live_execution_in_between_does_not_stop_other_promotions(
+async def test_jobs_that_get_a_live_execution_in_between_do_not_stop_other_promotions(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs = name_jobs(3)
+    jobs = name_jobs(20)
     await world.executions.insert_many([make_slot(world, job, 1).wait_at(0) for job in jobs])
-    act_before(monkeypatch, world.overlaps, "_promote_all", lambda: add_live(world, [jobs[0]]))
+    act_before(monkeypatch, world.overlaps, "_promote_all", lambda: add_live(world, jobs[::2]))
     await world.overlaps.promote_many(jobs)
 
-    assert [(await list_records(world, job))[-1] for job in jobs] == [WAITING, QUEUED, QUEUED]
+    assert [(await list_records(world, job))[-1] for job in jobs] == [WAITING, QUEUED] * 10
 
 
 @pytest.mark.parametrize("field", ["kind", "scheduled_for", "status"])
