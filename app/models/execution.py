@@ -222,7 +222,8 @@ class Execution(Record):
 
     def cancel(self, reason: Reason, now: datetime) -> Self:
         """Return this execution as one that a newer one replaced before it was stored."""
-        return self._end_unstarted(ExecutionStatus.CANCELLED, reason, now)
+        ended = self._end_unstarted(ExecutionStatus.CANCELLED, reason, now)
+        return ended.model_copy(update={"waiting": False})
 
     def miss(self, *, until: datetime, count: int, now: datetime) -> Self:
         """Return one record of `count` missed slots: this one and all others through `until`."""

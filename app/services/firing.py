@@ -102,7 +102,7 @@ class Firing:
             for job in jobs
             if (earliest := earliest_next_run(job.schedules, active=job.active)) != job.next_run
         ]
-        return await self._jobs.advance(corrected)
+        return await self._jobs.advance(corrected) if corrected else 0
 
     async def _record(self, due: Sequence[DueSchedule], now: datetime, read_at: float) -> int:
         """Insert the records, wake the workers, then advance the jobs.

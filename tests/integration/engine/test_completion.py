@@ -209,6 +209,6 @@ async def test_last_runs_are_kept_once_per_job_and_written_in_bounded_statements
     async def count(self: JobRepository, batch: Any) -> None:
         sizes.append(len(batch))
 
-    monkeypatch.setattr(JobRepository, "_note_last_runs", count)
+    monkeypatch.setattr(JobRepository, "note_last_runs", count)
     await completion.write_last_runs()
     assert sizes == [500, 500, 201]
