@@ -159,3 +159,28 @@ async def queue_many(world: World, job: Job, count: int) -> None:
     await world.executions.insert_many(
         [execution.model_copy(update={"id": world.new_id()}) for _ in range(count - 1)]
     )
+
+
+async def test_the_newest_slots_of_schedules_take_one_key_each(world: World) -> None:
+    now, ids = world.clock.now(), [f"schedule-{n:02}" for n in range(20)]
+    documents = [
+        {
+            "_id": f"{id_} {n}",
+            "kind": "scheduled",
+            "schedule_id": id_,
+            "scheduled_for": now + timedelta(seconds=n),
+            "missed_until": now + timedelta(seconds=99) if (id_, n) == (ids[3], 49) else None,
+        }
+        for id_ in ids
+        for n in range(50)
+    ]
+    await world.database.collection("executions").insert_many(documents)
+    database = world.database.collection("executions").database
+    await database.command({"profile": 2})
+    found = await world.executions.list_newest_slots(ids)
+    await database.command({"profile": 0})
+    last = now + timedelta(seconds=49)
+    assert found == dict.fromkeys(ids, last) | {ids[3]: now + timedelta(seconds=99)}
+    profiled = await database["system.profile"].find_one({"command.aggregate": "executions"})
+    assert profiled is not None
+    assert profiled["keysExamined"] <= 2 * len(ids) + 1
