@@ -235,4 +235,4 @@ class Execution(Record):
 
     def _end_unstarted(self, status: ExecutionStatus, reason: Reason, now: datetime) -> Self:
         ended = {"status": status, "reason": reason, "finished_at": now}
-        return self.model_copy(update=ended | {"live_for": None, "place": None})
+        return self.model_copy(update=ended | {"live_for": None, "place": None, "waiting": False})

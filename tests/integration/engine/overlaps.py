@@ -21,7 +21,7 @@ SKIPPED = ("skipped", "overlap", False)
 FULL = ("skipped", "buffer_full", False)
 ASKED = ("running", "cancelled_by_overlap", False)
 TERMINATED = ("cancelled", "terminated_by_overlap", False)
-REPLACED = ("cancelled", "replaced_by_newer", True)
+REPLACED = ("cancelled", "replaced_by_newer", False)
 
 
 def name_jobs(count: int) -> list[str]:

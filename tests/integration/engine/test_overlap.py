@@ -185,8 +185,8 @@ async def test_under_cancel_other_a_newer_slot_replaces_the_waiting_one(world: W
 
     assert summarize(await world.list_executions(job)) == [
         ("running", "cancelled_by_overlap", False),
-        ("cancelled", "replaced_by_newer", True),
-        ("cancelled", "replaced_by_newer", True),
+        ("cancelled", "replaced_by_newer", False),
+        ("cancelled", "replaced_by_newer", False),
         ("queued", None, True),
     ]
 
