@@ -296,15 +296,3 @@ async def test_a_slot_ends_the_execution_of_a_later_slot_of_another_schedule(
         [make_overlapping(world, "a job", 1, policy)], world.clock.now()
     )
     assert (await list_records(world, "a job"))[1] == ended
-
-
-async def test_a_taken_position_does_not_hide_the_record_of_the_same_slot(world: World) -> None:
-    """The server reports one of two violated indexes."""
-    waiting = make_slot(world, "a job", 1).wait_at(0)
-    again = waiting.model_copy(update={"id": world.new_id()})
-    other = make_slot(world, "a job", 2).wait_at(0)
-    await world.executions.insert(waiting)
-    assert await world.executions.insert_many([again, other]) == [
-        InsertResult.ALREADY_RECORDED,
-        InsertResult.FULL,
-    ]
