@@ -28,7 +28,7 @@ def find_deadline() -> Deadline | None:
 
 
 @contextmanager
-def keep(deadline: Deadline) -> Iterator[None]:
+def set_deadline(deadline: Deadline) -> Iterator[None]:
     """Set the deadline of the calls in the `with` statement, and of the tasks that it starts."""
     token = _present.set(deadline)
     try:

@@ -68,7 +68,7 @@ class Scheduler:
         """One round. Returns the time until the next job of its part is due, or until it must tick
         again; at most the poll interval."""
         read_at = self._clock.monotonic()
-        due = await self._choose_due(read_at)
+        due = await self._cover_and_choose_due(read_at)
         peek = await self._jobs.peek(due)
         rest = rest_until(peek.next_run, peek.now, most=self._poll_interval)
         if rest == AT_ONCE:
@@ -81,14 +81,14 @@ class Scheduler:
         self._since = min(peek.next_run or peek.now, peek.now) - _MARGIN
         return max(AT_ONCE, min(rest, self._ticks.get_rest()))
 
-    async def _choose_due(self, read_at: float) -> DueJobs:
+    async def _cover_and_choose_due(self, read_at: float) -> DueJobs:
         """Tick, and choose which keys of the index this round reads."""
         since, self._since = self._since, None  # stays None if this round fails
         if read_at >= self._full_poll_at + _FULL_POLL_INTERVAL.total_seconds():
             since = None
         if since is None:
             self._full_poll_at = read_at
-        coverage = await self._ticks.keep()
+        coverage = await self._ticks.cover()
         return DueJobs(since).of_part(coverage.schedulers, self._ticks.scheduler)
 
     async def _list_due(self, due: DueJobs, now: datetime) -> list[Job]:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.clock import SystemClock
-from app.deadline import Deadline, keep
+from app.deadline import Deadline, set_deadline
 from app.errors import UnavailableError
 
 CALL_SECONDS = 8.5
@@ -22,9 +22,9 @@ class RequestDeadline:
     """Ends a request that has no response in time, with a 503.
 
     The database calls end first, by an UnavailableError, so that a request ends as in every outage.
-    Only a request that then continues is cancelled. The time in which the body arrives does not
-    count: it depends on the client and has a limit of its own. A response that has begun is not
-    cut. `respond` returns the response to an error.
+    A request that is still running one second later is cancelled. The time in which the body
+    arrives does not count: it depends on the client and has a limit of its own. A response that has
+    begun is not cut. `respond` returns the response to an error.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class RequestDeadline:
         exchange = _Exchange(receive, send, deadline, self._seconds_to_respond)
         try:
             async with exchange.limit:
-                with keep(deadline):
+                with set_deadline(deadline):
                     await self._app(scope, exchange.receive, exchange.send)
         except TimeoutError:
             if exchange.response_begun or not exchange.limit.expired():

@@ -20,7 +20,7 @@ class Coverage:
     """What an acknowledged tick of this process has stored or found."""
 
     covered_until: datetime
-    """No gap that is stored later has a slot up to this instant."""
+    """Each gap that is stored later begins at this instant or after it."""
     gaps: tuple[Gap, ...] = ()
     """All gaps up to `covered_until` in which an undecided slot may lie, the oldest first."""
     schedulers: tuple[str, ...] = ()

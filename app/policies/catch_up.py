@@ -59,7 +59,8 @@ def plan(
 
     `until` must not be after `coverage.covered_until`. The decision on a slot depends only on the
     schedule, the policy and the gap of the slot, so it is the same in every process and at any
-    time. A gap is decided as a whole: first what is missed in it, then what is executed.
+    time. The missed slots of a gap are recorded before its first execution. Its executions may
+    continue in the next plan.
 
     The work is bounded, however long a gap is: missed slots are counted by arithmetic.
     """
@@ -85,7 +86,7 @@ def plan(
 def _decide_gap(
     decided: Plan, schedule: Schedule, catch_up: CatchUpPolicy, gap: Gap, allowed: int
 ) -> None:
-    """Add the slots of a gap to the plan, from its `next_run` on."""
+    """Add the slots of a gap to the plan, from `decided.next_run` on."""
     first = decided.next_run
     last = _find_last_until(schedule, gap.until)
     if first is None or last is None:

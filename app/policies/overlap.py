@@ -10,7 +10,7 @@ MAX_WAITING = 100
 
 
 def count_positions(policy: OverlapPolicy, positions: int | None) -> int:
-    """How many executions of a job may wait under the policy, if `positions` does not say it."""
+    """How many executions of a job may wait. `positions` replaces the number of the policy."""
     match policy:
         case OverlapPolicy.SKIP:
             return positions or 0

@@ -1,4 +1,4 @@
-"""Updates that end executions before their end: cancelled, or failed because they are unreadable.
+"""Updates that end executions without a result: cancelled, or failed because they are unreadable.
 
 `now` is an expression for the present instant.
 """
@@ -7,6 +7,7 @@ from typing import Any
 
 from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, require_move
 from app.repositories.attempts import ABANDONED, end_open_attempts
+from app.repositories.lease_fence import RAISE_TOKEN
 from app.repositories.mongo import Document
 
 CAN_END: Document = {"status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.CANCELLED)}
@@ -31,7 +32,9 @@ def end(reason: Reason, now: Any) -> list[Document]:
 
 def fail_unreadable(now: Any) -> list[Document]:
     """End an execution that cannot be read. No field needs a valid value."""
-    return _build_end(ExecutionStatus.FAILED, Reason.UNREADABLE, now)
+    # The token rises, so that later writes of a worker that runs it match nothing.
+    end = _build_end(ExecutionStatus.FAILED, Reason.UNREADABLE, now)
+    return [{"$set": {"lease_token": RAISE_TOKEN}}, *end]
 
 
 def request(reason: Reason, now: Any) -> list[Document]:

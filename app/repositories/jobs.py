@@ -240,21 +240,11 @@ class JobRepository:
 
     @database_call
     async def note_last_runs(self, last_runs: Sequence[LastRun]) -> None:
-        """Store `last_run` and `last_status` of these jobs; the newest slot wins.
-
-        One statement for each `LAST_RUNS_BATCH` of jobs.
-        """
-        newest = {
-            last.job_id: last for last in sorted(last_runs, key=lambda one: one.scheduled_for)
-        }
-        batch = list(newest.values())
-        for start in range(0, len(batch), LAST_RUNS_BATCH):
-            await self._note_last_runs(batch[start : start + LAST_RUNS_BATCH])
-
-    async def _note_last_runs(self, batch: Sequence[LastRun]) -> None:
-        ids = [last.job_id for last in batch]
-        slots = pick(ids, [last.scheduled_for for last in batch])
-        statuses = pick(ids, [last.status for last in batch])
+        """Store `last_run` and `last_status` of these jobs, at most `LAST_RUNS_BATCH`, each job
+        once. A newer slot that is stored stays."""
+        ids = [last.job_id for last in last_runs]
+        slots = pick(ids, [last.scheduled_for for last in last_runs])
+        statuses = pick(ids, [last.status for last in last_runs])
         await self._jobs.update_many(
             known(Job) | {"_id": {"$in": ids}, "$expr": {"$lte": ["$last_run", slots]}},
             [{"$set": {"last_run": slots, "last_status": statuses}}],

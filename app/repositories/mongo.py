@@ -35,7 +35,7 @@ LISTING_LIMIT = timedelta(seconds=2)
 """The time limit of a listing, because filters without an index of their own scan a range."""
 
 ONE_BATCH = 10_000
-"""A batch size with which a cursor of fewer small documents needs no second round trip."""
+"""The batch size with which up to 10,000 small documents arrive in one round trip."""
 
 Document = dict[str, Any]
 Client = AsyncIOMotorClient[Document]

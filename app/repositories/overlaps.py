@@ -10,8 +10,8 @@ A method for several jobs makes a bounded number of round trips, whatever the nu
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from pymongo import ASCENDING, UpdateOne
-from pymongo.errors import BulkWriteError, DuplicateKeyError
+from pymongo import UpdateOne
+from pymongo.errors import BulkWriteError
 
 from app.models.execution import (
     AttemptOutcome,
@@ -29,6 +29,8 @@ from app.repositories.mongo import ONE_BATCH, Database, Document, aggregate, dat
 from app.repositories.slot_records import KEY_FIELDS, is_record_of
 
 _MAX_TRIES = 3  # a try fails if an execution changes its status between the read and the write
+
+_PROMOTIONS = 1_000  # in one statement
 
 _WAITING: Document = {"status": ExecutionStatus.QUEUED, "waiting": True}
 
@@ -54,72 +56,68 @@ class OverlapRepository:
         return {one["_id"]: set(one["places"]) for one in found}
 
     @database_call
-    async def promote(self, job_id: str) -> bool:
-        """Make the waiting execution with the earliest slot live, if the job has no live one."""
-        try:
-            found = await self._executions.find_one_and_update(
-                known(Execution) | _WAITING | {"job_id": job_id},
-                _build_promotion(job_id),
-                {"_id": True},
-                sort=[("scheduled_for", ASCENDING)],
-            )
-        except DuplicateKeyError:
-            return False
-        return found is not None
+    async def promote(self, job_ids: Iterable[str] | None = None) -> set[str]:
+        """Make the waiting execution with the earliest slot live, for each of these jobs or of all
+        jobs that has no live one.
 
-    @database_call
-    async def promote_many(self, job_ids: Iterable[str]) -> None:
-        """As `promote`, for each of these jobs."""
-        remaining = set(job_ids)
+        Returns the jobs whose execution is live now, also if another process has made it live. It
+        can contain a job whose waiting execution was cancelled meanwhile.
+        """
+        promoted: set[str] = set()
+        remaining = job_ids
         for _ in range(_MAX_TRIES):
             first = await self._list_first_waiting(remaining)
-            if not first or await self._promote_all(first):
-                return
+            blocked, is_complete = await self._promote_all(first)
+            promoted |= first.keys() - blocked
+            if is_complete:
+                break
             # One of them was cancelled or promoted in between, and another one may be the first.
             remaining = set(first)
+        return promoted
 
-    async def _promote_all(self, first: dict[str, str]) -> bool:
-        """Promote these executions, by job. Whether each one is live, or its job has a live one."""
-        promotions = [
-            UpdateOne(known(Execution) | _WAITING | {"_id": execution_id}, _build_promotion(job_id))
-            for job_id, execution_id in first.items()
-        ]
-        try:
-            result = await self._executions.bulk_write(promotions, ordered=False)
-        except BulkWriteError as error:
-            blocked = len(read_duplicate_keys(error))
-            return bool(error.details["nMatched"] + blocked == len(promotions))
-        return result.matched_count == len(promotions)
+    async def _promote_all(self, first: dict[str, str]) -> tuple[set[str], bool]:
+        """Promote these executions, by job. Returns the jobs that have another live one, and
+        whether each of the others was promoted."""
+        blocked: set[str] = set()
+        promoted = 0
+        jobs = list(first)
+        for start in range(0, len(jobs), _PROMOTIONS):
+            chunk = jobs[start : start + _PROMOTIONS]
+            promotions = [
+                UpdateOne(known(Execution) | _WAITING | {"_id": first[job]}, _build_promotion(job))
+                for job in chunk
+            ]
+            try:
+                result = await self._executions.bulk_write(promotions, ordered=False)
+            except BulkWriteError as error:
+                blocked |= {chunk[failed["index"]] for failed in read_duplicate_keys(error)}
+                promoted += error.details["nMatched"]
+            else:
+                promoted += result.matched_count
+        return blocked, promoted + len(blocked) == len(first)
 
-    async def _list_first_waiting(self, job_ids: Iterable[str]) -> dict[str, str]:
-        """For each of these jobs without a live execution: the id of the waiting execution with the
-        earliest slot."""
-        live_for = {"live_for": {"$in": list(job_ids)}}
+    async def _list_first_waiting(self, job_ids: Iterable[str] | None) -> dict[str, str]:
+        """For each of these jobs, or of all, without a live execution: the id of the waiting
+        execution with the earliest slot."""
+        waiting = known(Execution) | _WAITING
+        if job_ids is not None:
+            waiting["job_id"] = {"$in": list(set(job_ids))}
+        first = {"$min": {"scheduled_for": "$scheduled_for", "id": "$_id"}}
+        pipeline = [{"$match": waiting}, {"$group": {"_id": "$job_id", "first": first}}]
+        found = {
+            job_id: one["first"]["id"]
+            for one in await aggregate(self._executions, pipeline)
+            if isinstance(job_id := one["_id"], str)
+        }
+        if not found:
+            return {}
+        live_for = {"live_for": {"$in": list(found)}}
         live = await self._executions.find(
             live_for, {"_id": False, "live_for": True}, batch_size=ONE_BATCH
         ).to_list(None)
-        without = set(job_ids) - {document["live_for"] for document in live}
-        if not without:
-            return {}
-        waiting = known(Execution) | _WAITING | {"job_id": {"$in": list(without)}}
-        first = {"$min": {"scheduled_for": "$scheduled_for", "id": "$_id"}}
-        pipeline = [{"$match": waiting}, {"$group": {"_id": "$job_id", "first": first}}]
-        found = await aggregate(self._executions, pipeline)
-        return {one["_id"]: one["first"]["id"] for one in found}
-
-    @database_call
-    async def list_promotable(self, job_ids: Sequence[str] | None = None) -> list[str]:
-        """The jobs, of these or of all, with a waiting execution and no live one."""
-        query = known(Execution) | _WAITING
-        if job_ids is not None:
-            query["job_id"] = {"$in": list(set(job_ids))}
-        found = await self._executions.distinct("job_id", query)
-        waiting = [job_id for job_id in found if isinstance(job_id, str)]
-        if not waiting:
-            return []
-        live_for = {"live_for": {"$in": waiting}}
-        live = await self._executions.find(live_for, {"live_for": True}).to_list(None)
-        return sorted(set(waiting) - {document["live_for"] for document in live})
+        for document in live:
+            found.pop(document["live_for"], None)
+        return found
 
     @database_call
     async def cancel_live(self, new_executions: Sequence[Execution]) -> set[str]:

@@ -51,16 +51,8 @@ class ExecutionReader:
             raise
 
     async def _end(self, unreadable: Sequence[Unreadable]) -> None:
-        if not unreadable:
-            return
-        ids = [one.document["_id"] for one in unreadable]
-        result = await self._executions.update_many(
-            known(Execution) | {"_id": {"$in": ids}} | cancellation.CAN_FAIL_UNREADABLE,
-            cancellation.fail_unreadable(self._clock.now_expression),
-        )
-        if not result.modified_count:  # another process has ended them
-            return
-        for one in unreadable:
+        ended = [one for one in unreadable if await self._try_end(one.document["_id"])]
+        for one in ended:
             _log.error(
                 "execution_unreadable",
                 execution_id=one.document["_id"],
@@ -69,7 +61,16 @@ class ExecutionReader:
                 status=ExecutionStatus.FAILED,
                 reason=Reason.UNREADABLE,
             )
-        await self._note_last_runs([one.document for one in unreadable])
+        await self._note_last_runs([one.document for one in ended])
+
+    async def _try_end(self, execution_id: str) -> bool:
+        """Whether this call has ended it; another process may have done so before. One write for
+        each, so that each is logged once."""
+        result = await self._executions.update_one(
+            known(Execution) | {"_id": execution_id} | cancellation.CAN_FAIL_UNREADABLE,
+            cancellation.fail_unreadable(self._clock.now_expression),
+        )
+        return result.modified_count == 1
 
     async def _note_last_runs(self, failed: Sequence[Document]) -> None:
         writes = [
@@ -123,18 +124,14 @@ class JobReader:
             raise
 
     async def _pause(self, unreadable: Sequence[Unreadable]) -> None:
-        if not unreadable:
-            return
-        ids = [one.document["_id"] for one in unreadable]
         is_due = {"$or": [{"active": {"$ne": False}}, {"next_run": {"$ne": None}}]}
         paused = {"active": False, "pause_reason": PauseReason.UNREADABLE, "next_run": None}
-        result = await self._jobs.update_many(
-            known(Job) | {"_id": {"$in": ids}} | is_due, {"$set": paused}
-        )
-        if not result.modified_count:  # all were paused before
-            return
         for one in unreadable:
-            _log.error("job_unreadable", job_id=one.document["_id"], problem=one.problem)
+            job_id = one.document["_id"]
+            unpaused = known(Job) | {"_id": job_id} | is_due
+            result = await self._jobs.update_one(unpaused, {"$set": paused})
+            if result.modified_count:  # it was not paused before
+                _log.error("job_unreadable", job_id=job_id, problem=one.problem)
 
 
 async def fill_page(

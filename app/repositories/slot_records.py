@@ -44,7 +44,7 @@ def key_of(execution: Execution) -> SlotKey:
 
 
 def read_slot_record(document: Document) -> tuple[SlotKey, SlotRecord]:
-    """The key and the record of a stored execution. Malformed values are left out."""
+    """The key and the record of a stored execution. A malformed `missed_until` counts as absent."""
     until = document.get("missed_until")
     missed_until = until if isinstance(until, datetime) else None
     return read_slot_key(document), SlotRecord(str(document.get("status")), missed_until)

@@ -104,7 +104,7 @@ class Admission:
         # The live ones may have ended in between.
         may_wait = {e.job_id for e in cancelling} | {e.job_id for e, _ in waiting}
         if may_wait:
-            await self._overlaps.promote_many(may_wait)
+            await self._overlaps.promote(may_wait)
         return batch.inserted | await self._executions.list_recorded(batch.recorded)
 
     async def _buffer(self, batch: _Batch, waiting: Sequence[tuple[Execution, int]]) -> None:

@@ -45,7 +45,7 @@ class Completion:
         If a requested cancel replaced `queued` by `cancelled`, the last run fields are not written.
         An outage is only logged: the reaper promotes later.
         """
-        self._keep(_last_runs_of(transitions))
+        self._remember(_last_runs_of(transitions))
         await self._promote_and_wake(transitions)
 
     async def follow_up_request(self, transitions: Sequence[Transition]) -> None:
@@ -60,7 +60,7 @@ class Completion:
     async def promote_jobs_without_live(self) -> None:
         """Promote for each job that has a waiting execution and no live one: a process ended before
         it promoted. Raises UnavailableError."""
-        await self._promote(await self._overlaps.list_promotable())
+        await self._promote()
 
     async def write_last_runs(self) -> None:
         """Store the last run fields of the jobs whose executions ended.
@@ -74,10 +74,10 @@ class Completion:
                     await self._jobs.note_last_runs(last_runs[start : start + LAST_RUNS_BATCH])
                 except (UnavailableError, asyncio.CancelledError):  # a hung round is cancelled
                     later, self._last_runs = self._last_runs.values(), {}
-                    self._keep([*last_runs[start:], *later])
+                    self._remember([*last_runs[start:], *later])
                     raise
 
-    def _keep(self, last_runs: Iterable[LastRun]) -> None:
+    def _remember(self, last_runs: Iterable[LastRun]) -> None:
         for last in last_runs:
             kept = self._last_runs.get(last.job_id)
             if kept is None or kept.scheduled_for <= last.scheduled_for:
@@ -93,15 +93,16 @@ class Completion:
         if not job_ids:
             return
         try:
-            await self._promote(await self._overlaps.list_promotable(job_ids))
+            await self._promote(job_ids)
         except UnavailableError:
             _log.warning("promotions_left_to_the_reaper", jobs=len(job_ids))
 
-    async def _promote(self, job_ids: Sequence[str]) -> None:
-        for job_id in job_ids:
-            if await self._overlaps.promote(job_id):
-                _log.info("execution_promoted", job_id=job_id)
-                self._wake.wake_workers()
+    async def _promote(self, job_ids: Sequence[str] | None = None) -> None:
+        promoted = await self._overlaps.promote(job_ids)
+        for job_id in sorted(promoted):
+            _log.info("execution_promoted", job_id=job_id)
+        if promoted:
+            self._wake.wake_workers()
 
 
 def _last_runs_of(transitions: Sequence[Transition]) -> list[LastRun]:

@@ -3,15 +3,16 @@
 Pure functions; `firing.py` writes what they build.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from app.models.execution import Execution, ExecutionKind
 from app.models.ids import NewId
 from app.models.job import Job, earliest_next_run
+from app.models.policy import CatchUpMode
 from app.models.schedule import Schedule, next_slot, runs_left
-from app.policies.catch_up import MissedSpan, Plan, PlannedSlot
+from app.policies.catch_up import MAX_LATE_SLOTS, MissedSpan, Plan, PlannedSlot
 from app.policies.jitter import jitter
 from app.repositories.slot_records import SlotRecord
 
@@ -31,8 +32,14 @@ class DueSchedule:
     """How many of the planned slots have a record that counts towards `max_runs`."""
 
     @property
-    def runs(self) -> list[Execution]:
+    def executions(self) -> list[Execution]:
         return self.late + self.on_time
+
+    def list_groups(self) -> Iterator[tuple[list[Execution], int | None]]:
+        """The executions, and how many of a group may wait if the overlap policy does not decide:
+        the late slots of the catch-up policy `all` wait for each other."""
+        yield self.late, MAX_LATE_SLOTS if self.job.catch_up.policy is CatchUpMode.ALL else None
+        yield self.on_time, None
 
     @property
     def size(self) -> int:
@@ -49,11 +56,11 @@ class DueSchedule:
             self.next_run = next_slot(self.schedule, record.missed_until or first)
             self.counted += record.is_counted
 
-    def count(self, records: Sequence[SlotRecord | None]) -> None:
+    def apply_records(self, records: Sequence[SlotRecord | None]) -> None:
         """Count the records of the planned executions. `next_run` must not pass a slot without a
         record."""
         self.counted += sum(record is not None and record.is_counted for record in records)
-        for execution, record in zip(self.runs, records, strict=True):
+        for execution, record in zip(self.executions, records, strict=True):
             if record is None:
                 slot = execution.scheduled_for
                 self.next_run = slot if self.next_run is None else min(self.next_run, slot)

@@ -16,11 +16,10 @@ from app.errors import InvalidInputError
 from app.models.coverage import Coverage
 from app.models.execution import Execution
 from app.models.ids import NewId
-from app.models.job import Job
-from app.models.policy import CatchUpMode
+from app.models.job import Job, earliest_next_run
 from app.models.schedule import Schedule
 from app.policies import catch_up
-from app.policies.catch_up import MAX_LATE_SLOTS, Plan
+from app.policies.catch_up import Plan
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
 from app.repositories.slot_records import SlotRecord, key_of
@@ -82,8 +81,8 @@ class Firing:
         flushed_at = self._clock.monotonic()
         read_at = flushed_at if read_at is None else read_at
         builder = RecordBuilder(self._new_id, now)
-        coverage = await self._ticks.keep(now)
-        advanced, batch = 0, Batch()
+        coverage = await self._ticks.cover(now)
+        advanced, batch = await self._repair(jobs), Batch()
         for job in jobs:
             batch.add(_decide(job, min(now, coverage.covered_until), coverage, builder))
             seconds = self._clock.monotonic() - flushed_at
@@ -92,8 +91,18 @@ class Firing:
                 if is_stopping():
                     return advanced
                 batch, flushed_at = Batch(), self._clock.monotonic()
-                coverage = await self._ticks.keep()
+                coverage = await self._ticks.cover()
         return advanced + await self._record(batch.due, now, read_at)
+
+    async def _repair(self, jobs: Sequence[Job]) -> int:
+        """Correct a `next_run` that is not the earliest of the schedules. Only a malformed job has
+        one, and each poll would find it again."""
+        corrected = [
+            (job, job.model_copy(update={"next_run": earliest}))
+            for job in jobs
+            if (earliest := earliest_next_run(job.schedules, active=job.active)) != job.next_run
+        ]
+        return await self._jobs.advance(corrected) if corrected else 0
 
     async def _record(self, due: Sequence[DueSchedule], now: datetime, read_at: float) -> int:
         """Insert the records, wake the workers, then advance the jobs.
@@ -108,7 +117,7 @@ class Firing:
         await self._record_missed(due)
         records = await self._record_runs(due, now)
         for one in due:
-            one.count([records.get(execution.id) for execution in one.runs])
+            one.apply_records([records.get(execution.id) for execution in one.executions])
         return await self._jobs.advance(build_advances(due))
 
     async def _record_missed(self, due: Sequence[DueSchedule]) -> None:
@@ -125,7 +134,8 @@ class Firing:
             else:
                 found.append((one, execution))
         records = await self._executions.list_recorded_slots([key_of(e) for _, e in found])
-        for one, execution in reversed(found):  # the earliest of a schedule last: it decides
+        # Reversed, so that the earliest mismatch of a schedule is applied last and wins.
+        for one, execution in reversed(found):
             record = records.get(key_of(execution))
             if record is None or record.missed_until != execution.missed_until:
                 one.stop_at(execution, record)
@@ -135,14 +145,15 @@ class Firing:
     ) -> dict[str, SlotRecord]:
         """Insert the executions. Returns the record of the slot of each, by execution id, whoever
         stored it."""
-        executions = [execution for one in due for execution in one.runs]
+        executions = [execution for one in due for execution in one.executions]
         results = await self._executions.insert_many(executions)
         by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
         stored = [e for e in executions if by_id[e.id] is InsertResult.INSERTED]
         overlapping = [
-            Overlapping(e, one.job.overlap_policy, _count_positions(one, e))
+            Overlapping(e, one.job.overlap_policy, positions)
             for one in due
-            for e in one.runs
+            for group, positions in one.list_groups()
+            for e in group
             if by_id[e.id] is InsertResult.OVERLAP
         ]
         admitted = await self._admission.apply_policies(overlapping, now)
@@ -174,22 +185,15 @@ def _plan_or_stop(
     job: Job, schedule: Schedule, until: datetime, coverage: Coverage, *, most: int
 ) -> Plan:
     """Plan the schedule's slots. Stop and log a schedule that has become invalid (for example,
-    its time zone was removed).
+    its time zone was removed, or its stored name is no name of a zone: ValueError, OSError).
 
     Otherwise its error would end every poll, and no other job would be fired.
     """
     try:
         return catch_up.plan(schedule, job.catch_up, until, coverage, most=most)
-    except (InvalidInputError, ZoneInfoNotFoundError) as error:
+    except (InvalidInputError, ZoneInfoNotFoundError, ValueError, OSError) as error:
         _log.error("schedule_stopped", job_id=job.id, schedule_id=schedule.id, error=str(error))
         return Plan(None)
-
-
-def _count_positions(one: DueSchedule, execution: Execution) -> int | None:
-    """How many executions of the job may wait, other than by its overlap policy: the late slots of
-    the catch-up policy `all` wait for each other."""
-    is_one_of_many = one.job.catch_up.policy is CatchUpMode.ALL and execution in one.late
-    return MAX_LATE_SLOTS if is_one_of_many else None
 
 
 def _log_missed(execution: Execution) -> None:

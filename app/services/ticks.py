@@ -42,7 +42,7 @@ class TickService:
         self._last: Tick | None = None
         self._ticked_at = 0.0  # on the monotonic clock
 
-    async def keep(self, now: datetime | None = None) -> Coverage:
+    async def cover(self, now: datetime | None = None) -> Coverage:
         """Tick, unless this process did so in the last two seconds and covers `now`."""
         last = self._last
         is_old = self.get_rest() <= timedelta(0)

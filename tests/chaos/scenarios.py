@@ -28,13 +28,13 @@ async def crash_while_firing(recorder: EvidenceRecorder) -> None:
     """A scheduler is killed before it writes the records; another one continues."""
     world = recorder.world
     one, two = world.compose_process(), world.compose_process()
-    await recorder.create_job()
+    job = await recorder.create_job()
     await _fire_and_work(two)
     recorder.advance(SECOND)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(world.executions), "insert_many", _kill)
         with pytest.raises(Killed):
-            await one.scheduler.tick()
+            await one.firing.fire([job], recorder.now)
     await _fire_and_work(two)
     for _second in range(2):  # the other scheduler also fires overdue jobs of the first one's part
         recorder.advance(SECOND)

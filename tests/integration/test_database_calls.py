@@ -11,7 +11,7 @@ import pytest
 from pymongo import MongoClient
 
 from app.clock import SystemClock
-from app.deadline import Deadline, keep
+from app.deadline import Deadline, set_deadline
 from app.errors import UnavailableError
 from app.repositories.mongo import THREADS, Database, database_call, open_client
 from tests.support.clock import ManualClock
@@ -70,7 +70,7 @@ async def blocked(
 @contextmanager
 def request_ending_in(seconds: float) -> Iterator[None]:
     monotonic = SystemClock().monotonic
-    with keep(Deadline(monotonic() + seconds, monotonic)):
+    with set_deadline(Deadline(monotonic() + seconds, monotonic)):
         yield
 
 

@@ -143,14 +143,10 @@ def claim_while_waiting(patch: Patch) -> None:
 def no_promotion(patch: Patch) -> None:
     """Waiting executions are never promoted."""
 
-    async def promote(self: OverlapRepository, job_id: str) -> bool:
-        return False
-
-    async def promote_many(self: OverlapRepository, job_ids: Iterable[str]) -> None:
-        return None
+    async def promote(self: OverlapRepository, job_ids: Iterable[str] | None = None) -> set[str]:
+        return set()
 
     patch(OverlapRepository, "promote", promote)
-    patch(OverlapRepository, "promote_many", promote_many)
 
 
 VARIANTS: dict[str, Callable[[Patch], None]] = {

@@ -1,7 +1,7 @@
 """Broken variants of the engine that record or show something wrong, see `variants.py`."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime, timedelta
 from types import ModuleType
 from typing import Any
@@ -133,14 +133,14 @@ def skips_without_overlap(patch: Patch) -> None:
 
 def late_promotion(patch: Patch) -> None:
     """The end of an execution promotes nothing. Only the reaper promotes, at its next round."""
-    list_promotable = OverlapRepository.list_promotable
+    promote = OverlapRepository.promote
 
-    async def list_for_reaper(
-        self: OverlapRepository, job_ids: Sequence[str] | None = None
-    ) -> list[str]:
-        return await list_promotable(self) if job_ids is None else []
+    async def promote_for_reaper(
+        self: OverlapRepository, job_ids: Iterable[str] | None = None
+    ) -> set[str]:
+        return await promote(self) if job_ids is None else set()
 
-    patch(OverlapRepository, "list_promotable", list_for_reaper)
+    patch(OverlapRepository, "promote", promote_for_reaper)
 
 
 def stale_cache(patch: Patch) -> None:

@@ -117,7 +117,7 @@ async def test_a_job_with_many_due_slots_is_fired_in_bounded_steps(world: World)
     )
     for _ in range(200):  # the service schedules, but does not fire this job
         world.clock.advance(4 * SECOND)
-        await process.scheduler._ticks.keep()
+        await process.scheduler._ticks.cover()
     sizes = []
     while await process.scheduler.tick() == timedelta(0):
         sizes.append(len(await world.list_executions(job)))

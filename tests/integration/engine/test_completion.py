@@ -56,7 +56,7 @@ async def test_an_outage_after_a_cancel_does_not_fail_the_request(
         raise UnavailableError("outage")
 
     monkeypatch.setattr(JobRepository, "note_last_runs", fail)
-    monkeypatch.setattr(OverlapRepository, "list_promotable", fail)
+    monkeypatch.setattr(OverlapRepository, "promote", fail)
     cancelled = await process.runtime.executions.cancel(ADMIN, queued.id)
     assert cancelled.status is ExecutionStatus.CANCELLED
 
@@ -125,13 +125,15 @@ class Promotions:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.job_ids: list[str] = []
-        promote = OverlapRepository.promote
+        promote_all = OverlapRepository._promote_all
 
-        async def count(repository: OverlapRepository, job_id: str) -> bool:
-            self.job_ids.append(job_id)
-            return await promote(repository, job_id)
+        async def count(
+            repository: OverlapRepository, first: dict[str, str]
+        ) -> tuple[set[str], bool]:
+            self.job_ids += first
+            return await promote_all(repository, first)
 
-        monkeypatch.setattr(OverlapRepository, "promote", count)
+        monkeypatch.setattr(OverlapRepository, "_promote_all", count)
 
 
 async def test_an_execution_that_runs_again_keeps_the_waiting_one_without_a_write(
@@ -207,6 +209,6 @@ async def test_last_runs_are_kept_once_per_job_and_written_in_bounded_statements
     async def count(self: JobRepository, batch: Any) -> None:
         sizes.append(len(batch))
 
-    monkeypatch.setattr(JobRepository, "_note_last_runs", count)
+    monkeypatch.setattr(JobRepository, "note_last_runs", count)
     await completion.write_last_runs()
     assert sizes == [500, 500, 201]

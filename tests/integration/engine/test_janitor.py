@@ -73,11 +73,9 @@ async def test_the_last_results_of_a_deleted_job_are_deleted_by_age(world: World
     deleted, other = await world.add_job(), await world.add_job()
     kept = {}
     for job in (deleted, other):
-        last = [
-            await add_finished(world, job, 41 * DAY, "succeeded"),
-            await add_finished(world, job, 40 * DAY, "failed"),
-        ]
-        kept[job.id] = [*last, await add_finished(world, job, 20 * DAY, "skipped")]
+        succeeded = await add_finished(world, job, 41 * DAY, "succeeded")
+        failed = await add_finished(world, job, 40 * DAY, "failed")
+        kept[job.id] = [succeeded, failed, await add_finished(world, job, 20 * DAY, "skipped")]
     assert await world.jobs.delete(deleted)
 
     await clean(open_janitor(world))

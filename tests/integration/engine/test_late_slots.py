@@ -119,7 +119,7 @@ async def test_a_backlog_of_a_service_that_schedules_is_executed_however_long_it
     job = await world.add_job(world.every(1), catch_up=none, overlap_policy=OverlapPolicy.ALLOW_ALL)
     for _ in range(20):  # one of the processes is busy with other jobs
         world.clock.advance(5 * SECOND)
-        await two.scheduler._ticks.keep()
+        await two.scheduler._ticks.cover()
     await one.schedule()
     executions = await world.list_executions(job)
     assert len(executions) == 100
@@ -245,7 +245,7 @@ async def test_each_gap_executes_its_latest_slot(world: World) -> None:
     start = world.clock.now()
     for minutes in (5.5, 4):
         world.clock.advance(minutes * MINUTE)
-        await process.scheduler._ticks.keep()
+        await process.scheduler._ticks.cover()
     await process.schedule()
 
     executions = await world.list_executions(job)

@@ -147,7 +147,7 @@ async def test_late_slots_are_promoted_in_the_order_of_their_slots(world: World)
     order = []
     for _ in batch:
         await end_live(world, "a job")
-        await world.overlaps.promote_many(["a job"])
+        await world.overlaps.promote(["a job"])
         live = await world.database.collection("executions").find_one({"live_for": "a job"})
         assert live is not None
         order.append(live["scheduled_for"])

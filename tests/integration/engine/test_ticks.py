@@ -40,8 +40,8 @@ def ticks_of(process: Process) -> TickService:
     return process.scheduler._ticks
 
 
-async def keep(process: Process) -> Coverage:
-    return await ticks_of(process).keep()
+async def cover(process: Process) -> Coverage:
+    return await ticks_of(process).cover()
 
 
 async def read_document(world: World) -> dict[str, Any]:
@@ -55,7 +55,7 @@ async def test_slots_before_the_first_tick_are_late_except_those_of_the_last_ten
 ) -> None:
     """A database of an earlier release has no tick."""
     now = world.clock.now()
-    coverage = await keep(world.compose_process())
+    coverage = await cover(world.compose_process())
     first = Gap(datetime(2000, 1, 1, tzinfo=UTC), now - TOLERANCE - MILLISECOND, now)
     assert coverage.gaps == (first,)
     assert coverage.covered_until == now + AHEAD
@@ -64,54 +64,54 @@ async def test_slots_before_the_first_tick_are_late_except_those_of_the_last_ten
 
 async def test_without_ticks_for_at_most_ten_seconds_there_is_no_gap(world: World) -> None:
     process = world.compose_process()
-    first = await keep(process)
+    first = await cover(process)
     world.clock.advance(AHEAD + TOLERANCE)
-    assert (await keep(process)).gaps == first.gaps
+    assert (await cover(process)).gaps == first.gaps
 
 
 async def test_a_longer_time_without_ticks_is_a_gap_that_every_process_finds(
     world: World,
 ) -> None:
     one, two = world.compose_process(), world.compose_process()
-    covered_until = (await keep(one)).covered_until
-    await keep(two)
+    covered_until = (await cover(one)).covered_until
+    await cover(two)
     world.clock.advance(MINUTE)
     now = world.clock.now()
-    gaps = (await keep(one)).gaps
+    gaps = (await cover(one)).gaps
     assert gaps[1:] == (Gap(covered_until, now - TOLERANCE - MILLISECOND, now),)
-    assert (await keep(two)).gaps == gaps
-    assert (await keep(world.compose_process())).gaps == gaps
+    assert (await cover(two)).gaps == gaps
+    assert (await cover(world.compose_process())).gaps == gaps
 
 
 async def test_as_long_as_one_process_ticks_there_is_no_gap(world: World) -> None:
     one, two = world.compose_process(), world.compose_process()
-    gaps = (await keep(one)).gaps
+    gaps = (await cover(one)).gaps
     for _ in range(10):
         world.clock.advance(10 * SECOND)
-        await keep(two)
-    assert (await keep(one)).gaps == gaps
+        await cover(two)
+    assert (await cover(one)).gaps == gaps
 
 
 async def test_processes_that_find_a_gap_at_the_same_time_store_it_once(world: World) -> None:
     processes = [world.compose_process() for _ in range(8)]
-    first = await keep(processes[0])
+    first = await cover(processes[0])
     world.clock.advance(DAY)
-    found = await asyncio.gather(*(keep(process) for process in processes))
+    found = await asyncio.gather(*(cover(process) for process in processes))
     assert len({coverage.gaps for coverage in found}) == 1
     assert len(found[0].gaps) == len(first.gaps) + 1
 
 
 async def test_processes_that_start_at_the_same_time_store_one_first_gap(world: World) -> None:
-    found = await asyncio.gather(*(keep(world.compose_process()) for _ in range(8)))
+    found = await asyncio.gather(*(cover(world.compose_process()) for _ in range(8)))
     assert len({coverage.gaps for coverage in found}) == 1
 
 
 async def test_coverage_never_shrinks_when_the_clock_goes_back(world: World) -> None:
     """The clock of a new primary may be behind that of the old one."""
     process = world.compose_process()
-    before = await keep(process)
+    before = await cover(process)
     world.clock._now -= MINUTE
-    after = await keep(world.compose_process())
+    after = await cover(world.compose_process())
     assert after.covered_until == before.covered_until
     assert after.gaps == before.gaps
 
@@ -141,7 +141,7 @@ async def test_the_time_until_the_next_tick_counts_from_before_the_request(
         return stored
 
     monkeypatch.setattr(ticks, "tick", respond_late)
-    await keep(process)
+    await cover(process)
     assert ticks_of(process).get_rest() == SECOND
 
 
@@ -149,12 +149,12 @@ async def test_an_idle_scheduler_ticks_although_its_poll_interval_is_long(
     world: World,
 ) -> None:
     process = world.compose_process(poll_interval_seconds=60)
-    gaps = (await keep(process)).gaps
+    gaps = (await cover(process)).gaps
     for _ in range(30):
         rest = await process.scheduler.tick()
         assert rest <= 2 * SECOND
         world.clock.advance(rest)
-    assert (await keep(process)).gaps == gaps
+    assert (await cover(process)).gaps == gaps
 
 
 async def test_an_idle_scheduler_makes_at_most_three_calls_per_second(
@@ -178,7 +178,7 @@ async def test_nothing_is_fired_without_an_acknowledged_tick(
 ) -> None:
     """It may be unknown whether the tick was stored, but then nothing is decided by it."""
     process = world.compose_process()
-    await keep(process)
+    await cover(process)
     job = await world.add_job(world.every(60), catch_up=NONE)
     world.clock.advance(MINUTE)
 
@@ -211,14 +211,14 @@ async def test_a_slot_after_the_coverage_is_not_fired(
     async def stay_behind(now: datetime | None = None) -> Coverage:
         return behind
 
-    monkeypatch.setattr(ticks_of(process), "keep", stay_behind)
+    monkeypatch.setattr(ticks_of(process), "cover", stay_behind)
     assert await process.firing.fire(due, world.clock.now()) == 0
     assert await world.list_executions(job) == []
 
 
 async def test_a_process_that_serves_only_the_api_ticks_when_it_fires(world: World) -> None:
     process = world.compose_process()
-    gaps = (await keep(process)).gaps
+    gaps = (await cover(process)).gaps
     job = await world.add_job(world.every(60), catch_up=NONE)
     world.clock.advance(MINUTE)
     api = world.api
@@ -233,27 +233,27 @@ async def test_a_process_that_serves_only_the_api_ticks_when_it_fires(world: Wor
 async def test_schedulers_that_stop_or_do_not_tick_are_no_longer_live(world: World) -> None:
     one, two, three = (world.compose_process() for _ in range(3))
     for process in (one, two):
-        await keep(process)
-    assert (await keep(three)).schedulers == ("process-1", "process-2", "process-3")
+        await cover(process)
+    assert (await cover(three)).schedulers == ("process-1", "process-2", "process-3")
     await one.scheduler.leave()
     world.clock.advance(2 * SECOND)
-    assert (await keep(three)).schedulers == ("process-2", "process-3")
+    assert (await cover(three)).schedulers == ("process-2", "process-3")
     world.clock.advance(9 * SECOND)
-    assert (await keep(three)).schedulers == ("process-3",)
+    assert (await cover(three)).schedulers == ("process-3",)
 
 
 async def test_old_gaps_are_deleted_unless_a_job_may_have_a_slot_in_them(world: World) -> None:
     process = world.compose_process()
-    await keep(process)
+    await cover(process)
     job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.ALLOW_ALL)
     for _ in range(3):
         world.clock.advance(20 * DAY)
-        await keep(process)
+        await cover(process)
     # The first gap ended before the job was created; the others have slots of the job.
     assert len((await read_document(world))["gaps"]) == 3
     await process.schedule()  # the job is no longer in the old gaps
     world.clock.advance(20 * DAY)
-    await keep(process)
+    await cover(process)
     kept = (await read_document(world))["gaps"]
     assert [world.clock.now() - gap["found_at"] for gap in kept] == [20 * DAY, timedelta(0)]
     assert sum(e.missed_count or 0 for e in await world.list_executions(job)) > 80_000

@@ -127,12 +127,12 @@ class Model:
         new = [(e, positions) for e, positions in planned if e.key not in self.executions]
         overlapping = [(e, positions) for e, positions in new if not self._insert(e)]
         in_order = sorted(overlapping, key=lambda pair: pair[0].slot)
+        if seen.policy in {"cancel_other", "terminate_other"}:
+            self._replace_older([execution for execution, _ in in_order[:-1]], seen)
+            in_order = in_order[-1:]
         for execution, positions in in_order:
             self.executions[execution.key] = execution
-            if seen.policy == "terminate_other" and execution is not in_order[-1][0]:
-                execution.end("cancelled", "terminated_by_overlap")  # it was never live
-            else:
-                self._apply_overlap_policy(execution, seen.policy, positions)
+            self._apply_overlap_policy(execution, seen.policy, positions)
         advanced_schedules = self._advance_schedules(seen, decisions)
         job = self.jobs.get(seen.id)
         unchanged = job and (job.revision, job.next_run()) == (seen.revision, seen.next_run())
@@ -266,6 +266,21 @@ class Model:
             case _:
                 new.end("skipped", "overlap")
         self.promote(new.job_id)
+
+    def _replace_older(self, older: Sequence[ModelExecution], seen: ModelJob) -> None:
+        """End the executions that a newer one of the same batch replaces. They were never live."""
+        live, waiting = self.find_live(seen.id), self.list_waiting(seen.id)
+        first = next((e for e in waiting if e.place == 0), None)
+        for execution in older:
+            self.executions[execution.key] = execution
+            if seen.policy == "terminate_other":
+                execution.end("cancelled", "terminated_by_overlap")
+            elif first is not None and first.slot > execution.slot:
+                execution.end("skipped", "buffer_full")
+            elif live is not None and live.status == "running":
+                execution.end("cancelled", "replaced_by_newer")
+            else:
+                execution.end("cancelled", "cancelled_by_overlap")
 
     def _replace(self, new: ModelExecution) -> None:
         """Replace the execution at place 0, unless it is newer than `new`."""
