@@ -108,7 +108,7 @@ async def test_a_lost_lease_is_followed_by_nothing(world: World) -> None:
     (claimed,) = await process.leases.claim(limit=1)
     lease = Lease(claimed.id, claimed.lease_token)
     world.clock.advance(LEASE)
-    expired = await other.leases.list_expired(limit=10)
+    expired = (await other.leases.list_expired(limit=10)).executions
     found = await world.jobs.list_by_ids([job.id])
     assert process.heartbeat.renew("process-1", [lease], term=LEASE) == {claimed.id}
     assert await other.reaper._settle(expired, found) == 0
