@@ -10,7 +10,7 @@ from app.models.policy import RetryPolicy
 from app.repositories import cancellation
 from app.repositories.leases import AttemptStart, LeaseRepository
 from app.repositories.settlements import Settlement, settlement_stages
-from tests.integration.engine.attempts import act_around, block_targets, make_lease
+from tests.integration.engine.attempts import act_around, block_targets, make_lease, renew_late
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 from tests.support.statements import record_writes
 
@@ -53,13 +53,6 @@ async def test_a_batch_claim_takes_only_executions_that_are_still_claimable(worl
         ("cancelled", None, 0),
         ("running", "process-1", 1),
     ]
-
-
-async def renew_late(world: World, claimed: Execution) -> None:
-    """Renew a lease that has run out, as a primary whose clock is slower does."""
-    until = world.clock.now() + LEASE
-    executions = world.database.collection("executions")
-    await executions.update_one({"_id": claimed.id}, {"$set": {"lease_until": until}})
 
 
 async def test_a_renewal_revives_no_lease_that_has_run_out(world: World) -> None:
