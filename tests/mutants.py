@@ -88,7 +88,7 @@ def main() -> int:
             mutant.apply(root)
             failed = find_failed_test(root, mutant.tests)
         survivors += failed is None
-        sys.stdout.write(f"{mutant.name:40} {failed or 'SURVIVED'}\n")
+        sys.stdout.write(f"{mutant.name:58} {failed or 'SURVIVED'}\n")
         sys.stdout.flush()
     sys.stdout.write(f"{len(mutants) - survivors} of {len(mutants)} mistakes were noticed\n")
     return 1 if survivors else 0

@@ -230,8 +230,7 @@ class Execution(Record):
 
     def cancel(self, reason: Reason, now: datetime) -> Self:
         """Return this execution as one that a newer one replaced before it was stored."""
-        ended = self._end_unstarted(ExecutionStatus.CANCELLED, reason, now)
-        return ended.model_copy(update={"waiting": False})
+        return self._end_unstarted(ExecutionStatus.CANCELLED, reason, now)
 
     def miss(self, *, until: datetime, count: int, now: datetime) -> Self:
         """Return one record of `count` missed slots: this one and all others through `until`."""
@@ -244,4 +243,4 @@ class Execution(Record):
 
     def _end_unstarted(self, status: ExecutionStatus, reason: Reason, now: datetime) -> Self:
         ended = {"status": status, "reason": reason, "finished_at": now}
-        return self.model_copy(update=ended | {"live_for": None, "place": None})
+        return self.model_copy(update=ended | {"live_for": None, "place": None, "waiting": False})

@@ -211,6 +211,5 @@ def _replace(execution: Execution, behind_running: bool, now: datetime) -> Execu
 
     It would have waited behind a running execution. Otherwise it would have been live.
     """
-    if behind_running:
-        return execution.wait_at(0).cancel(Reason.REPLACED_BY_NEWER, now)
-    return execution.cancel(Reason.CANCELLED_BY_OVERLAP, now)
+    reason = Reason.REPLACED_BY_NEWER if behind_running else Reason.CANCELLED_BY_OVERLAP
+    return execution.cancel(reason, now)

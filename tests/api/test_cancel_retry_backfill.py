@@ -13,6 +13,7 @@ from app.models.user import Actor, Role
 from app.repositories.executions import ExecutionRepository
 from app.repositories.leases import LeaseRepository
 from app.schemas.executions import BackfillIn
+from app.services.backfills import MAX_SLOTS
 from tests.support.api import Api, JsonBody, assert_problem
 from tests.support.clock import START
 from tests.support.ids import make_id
@@ -107,6 +108,8 @@ async def test_a_finished_execution_can_be_retried(
     assert again["parameters"] == {"n": 1}
     other = await alice.post(f"/executions/{first['id']}/retry", json={"parameters": {"n": 2}})
     assert other.json()["parameters"] == {"n": 2}
+    none = await alice.post(f"/executions/{first['id']}/retry", json={"parameters": {}})
+    assert none.json()["parameters"] == {}
 
 
 async def test_an_unfinished_execution_cannot_be_retried(
@@ -286,3 +289,14 @@ async def test_a_range_with_too_many_slots_is_rejected_with_their_number(
         response = await alice.post(path, json=make_past_range(api, minutes, overlap_policy=policy))
         assert f"{slots} slots" in assert_problem(response, 422)["errors"][0]["detail"]
     assert await api.list_executions(fast) == []
+
+
+async def test_a_range_with_exactly_the_most_slots_is_accepted(
+    api: Api, alice: httpx2.AsyncClient
+) -> None:
+    """The slot at the end of the range does not count."""
+    fast = (await alice.post("/jobs", json={"name": "fast", "interval": 1})).json()
+    api.clock.advance(timedelta(seconds=MAX_SLOTS + 1))
+    wanted = make_past_range(api, 60, overlap_policy="allow_all", dry_run=True)
+    response = await alice.post(f"/jobs/{fast['id']}/backfill", json=wanted)
+    assert (response.status_code, response.json()["count"]) == (200, MAX_SLOTS)

@@ -76,9 +76,9 @@ async def _run_smoke(options: argparse.Namespace) -> bool:
         restart_in_turn(1),
     ]
     expected = {"kill": 15, "freeze": 2, "term": 1}
-    passed = await carry_out(_make_options(options, expected=expected), faults)
+    passed = not await carry_out(_make_options(options, expected=expected), faults)
     with_set = _make_options(options, replica_set=True, expected={"step-down": 2})
-    passed = await carry_out(with_set, [step_down_primary(2)]) and passed
+    passed = not await carry_out(with_set, [step_down_primary(2)]) and passed
     return await _detects_acknowledged_by_one(options) and passed
 
 
@@ -89,7 +89,7 @@ async def _run_trial(options: argparse.Namespace, trial: Trial, times: int) -> b
         replica_set=trial.replica_set,
         expected=dict.fromkeys(trial.records, times),
     )
-    return await carry_out(run_options, [trial.fault(times)])
+    return not await carry_out(run_options, [trial.fault(times)])
 
 
 def _make_options(
@@ -116,6 +116,10 @@ def _make_options(
     )
 
 
+_LOST_WRITES = {"no slot missing", "acknowledged writes kept", "each delivery is in its attempt"}
+"""The invariants that detect lost writes. A slow machine does not violate them."""
+
+
 async def _detects_acknowledged_by_one(options: argparse.Namespace) -> bool:
     """Whether the checker detects the lost writes if one member's acknowledgement is enough.
 
@@ -124,7 +128,8 @@ async def _detects_acknowledged_by_one(options: argparse.Namespace) -> bool:
     say("with acknowledged_by_one, which the checker must detect")
     broken = argparse.Namespace(**vars(options) | {"broken": "acknowledged_by_one"})
     faults: list[FaultStep] = [delay_majority(1)]
-    detected = not await carry_out(_make_options(broken, replica_set=True, expected={}), faults)
+    violated = await carry_out(_make_options(broken, replica_set=True, expected={}), faults)
+    detected = not violated.isdisjoint(_LOST_WRITES)
     say("detected, as required" if detected else "NOT DETECTED")
     return detected
 
@@ -139,7 +144,7 @@ async def _run_contention(options: argparse.Namespace) -> bool:
         herds=len(CATCH_UP_POLICIES) * options.jobs,
         broken=options.broken,
     )
-    return await carry_out(run_options, [release_herds(options.jobs)])
+    return not await carry_out(run_options, [release_herds(options.jobs)])
 
 
 if __name__ == "__main__":

@@ -54,19 +54,21 @@ class Options:
     """The least number of faults by name that must be in the journal."""
 
 
-async def carry_out(options: Options, faults: list[FaultStep]) -> bool:
-    """Carry out a chaos run and return whether every invariant holds. If not, keep the logs."""
+async def carry_out(options: Options, faults: list[FaultStep]) -> frozenset[str]:
+    """Carry out a chaos run and return the names of the violated invariants. If any is, keep the
+    logs."""
     task = asyncio.current_task()
     assert task is not None
     # SIGTERM must end all processes, so it cancels this task, which ends them.
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     folder = Path(tempfile.mkdtemp(prefix="carillon-chaos-"))
-    passed = False
+    keep_logs = True
     try:
-        passed = report(await _collect_evidence(options, faults, folder))
+        violated = report(await _collect_evidence(options, faults, folder))
+        keep_logs = bool(violated)
     finally:
-        _remove_data(folder, keep_logs=not passed)
-    return passed
+        _remove_data(folder, keep_logs=keep_logs)
+    return violated
 
 
 def _remove_data(folder: Path, *, keep_logs: bool) -> None:

@@ -221,6 +221,19 @@ async def test_the_jobs_of_a_dead_scheduler_are_fired_when_they_are_overdue(worl
     assert await count_statuses(world) == Counter(queued=50)
 
 
+async def test_jobs_of_others_are_left_to_them_until_they_are_overdue(world: World) -> None:
+    """Also when a scheduler fires overdue jobs of a dead one."""
+    one, two = world.compose_process(), world.compose_process()
+    await add_jobs(world, 50)
+    later = [await world.add_job(world.every(61)) for _ in range(50)]
+    await pass_time(world, [one, two], MINUTE - SECOND)
+    world.clock.advance(2 * SECOND)
+    await one.schedule()
+    fired = [job for job in later if await world.list_executions(job)]
+    assert 0 < len(fired) < 50
+    assert await count_statuses(world) == Counter(queued=50 + len(fired))
+
+
 def test_the_parts_of_all_schedulers_are_disjoint_and_complete() -> None:
     for count in (1, 2, 3, 5, 16, 40):
         names = [f"process-{n:02}" for n in range(count)]

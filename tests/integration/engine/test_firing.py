@@ -65,6 +65,19 @@ async def test_a_next_run_before_the_first_key_of_the_poll_is_found_within_five_
     assert list_slots(await world.list_executions(job)) == [behind]
 
 
+async def test_a_new_job_with_an_earlier_slot_than_all_others_starts_on_time(world: World) -> None:
+    process = world.compose_process()
+    await world.add_job(world.every(3_600))
+    await process.scheduler.tick()
+    job = await world.add_job(world.every(1))
+    world.clock.advance(SECOND / 2)
+    # After the wake-up by the creation:
+    assert await process.scheduler.tick() == SECOND / 2 + timedelta(milliseconds=1)
+    world.clock.advance(SECOND / 2)
+    await process.scheduler.tick()
+    assert list_slots(await world.list_executions(job)) == [world.clock.now()]
+
+
 async def test_after_an_error_a_poll_reads_the_whole_index(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

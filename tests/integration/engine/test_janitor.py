@@ -73,8 +73,9 @@ async def test_the_last_results_of_a_deleted_job_are_deleted_by_age(world: World
     deleted, other = await world.add_job(), await world.add_job()
     kept = {}
     for job in (deleted, other):
-        last = [await add_finished(world, job, 40 * DAY, s) for s in ("succeeded", "failed")]
-        kept[job.id] = [*last, await add_finished(world, job, 20 * DAY, "skipped")]
+        succeeded = await add_finished(world, job, 41 * DAY, "succeeded")
+        failed = await add_finished(world, job, 40 * DAY, "failed")
+        kept[job.id] = [succeeded, failed, await add_finished(world, job, 20 * DAY, "skipped")]
     assert await world.jobs.delete(deleted)
 
     await clean(open_janitor(world))
@@ -230,3 +231,18 @@ async def test_the_trimmer_continues_until_all_pages_are_trimmed(
     for _ in range(2):
         await clean(trimmer)
         assert [len(await world.list_executions(job)) for job in jobs] == [3] * 5
+
+
+async def test_the_trimmer_continues_after_a_page_of_which_nothing_may_be_deleted(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_PAGE", 2)
+    monkeypatch.setattr(module, "_JOBS", 1)
+    jobs = [await world.add_job() for _ in range(2)]
+    for job in jobs:
+        for age, status in ((9, "succeeded"), (8, "failed"), (7, "skipped"), (6, "skipped")):
+            await add_finished(world, job, age * DAY, status)
+    trimmer = open_trimmer(world, keep=2)
+    for _ in range(2):
+        await trimmer.tick()
+    assert trimmer._reached == max(job.id for job in jobs)

@@ -93,6 +93,17 @@ async def test_an_older_slot_does_not_replace_the_last_run(world: World) -> None
     assert await read_last_run(world, job) == (now + timedelta(minutes=1), "timed_out")
 
 
+async def test_of_two_results_of_a_slot_the_second_is_the_last_status(world: World) -> None:
+    """The second one is that of a retry by a user."""
+    completion = completion_of(world.compose_process())
+    job = await world.add_job()
+    execution = await world.queue(job)
+    for status in (ExecutionStatus.FAILED, ExecutionStatus.SUCCEEDED):
+        await completion.follow_up([Transition(execution, status)])
+    await completion.write_last_runs()
+    assert await read_last_run(world, job) == (execution.scheduled_for, "succeeded")
+
+
 async def end_in_jobs(completion: Completion, execution: Execution, count: int) -> None:
     """Follow up one execution in each of `count` jobs."""
     ended = [execution.model_copy(update={"job_id": f"job-{n}"}) for n in range(count)]

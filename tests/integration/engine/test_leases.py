@@ -13,6 +13,7 @@ from app.repositories.leases import AttemptStart
 from app.repositories.settlements import Settlement
 from tests.integration.engine.attempts import block_targets, make_lease
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
+from tests.support.waiting import eventually
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -31,6 +32,18 @@ async def add_started_execution(world: World, process: Process, **changes: objec
 def make_first_success(execution: Execution) -> Settlement:
     """Make the settlement of a success of the first attempt."""
     return Settlement(make_lease(execution), ExecutionStatus.SUCCEEDED, 1, SUCCEEDED)
+
+
+async def test_a_claim_leaves_out_executions_that_may_not_start_yet(world: World) -> None:
+    process = world.compose_process()
+    job = await world.add_job()
+    soon = world.clock.now() + MILLISECOND
+    later = [await world.queue(job, run_at=soon) for _ in range(2)]
+    assert await process.leases.claim(limit=1) == []
+    due = [await world.queue(job) for _ in range(2)]
+    assert {e.id for e in await process.leases.claim(limit=4)} == {e.id for e in due}
+    world.clock.advance(MILLISECOND)
+    assert {e.id for e in await process.leases.claim(limit=4)} == {e.id for e in later}
 
 
 async def test_the_reaper_ignores_a_lease_that_has_not_expired(world: World) -> None:
@@ -204,9 +217,9 @@ async def test_a_worker_that_cannot_renew_its_leases_stops_their_attempts(
     world.clock.advance(LEASE - timedelta(seconds=1))
     process.keeper.renew()
     await process.worker.guard()
+    await eventually(lambda: target.stopped == [1], 1)  # before `finish_attempts` stops it
     await process.finish_attempts()
 
-    assert target.stopped == [1]
     assert (
         await world.read(queued)
     ).status is ExecutionStatus.RUNNING  # until the reaper settles it

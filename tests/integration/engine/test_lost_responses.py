@@ -170,3 +170,22 @@ async def test_a_result_is_recorded_after_a_short_outage(
 
     assert (await world.read(queued)).status is ExecutionStatus.SUCCEEDED
     assert len(world.targets.deliveries) == 1
+
+
+async def test_a_cancelled_attempt_whose_lease_is_lost_during_an_outage_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    queued = await world.queue(await world.add_job())
+    target = block_targets(world)
+    await process.worker.tick()
+    await target.began.wait()
+    assert await world.executions.request_cancel(queued.id, reason=Reason.CANCELLED_BY_USER)
+    monkeypatch.setattr(LeaseRepository, "settle", _raise_unavailable)
+    monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_INTERVAL", timedelta(0))
+    await process.worker.watch()
+    await eventually(lambda: target.stopped == [1])
+    assert process.worker._tasks  # it tries to record the cancel
+    world.clock.advance(LEASE)
+    await process.worker.guard()
+    await eventually(lambda: not process.worker._tasks)

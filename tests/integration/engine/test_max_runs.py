@@ -7,7 +7,7 @@ import pytest
 
 from app.models.execution import ExecutionKind, ExecutionStatus, Reason
 from app.models.job import Job
-from app.models.policy import OverlapPolicy
+from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
 from tests.support.crash import Killed
 from tests.support.engine import Process, World
 
@@ -154,3 +154,27 @@ async def test_next_run_does_not_pass_a_slot_without_a_record(
     assert (stored.next_run, stored.schedules[0].runs) == (world.clock.now(), 0)
     await process.schedule()
     assert await count_scheduled(world, job) == 1
+
+
+async def test_next_run_is_the_earliest_of_several_slots_without_a_record(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    job = await world.add_job(
+        world.every(60),
+        overlap_policy=OverlapPolicy.BUFFER_ALL,
+        catch_up=CatchUpPolicy(policy=CatchUpMode.ALL),
+    )
+    await world.queue(job, live_for=job.id)
+    await process.schedule()
+    world.clock.advance(3 * MINUTE)
+
+    async def lose(*_: object) -> dict[str, Any]:
+        return {}
+
+    with monkeypatch.context() as patch:
+        patch.setattr(process.runtime.admission, "apply_policies", lose)
+        await process.scheduler.tick()
+    assert (await world.jobs.get(job.id, owner_id=None)).next_run == job.next_run
+    await process.schedule()
+    assert await count_scheduled(world, job) == 3

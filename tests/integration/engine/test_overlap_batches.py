@@ -154,6 +154,27 @@ async def test_late_slots_are_promoted_in_the_order_of_their_slots(world: World)
     assert order == sorted(one.execution.scheduled_for for one in batch)
 
 
+async def test_a_slot_has_a_record_also_if_the_server_reports_another_index(
+    counted: World,
+) -> None:
+    """The server reports the first violated index, which is not the slot index here."""
+    await counted.database.collection("executions").drop_index("slot")
+    await create_indexes(counted.database)
+    live, other_slot = (make_slot(counted, "a job", minute) for minute in (1, 2))
+    waiting, another_slot = (make_slot(counted, "a job", minute).wait_at(0) for minute in (3, 4))
+    await counted.executions.insert_many([live, waiting])
+    again = [
+        e.model_copy(update={"id": counted.new_id()})
+        for e in (live, other_slot, waiting, another_slot)
+    ]
+    assert await counted.executions.insert_many(again) == [
+        InsertResult.ALREADY_RECORDED,
+        InsertResult.OVERLAP,
+        InsertResult.ALREADY_RECORDED,
+        InsertResult.FULL,
+    ]
+
+
 @pytest.mark.parametrize("jobs", [1, 1_000])
 async def test_one_small_query_finds_the_slots_that_others_recorded(
     counted: World, commands: CommandLog, jobs: int

@@ -19,6 +19,7 @@ from tests.integration.engine.overlaps import (
     SKIPPED,
     TERMINATED,
     WAITING,
+    Expected,
     add_live,
     end_live,
     list_records,
@@ -279,3 +280,19 @@ async def test_a_malformed_execution_of_one_job_does_not_affect_the_others(
     }
     assert await list_records(world, jobs[0]) == expected[policy]
     assert await list_records(world, jobs[2]) == expected[policy]
+
+
+@pytest.mark.parametrize(
+    ("policy", "ended"),
+    [(OverlapPolicy.CANCEL_OTHER, ASKED), (OverlapPolicy.TERMINATE_OTHER, TERMINATED)],
+)
+async def test_a_slot_ends_the_execution_of_a_later_slot_of_another_schedule(
+    world: World, policy: OverlapPolicy, ended: Expected
+) -> None:
+    """Only the slots of one schedule replace each other in their order."""
+    other = make_slot(world, "a job", 2).model_copy(update={"schedule_id": "another"})
+    await world.executions.insert(run(world, other))
+    await world.admission.apply_policies(
+        [make_overlapping(world, "a job", 1, policy)], world.clock.now()
+    )
+    assert (await list_records(world, "a job"))[1] == ended

@@ -128,8 +128,8 @@ async def test_an_attempt_is_stopped_one_second_before_its_lease_runs_out(
     await target.began.wait()
     world.clock.advance(LEASE / 2 - timedelta(seconds=1))
     await process.worker.guard()
+    await eventually(lambda: target.stopped == [1], 1)  # before `finish_attempts` stops it
     await process.finish_attempts()
-    assert target.stopped == [1]
 
 
 async def delete_job(world: World, execution: Execution) -> None:

@@ -11,7 +11,7 @@ from app.errors import UnavailableError
 from app.models.coverage import Coverage, Gap
 from app.models.execution import ExecutionStatus
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
-from app.repositories.ticks import AHEAD, TOLERANCE
+from app.repositories.ticks import AHEAD, TOLERANCE, Tick
 from app.services.ticks import TickService
 from tests.support.commands import CommandLog
 from tests.support.engine import Process, World, list_slots, open_world
@@ -125,6 +125,24 @@ async def test_a_process_ticks_at_most_once_in_two_seconds(
         await process.scheduler.tick()
         logged_world.clock.advance(SECOND / 10)
     assert log.count("findAndModify") == 5
+
+
+async def test_the_time_until_the_next_tick_counts_from_before_the_request(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The database may have stored the tick at any instant of the request."""
+    process = world.compose_process()
+    ticks = process.runtime.repositories.ticks
+    tick = ticks.tick
+
+    async def respond_late(**named: Any) -> Tick:
+        stored = await tick(**named)
+        world.clock.advance(SECOND)
+        return stored
+
+    monkeypatch.setattr(ticks, "tick", respond_late)
+    await cover(process)
+    assert ticks_of(process).get_rest() == SECOND
 
 
 async def test_an_idle_scheduler_ticks_although_its_poll_interval_is_long(

@@ -3,12 +3,16 @@
 import asyncio
 from datetime import timedelta
 
+import pytest
+
+from app.engine.executor import RunningAttempt, StopReason
 from app.engine.loop import AT_ONCE
 from app.models.execution import AttemptOutcome, ExecutionStatus, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy
-from tests.integration.engine.attempts import block_targets, make_success
-from tests.support.engine import SUCCEEDED, World
+from app.repositories.leases import AttemptStart
+from tests.integration.engine.attempts import block_targets, make_lease, make_success
+from tests.support.engine import LEASE, SUCCEEDED, World
 from tests.support.waiting import run_other_tasks
 
 MINUTE = timedelta(minutes=1)
@@ -116,6 +120,51 @@ async def test_a_worker_waits_until_the_next_execution_may_start(world: World) -
     soon = world.clock.now() + timedelta(milliseconds=200)
     await world.queue(job, run_at=soon)
     assert await process.worker.tick() == timedelta(milliseconds=201)
+
+
+async def test_the_end_of_an_attempt_wakes_a_worker_only_if_it_has_no_free_place(
+    world: World,
+) -> None:
+    process = world.compose_process(concurrency=2)
+    job = await world.add_job()
+    target = block_targets(world)
+    for count in (2, 1):
+        for _ in range(count):
+            await world.queue(job)
+        await process.worker.tick()
+        process.wake.executions.clear()
+        target.may_end.set()
+        await process.finish_attempts()
+        assert process.wake.executions.is_set() is (count == 2)
+        target.may_end.clear()
+
+
+async def test_the_lease_of_an_attempt_that_ended_is_not_renewed(world: World) -> None:
+    process = world.compose_process()
+    await world.queue(await world.add_job())
+    target = block_targets(world)
+    await process.worker.tick()
+    assert len(process.keeper.list_expiring(within=LEASE)) == 1
+    target.may_end.set()
+    await process.finish_attempts()
+    assert process.keeper.list_expiring(within=timedelta(days=1)) == set()
+
+
+@pytest.mark.parametrize("reason", [StopReason.LEASE_LOST, StopReason.SHUTDOWN, StopReason.CANCEL])
+async def test_an_attempt_that_is_stopped_before_its_delivery_sends_nothing(
+    world: World, reason: StopReason
+) -> None:
+    process = world.compose_process()
+    job = await world.add_job()
+    await world.queue(job)
+    (claimed,) = await process.leases.claim(limit=1)
+    lease = make_lease(claimed)
+    assert await process.leases.start([AttemptStart(lease, 1, job.revision)]) == [True]
+    attempt = RunningAttempt(claimed, job, 1)
+    attempt.stop(reason)
+    recorded = await process.worker._executor.run(attempt)
+    assert recorded is (reason is not StopReason.LEASE_LOST)
+    assert world.targets.deliveries == []
 
 
 async def test_an_execution_of_a_deleted_job_ends_cancelled(world: World) -> None:

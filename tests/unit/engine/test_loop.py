@@ -66,6 +66,14 @@ async def test_a_loop_continues_after_expected_and_unexpected_errors() -> None:
     await loop.stop(LONG)
 
 
+async def test_the_time_until_the_next_try_doubles_up_to_five_seconds() -> None:
+    error = UnavailableError("no primary")
+    ticks = ScriptedTick(*[error] * 9, AT_ONCE, error)
+    loop = Loop("test", ticks.tick, clock=ManualClock())
+    rests = [(await loop._round()).total_seconds() for _ in range(11)]
+    assert rests == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5, 5, 5, 0, 0.1]
+
+
 async def test_a_failed_round_does_not_count_as_a_tick() -> None:
     clock, entered = ManualClock(), asyncio.Event()
 

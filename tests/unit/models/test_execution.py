@@ -1,4 +1,6 @@
-"""The table of legal moves."""
+"""The table of legal moves, and executions that end before they are stored."""
+
+from datetime import UTC, datetime
 
 import pytest
 
@@ -6,9 +8,13 @@ from app.models.execution import (
     FINAL_STATUSES,
     MOVES,
     UNFINISHED_STATUSES,
+    Execution,
+    ExecutionKind,
     ExecutionStatus,
+    Reason,
     require_move,
 )
+from app.models.policy import OverlapPolicy
 
 
 def test_every_status_has_its_moves() -> None:
@@ -35,3 +41,24 @@ def test_only_a_legal_move_has_a_require_move(
     else:
         with pytest.raises(ValueError, match=f"from {before} to {after}"):
             require_move(before, after)
+
+
+def test_no_execution_that_ends_before_it_is_stored_waits() -> None:
+    """A final record that waits would be counted among the waiting executions of its job."""
+    now = datetime(2026, 11, 23, 8, tzinfo=UTC)
+    waiting = Execution.queue(
+        "an id",
+        job_id="a job",
+        owner_id="owner",
+        kind=ExecutionKind.SCHEDULED,
+        scheduled_for=now,
+        run_at=now,
+        policy=OverlapPolicy.BUFFER_ALL,
+        now=now,
+    ).wait_at(0)
+    for ended in (
+        waiting.skip(Reason.OVERLAP, now),
+        waiting.cancel(Reason.REPLACED_BY_NEWER, now),
+        waiting.miss(until=now, count=1, now=now),
+    ):
+        assert (ended.waiting, ended.place, ended.live_for) == (False, None, None)

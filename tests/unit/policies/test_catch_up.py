@@ -177,6 +177,18 @@ def test_the_window_counts_from_the_end_of_the_gap() -> None:
     assert decided.slots[0].at == gap.found_at - timedelta(seconds=310)
 
 
+def test_a_slot_at_the_start_of_the_window_is_executed() -> None:
+    due = OneTimeSchedule(id="s", run_at=START + HOUR, next_run=START + HOUR)
+    gap = make_gap(timedelta(0), 2 * HOUR)
+    age = int((gap.found_at - START - HOUR).total_seconds())
+    for policy in ("one", "all"):
+        for window, slots in ((age, [START + HOUR]), (age - 1, [])):
+            decided = plan(
+                due, catch_up(policy, window), gap.found_at, make_coverage(gap), most=MOST
+            )
+            assert [slot.at for slot in decided.slots] == slots
+
+
 def test_a_schedule_that_ends_inside_a_gap_has_no_further_slot() -> None:
     due = make_schedule(3_600, HOUR, end_at=START + 2 * HOUR + SECOND)
     gap = make_gap(timedelta(0), 9 * HOUR)

@@ -120,6 +120,11 @@ def test_exponential_delays_double_up_to_the_maximum() -> None:
     assert longest == [10, 20, 35, 35]
 
 
+def test_a_fixed_delay_is_at_most_the_maximum() -> None:
+    retry = RetryPolicy(strategy=RetryStrategy.FIXED, delay_seconds=60, max_delay_seconds=35)
+    assert backoff(retry, failed_attempts=1, chance=0) == timedelta(seconds=35)
+
+
 @given(
     failed=st.integers(1, 10**9),
     chance=st.floats(0, 1, exclude_max=True),

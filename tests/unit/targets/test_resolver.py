@@ -182,6 +182,24 @@ async def test_memory_is_bounded_however_many_names_and_owners_there_are(lookups
     assert lookups.inner.calls == calls
 
 
+async def test_a_name_that_is_unanswered_again_is_not_the_next_to_be_forgotten(
+    lookups: Lookups, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.targets.resolver.MAX_UNANSWERED", 2)
+    lookups.inner.fails_with = UnansweredError()
+
+    async def look_up_and_count(host: str) -> int:
+        calls = lookups.inner.calls
+        with pytest.raises(UnansweredError):
+            await lookups.look_up(host)
+        return lookups.inner.calls - calls
+
+    assert [await look_up_and_count(host) for host in ("one.test", "two.test")] == [1, 1]
+    lookups.clock.advance(UNANSWERED_FOR)
+    assert [await look_up_and_count(host) for host in ("one.test", "three.test")] == [1, 1]
+    assert await look_up_and_count("one.test") == 0
+
+
 async def test_closing_closes_the_other_resolver(lookups: Lookups) -> None:
     await lookups.resolver.close()
     assert lookups.inner.closed
