@@ -7,6 +7,7 @@ import pytest
 
 from app.models.execution import ExecutionKind
 from app.models.job import Job
+from app.repositories.claims import UNCLAIMABLE
 from app.repositories.due_jobs import ALL, DueJobs
 from app.repositories.slot_records import SlotKey, build_conditions
 from tests.integration.repositories.plans import explain
@@ -147,6 +148,14 @@ async def test_the_reaper_examines_at_most_one_key_more_than_the_expired_leases(
         assert stats["nReturned"] == expired
         assert stats["totalKeysExamined"] <= expired + 1
         world.clock.advance(LEASE / 2)
+
+
+async def test_the_search_for_unclaimable_executions_examines_no_others(world: World) -> None:
+    job = await world.add_job()
+    await queue_many(world, job, 100)
+    stats = await explain_statistics(world, "executions", filter=UNCLAIMABLE)
+    assert (stats["totalDocsExamined"], stats["nReturned"]) == (0, 0)
+    assert stats["totalKeysExamined"] <= 3
 
 
 async def explain_statistics(world: World, collection: str, **find: Any) -> dict[str, Any]:
