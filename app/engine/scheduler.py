@@ -1,5 +1,6 @@
 """The scheduler: polls for due jobs by the `next_run` index and fires them."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -9,6 +10,7 @@ from app.engine.loop import AT_ONCE, rest_until
 from app.errors import UnavailableError
 from app.models.coverage import Coverage
 from app.models.job import Job
+from app.models.schedule import MILLISECOND
 from app.repositories.due_jobs import OVERDUE, DueJobs
 from app.repositories.jobs import JobRepository
 from app.services.firing import Firing
@@ -78,7 +80,7 @@ class Scheduler:
         if rest == AT_ONCE and peek.next_run is not None and peek.next_run > until:
             rest = self._poll_interval  # the slot waits until its gap has passed
         elif rest == AT_ONCE:
-            jobs = await self._list_due(due, until)
+            jobs = await self._list_due(due, until, coverage)
             advanced = await self._firing.fire(
                 jobs, peek.now, read_at=read_at, is_stopping=lambda: self._is_stopping
             )
@@ -95,13 +97,17 @@ class Scheduler:
             self._full_poll_at = read_at
         return DueJobs(since).of_part(coverage.schedulers, self._ticks.scheduler)
 
-    async def _list_due(self, due: DueJobs, now: datetime) -> list[Job]:
+    async def _list_due(self, due: DueJobs, now: datetime, coverage: Coverage) -> list[Job]:
         """The due jobs of its part; if there are none, the overdue jobs of the others.
 
         It reads the latter from the other end, so that it does not read the same jobs as their
         scheduler.
         """
         jobs = await self._jobs.list_due(now, limit=_BATCH, due=due)
+        if len(jobs) == _BATCH and coverage.is_before_gap_end(jobs[-1].next_run):
+            # All of these are late. The jobs that are on time do not wait for them.
+            on_time = replace(due, since=coverage.gaps[-1].until + MILLISECOND)
+            return [*jobs, *await self._jobs.list_due(now, limit=_BATCH, due=on_time)]
         if jobs or due.id_ends is None:
             return jobs
         all_due = DueJobs(due.since)

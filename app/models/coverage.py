@@ -37,6 +37,10 @@ class Coverage:
             return self.gaps[index].after
         return now
 
+    def is_before_gap_end(self, slot: datetime | None) -> bool:
+        """Whether the slot may be late: it is not after the last gap."""
+        return slot is not None and bool(self.gaps) and slot <= self.gaps[-1].until
+
     def find_gap(self, slot: datetime) -> Gap | None:
         """Return the gap in which the slot lies; None if the slot is on time."""
         index = bisect_left(self.gaps, slot, key=lambda gap: gap.until)

@@ -42,8 +42,12 @@ class DueSchedule:
         yield self.on_time, None
 
     @property
+    def late_size(self) -> int:
+        return len(self.missed) + len(self.late)
+
+    @property
     def size(self) -> int:
-        return len(self.missed) + len(self.late) + len(self.on_time)
+        return self.late_size + len(self.on_time)
 
     def stop_at(self, execution: Execution, record: SlotRecord | None) -> None:
         """Decide nothing from the slot of a planned `missed` record on, because the slot has

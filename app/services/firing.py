@@ -35,7 +35,9 @@ STALE_AFTER = timedelta(seconds=30)
 retention may have deleted the records that prevent a second execution of a slot."""
 
 MAX_DECISIONS = 1_000
-"""The most records of one job in one firing. The next firing continues."""
+"""The most records of one job in one firing, and about the most of all late jobs together. The next
+firing continues. So the backlog of an outage does not delay the jobs that are on time."""
+_MIN_DECISIONS = 20  # of a late job, so that a firing makes progress with each job that it reads
 _FLUSH_SIZE = 500
 _FLUSH_SECONDS = 1
 """Decisions are written when there are this many, or when they have taken this long."""
@@ -92,10 +94,14 @@ class Firing:
         read_at = flushed_at if read_at is None else read_at
         builder = RecordBuilder(self._new_id, now)
         coverage = await self._ticks.cover(now)
-        advanced, batch = await self._repair(jobs), Batch()
-        for job in jobs:
+        advanced, batch, late = await self._repair(jobs), Batch(), 0
+        for job, most in _share_decisions(jobs, coverage):
             until = coverage.find_limit(min(now, coverage.covered_until))
-            batch.add(_decide(job, until, coverage, builder))
+            decided = _decide(job, until, coverage, builder, most=most)
+            batch.add(decided)
+            late += sum(one.late_size for one in decided)
+            if late >= MAX_DECISIONS:
+                break
             seconds = self._clock.monotonic() - flushed_at
             if batch.size >= _FLUSH_SIZE or seconds >= _FLUSH_SECONDS:
                 advanced += await self._record(batch.due, now, read_at)
@@ -181,13 +187,23 @@ class Firing:
         return records | {id_: found[slot] for id_, slot in others.items() if slot in found}
 
 
+def _share_decisions(jobs: Sequence[Job], coverage: Coverage) -> list[tuple[Job, int]]:
+    """The jobs that are on time and then those that are late, each with the most decisions in this
+    firing. The late ones share them."""
+    on_time = [job for job in jobs if not coverage.is_before_gap_end(job.next_run)]
+    late = [job for job in jobs if coverage.is_before_gap_end(job.next_run)]
+    share = max(_MIN_DECISIONS, MAX_DECISIONS // max(1, len(late)))
+    return [(job, MAX_DECISIONS) for job in on_time] + [(job, share) for job in late]
+
+
 def _decide(
-    job: Job, until: datetime, coverage: Coverage, builder: RecordBuilder
+    job: Job, until: datetime, coverage: Coverage, builder: RecordBuilder, *, most: int
 ) -> list[DueSchedule]:
-    """Plan the slots of the job's due schedules, the most overdue schedule first."""
+    """Plan at most about `most` slots of the job's due schedules, the most overdue schedule
+    first."""
     due = [(s.next_run, s) for s in job.schedules if s.active and s.next_run is not None]
     decided: list[DueSchedule] = []
-    left = MAX_DECISIONS
+    left = most
     for next_run, schedule in sorted(due, key=lambda pair: pair[0]):
         if next_run <= until and left > 0:
             one = _plan_or_stop(job, schedule, until, coverage, builder, most=left)

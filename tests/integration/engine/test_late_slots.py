@@ -162,6 +162,26 @@ async def insert_copies(world: World, template: Job, count: int) -> None:
     await jobs.insert_many(copies)
 
 
+@pytest.mark.parametrize("jobs", [10, 600])
+async def test_late_slots_of_many_jobs_do_not_delay_a_job_that_is_on_time(
+    world: World, jobs: int
+) -> None:
+    process = world.compose_process()
+    await process.schedule()
+    every_slot = CatchUpPolicy(policy=CatchUpMode.ALL)
+    template = await world.add_job(world.every(1), catch_up=every_slot)
+    await insert_copies(world, template, jobs - 1)
+    world.clock.advance(10 * MINUTE)
+    on_time = await world.add_job(world.every(1))
+    world.clock.advance(SECOND)
+
+    await process.scheduler.tick()
+
+    assert len(await world.list_executions(on_time)) == 1
+    late = await world.database.collection("executions").count_documents({})
+    assert 1_000 <= late <= 1_500
+
+
 async def test_after_an_upgrade_the_missed_record_of_the_earlier_release_is_continued(
     world: World,
 ) -> None:
