@@ -13,6 +13,9 @@ from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.wake import Wake
 
+_LAST_ROUNDS = timedelta(seconds=5)
+"""The time limit of the last rounds that stop and renew the attempts."""
+
 
 @dataclass(kw_only=True)
 class Engine:
@@ -63,16 +66,19 @@ class Engine:
     async def stop(self, grace: timedelta) -> None:
         """Stop the loops that take up new work first.
 
-        Leases are renewed and cancels are watched until the last attempt has ended.
+        Leases are renewed and cancels are watched until the last attempt has ended. The last rounds
+        of the loops and the running attempts together have the time `grace`; the rest is cancelled.
         """
+        end = self.clock.monotonic() + grace.total_seconds()
         if self.scheduler is not None:
             self.scheduler.stop()
-        await asyncio.gather(*(loop.stop() for loop in self._working))
+        await asyncio.gather(*(loop.stop(grace) for loop in self._working))
         if self.scheduler is not None:
             await self.scheduler.leave()
         if self.worker is not None:
-            await self.worker.drain(grace)
-        await asyncio.gather(*(loop.stop() for loop in self._watching))
+            remaining = timedelta(seconds=max(0.0, end - self.clock.monotonic()))
+            await self.worker.drain(remaining)
+        await asyncio.gather(*(loop.stop(_LAST_ROUNDS) for loop in self._watching))
         if self.keeper is not None:
             await self.keeper.stop()
         await self.wake.close()

@@ -60,12 +60,19 @@ class Loop:
     def start(self) -> None:
         self._task = asyncio.create_task(self._run(), name=self.name)
 
-    async def stop(self) -> None:
-        """Let the present round end, then stop."""
+    async def stop(self, grace: timedelta) -> None:
+        """Let the present round end, then stop. Cancel a round that takes longer than `grace`."""
         self._stopping = True
         self._wake.set()
-        if self._task is not None:
-            await self._task
+        if self._task is None:
+            return
+        try:
+            async with self._clock.timeout(grace):
+                await asyncio.wait({self._task})
+        except TimeoutError:
+            _log.error("loop_hung", loop=self.name, limit_seconds=grace.total_seconds())
+            self._task.cancel()
+            await asyncio.wait({self._task})
 
     def get_seconds_overdue(self) -> float | None:
         """Return by how many seconds the next round is late; None before the first round has ended.

@@ -39,27 +39,31 @@ class Reaper:
 
     async def tick(self) -> timedelta:
         """One round over at most 500 expired leases, and over all waiting executions."""
-        found, settled = await self._settle_expired()
+        may_have_more = await self._settle_expired()
+        await self._leases.end_unclaimable(limit=_BATCH)
         await self._completion.promote_jobs_without_live()
         await self._completion.write_last_runs()
-        return AT_ONCE if found == _BATCH and settled else self._interval
+        return AT_ONCE if may_have_more else self._interval
 
-    async def _settle_expired(self) -> tuple[int, int]:
-        """How many expired leases the last read found, and how many were settled.
+    async def _settle_expired(self) -> bool:
+        """Settle one page of expired leases. Returns whether there may be more.
 
-        Executions of jobs that a newer release wrote are left alone. The next read leaves them
-        out, so that they cannot hide the others.
+        Executions of jobs that a newer release wrote are left alone. If no execution of a page can
+        be settled, it continues with the next page, so that they cannot hide the others.
         """
-        newer: frozenset[str] = frozenset()
+        skip = 0
         while True:
-            expired = await self._leases.list_expired(limit=_BATCH, besides_jobs=newer)
-            if not expired:
-                return 0, 0
-            jobs = await self._jobs.list_by_ids([execution.job_id for execution in expired])
-            settled = await self._settle([e for e in expired if e.job_id not in jobs.newer], jobs)
-            if settled or not jobs.newer:
-                return len(expired), settled
-            newer |= jobs.newer
+            page = await self._leases.list_expired(limit=_BATCH, skip=skip)
+            settled = await self._settle_known(page.executions)
+            if settled or not page.is_full:
+                return page.is_full
+            skip += page.left
+
+    async def _settle_known(self, expired: Sequence[Execution]) -> int:
+        if not expired:
+            return 0
+        jobs = await self._jobs.list_by_ids([execution.job_id for execution in expired])
+        return await self._settle([e for e in expired if e.job_id not in jobs.newer], jobs)
 
     async def _settle(self, expired: Sequence[Execution], found: FoundJobs) -> int:
         """Returns how many it settled; others were renewed or settled meanwhile."""

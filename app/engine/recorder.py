@@ -13,6 +13,7 @@ import structlog
 
 from app.errors import UnavailableError
 from app.models.execution import Execution
+from app.repositories.batches import write_in_parts
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
 from app.services.completion import Completion, Transition
@@ -87,21 +88,18 @@ class Recorder:
             _log.exception("follow_up_failed", executions=len(settled))
 
     async def _settle(self, batch: Sequence[_PendingSettlement]) -> list[_PendingSettlement]:
-        """Settle a batch and give each caller its result. Returns those that were settled.
+        """Settle a batch and give each caller its result. Returns those that were settled."""
+        return await write_in_parts(batch, self._settle_at_once, self._settle_without_response)
 
-        If the database rejects the batch, each half is settled. An outage concerns all callers.
-        """
+    async def _settle_at_once(
+        self, batch: Sequence[_PendingSettlement]
+    ) -> list[_PendingSettlement]:
         try:
             won = await self._leases.settle([one.settlement for one in batch])
-            results = list(zip(batch, won, strict=True))
         except UnavailableError as error:
             _fail(batch, error)
             return []
-        except Exception as error:  # each caller gets the exception, also if it is a bug
-            if len(batch) == 1:
-                return await self._settle_without_response(batch[0], error)
-            middle = len(batch) // 2
-            return [*await self._settle(batch[:middle]), *await self._settle(batch[middle:])]
+        results = list(zip(batch, won, strict=True))
         for one, ok in results:
             if not one.recorded.done():  # its caller may have been cancelled
                 one.recorded.set_result(ok)
@@ -111,7 +109,8 @@ class Recorder:
         self, one: _PendingSettlement, error: Exception
     ) -> list[_PendingSettlement]:
         """Settle one that the database rejected, without the headers and the body of its response:
-        the outcome of the attempt must not be lost with them."""
+        the outcome of the attempt must not be lost with them. If it has none of them, its caller
+        gets the exception, also if it is a bug."""
         smaller = one.settlement.without_response()
         if smaller is None:
             _fail([one], error)

@@ -7,6 +7,7 @@ import structlog
 from app.clock import Clock
 from app.engine.loop import AT_ONCE, rest_until
 from app.errors import UnavailableError
+from app.models.coverage import Coverage
 from app.models.job import Job
 from app.repositories.due_jobs import OVERDUE, DueJobs
 from app.repositories.jobs import JobRepository
@@ -68,11 +69,16 @@ class Scheduler:
         """One round. Returns the time until the next job of its part is due, or until it must tick
         again; at most the poll interval."""
         read_at = self._clock.monotonic()
-        due = await self._cover_and_choose_due(read_at)
+        since, self._since = self._since, None  # stays None if this round fails
+        coverage = await self._ticks.cover()
+        due = self._choose_due(coverage, since, read_at)
         peek = await self._jobs.peek(due)
+        until = coverage.find_limit(peek.now)
         rest = rest_until(peek.next_run, peek.now, most=self._poll_interval)
-        if rest == AT_ONCE:
-            jobs = await self._list_due(due, peek.now)
+        if rest == AT_ONCE and peek.next_run is not None and peek.next_run > until:
+            rest = self._poll_interval  # the slot waits until its gap has passed
+        elif rest == AT_ONCE:
+            jobs = await self._list_due(due, until)
             advanced = await self._firing.fire(
                 jobs, peek.now, read_at=read_at, is_stopping=lambda: self._is_stopping
             )
@@ -81,14 +87,12 @@ class Scheduler:
         self._since = min(peek.next_run or peek.now, peek.now) - _MARGIN
         return max(AT_ONCE, min(rest, self._ticks.get_rest()))
 
-    async def _cover_and_choose_due(self, read_at: float) -> DueJobs:
-        """Tick, and choose which keys of the index this round reads."""
-        since, self._since = self._since, None  # stays None if this round fails
+    def _choose_due(self, coverage: Coverage, since: datetime | None, read_at: float) -> DueJobs:
+        """Choose which keys of the index this round reads."""
         if read_at >= self._full_poll_at + _FULL_POLL_INTERVAL.total_seconds():
             since = None
         if since is None:
             self._full_poll_at = read_at
-        coverage = await self._ticks.cover()
         return DueJobs(since).of_part(coverage.schedulers, self._ticks.scheduler)
 
     async def _list_due(self, due: DueJobs, now: datetime) -> list[Job]:

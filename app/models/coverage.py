@@ -26,6 +26,17 @@ class Coverage:
     schedulers: tuple[str, ...] = ()
     """The names of the processes whose schedulers ticked recently, in order."""
 
+    def find_limit(self, now: datetime) -> datetime:
+        """Return the instant up to which slots may be decided at `now`.
+
+        A gap is decided as a whole. If the clock has jumped back into a stored gap, the slots in
+        this gap wait until it has passed, so that all processes decide the same.
+        """
+        index = bisect_left(self.gaps, now, key=lambda gap: gap.until)
+        if index < len(self.gaps) and self.gaps[index].after < now < self.gaps[index].until:
+            return self.gaps[index].after
+        return now
+
     def find_gap(self, slot: datetime) -> Gap | None:
         """Return the gap in which the slot lies; None if the slot is on time."""
         index = bisect_left(self.gaps, slot, key=lambda gap: gap.until)

@@ -5,7 +5,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypedDict, Unpack
 
-from pydantic import Field, Strict
+from pydantic import Field, Strict, field_validator
 
 from app.models.policy import OverlapPolicy
 from app.models.record import Instant, Record
@@ -131,7 +131,7 @@ class TargetResponse(Record):
 class Attempt(Record):
     """One try. Counted from 1."""
 
-    number: int
+    number: Annotated[int, Strict()]
     job_revision: int
     started_at: Instant
     finished_at: Instant | None = None
@@ -167,7 +167,7 @@ class Execution(Record):
     live_for: str | None = None
     """The job's id while this execution is live: `queued` or `running`, not waiting, and not under
     `allow_all`. Else None. An index keeps it unique."""
-    waiting: bool = False
+    waiting: Annotated[bool, Strict()] = False
     """Whether it waits for the end of a live execution of its job."""
     place: int | None = None
     """Its position among the waiting executions of its job, from 0; None if it is not waiting."""
@@ -183,6 +183,14 @@ class Execution(Record):
     attempts: tuple[Attempt, ...] = ()
     created_at: Instant
     finished_at: Instant | None = None
+
+    @field_validator("attempts")
+    @classmethod
+    def _check_numbers(cls, attempts: tuple[Attempt, ...]) -> tuple[Attempt, ...]:
+        """Conditions of writes find an attempt by its number."""
+        if any(one.number != position for position, one in enumerate(attempts, start=1)):
+            raise ValueError("attempts are not numbered from 1")
+        return attempts
 
     @classmethod
     def queue(

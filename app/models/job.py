@@ -49,7 +49,7 @@ class Job(Record):
     """The newest slot whose execution has finished. It is written in batches, so it may be about a
     second behind the history."""
     last_status: ExecutionStatus | None = None
-    revision: Annotated[int, Strict()] = 1
+    revision: Annotated[int, Strict(), Field(ge=1, le=10**15)] = 1
     """Each edit by a user increases it; firing does not."""
     created_at: Instant
     updated_at: Instant

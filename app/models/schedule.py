@@ -14,6 +14,8 @@ MILLISECOND = timedelta(milliseconds=1)
 
 MAX_INTERVAL_SECONDS = 31_536_000  # 365 days
 MAX_RUNS = 1_000_000_000
+_MAX_COUNT = 10**15
+"""More than a schedule can reach. It leaves room for calculations within 64 bits."""
 MAX_JITTER_SECONDS = 86_400
 MAX_SCHEDULES = 20  # of one job
 
@@ -28,11 +30,11 @@ class _ScheduleFields(Record):
     end_at: Instant | None = None
     """No slot after it."""
     active: bool = True
-    max_runs: int | None = None
+    max_runs: Annotated[int, Field(ge=0, le=MAX_RUNS)] | None = None
     jitter_seconds: Annotated[int, Field(ge=0, le=MAX_JITTER_SECONDS)] = 0
     next_run: Instant | None = None
     """The first slot that has no record yet. None if there is no further slot."""
-    runs: int = 0
+    runs: Annotated[int, Field(ge=0, le=_MAX_COUNT)] = 0
     """How many scheduled executions are recorded; skipped and missed slots do not count."""
 
 

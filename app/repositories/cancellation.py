@@ -5,7 +5,7 @@
 
 from typing import Any
 
-from app.models.execution import FINAL_STATUSES, ExecutionStatus, Reason, require_move
+from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus, Reason, require_move
 from app.repositories.attempts import ABANDONED, end_open_attempts
 from app.repositories.lease_fence import RAISE_TOKEN
 from app.repositories.mongo import Document
@@ -24,6 +24,9 @@ CAN_FAIL_UNREADABLE: Document = {"status": {"$nin": sorted(FINAL_STATUSES)}}
 """The condition on executions that `fail_unreadable` may end. The status may be unreadable too."""
 
 
+_SMALL_FIELDS = {"schema", *Execution.model_fields} - {"id", "attempts", "parameters"}
+
+
 def end(reason: Reason, now: Any) -> list[Document]:
     """Cancel: the execution becomes final. It gives up `live_for`, so that another execution can be
     live, and its position (`place`) among the waiting executions."""
@@ -35,6 +38,13 @@ def fail_unreadable(now: Any) -> list[Document]:
     # The token rises, so that later writes of a worker that runs it match nothing.
     end = _build_end(ExecutionStatus.FAILED, Reason.UNREADABLE, now)
     return [{"$set": {"lease_token": RAISE_TOKEN}}, *end]
+
+
+def fail_reduced(now: Any) -> list[Document]:
+    """As `fail_unreadable`, for an execution that has no room for it. It loses its attempts, its
+    parameters and all fields that no execution has."""
+    kept = {name: f"${name}" for name in _SMALL_FIELDS}
+    return [{"$replaceWith": kept | {"_id": "$_id", "attempts": []}}, *fail_unreadable(now)]
 
 
 def request(reason: Reason, now: Any) -> list[Document]:

@@ -113,8 +113,10 @@ def decode_many(kind: type[R], documents: Iterable[Document]) -> Decoded[R]:
 
 
 def is_known(kind: type[Record], document: Document) -> bool:
-    """Whether this process knows the document's schema."""
-    number: int = document.get("schema", FIRST_SCHEMA)
+    """Whether this process knows the document's schema. Raises TypeError if it is no number."""
+    number = document.get("schema", FIRST_SCHEMA)
+    if not isinstance(number, int):  # NaN, for example, is neither newer nor known
+        raise TypeError("schema")
     return number <= SCHEMAS[kind]
 
 

@@ -22,7 +22,14 @@ from app.models.execution import (
 )
 from app.repositories import cancellation
 from app.repositories.documents import known, to_document
-from app.repositories.mongo import LISTING_LIMIT, ONE_BATCH, Database, Document, database_call
+from app.repositories.mongo import (
+    LISTING_LIMIT,
+    ONE_BATCH,
+    Database,
+    Document,
+    aggregate,
+    database_call,
+)
 from app.repositories.readers import ExecutionReader, fill_page
 from app.repositories.slot_records import (
     ONE_PER_SLOT,
@@ -30,7 +37,9 @@ from app.repositories.slot_records import (
     SlotKey,
     SlotRecord,
     build_conditions,
+    build_newest_record_stages,
     key_of,
+    read_last_slot,
     read_slot_record,
 )
 
@@ -149,6 +158,19 @@ class ExecutionRepository:
         }
         document = await self._executions.find_one(query, sort=[("scheduled_for", DESCENDING)])
         return None if document is None else await self._reader.read_one(document)
+
+    @database_call
+    async def list_newest_slots(self, schedule_ids: Sequence[str]) -> dict[str, datetime]:
+        """By schedule: its last slot that is recorded or counted as missed.
+
+        One round trip, in which the server examines one key for each schedule.
+        """
+        if not schedule_ids:
+            return {}
+        first, *others = [build_newest_record_stages(schedule_id) for schedule_id in schedule_ids]
+        unions = [{"$unionWith": {"coll": "executions", "pipeline": one}} for one in others]
+        documents = await aggregate(self._executions, [*first, *unions])
+        return dict(slot for document in documents if (slot := read_last_slot(document)))
 
     @database_call
     async def get(self, execution_id: str, *, owner_id: str | None) -> Execution:

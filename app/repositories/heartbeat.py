@@ -32,18 +32,28 @@ class HeartbeatRepository:
     def renew(self, lease_owner: str, leases: Sequence[Lease], *, term: timedelta) -> set[str]:
         """Extend the leases by `term` from now; returns the executions that are still leased.
 
-        One statement, so give it at most `RENEWAL_BATCH` leases. Raises UnavailableError for every
-        driver error.
+        A lease that has run out is lost, also if nobody has taken the execution over. Give it at
+        most `RENEWAL_BATCH` leases: one statement, unless they have many different tokens. Raises
+        UnavailableError for every driver error.
         """
-        fence = lease_fence.build_fence(leases) | {"lease_owner": lease_owner}
-        until = {"$add": [self._clock.now_expression, count_milliseconds(term)]}
         try:
-            result = self._executions.update_many(fence, [{"$set": {"lease_until": until}}])
-            if result.matched_count == len(leases):
-                return {lease.execution_id for lease in leases}
-            return {document["_id"] for document in self._executions.find(fence, {"_id": True})}
+            return {
+                id_
+                for part in lease_fence.split_by_groups(leases, lambda lease: lease.token)
+                for id_ in self._renew_part(lease_owner, part, term)
+            }
         except PyMongoError as error:
             raise UnavailableError("The leases could not be renewed.") from error
+
+    def _renew_part(self, lease_owner: str, leases: Sequence[Lease], term: timedelta) -> list[str]:
+        now = self._clock.now_expression
+        owned = {"lease_owner": lease_owner} | lease_fence.is_valid(now)
+        fence = lease_fence.build_fence(leases) | owned
+        until = {"$add": [now, count_milliseconds(term)]}
+        result = self._executions.update_many(fence, [{"$set": {"lease_until": until}}])
+        if result.matched_count == len(leases):
+            return [lease.execution_id for lease in leases]
+        return [document["_id"] for document in self._executions.find(fence, {"_id": True})]
 
     def close(self) -> None:
         self._client.close()

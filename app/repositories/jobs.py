@@ -204,13 +204,17 @@ class JobRepository:
         """Those of these jobs whose `next_run` is at or before the database's `now`, the most
         overdue first.
 
-        They are read for firing: without parameters, description, headers and body.
+        They are read for firing: without parameters, description, headers and body. Each job comes
+        once: the index returns it again if another process advances it during the read.
         """
         fields = dict.fromkeys(_NOT_FOR_FIRING, False)
         direction = DESCENDING if newest_first else ASCENDING
         found = self._jobs.find(due.build_due_query(now), fields).sort("next_run", direction)
-        documents = await found.limit(limit).to_list(None)
-        return (await self._reader.read(documents)).records
+        documents = await found.limit(limit).batch_size(limit).to_list(None)
+        jobs: dict[str, Job] = {}
+        for job in (await self._reader.read(documents)).records:
+            jobs.setdefault(job.id, job)
+        return list(jobs.values())
 
     @database_call
     async def advance(self, advances: Sequence[tuple[Job, Job]]) -> int:

@@ -4,11 +4,17 @@ The condition contains the token of the lease. Each claim raises the token, so t
 worker that lost its lease match nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from app.models.execution import ExecutionStatus
 from app.repositories.mongo import Document
+
+_T = TypeVar("_T")
+
+MAX_GROUPS = 100
+"""The most groups of equal values in one fence: the server compares each document with each."""
 
 RAISE_TOKEN: Document = {
     # A token that is not a number stays, so that the execution is found to be unreadable.
@@ -34,13 +40,38 @@ class AttemptsSeen:
     is_open: bool
 
 
+def is_valid(now: Any) -> Document:
+    """The condition that a lease has not run out at the instant of the expression `now`."""
+    return {"$expr": {"$gt": ["$lease_until", now]}}
+
+
+def has_expired(now: Any) -> Document:
+    return {"$expr": {"$lte": ["$lease_until", now]}}
+
+
+def split_by_groups(
+    items: Sequence[_T], group_of: Callable[[_T], Hashable]
+) -> Iterator[Sequence[_T]]:
+    """Consecutive parts with at most `MAX_GROUPS` groups each, for one fence a part."""
+    groups: set[Hashable] = set()
+    start = 0
+    for end, item in enumerate(items):
+        group = group_of(item)
+        if group not in groups and len(groups) == MAX_GROUPS:
+            yield items[start:end]
+            start, groups = end, set()
+        groups.add(group)
+    if start < len(items):
+        yield items[start:]
+
+
 def build_fence(leases: Sequence[Lease], seen: Sequence[AttemptsSeen] | None = None) -> Document:
     """The condition on these executions that each is running under the token of its lease, and, if
     `seen` is given, that its attempts are as seen.
 
     Executions with equal values share one `$in`: most tokens and counts are small numbers, so there
     are few groups. An expression that searches a list of values for each document would cost the
-    square of the number of leases.
+    square of the number of leases, and so would many groups: see `split_by_groups`.
     """
     groups: dict[tuple[int, AttemptsSeen | None], list[str]] = {}
     all_seen: Sequence[AttemptsSeen | None] = seen or [None] * len(leases)

@@ -5,21 +5,23 @@ Every later write carries the fence of the lease (see `lease_fence.py`).
 """
 
 from collections.abc import Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
+from bson.errors import BSONError
 from pymongo import ASCENDING, ReturnDocument
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from app.clock import count_milliseconds
-from app.models.execution import Execution, ExecutionStatus, require_move
+from app.models.execution import Execution, ExecutionStatus
 from app.repositories import lease_fence
-from app.repositories.attempts import ABANDONED, WITHOUT_RESPONSES, end_open_attempts
-from app.repositories.documents import known, read_key
-from app.repositories.lease_fence import RAISE_TOKEN, AttemptsSeen, Lease
-from app.repositories.mongo import Database, Document, database_call, pick
+from app.repositories.attempts import WITHOUT_RESPONSES
+from app.repositories.batches import write_in_parts
+from app.repositories.claims import QUEUE, UNCLAIMABLE, NextClaimable, build_claim
+from app.repositories.documents import Unreadable, known, read_key
+from app.repositories.lease_fence import RAISE_TOKEN, AttemptsSeen, Lease, split_by_groups
+from app.repositories.mongo import Database, Document, database_call, is_outage, pick
 from app.repositories.readers import ExecutionReader
 from app.repositories.settlements import Settlement, settlement_stages
 
@@ -34,17 +36,22 @@ class AttemptStart:
 
 
 @dataclass(frozen=True, slots=True)
-class NextClaimable:
-    """The database's now, and when the first claimable execution may start."""
+class ExpiredPage:
+    """Some of the executions whose lease has run out."""
 
-    now: datetime
-    run_at: datetime | None
+    executions: list[Execution]
+    left: int
+    """How many of the page can still have a lease that has run out: these, and those that can be
+    neither read nor ended."""
+    is_full: bool
+    """Whether there may be more."""
 
 
 class LeaseRepository:
     """Conditional writes on queued and running executions, for one lease owner.
 
-    Its leases last `term`. Every method may raise UnavailableError.
+    Its leases last `term`. Every method may raise UnavailableError. An execution for which the
+    database rejects the write ends `failed` with the reason `unreadable`, and harms no other.
     """
 
     def __init__(self, database: Database, *, lease_owner: str, term: timedelta) -> None:
@@ -60,16 +67,15 @@ class LeaseRepository:
     @database_call
     async def peek(self) -> NextClaimable:
         """When the first claimable execution may start."""
-        document = await self._executions.find_one(
-            _QUEUE, {"run_at": True, "now": self._now}, sort=[("run_at", ASCENDING)]
-        )
+        fields = {"run_at": True, "now": self._now}
+        document = await self._executions.find_one(QUEUE, fields, sort=[("run_at", ASCENDING)])
         if document is None:
             return NextClaimable(await self._database.now(), None)
         return NextClaimable(document["now"], read_key(document, "run_at"))
 
     def claimable(self) -> Document:
         """The condition on what may be claimed now: one range of the index `claimable`."""
-        return _QUEUE | {"$expr": {"$lte": ["$run_at", self._now]}}
+        return QUEUE | {"$expr": {"$lte": ["$run_at", self._now]}}
 
     @database_call
     async def claim(self, *, limit: int) -> list[Execution]:
@@ -80,13 +86,18 @@ class LeaseRepository:
         """
         if limit < 1:
             return []
-        first = await self._executions.find_one_and_update(
-            self.claimable(),
-            self._build_claim_update(),
-            WITHOUT_RESPONSES,
-            sort=[("run_at", ASCENDING)],
-            return_document=ReturnDocument.AFTER,
-        )
+        try:
+            first = await self._executions.find_one_and_update(
+                self.claimable(),
+                self._build_claim(),
+                WITHOUT_RESPONSES,
+                sort=[("run_at", ASCENDING)],
+                return_document=ReturnDocument.AFTER,
+            )
+        except PyMongoError as error:
+            if is_outage(error):
+                raise
+            return await self._reader.read(await self._claim_batch(limit))
         if first is None:
             return []
         more = await self._claim_batch(limit - 1) if limit > 1 else []
@@ -97,28 +108,26 @@ class LeaseRepository:
         due = await found.sort("run_at", ASCENDING).limit(limit).to_list(None)
         if not due:
             return []
-        ids = {"$in": [document["_id"] for document in due]}
-        await self._executions.update_many(
-            self.claimable() | {"_id": ids}, self._build_claim_update()
-        )
+        ids = [document["_id"] for document in due]
+        await write_in_parts(ids, self._claim_ids, self._reject)
         # None of these belonged to this lease owner before, so the write above has claimed those
         # that belong to it now.
-        claimed = self._executions.find({"_id": ids} | self._owned(), WITHOUT_RESPONSES)
+        claimed = self._executions.find({"_id": {"$in": ids}} | self._owned(), WITHOUT_RESPONSES)
         return await claimed.sort("run_at", ASCENDING).to_list(None)
 
-    def _build_claim_update(self) -> list[Document]:
-        return [
-            {
-                "$set": {
-                    "status": ExecutionStatus.RUNNING,
-                    "lease_owner": {"$literal": self._lease_owner},
-                    "lease_until": {"$add": [self._now, count_milliseconds(self._term)]},
-                    "lease_token": RAISE_TOKEN,
-                    # Earlier releases could queue an execution whose attempt had not ended.
-                    "attempts": end_open_attempts({"$literal": ABANDONED}, self._now),
-                }
-            }
-        ]
+    @database_call
+    async def _claim_ids(self, ids: Sequence[str]) -> list[bool]:
+        condition = self.claimable() | {"_id": {"$in": ids}}
+        await self._executions.update_many(condition, self._build_claim())
+        return []
+
+    def _build_claim(self) -> list[Document]:
+        return build_claim(self._lease_owner, self._term, self._now)
+
+    async def _reject(self, execution_id: str, error: Exception) -> list[bool]:
+        """End an execution for which the database rejects a write."""
+        await self._reader.end_rejected(execution_id, error)
+        return [False]
 
     @database_call
     async def list_owned(self) -> list[Execution]:
@@ -138,6 +147,16 @@ class LeaseRepository:
         A second call, after an unknown outcome, adds no second attempt. It returns True for a start
         that a majority of the replica set has.
         """
+        started: list[bool] = []
+        for part in split_by_groups(starts, lambda start: (start.lease.token, start.number)):
+            started += await write_in_parts(part, self._start_part, self._reject_start)
+        return started
+
+    async def _reject_start(self, start: AttemptStart, error: Exception) -> list[bool]:
+        return await self._reject(start.lease.execution_id, error)
+
+    @database_call
+    async def _start_part(self, starts: Sequence[AttemptStart]) -> list[bool]:
         leases = [start.lease for start in starts]
         ids = [lease.execution_id for lease in leases]
         attempt = {
@@ -145,7 +164,7 @@ class LeaseRepository:
             "job_revision": pick(ids, [start.job_revision for start in starts]),
             "started_at": self._now,
         }
-        allowed = self._is_valid() | {"cancel_requested_at": None}
+        allowed = lease_fence.is_valid(self._now) | {"cancel_requested_at": None}
         before = [AttemptsSeen(start.number - 1, is_open=False) for start in starts]
         result = await self._executions.update_many(
             lease_fence.build_fence(leases, before) | allowed,
@@ -162,17 +181,27 @@ class LeaseRepository:
         """End leases that the caller holds. False: the lease was lost or has run out, or the
         attempts are not those of the settlement; nothing was changed.
 
-        A second call after an unknown outcome returns what the first would have returned.
+        A second call after an unknown outcome returns what the first would have returned. Raises
+        the error of a rejected batch, so that the caller divides it.
         """
-        leases = [settlement.lease for settlement in settlements]
-        if await self._settle(settlements, self._is_valid(), []) == len(settlements):
+        settled: list[bool] = []
+        for part in split_by_groups(settlements, _group_of):
+            settled += await self._settle_held(part)
+        return settled
+
+    async def _settle_held(self, settlements: Sequence[Settlement]) -> list[bool]:
+        try:
+            matched = await self._settle(settlements, lease_fence.is_valid(self._now), [])
+        except (PyMongoError, BSONError) as error:
+            if len(settlements) > 1 or settlements[0].without_response() is not None:
+                raise  # a smaller part, or a result without its response, may be accepted
+            if isinstance(error, PyMongoError) and is_outage(error):
+                raise
+            return await self._reject(settlements[0].lease.execution_id, error)
+        if matched == len(settlements):
             return [True] * len(settlements)
-        found = await self._read_back([lease.execution_id for lease in leases])
-        return [
-            _has_token(found, lease)
-            and found[lease.execution_id]["status"] != ExecutionStatus.RUNNING
-            for lease in leases
-        ]
+        found = await self._read_back(settlements)
+        return [one.has_ended(found.get(one.lease.execution_id)) for one in settlements]
 
     @database_call
     async def settle_expired(self, settlements: Sequence[Settlement]) -> list[bool]:
@@ -181,17 +210,22 @@ class LeaseRepository:
 
         The write raises the token, so that late writes of the former lease owner match nothing.
         """
+        settled: list[bool] = []
+        for part in split_by_groups(settlements, _group_of):
+            settled += await write_in_parts(part, self._settle_expired_part, self._reject_expired)
+        return settled
+
+    async def _reject_expired(self, settlement: Settlement, error: Exception) -> list[bool]:
+        return await self._reject(settlement.lease.execution_id, error)
+
+    @database_call
+    async def _settle_expired_part(self, settlements: Sequence[Settlement]) -> list[bool]:
         raise_token = {"$set": {"lease_token": RAISE_TOKEN}}
-        expired = {"$expr": self._is_expired()}
+        expired = lease_fence.has_expired(self._now)
         if await self._settle(settlements, expired, [raise_token]) == len(settlements):
             return [True] * len(settlements)
-        leases = [settlement.lease for settlement in settlements]
-        found = await self._read_back([lease.execution_id for lease in leases])
-        return [
-            lease.execution_id in found
-            and found[lease.execution_id]["lease_token"] == lease.token + 1
-            for lease in leases
-        ]
+        found = await self._read_back(settlements)
+        return [one.has_ended_expired(found.get(one.lease.execution_id)) for one in settlements]
 
     async def _settle(
         self, settlements: Sequence[Settlement], condition: Document, stages: list[Document]
@@ -203,9 +237,10 @@ class LeaseRepository:
         result = await self._executions.update_many(fence | condition, pipeline)
         return result.matched_count
 
-    async def _read_back(self, ids: list[str]) -> dict[str, Document]:
-        fields = {"lease_token": True, "status": True}
-        found = self._majority.find({"_id": {"$in": ids}}, fields)
+    async def _read_back(self, settlements: Sequence[Settlement]) -> dict[str, Document]:
+        ids = [settlement.lease.execution_id for settlement in settlements]
+        fields = ("lease_token", "status", "cancel_requested_at")
+        found = self._majority.find({"_id": {"$in": ids}}, dict.fromkeys(fields, True))
         return {document["_id"]: document for document in await found.to_list(None)}
 
     async def _list_ids(self, condition: Document) -> set[str]:
@@ -215,20 +250,26 @@ class LeaseRepository:
     @database_call
     async def list_held(self, leases: Sequence[Lease]) -> set[Lease]:
         """Those of these leases that nobody has settled yet, whether or not they have run out."""
-        held = await self._list_ids(lease_fence.build_fence(leases))
+        held: set[str] = set()
+        for part in split_by_groups(leases, lambda lease: lease.token):
+            held |= await self._list_ids(lease_fence.build_fence(part))
         return {lease for lease in leases if lease.execution_id in held}
 
     @database_call
-    async def list_expired(
-        self, *, limit: int, besides_jobs: AbstractSet[str] = frozenset()
-    ) -> list[Execution]:
+    async def list_expired(self, *, limit: int, skip: int = 0) -> ExpiredPage:
         """Running executions whose lease has run out, the longest expired first."""
-        expired = self.build_expired_query()
-        if besides_jobs:
-            expired["job_id"] = {"$nin": list(besides_jobs)}
-        found = self._executions.find(expired, WITHOUT_RESPONSES)
-        found = found.sort("lease_until", ASCENDING).limit(limit)
-        return await self._reader.read(await found.to_list(None))
+        found = self._executions.find(self.build_expired_query(), WITHOUT_RESPONSES)
+        found = found.sort("lease_until", ASCENDING).skip(skip).limit(limit)
+        documents = await found.to_list(None)
+        executions, ended = await self._reader.read_and_count(documents)
+        return ExpiredPage(executions, len(documents) - ended, is_full=len(documents) == limit)
+
+    @database_call
+    async def end_unclaimable(self, *, limit: int) -> None:
+        """End queued executions whose `waiting` is not a boolean: no other query finds them."""
+        found = self._executions.find(UNCLAIMABLE, {"job_id": True, "scheduled_for": True})
+        documents = await found.limit(limit).to_list(None)
+        await self._reader.end([Unreadable(document, "waiting") for document in documents])
 
     @database_call
     async def list_cancel_requested(self, execution_ids: Sequence[str]) -> list[str]:
@@ -239,27 +280,13 @@ class LeaseRepository:
 
     def build_expired_query(self) -> Document:
         """Executions whose lease has run out: a single range of the reaper's index."""
-        expired = {"status": ExecutionStatus.RUNNING, "$expr": self._is_expired()}
-        return known(Execution) | expired
+        running = {"status": ExecutionStatus.RUNNING}
+        return known(Execution) | running | lease_fence.has_expired(self._now)
 
     @property
     def _now(self) -> Any:
         return self._database.clock.now_expression
 
-    def _is_expired(self) -> Document:
-        return {"$lte": ["$lease_until", self._now]}
 
-    def _is_valid(self) -> Document:
-        """The condition that a lease has not run out."""
-        return {"$expr": {"$gt": ["$lease_until", self._now]}}
-
-
-_QUEUE: Document = known(Execution) | {
-    "status": require_move(ExecutionStatus.QUEUED, ExecutionStatus.RUNNING),
-    "waiting": False,
-}
-
-
-def _has_token(found: dict[str, Document], lease: Lease) -> bool:
-    document = found.get(lease.execution_id)
-    return document is not None and document["lease_token"] == lease.token
+def _group_of(settlement: Settlement) -> object:
+    return settlement.lease.token, settlement.attempts_seen

@@ -13,9 +13,12 @@ from dataclasses import dataclass
 
 import structlog
 from bson import CodecOptions
+from bson.codec_options import DatetimeConversion
+from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, UpdateOne
 
+from app.repositories.batches import describe_rejection, is_rejection, write_in_parts
 from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.free_form import FREE_FORM_SCHEMA, encode_json
 from app.repositories.meta import MetaRepository
@@ -26,8 +29,13 @@ _log = structlog.get_logger(__name__)
 _PAGE = 500  # documents per write: far below the time limit of a database call
 _MAX_TRIES = 5  # a try fails if a process of the earlier release edits a document of the page
 
-_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
-"""Decodes objects without an interpretation of `$ref` and `$id`."""
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument,
+    unicode_decode_error_handler="replace",
+    datetime_conversion=DatetimeConversion.DATETIME_AUTO,
+)
+"""Decodes objects without an interpretation of `$ref` and `$id`, and malformed values as all other
+clients do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,65 +113,91 @@ async def migrate(database: Database, *, meta: MetaRepository, again: bool = Fal
 
 async def _apply(step: Step, documents: Collection) -> None:
     """Walk through the collection by id, because no index contains `schema`."""
-    pipeline = [*step.update, {"$set": {"schema": step.number}}]
+    page = _Page(step, documents)
     migrated = 0
     ids = await _list_ids(documents, after=None)
     while ids:
-        older = {"_id": {"$in": ids}, "schema": {"$not": {"$gte": step.number}}}
-        if step.texts:
-            migrated += await _write_texts(step, documents, older, pipeline)
-        # What has been written as text is no longer older; what is not JSON stays as it is.
-        without_values = dict.fromkeys(step.texts)
-        migrated += await _update(documents, older | without_values, pipeline)
-        ids = await _list_ids(documents, after=ids[-1])
+        migrated += sum(await write_in_parts(ids, page.migrate, page.reject))
+        reached = ids[-1]
+        ids = await _list_ids(documents, after=reached)
+        if ids and ids[-1] <= reached:  # malformed ids, which the query cannot exclude
+            _log.error("document_ids_malformed", collection=step.collection, after=reached)
+            break
     if migrated:
         _log.info(
             "documents_migrated", collection=step.collection, schema=step.number, count=migrated
         )
 
 
-async def _write_texts(
-    step: Step, documents: Collection, older: Document, pipeline: list[Document]
-) -> int:
-    """Migrate the older documents that have values to write as text. Returns how many."""
-    migrated = 0
-    for _ in range(_MAX_TRIES):
-        writes = await _build_text_writes(step, documents, older, pipeline)
-        written = await _write(documents, writes)
-        migrated += written
-        if written == len(writes):
-            break
-    return migrated
+class _Page:
+    """Applies one step to documents of its collection. A document that cannot be migrated is logged
+    and keeps its schema number, with which it can still be read."""
 
+    def __init__(self, step: Step, documents: Collection) -> None:
+        self._step = step
+        self._documents = documents
+        self._pipeline = [*step.update, {"$set": {"schema": step.number}}]
 
-@database_call
-async def _build_text_writes(
-    step: Step, documents: Collection, older: Document, pipeline: list[Document]
-) -> list[UpdateOne]:
-    has_values: Document = {"$or": [{name: {"$ne": None}} for name in step.texts]}
-    raw: Collection = documents.with_options(codec_options=_RAW)
-    writes = []
-    async for document in raw.find(older | has_values, dict.fromkeys(step.texts, True)):
-        values = {name: _find(document, name) for name in step.texts}
-        try:
-            texts = {
-                name: {"$literal": encode_json(_to_json(value))}
-                for name, value in values.items()
-                if value is not None
-            }
-        except (ValueError, TypeError) as error:
-            _log.error(
-                "document_not_migrated",
-                collection=step.collection,
-                document_id=document["_id"],
-                error=type(error).__name__,
+    async def migrate(self, ids: Sequence[str]) -> list[int]:
+        """How many it has migrated. A second call looks only at those that are still older."""
+        older = {"_id": {"$in": ids}, "schema": {"$not": {"$gte": self._step.number}}}
+        migrated = await self._write_texts(older) if self._step.texts else 0
+        # What has been written as text is no longer older; what is not JSON stays as it is.
+        without_values = dict.fromkeys(self._step.texts)
+        return [migrated + await _update(self._documents, older | without_values, self._pipeline)]
+
+    async def reject(self, document_id: str, error: Exception) -> list[int]:
+        """Log a document that the database rejects, for example because it becomes too large."""
+        if not is_rejection(error):
+            raise error
+        self._log_not_migrated(document_id, describe_rejection(error))
+        return []
+
+    async def _write_texts(self, older: Document) -> int:
+        """Migrate the older documents that have values to write as text. Returns how many."""
+        migrated = 0
+        for _ in range(_MAX_TRIES):
+            writes = await self._build_text_writes(older)
+            written = await _write(self._documents, list(writes.values()))
+            migrated += written
+            if written == len(writes):
+                return migrated
+        for document_id in await self._build_text_writes(older):
+            self._log_not_migrated(document_id, "it was never as read")
+        return migrated
+
+    @database_call
+    async def _build_text_writes(self, older: Document) -> dict[str, UpdateOne]:
+        """By id: the write of the texts of a document, if they can be computed."""
+        names = self._step.texts
+        has_values: Document = {"$or": [{name: {"$ne": None}} for name in names]}
+        raw: Collection = self._documents.with_options(codec_options=_RAW)
+        writes = {}
+        async for document in raw.find(older | has_values, dict.fromkeys(names, True)):
+            document_id = document["_id"]
+            try:
+                values = {name: _find(document, name) for name in names}
+                texts = {
+                    name: {"$literal": encode_json(_to_json(value))}
+                    for name, value in values.items()
+                    if value is not None
+                }
+            except (ValueError, TypeError, BSONError) as error:
+                self._log_not_migrated(document_id, type(error).__name__)
+                continue
+            unchanged = {name: {"$eq": value} for name, value in values.items()}
+            writes[document_id] = UpdateOne(
+                older | {"_id": document_id} | unchanged, [*self._pipeline, {"$set": texts}]
             )
-            continue
-        unchanged = {name: {"$eq": value} for name, value in values.items()}
-        writes.append(
-            UpdateOne(older | {"_id": document["_id"]} | unchanged, [*pipeline, {"$set": texts}])
+        return writes
+
+    def _log_not_migrated(self, document_id: str, error: str) -> None:
+        _log.error(
+            "document_not_migrated",
+            collection=self._step.collection,
+            document_id=document_id,
+            error=error,
         )
-    return writes
 
 
 def _find(document: Document, name: str) -> object:

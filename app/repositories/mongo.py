@@ -46,7 +46,9 @@ _T = TypeVar("_T")
 
 # Server error codes of a node that is stepping down, shutting down or not yet primary
 # (the "retryable" codes of the MongoDB driver specifications).
-_OUTAGE_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+_RETRYABLE_CODES = frozenset({6, 7, 89, 91, 189, 262, 9001, 10107, 11600, 11602, 13435, 13436})
+_BUSY_CODES = frozenset({112, 365, 14031})  # a write conflict, a full cache, a full disk
+_OUTAGE_CODES = _RETRYABLE_CODES | _BUSY_CODES
 
 
 _NO_RESPONSE = "The database does not respond."
@@ -166,9 +168,10 @@ def pick(ids: list[str], values: list[Any]) -> Document:
     """An expression whose value in the document with the id `ids[i]` is `values[i]`.
 
     With it one `update_many` gives each document of a batch its own values. This costs the server a
-    third of the single updates in bulk. Values are literals, which the server does not evaluate.
+    third of the single updates in bulk. Ids and values are literals, which the server does not
+    evaluate.
     """
-    return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [ids, "$_id"]}]}
+    return {"$arrayElemAt": [{"$literal": values}, {"$indexOfArray": [{"$literal": ids}, "$_id"]}]}
 
 
 @cache

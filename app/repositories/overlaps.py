@@ -7,7 +7,7 @@ Unique indexes enforce both rules for all processes, also after a crash.
 A method for several jobs makes a bounded number of round trips, whatever the number of jobs.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from pymongo import UpdateOne
@@ -26,7 +26,15 @@ from app.repositories.documents import known
 from app.repositories.executions import read_duplicate_keys
 from app.repositories.lease_fence import RAISE_TOKEN
 from app.repositories.mongo import ONE_BATCH, Database, Document, aggregate, database_call
-from app.repositories.slot_records import KEY_FIELDS, is_record_of
+from app.repositories.slot_records import (
+    KEY_FIELDS,
+    ONE_PER_SLOT,
+    SlotKey,
+    build_conditions,
+    is_record_of,
+    key_of,
+    read_slot_key,
+)
 
 _MAX_TRIES = 3  # a try fails if an execution changes its status between the read and the write
 
@@ -124,12 +132,13 @@ class OverlapRepository:
         """Ask the live executions of the jobs to stop; cancel those that are queued immediately.
 
         There is one new execution for each job. Returns the jobs whose live execution continues
-        until its worker stops it.
+        until its worker stops it, or is newer.
         """
         reason, now = Reason.CANCELLED_BY_OVERLAP, self._clock.now_expression
         running: set[str] = set()
+        newer: set[str] = set()
         for _ in range(_MAX_TRIES):
-            live = await self._list_other_live(new_executions)
+            live, newer = await self._list_older_live(new_executions)
             running = {e["live_for"] for e in live if e.get("status") == ExecutionStatus.RUNNING}
             can_end = [e["_id"] for e in live if e["live_for"] not in running]
             can_be_asked = [
@@ -144,17 +153,18 @@ class OverlapRepository:
             if ended + asked == len(can_end) + len(can_be_asked):
                 break
             # One was claimed, or is queued again for its next attempt.
-        return running
+        return running | newer
 
     @database_call
-    async def terminate_live(self, new_executions: Sequence[Execution]) -> None:
+    async def terminate_live(self, new_executions: Sequence[Execution]) -> set[str]:
         """End the live executions of the jobs without asking their workers, whose later writes
-        match nothing. There is one new execution for each job."""
+        match nothing. There is one new execution for each job. Returns the jobs whose live
+        execution continues, because it is newer."""
         now = self._clock.now_expression
         end = {"outcome": AttemptOutcome.CANCELLED, "error": "terminated"}
         attempts = end_open_attempts({"$literal": end}, now)
         statuses = [cancellation.CAN_END["status"], cancellation.CAN_BE_ASKED["status"]]
-        live = await self._list_other_live(new_executions)
+        live, newer = await self._list_older_live(new_executions)
         await self._update(
             [e["_id"] for e in live],
             {"status": {"$in": statuses}},
@@ -163,6 +173,7 @@ class OverlapRepository:
                 *cancellation.end(Reason.TERMINATED_BY_OVERLAP, now),
             ],
         )
+        return newer
 
     @database_call
     async def list_waiting_slots(
@@ -201,21 +212,46 @@ class OverlapRepository:
         found = self._executions.find(query, fields, batch_size=ONE_BATCH)
         return await found.to_list(None)
 
-    async def _list_other_live(self, new_executions: Sequence[Execution]) -> list[Document]:
-        """The live executions of the jobs that the new ones may end.
+    async def _list_older_live(
+        self, new_executions: Sequence[Execution]
+    ) -> tuple[list[Document], set[str]]:
+        """The live executions of the jobs that the new ones may end, and the jobs whose live one
+        is newer.
 
-        Another process may have inserted the record of the same slot in between, or that of a later
-        slot of the schedule. Such records stay.
+        This process may have been frozen since it planned the new executions. So it reads the slot
+        records after the live executions: a live execution that was read before the slot of the new
+        one had a record is not newer than that record.
         """
         by_job = {e.job_id: e for e in new_executions}
+        live = await self._list_other_live(by_job)
+        newer = {e["live_for"] for e in live if _is_newer(e, by_job[e["live_for"]])}
+        slots = {
+            key_of(new): job_id
+            for job_id in {e["live_for"] for e in live} - newer
+            if (new := by_job[job_id]).kind in ONE_PER_SLOT
+        }
+        newer |= {slots[key] for key in await self._list_recorded(slots)}
+        return [e for e in live if e["live_for"] not in newer], newer
+
+    async def _list_recorded(self, slots: Collection[SlotKey]) -> set[SlotKey]:
+        """Those of these slots that have a record."""
+        if not slots:
+            return set()
+        fields = dict.fromkeys(KEY_FIELDS, True)
+        found = self._executions.find(
+            {"$or": build_conditions(slots)}, fields, batch_size=ONE_BATCH
+        )
+        return {read_slot_key(document) for document in await found.to_list(None)} & set(slots)
+
+    async def _list_other_live(self, by_job: Mapping[str, Execution]) -> list[Document]:
+        """The live executions of the jobs, but for those that are the new ones or their records."""
         query = known(Execution) | {"live_for": {"$in": list(by_job)}}
-        fields = (*KEY_FIELDS, "live_for", "status", "cancel_requested_at")
+        fields = (*KEY_FIELDS, "live_for", "status", "cancel_requested_at", "created_at")
         found = self._executions.find(query, dict.fromkeys(fields, True), batch_size=ONE_BATCH)
         return [
             document
             for document in await found.to_list(None)
             if not is_record_of(document, by_job[document["live_for"]])
-            and not _is_of_later_slot(document, by_job[document["live_for"]])
         ]
 
     async def _update(self, ids: Sequence[str], condition: Document, stages: list[Document]) -> int:
@@ -230,13 +266,15 @@ def _build_promotion(job_id: str) -> Document:
     return {"$set": {"waiting": False, "live_for": job_id}, "$unset": {"place": True}}
 
 
-def _is_of_later_slot(document: Document, execution: Execution) -> bool:
-    """Whether both belong to slots of one schedule, and the document to the later one."""
-    return bool(
-        document.get("kind") == execution.kind == ExecutionKind.SCHEDULED
-        and document.get("schedule_id") == execution.schedule_id
-        and _is_later(document, execution)
-    )
+def _is_newer(document: Document, execution: Execution) -> bool:
+    """Whether the live execution is newer than the new one, which then must not end it.
+
+    A user may request the execution of an old slot, so among requests the later one is newer.
+    """
+    if execution.kind is ExecutionKind.SCHEDULED:
+        return _is_later(document, execution)
+    created_at = document.get("created_at")
+    return isinstance(created_at, datetime) and created_at > execution.created_at
 
 
 def _is_later(document: Document, execution: Execution) -> bool:

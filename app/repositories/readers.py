@@ -12,13 +12,15 @@ from typing import Any, Self, TypeVar
 
 import structlog
 from pymongo import UpdateOne
+from pymongo.errors import PyMongoError
 
 from app.errors import UnreadableDocumentError
 from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus, Reason
 from app.models.job import Job, PauseReason
 from app.repositories import cancellation
+from app.repositories.batches import describe_rejection, is_rejection
 from app.repositories.documents import Decoded, Unreadable, decode_many, from_document, known
-from app.repositories.mongo import Database, Document
+from app.repositories.mongo import Database, Document, is_outage
 
 _log = structlog.get_logger(__name__)
 
@@ -38,9 +40,13 @@ class ExecutionReader:
 
     async def read(self, documents: Sequence[Document]) -> list[Execution]:
         """The readable ones. Those of a newer release are left out as well."""
+        return (await self.read_and_count(documents))[0]
+
+    async def read_and_count(self, documents: Sequence[Document]) -> tuple[list[Execution], int]:
+        """The readable ones, and how many of the others this call has ended."""
         decoded = decode_many(Execution, documents)
-        await self._end([one for one in decoded.unreadable if not _is_final(one)])
-        return decoded.records
+        ended = await self.end([one for one in decoded.unreadable if not _is_final(one)])
+        return decoded.records, ended
 
     async def read_one(self, document: Document) -> Execution:
         """Raises NewerDocumentError and UnreadableDocumentError."""
@@ -50,7 +56,18 @@ class ExecutionReader:
             await self.read([document])
             raise
 
-    async def _end(self, unreadable: Sequence[Unreadable]) -> None:
+    async def end_rejected(self, execution_id: str, error: Exception) -> None:
+        """End an execution for which the database rejects every other write. Raises an error that
+        is a bug."""
+        if not is_rejection(error):
+            raise error
+        fields = {"job_id": True, "scheduled_for": True}
+        document = await self._executions.find_one({"_id": execution_id}, fields)
+        if document is not None:
+            await self.end([Unreadable(document, f"rejected: {describe_rejection(error)}")])
+
+    async def end(self, unreadable: Sequence[Unreadable]) -> int:
+        """End these executions as `failed`; returns how many this call has ended."""
         ended = [one for one in unreadable if await self._try_end(one.document["_id"])]
         for one in ended:
             _log.error(
@@ -62,15 +79,22 @@ class ExecutionReader:
                 reason=Reason.UNREADABLE,
             )
         await self._note_last_runs([one.document for one in ended])
+        return len(ended)
 
     async def _try_end(self, execution_id: str) -> bool:
         """Whether this call has ended it; another process may have done so before. One write for
         each, so that each is logged once."""
-        result = await self._executions.update_one(
-            known(Execution) | {"_id": execution_id} | cancellation.CAN_FAIL_UNREADABLE,
-            cancellation.fail_unreadable(self._clock.now_expression),
-        )
-        return result.modified_count == 1
+        now = self._clock.now_expression
+        unended = known(Execution) | {"_id": execution_id} | cancellation.CAN_FAIL_UNREADABLE
+        for update in (cancellation.fail_unreadable(now), cancellation.fail_reduced(now)):
+            try:
+                return (await self._executions.update_one(unended, update)).modified_count == 1
+            except PyMongoError as error:
+                if is_outage(error):
+                    raise
+                problem = describe_rejection(error)
+        _log.error("execution_not_ended", execution_id=execution_id, problem=problem)
+        return False
 
     async def _note_last_runs(self, failed: Sequence[Document]) -> None:
         writes = [

@@ -60,6 +60,21 @@ class Settlement:
                 size += _count_bytes(name) + _count_bytes(value) + _HEADER_BYTES
         return size
 
+    def has_ended(self, document: Document | None) -> bool:
+        """Whether a write under the token has ended the lease, as the execution is read now."""
+        if document is None or document["lease_token"] != self.lease.token:
+            return False
+        return bool(document["status"] != ExecutionStatus.RUNNING)
+
+    def has_ended_expired(self, document: Document | None) -> bool:
+        """As `has_ended`, for a write that raised the token. Other writes that raise it leave
+        another status."""
+        if document is None or document["lease_token"] != self.lease.token + 1:
+            return False
+        cancelled = document.get("cancel_requested_at") is not None
+        status = ExecutionStatus.CANCELLED if cancelled else self.status
+        return bool(document["status"] == status)
+
     def without_response(self) -> "Settlement | None":
         """The same without the headers and the body of the response, marked as truncated; None if
         it has none of them."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pymongo import DESCENDING
+
 from app.models.execution import Execution, ExecutionKind, ExecutionStatus
 from app.repositories.mongo import Document
 
@@ -57,6 +59,25 @@ def read_slot_key(document: Document) -> SlotKey:
     """
     kind, backfill_id, schedule_id, instant = map(document.get, KEY_FIELDS)
     return (str(kind), backfill_id, schedule_id, instant or _NEVER)
+
+
+def read_last_slot(document: Document) -> tuple[str, datetime] | None:
+    """The schedule of a stored execution, and the last slot that it decides on; None if it is
+    malformed."""
+    (_, _, schedule_id, slot), record = read_slot_record(document)
+    last = record.missed_until or slot
+    return (schedule_id, last) if schedule_id and isinstance(last, datetime) else None
+
+
+def build_newest_record_stages(schedule_id: str) -> list[Document]:
+    """The stages of a pipeline that find the record of the schedule's last slot, by one key."""
+    of_schedule = {"kind": ExecutionKind.SCHEDULED, "schedule_id": schedule_id}
+    return [
+        {"$match": of_schedule},
+        {"$sort": {"scheduled_for": DESCENDING}},
+        {"$limit": 1},
+        {"$project": RECORD_FIELDS},
+    ]
 
 
 def is_record_of(document: Document, execution: Execution) -> bool:

@@ -163,17 +163,20 @@ class Admission:
 
     async def _terminate_others(self, batch: _Batch, executions: Sequence[Execution]) -> None:
         """End the live execution of each job. The newest new one is live; the older new ones are
-        stored as cancelled."""
-        if not executions:
-            return
+        stored as cancelled. If the live one is newer than all of them, they are skipped."""
         new, older = split_newest(executions)
-        replaced = [e.cancel(Reason.TERMINATED_BY_OVERLAP, batch.now) for e in older]
         for _ in range(_MAX_TRIES):
-            await self._overlaps.terminate_live(new)
-            new = await self._insert(batch, [*replaced, *new])
-            replaced = []
             if not new:
                 return
+            newer = await self._overlaps.terminate_live(new)
+            batch.skip([e for e in (*older, *new) if e.job_id in newer], Reason.OVERLAP)
+            replaced = [
+                e.cancel(Reason.TERMINATED_BY_OVERLAP, batch.now)
+                for e in older
+                if e.job_id not in newer
+            ]
+            new = [e for e in new if e.job_id not in newer]
+            new, older = await self._insert(batch, [*replaced, *new]), []
         batch.skip(new, Reason.OVERLAP)
 
     async def _insert(self, batch: _Batch, executions: Sequence[Execution]) -> list[Execution]:

@@ -8,6 +8,7 @@ import structlog
 
 from app.errors import UnavailableError
 from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
+from app.repositories.batches import write_in_parts
 from app.repositories.jobs import LAST_RUNS_BATCH, JobRepository, LastRun
 from app.repositories.overlaps import OverlapRepository
 from app.wake import Wake
@@ -69,13 +70,18 @@ class Completion:
         """
         async with self._writing_last_runs:  # two writers could store the older value last
             last_runs, self._last_runs = list(self._last_runs.values()), {}
-            for start in range(0, len(last_runs), LAST_RUNS_BATCH):
-                try:
-                    await self._jobs.note_last_runs(last_runs[start : start + LAST_RUNS_BATCH])
-                except (UnavailableError, asyncio.CancelledError):  # a hung round is cancelled
-                    later, self._last_runs = self._last_runs.values(), {}
-                    self._remember([*last_runs[start:], *later])
-                    raise
+            try:
+                while last_runs:
+                    batch = last_runs[:LAST_RUNS_BATCH]
+                    await write_in_parts(batch, self._note_last_runs, _drop_last_run)
+                    last_runs = last_runs[LAST_RUNS_BATCH:]
+            finally:  # after an outage, or if a hung round is cancelled
+                later, self._last_runs = self._last_runs.values(), {}
+                self._remember([*last_runs, *later])
+
+    async def _note_last_runs(self, last_runs: Sequence[LastRun]) -> list[None]:
+        await self._jobs.note_last_runs(last_runs)
+        return []
 
     def _remember(self, last_runs: Iterable[LastRun]) -> None:
         for last in last_runs:
@@ -103,6 +109,12 @@ class Completion:
             _log.info("execution_promoted", job_id=job_id)
         if promoted:
             self._wake.wake_workers()
+
+
+async def _drop_last_run(last: LastRun, error: Exception) -> list[None]:
+    """The fields are a hint, so one that the database rejects is only logged."""
+    _log.error("last_run_not_stored", job_id=last.job_id, exc_info=error)
+    return []
 
 
 def _last_runs_of(transitions: Sequence[Transition]) -> list[LastRun]:

@@ -52,18 +52,24 @@ class DueSchedule:
         self.late = [e for e in self.late if e.scheduled_for < first]
         self.on_time = [e for e in self.on_time if e.scheduled_for < first]
         self.next_run = first
+        self.counted = 0
         if record is not None:
             self.next_run = next_slot(self.schedule, record.missed_until or first)
-            self.counted += record.is_counted
+            self.counted = int(record.is_counted)
 
     def apply_records(self, records: Sequence[SlotRecord | None]) -> None:
-        """Count the records of the planned executions. `next_run` must not pass a slot without a
-        record."""
-        self.counted += sum(record is not None and record.is_counted for record in records)
-        for execution, record in zip(self.executions, records, strict=True):
-            if record is None:
-                slot = execution.scheduled_for
-                self.next_run = slot if self.next_run is None else min(self.next_run, slot)
+        """Count the records of the planned executions.
+
+        `next_run` must not pass a slot without a record. The records after such a slot are counted
+        by the next firing, which decides on them again.
+        """
+        slots = [execution.scheduled_for for execution in self.executions]
+        pairs = list(zip(slots, records, strict=True))
+        unrecorded = min((slot for slot, record in pairs if record is None), default=None)
+        if unrecorded is not None:
+            self.next_run, self.counted = unrecorded, 0
+            pairs = [(slot, record) for slot, record in pairs if slot < unrecorded]
+        self.counted += sum(record is not None and record.is_counted for _, record in pairs)
 
 
 @dataclass(slots=True)

@@ -5,9 +5,9 @@ A crash after any write neither loses a slot nor records it twice: the slot inde
 record impossible, and a `next_run` that was not advanced makes the slot due again.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
-from zoneinfo import ZoneInfoNotFoundError
 
 import structlog
 
@@ -39,6 +39,16 @@ MAX_DECISIONS = 1_000
 _FLUSH_SIZE = 500
 _FLUSH_SECONDS = 1
 """Decisions are written when there are this many, or when they have taken this long."""
+
+_INVALID_SCHEDULE = (
+    InvalidInputError,
+    ArithmeticError,
+    LookupError,
+    ValueError,
+    OSError,
+    TypeError,
+)
+"""What the calculations raise for the values of a stored schedule that are not valid."""
 
 
 class Firing:
@@ -84,15 +94,20 @@ class Firing:
         coverage = await self._ticks.cover(now)
         advanced, batch = await self._repair(jobs), Batch()
         for job in jobs:
-            batch.add(_decide(job, min(now, coverage.covered_until), coverage, builder))
+            until = coverage.find_limit(min(now, coverage.covered_until))
+            batch.add(_decide(job, until, coverage, builder))
             seconds = self._clock.monotonic() - flushed_at
             if batch.size >= _FLUSH_SIZE or seconds >= _FLUSH_SECONDS:
                 advanced += await self._record(batch.due, now, read_at)
-                if is_stopping():
+                if is_stopping() or self._is_stale(read_at):
                     return advanced
+                await asyncio.sleep(0)  # lets other tasks run, also if nothing was written
                 batch, flushed_at = Batch(), self._clock.monotonic()
                 coverage = await self._ticks.cover()
         return advanced + await self._record(batch.due, now, read_at)
+
+    def _is_stale(self, read_at: float) -> bool:
+        return self._clock.monotonic() - read_at > STALE_AFTER.total_seconds()
 
     async def _repair(self, jobs: Sequence[Job]) -> int:
         """Correct a `next_run` that is not the earliest of the schedules. Only a malformed job has
@@ -111,7 +126,7 @@ class Firing:
         """
         if not due:
             return 0
-        if self._clock.monotonic() - read_at > STALE_AFTER.total_seconds():
+        if self._is_stale(read_at):
             _log.warning("stale_batch_dropped", jobs=len({one.job.id for one in due}))
             return 0
         await self._record_missed(due)
@@ -170,25 +185,32 @@ def _decide(
     left = MAX_DECISIONS
     for next_run, schedule in sorted(due, key=lambda pair: pair[0]):
         if next_run <= until and left > 0:
-            plan = _plan_or_stop(job, schedule, until, coverage, most=left)
-            decided.append(builder.build_due(job, schedule, plan))
-            left -= plan.size
+            one = _plan_or_stop(job, schedule, until, coverage, builder, most=left)
+            decided.append(one)
+            left -= one.size
     return decided
 
 
 def _plan_or_stop(
-    job: Job, schedule: Schedule, until: datetime, coverage: Coverage, *, most: int
-) -> Plan:
+    job: Job,
+    schedule: Schedule,
+    until: datetime,
+    coverage: Coverage,
+    builder: RecordBuilder,
+    *,
+    most: int,
+) -> DueSchedule:
     """Plan the schedule's slots. Stop and log a schedule that has become invalid (for example,
-    its time zone was removed, or its stored name is no name of a zone: ValueError, OSError).
+    its time zone was removed, or a stored number is too large for a calculation).
 
     Otherwise its error would end every poll, and no other job would be fired.
     """
     try:
-        return catch_up.plan(schedule, job.catch_up, until, coverage, most=most)
-    except (InvalidInputError, ZoneInfoNotFoundError, ValueError, OSError) as error:
+        plan = catch_up.plan(schedule, job.catch_up, until, coverage, most=most)
+        return builder.build_due(job, schedule, plan)
+    except _INVALID_SCHEDULE as error:
         _log.error("schedule_stopped", job_id=job.id, schedule_id=schedule.id, error=str(error))
-        return Plan(None)
+        return builder.build_due(job, schedule, Plan(None))
 
 
 def _log_missed(execution: Execution) -> None:

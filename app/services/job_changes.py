@@ -1,13 +1,13 @@
 """Pure functions that build the job to store from the stored job and a request body."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from app.errors import InvalidInputError
 from app.models.ids import NewId
 from app.models.job import Job, PauseReason, earliest_next_run
 from app.models.policy import CatchUpPolicy, RetryPolicy
-from app.models.schedule import Schedule
+from app.models.schedule import Schedule, first_slot
 from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
 from app.models.user import Actor
 from app.schemas.jobs import JobCreate, JobUpdate
@@ -93,6 +93,18 @@ def replace_schedules(job: Job, schedules: tuple[Schedule, ...], now: datetime) 
     """The job with these schedules. In an inactive job no schedule has a `next_run`."""
     if not job.active:
         schedules = set_next_runs(schedules, active=False, now=now)
+    next_run = earliest_next_run(schedules, active=job.active)
+    return job.model_copy(update={"schedules": schedules, "next_run": next_run})
+
+
+def start_after(job: Job, decided: Mapping[str, datetime]) -> Job:
+    """Return the job without a `next_run` at or before the decided slot of the schedule."""
+    schedules = tuple(
+        s.model_copy(update={"next_run": first_slot(s, decided[s.id])})
+        if s.next_run is not None and s.id in decided and s.next_run <= decided[s.id]
+        else s
+        for s in job.schedules
+    )
     next_run = earliest_next_run(schedules, active=job.active)
     return job.model_copy(update={"schedules": schedules, "next_run": next_run})
 

@@ -23,7 +23,9 @@ from app.services.job_changes import JobChange
 from app.services.paging import Listing, cursor_after_job, make_page, read_job_page_start
 from app.wake import Wake
 
-_MAX_TRIES = 10  # a try fails if a firing or another edit changes the job at the same time
+_MAX_TRIES = 10
+"""A try fails if a firing or another edit changes the job at the same time. A try that fires due
+slots does not count: after an outage a job may have more slots than ten firings record."""
 
 
 class JobService:
@@ -142,7 +144,9 @@ class JobService:
         A job that cannot be read is deleted too; slots of it that are due are not fired. Raises
         PreconditionError and BusyError.
         """
-        for _ in range(_MAX_TRIES):
+        tries = 0
+        while tries < _MAX_TRIES:
+            tries += 1
             try:
                 job = await self.get(actor, job_id)
             except UnreadableDocumentError:
@@ -150,7 +154,9 @@ class JobService:
                 return
             accepted.check(job.revision)
             now = await self._jobs.now()
-            if await self._fire_if_due(job, now):
+            if _is_due(job, now):
+                if await self._firing.fire([job], now):
+                    tries -= 1  # progress is not a failed try
                 continue
             try:
                 deleted = await self._jobs.delete(job)
@@ -182,15 +188,20 @@ class JobService:
 
         Raises PreconditionError and BusyError.
         """
-        for _ in range(_MAX_TRIES):
+        tries = 0
+        while tries < _MAX_TRIES:
+            tries += 1
             job = await self.get(actor, job_id)
             accepted.check(job.revision)
             now = await self._jobs.now()
             changed = change(job, now)
             if changed is job:
                 return job
-            if differs_in_slots(job, changed) and await self._fire_if_due(job, now):
+            if differs_in_slots(job, changed) and _is_due(job, now):
+                if await self._firing.fire([job], now):
+                    tries -= 1  # progress is not a failed try
                 continue
+            changed = await self._start_after_decided(job, changed)
             changed = changed.model_copy(update={"revision": job.revision + 1, "updated_at": now})
             try:
                 stored = await self._jobs.replace(changed, expected=job)
@@ -200,18 +211,29 @@ class JobService:
                 return changed
         raise _busy_error()
 
-    async def _fire_if_due(self, job: Job, now: datetime) -> bool:
-        """Fire the slots that are due. Returns whether there were any; then the job must be read
-        again."""
-        if job.next_run is None or job.next_run > now:
-            return False
-        await self._firing.fire([job], now)
-        return True
+    async def _start_after_decided(self, job: Job, changed: Job) -> Job:
+        """Return the job with each new `next_run` after the last slot of its schedule that has a
+        record. Such a slot is in the future only if the clock of the database has jumped back."""
+        stored = {schedule.id: schedule.next_run for schedule in job.schedules}
+        restarted = [
+            s.id
+            for s in changed.schedules
+            if s.id in stored and s.next_run not in (None, stored[s.id])
+        ]
+        if not restarted:
+            return changed
+        decided = await self._executions.list_newest_slots(restarted)
+        return job_changes.start_after(changed, decided)
 
     async def _announce(self, job: Job) -> None:
         """Tell the cache and the schedulers about a write, also if its result is unknown."""
         await self._cache.invalidate(job.owner_id)
         self._wake.wake_schedulers()
+
+
+def _is_due(job: Job, now: datetime) -> bool:
+    """Whether slots must be fired before the job is changed. Then it must be read again."""
+    return job.next_run is not None and job.next_run <= now
 
 
 def _busy_error() -> BusyError:

@@ -1,5 +1,6 @@
 """Ticks: this process tells all others that it schedules now, and learns when nobody did."""
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,6 +14,10 @@ _log = structlog.get_logger(__name__)
 
 TICK_INTERVAL = timedelta(seconds=2)
 """A process writes at most one tick in this time, unless its coverage has run out."""
+
+MAX_GAPS = 1_000
+"""More gaps are kept only if jobs have undecided slots in them. Each tick rewrites their document.
+A gap ends at least 14 seconds after the one before, so these reach back almost four hours."""
 
 
 class TickService:
@@ -66,17 +71,22 @@ class TickService:
         began_at = self._clock.monotonic()
         known = None if self._last is None else self._last.last_gap_until
         tick = await self._ticks.tick(scheduler=self.scheduler, known_gap_until=known)
-        if tick.gaps is not None:
-            self._gaps = tick.gaps
-        self._last, self._ticked_at = tick, began_at
+        last = self._last
+        if last is None or tick.covered_until >= last.covered_until:
+            self._gaps = self._gaps if tick.gaps is None else tick.gaps
+            self._last, self._ticked_at = tick, began_at
+        # Otherwise a later tick was answered first. It has all gaps of this one, and maybe more.
         if tick.gaps and tick.gaps[-1].found_at == tick.at:
             gap = tick.gaps[-1]
             _log.warning("nothing_scheduled", after=gap.after, until=gap.until)
-            await self._prune(tick.at)
-        return tick
+            await self._prune(tick.at, tick.gaps)
+        return self._last or tick
 
-    async def _prune(self, now: datetime) -> None:
-        """Delete old gaps in which no job has an undecided slot. Only a new gap needs room."""
+    async def _prune(self, now: datetime, gaps: Sequence[Gap]) -> None:
+        """Delete gaps in which no job has an undecided slot: the old ones, and all but the newest
+        1,000. Only a new gap needs room."""
         earliest = await self._jobs.find_earliest_next_run()
         before = now - self._retention
+        if len(gaps) > MAX_GAPS:
+            before = max(before, gaps[-MAX_GAPS].until)
         await self._ticks.prune_gaps(before if earliest is None else min(before, earliest))

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import json_util
+from bson import CodecOptions, DatetimeMS, Regex, encode, json_util
+from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel, MongoClient, _csot
+from structlog.testing import capture_logs
 
 from app.clock import SystemClock
 from app.errors import UnavailableError
@@ -30,6 +32,9 @@ from app.schemas.jobs import JobQuery
 from app.settings import Settings
 
 DATA = Path(__file__).parent / "data" / "schema_1.json"
+TOLERANT: CodecOptions[RawBSONDocument] = CodecOptions(
+    document_class=RawBSONDocument, unicode_decode_error_handler="replace"
+)
 PASSWORD = "correct horse battery"
 ADMIN = Actor(user_id="", username="", role=Role.ADMIN)
 
@@ -336,3 +341,81 @@ async def test_a_step_keeps_the_value_under_either_name(
         await migrate(database, meta=MetaRepository(database))
     found = [(e["_id"], e["waiting"], "held" in e) for e in executions.find()]
     assert sorted(found) == [("a", True, False), ("b", False, False)]
+
+
+def make_earlier(id_: str, parameters: object) -> Document:
+    return {"_id": id_, "schema": 2, "parameters": parameters, "attempts": [], "waiting": False}
+
+
+def spoil(document: Document) -> RawBSONDocument:
+    """Replace the text `xyxyxy` by bytes that are not UTF-8, which no driver would write."""
+    return RawBSONDocument(
+        encode(document).replace(b"xyxyxy", b"\xff\xfe\xff\xfe\xff\xfe"), TOLERANT
+    )
+
+
+async def migrate_and_list_schemas(
+    uri: str, client: Client, name: str, documents: list[RawBSONDocument]
+) -> tuple[dict[str, object], list[str]]:
+    """Return the schema numbers by id, and the ids that are logged as not migrated."""
+    client[name]["executions"].insert_many(documents)
+    async with open_database(uri, name) as database:
+        with capture_logs() as logs:
+            await asyncio.wait_for(migrate(database, meta=MetaRepository(database)), 60)
+        assert await MetaRepository(database).get_migrated_version() == SCHEMA_VERSION
+    raw: Any = client[name]["executions"].with_options(codec_options=TOLERANT)
+    schemas = {one["_id"]: one["schema"] for one in raw.find({}, {"schema": True})}
+    not_migrated = [one for one in logs if one["event"] == "document_not_migrated"]
+    return schemas, [one["document_id"] for one in not_migrated]
+
+
+ODD_PARAMETERS: dict[str, object] = {
+    "a date after the last year": {"at": DatetimeMS(2**60)},
+    "a date after the last year in a list": [DatetimeMS(2**60)],
+    "invalid UTF-8 in a value": {"a": "xyxyxy"},
+    "invalid UTF-8 in a name": {"xyxyxy": 1},
+    "invalid UTF-8 in a list": ["xyxyxy"],
+    "invalid UTF-8 as the value": "xyxyxy",
+    "a type that is not JSON": {"a": Regex("x")},
+}
+
+
+@pytest.mark.parametrize("odd", list(ODD_PARAMETERS.values()), ids=list(ODD_PARAMETERS))
+async def test_a_malformed_document_does_not_stop_the_migration_of_the_others(
+    mongo_uri: str, database_name: str, mongo_client: Client, odd: object
+) -> None:
+    documents = [make_earlier("a", {"n": 1}), make_earlier("b", odd), make_earlier("c", {"n": 1})]
+    schemas, not_migrated = await migrate_and_list_schemas(
+        mongo_uri, mongo_client, database_name, [spoil(one) for one in documents]
+    )
+    assert (schemas["a"], schemas["c"]) == (3, 3)
+    # One with text that is not UTF-8 may be migrated as all clients read it.
+    assert (schemas["b"], not_migrated) in [(2, ["b"]), (3, [])]
+
+
+async def test_documents_that_become_too_large_do_not_stop_the_migration_of_the_others(
+    mongo_uri: str, database_name: str, mongo_client: Client
+) -> None:
+    """One is larger than a statement as its value and its text, one has no room for a number."""
+    large = make_earlier("b", {"a": "x" * 9_000_000})
+    full: Document = make_earlier("d", None) | {"unknown": "", "attempts": []}
+    full["attempts"] = [{"number": 1, "response": {"headers": {"a": "b"}}}]
+    full["unknown"] = "x" * (16 * 1024 * 1024 - len(encode(full)))
+    others = [make_earlier(id_, {"n": 1}) for id_ in "ace"]
+    mongo_client.admin.command("fsync")  # else the cache may have no room for them
+    schemas, not_migrated = await migrate_and_list_schemas(
+        mongo_uri, mongo_client, database_name, [spoil(one) for one in (large, full, *others)]
+    )
+    assert schemas == {"a": 3, "b": 2, "c": 3, "d": 2, "e": 3}
+    assert set(not_migrated) == {"b", "d"}
+
+
+async def test_a_malformed_id_does_not_make_the_migration_endless(
+    mongo_uri: str, database_name: str, mongo_client: Client
+) -> None:
+    """No query finds it, because the driver replaces the bytes."""
+    documents = [make_earlier(id_, {"n": 1}) for id_ in ("a", "xyxyxy", "xyxyxy2")]
+    schemas, _ = await migrate_and_list_schemas(
+        mongo_uri, mongo_client, database_name, [spoil(one) for one in documents]
+    )
+    assert schemas["a"] == 3

@@ -35,6 +35,7 @@ INVALID_UTF_8 = "bytes that are not UTF-8"
 Document = dict[str, Any]
 Client = MongoClient[Document]
 
+OPEN_ATTEMPT: Document = {"number": 1, "job_revision": 1, "started_at": START}
 ODD_EXECUTIONS: dict[str, Document] = {
     "a reference in place of text": {"parameters": REFERENCE},
     "text that is not JSON": {"parameters": "{"},
@@ -49,10 +50,15 @@ ODD_EXECUTIONS: dict[str, Document] = {
     "no list of attempts": {"attempts": "none"},
     "a malformed attempt": {"attempts": [5, {}]},
     "no attempts": {"attempts": None},
+    "an attempt of another number": {"attempts": [OPEN_ATTEMPT | {"number": 5}]},
+    "an attempt of the number 0": {"attempts": [OPEN_ATTEMPT | {"number": 0}]},
+    "an attempt whose number is text": {"attempts": [OPEN_ATTEMPT | {"number": "1"}]},
+    "two attempts of the same number": {"attempts": [OPEN_ATTEMPT, OPEN_ATTEMPT]},
     "a token that is not a number": {"lease_token": "x"},
     "no token": {"lease_token": None},
     "a job id that is not text": {"job_id": REFERENCE},
     "a schema number that is not a number": {"schema": "x"},
+    "a schema number that compares with none": {"schema": float("nan")},
 }
 ODD_JOBS: dict[str, Document] = {
     "a reference in place of text": {"parameters": REFERENCE},
@@ -272,6 +278,77 @@ async def test_an_odd_start_time_does_not_hide_other_executions(
         await process.finish_attempts()
     assert [d.execution_id for d in world.targets.deliveries] == [healthy.id]
     assert await process.worker.tick() > AT_ONCE
+
+
+@pytest.mark.parametrize("waiting", [None, "false", 0, 0.0, {}, []], ids=str)
+async def test_the_reaper_ends_a_queued_execution_that_nobody_else_reads(
+    world: World, store: Store, waiting: object
+) -> None:
+    process = world.compose_process()
+    odd, healthy = await queue_two(world)
+    job = await world.jobs.get(odd.job_id, owner_id=None)
+    buffered = await world.queue(job, waiting=True, place=0)
+    store.spoil("executions", odd.id, {"waiting": waiting})
+    await process.work()
+    with capture_logs() as logs:
+        await process.reaper.tick()
+    store.assert_failed(odd)
+    assert names_of(logs) == ["execution_unreadable"]
+    assert (await world.read(healthy)).status is ExecutionStatus.SUCCEEDED
+    assert (await world.read(buffered)).live_for == job.id
+
+
+async def test_a_queued_execution_of_the_first_schema_is_left_to_its_migration(
+    world: World, mongo_client: Client, database_name: str
+) -> None:
+    process = world.compose_process()
+    odd, _ = await queue_two(world)
+    change = {"$unset": {"schema": True}, "$rename": {"waiting": "held"}}
+    mongo_client[database_name]["executions"].update_one({"_id": odd.id}, change)
+    await process.reaper.tick()
+    assert (await world.read(odd)).status is ExecutionStatus.QUEUED
+
+
+async def test_500_executions_that_nobody_can_settle_do_not_hide_an_expired_one(
+    world: World, store: Store, mongo_client: Client, database_name: str
+) -> None:
+    dead, alive = world.compose_process(), world.compose_process()
+    odd, healthy = await queue_two(world)
+    assert len(await dead.leases.claim(limit=2)) == 2
+    executions = mongo_client[database_name]["executions"]
+    found = executions.find_one({"_id": odd.id})
+    assert found is not None
+    long_ago = {"lease_until": world.clock.now() - MINUTE, "live_for": odd.job_id}
+    copies = [found | long_ago | {"_id": f"{n:05}xyxyxy", "live_for": str(n)} for n in range(500)]
+    executions.insert_many(
+        [
+            # No query finds such an id, because the driver replaces the bytes.
+            RawBSONDocument(encode(one).replace(b"xyxyxy", b"\xff\xfe\xff\xfe\xff\xfe"), TOLERANT)
+            for one in ({**one, "kind": "unknown"} for one in copies)
+        ]
+    )
+    world.clock.advance(LEASE)
+    await alive.reaper.tick()
+    assert (await world.read(healthy)).status is ExecutionStatus.QUEUED
+
+
+async def test_500_unreadable_executions_do_not_delay_the_takeover_of_another(
+    world: World, mongo_client: Client, database_name: str
+) -> None:
+    dead, alive = world.compose_process(), world.compose_process()
+    odd, healthy = await queue_two(world)
+    assert len(await dead.leases.claim(limit=2)) == 2
+    executions = mongo_client[database_name]["executions"]
+    found = executions.find_one({"_id": odd.id})
+    assert found is not None
+    long_ago = {"lease_until": world.clock.now() - MINUTE, "attempts": [{"number": 5}]}
+    executions.insert_many(
+        [found | long_ago | {"_id": f"odd-{n}", "live_for": f"odd-{n}"} for n in range(500)]
+    )
+    world.clock.advance(LEASE)
+    await alive.reaper.tick()
+    assert (await world.read(healthy)).status is ExecutionStatus.QUEUED
+    assert executions.count_documents({"reason": "unreadable"}) == 500
 
 
 @pytest.mark.parametrize(

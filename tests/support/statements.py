@@ -58,7 +58,7 @@ def _find_searches(part: Any) -> Any:
     if isinstance(part, dict):
         for key, value in part.items():
             if key == "$indexOfArray":
-                yield len(value[0])
+                yield len(value[0]["$literal"])
             yield from _find_searches(value)
     elif isinstance(part, list):
         for value in part:

@@ -18,7 +18,7 @@ from app.repositories import heartbeat, indexes, lease_fence, leases, mongo, set
 from app.repositories.documents import from_document
 from app.repositories.indexes import INDEXES
 from app.repositories.lease_fence import Lease
-from app.repositories.leases import LeaseRepository
+from app.repositories.leases import ExpiredPage, LeaseRepository
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.settlements import Settlement
 from app.services.due_schedules import DueSchedule, build_advances
@@ -88,9 +88,10 @@ def own_clock(patch: Patch) -> None:
 def early_reaper(patch: Patch) -> None:
     """The reaper treats every lease as expired."""
 
-    async def list_running(self: LeaseRepository, *, limit: int, **_: Any) -> list[Any]:
+    async def list_running(self: LeaseRepository, *, limit: int, **_: Any) -> ExpiredPage:
         found = self._executions.find({"status": "running"}).limit(limit)
-        return [from_document(Execution, document) for document in await found.to_list(None)]
+        running = [from_document(Execution, document) for document in await found.to_list(None)]
+        return ExpiredPage(running, len(running), is_full=False)
 
     async def settle(self: LeaseRepository, settlements: Sequence[Settlement]) -> list[bool]:
         raise_token = {"$set": {"lease_token": {"$add": ["$lease_token", 1]}}}

@@ -15,7 +15,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
 from app.targets.target import Delivery
-from tests.support.engine import SUCCEEDED, World
+from tests.support.engine import LEASE, SUCCEEDED, World
 
 
 @dataclass
@@ -47,6 +47,13 @@ def block_targets(world: World, outcome: Outcome = SUCCEEDED) -> BlockedTarget:
 
 def make_lease(execution: Execution) -> Lease:
     return Lease(execution.id, execution.lease_token)
+
+
+async def renew_late(world: World, claimed: Execution) -> None:
+    """Renew a lease that has run out, as a primary whose clock is slower does."""
+    until = world.clock.now() + LEASE
+    executions = world.database.collection("executions")
+    await executions.update_one({"_id": claimed.id}, {"$set": {"lease_until": until}})
 
 
 def make_success(execution: Execution) -> Settlement:

@@ -17,6 +17,7 @@ from app.repositories import advances
 from app.repositories.advances import split_by_size
 from app.repositories.due_jobs import DueJobs
 from app.repositories.executions import InsertResult
+from app.services import firing
 from tests.support.commands import CommandLog
 from tests.support.engine import Process, World, open_world
 
@@ -159,6 +160,32 @@ async def test_decisions_that_take_long_are_written_every_second(
     monkeypatch.setattr(process.firing, "_new_id", new_id_slowly)
     await process.firing.fire(jobs, world.clock.now())
     assert [size for size in sizes if size] == [2, 2, 1]
+
+
+async def test_a_stale_batch_is_not_decided_further(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    await process.scheduler.tick()
+    jobs = await add_jobs(world, 60, schedules=20, overlap_policy=OverlapPolicy.ALLOW_ALL)
+    world.clock.advance(MINUTE)
+    executions = process.runtime.repositories.executions
+    insert_many, decided = executions.insert_many, []
+
+    async def freeze(records: Sequence[Execution]) -> list[InsertResult]:
+        world.clock.advance(31 * SECOND)
+        return await insert_many(records)
+
+    decide = firing._decide
+
+    def note(job: Job, *rest: Any) -> Any:
+        decided.append(job)
+        return decide(job, *rest)
+
+    monkeypatch.setattr(executions, "insert_many", freeze)
+    monkeypatch.setattr(firing, "_decide", note)
+    assert await process.firing.fire(jobs, world.clock.now()) == 25
+    assert len(decided) == 25
 
 
 async def test_advances_are_cut_by_the_size_of_their_schedules(

@@ -17,6 +17,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.settlements import Settlement
 from app.services.completion import Completion, Transition
+from tests.integration.engine.attempts import renew_late
 from tests.support.engine import LEASE, Process, World
 
 ADMIN = Actor(user_id="", username="", role=Role.ADMIN)
@@ -108,9 +109,9 @@ async def test_a_lost_lease_is_followed_by_nothing(world: World) -> None:
     (claimed,) = await process.leases.claim(limit=1)
     lease = Lease(claimed.id, claimed.lease_token)
     world.clock.advance(LEASE)
-    expired = await other.leases.list_expired(limit=10)
+    expired = (await other.leases.list_expired(limit=10)).executions
     found = await world.jobs.list_by_ids([job.id])
-    assert process.heartbeat.renew("process-1", [lease], term=LEASE) == {claimed.id}
+    await renew_late(world, claimed)
     assert await other.reaper._settle(expired, found) == 0
     world.clock.advance(LEASE)
     success = Settlement(lease, ExecutionStatus.SUCCEEDED)

@@ -1,6 +1,9 @@
 """The scheduler records each due slot once, and then advances `next_run`."""
 
+from collections.abc import Sequence
 from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -8,7 +11,9 @@ from app.errors import UnavailableError
 from app.models.execution import ExecutionKind, ExecutionStatus
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
 from app.models.schedule import CronSchedule, OneTimeSchedule
+from app.policies import catch_up
 from app.repositories.executions import InsertResult
+from app.services import due_schedules
 from tests.support.engine import World, list_slots
 
 SECOND = timedelta(seconds=1)
@@ -347,6 +352,131 @@ async def test_jitter_delays_each_start_but_not_past_the_next_slot(world: World)
     delays = [e.run_at - e.scheduled_for for e in await world.list_executions(job)]
     assert len(set(delays)) == 5
     assert all(timedelta(0) <= delay < MINUTE for delay in delays)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *(
+            {"timezone": zone}
+            for zone in ("America", "/etc/passwd", "", "a\0b", "../x", "x" * 5_000)
+        ),
+        {"interval_seconds": 60, "runs": 2**63 - 1},
+        {"interval_seconds": 60, "runs": -5},
+        {"interval_seconds": 60, "max_runs": -3},
+        {"interval_seconds": 60, "max_runs": 2**63 - 1},
+        {"cron_expression": ""},
+        {"cron_expression": "0 0 30 2 *"},
+    ],
+    ids=lambda changes: " ".join(f"{k}={v!r:.20}" for k, v in changes.items()),
+)
+@pytest.mark.parametrize("late", [False, True])
+async def test_a_malformed_schedule_does_not_stop_the_firing_of_other_jobs(
+    world: World, changes: dict[str, Any], late: bool
+) -> None:
+    process = world.compose_process()
+    await process.schedule()
+    cron = CronSchedule(id=world.new_id(), cron_expression="* * * * *")
+    schedule = world.every(60) if "interval_seconds" in changes else cron
+    malformed, job = await world.add_job(schedule), await world.add_job(world.every(60))
+    stored = {f"schedules.0.{name}": value for name, value in changes.items()}
+    await world.database.collection("jobs").update_one({"_id": malformed.id}, {"$set": stored})
+    world.clock.advance(5 * MINUTE if late else MINUTE)
+    await process.schedule()
+
+    assert await world.list_executions(job)
+    due = {"next_run": {"$lte": world.clock.now()}}
+    assert await world.database.collection("jobs").find_one(due) is None
+
+
+@pytest.mark.parametrize("step", ["plan", "build"])
+async def test_an_error_of_one_schedule_stops_only_this_schedule(
+    world: World, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    process = world.compose_process()
+    await process.schedule()
+    bad, good = world.every(60), world.every(60)
+    job = await world.add_job(bad, good, overlap_policy=OverlapPolicy.ALLOW_ALL)
+    owner, name = {
+        "plan": (catch_up, "plan"),
+        "build": (due_schedules, "_delay"),
+    }[step]
+    call = getattr(owner, name)
+
+    def fail(*args: Any, **options: Any) -> Any:
+        if bad.id in {getattr(argument, "id", None) for argument in args}:
+            raise OverflowError("the number is too large")
+        return call(*args, **options)
+
+    monkeypatch.setattr(owner, name, fail)
+    world.clock.advance(MINUTE)
+    await process.schedule()
+
+    [execution] = await world.list_executions(job)
+    assert execution.schedule_id == good.id
+    stored = (await world.jobs.get(job.id, owner_id=None)).schedules
+    assert [one.next_run for one in stored] == [None, world.clock.now() + MINUTE]
+
+
+async def test_a_job_that_moves_in_the_index_during_the_read_is_read_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process advances it after the first batch of the cursor."""
+    first = await world.add_job(world.every(1))
+    for _ in range(101):
+        await world.add_job(world.every(3))
+    world.clock.advance(9 * SECOND)
+    jobs, find = world.database.collection("jobs"), world.jobs._jobs.find
+    assert first.next_run is not None
+    moved = first.next_run + 4 * SECOND
+    advance = {"$set": {"next_run": moved, "schedules.0.next_run": moved}}
+    cursors = []
+
+    def find_slowly(*args: Any, **options: Any) -> Any:
+        cursors.append(SlowCursor(find(*args, **options)))
+        return cursors[-1]
+
+    class SlowCursor:
+        def __init__(self, cursor: Any) -> None:
+            self.cursor = cursor
+
+        def __getattr__(self, name: str) -> Any:
+            def call(*args: Any) -> SlowCursor:
+                self.cursor = getattr(self.cursor, name)(*args)
+                return self
+
+            return call
+
+        async def to_list(self, _: object) -> list[Any]:
+            found = []
+            async for document in self.cursor:
+                found.append(document)
+                if len(found) == 101:
+                    await jobs.update_one({"_id": first.id}, advance)
+            return found
+
+    reading = SimpleNamespace(find=find_slowly)
+    with monkeypatch.context() as patch:
+        patch.setattr(world.jobs, "_jobs", reading)
+        due = await world.jobs.list_due(world.clock.now(), limit=500)
+    assert len(cursors) == 1
+    assert [job.next_run for job in due if job.id == first.id] == [first.next_run]
+    assert len(due) == 102
+
+
+async def test_a_job_that_the_read_returns_twice_is_fired_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await world.add_job(world.every(60))
+    world.clock.advance(MINUTE)
+    read = world.jobs._reader.read
+
+    async def read_twice(documents: Sequence[Any]) -> Any:
+        return await read([*documents, *documents])
+
+    monkeypatch.setattr(world.jobs._reader, "read", read_twice)
+    due = await world.jobs.list_due(world.clock.now(), limit=10)
+    assert [one.id for one in due] == [job.id]
 
 
 async def test_an_invalid_schedule_is_stopped_and_other_jobs_are_fired(world: World) -> None:

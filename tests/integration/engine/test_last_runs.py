@@ -142,3 +142,23 @@ async def test_10_000_last_runs_are_written_by_20_statements_that_search_short_l
     await completion.write_last_runs()
     assert len(recorded.writes) == 20
     assert {tuple(list_searched(write)) for write in recorded.writes} == {(500,) * 3}
+
+
+async def test_a_last_run_that_the_database_rejects_loses_no_other(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    completion = completion_of(world.compose_process())
+    execution = await world.queue(await world.add_job())
+    await end_in_jobs(completion, execution, 1_200)
+    stored: list[str] = []
+
+    async def reject_one(self: JobRepository, last_runs: Any) -> None:
+        ids = [last.job_id for last in last_runs]
+        if "job-123" in ids:
+            raise ValueError("rejected")
+        stored.extend(ids)
+
+    monkeypatch.setattr(JobRepository, "note_last_runs", reject_one)
+    await completion.write_last_runs()
+    assert stored == [f"job-{n}" for n in range(1_200) if n != 123]
+    assert completion._last_runs == {}

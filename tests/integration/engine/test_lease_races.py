@@ -3,13 +3,14 @@
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.models.execution import AttemptOutcome, Execution, ExecutionStatus, Reason
 from app.models.policy import RetryPolicy
 from app.repositories import cancellation
 from app.repositories.leases import AttemptStart, LeaseRepository
 from app.repositories.settlements import Settlement, settlement_stages
-from tests.integration.engine.attempts import act_around, block_targets, make_lease
+from tests.integration.engine.attempts import act_around, block_targets, make_lease, renew_late
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 from tests.support.statements import record_writes
 
@@ -54,6 +55,35 @@ async def test_a_batch_claim_takes_only_executions_that_are_still_claimable(worl
     ]
 
 
+async def test_a_renewal_revives_no_lease_that_has_run_out(world: World) -> None:
+    process = world.compose_process()
+    claimed = await claim_one(world, process)
+    world.clock.advance(LEASE - MILLISECOND)
+    assert process.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == {claimed.id}
+    world.clock.advance(LEASE)
+    assert process.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == set()
+    assert (await world.read(claimed)).lease_until == world.clock.now()
+
+
+async def test_the_reaper_reports_no_end_that_another_process_has_written(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A newer execution ends it under `terminate_other`, which raises the token too."""
+    one, two = world.compose_process(), world.compose_process()
+    claimed = await claim_one(world, one)
+    newcomer = claimed.model_copy(update={"id": world.new_id()})
+    executions = world.database.collection("executions")
+    await executions.update_one({"_id": claimed.id}, {"$set": {"live_for": claimed.job_id}})
+    world.clock.advance(LEASE)
+    act_around(
+        monkeypatch, "settle_expired", before=lambda: world.overlaps.terminate_live([newcomer])
+    )
+    with capture_logs() as logs:
+        await two.reaper.tick()
+    assert (await world.read(claimed)).status is ExecutionStatus.CANCELLED
+    assert [line["event"] for line in logs if line["event"] == "lease_expired"] == []
+
+
 async def test_the_reaper_does_not_settle_a_lease_that_was_renewed_after_its_read(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -62,7 +92,7 @@ async def test_the_reaper_does_not_settle_a_lease_that_was_renewed_after_its_rea
     world.clock.advance(LEASE)
 
     async def renew() -> None:
-        assert one.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == {claimed.id}
+        await renew_late(world, claimed)
 
     act_around(monkeypatch, "list_expired", after=renew)
     await two.reaper.tick()
@@ -80,7 +110,7 @@ async def test_the_reaper_does_not_queue_an_execution_whose_attempt_started_afte
     world.clock.advance(LEASE)
 
     async def renew_and_start() -> None:
-        assert one.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE) == {claimed.id}
+        await renew_late(world, claimed)
         assert await one.leases.start([make_first_start(claimed)]) == [True]
         world.clock.advance(LEASE)
 
@@ -103,7 +133,7 @@ async def test_the_reaper_does_not_settle_an_attempt_that_ended_after_its_read(
     world.clock.advance(LEASE)
 
     async def renew_and_succeed() -> None:
-        one.heartbeat.renew("process-1", [make_lease(claimed)], term=LEASE)
+        await renew_late(world, claimed)
         assert await one.leases.settle([make_first_success(claimed)]) == [True]
 
     act_around(monkeypatch, "list_expired", after=renew_and_succeed)
@@ -239,7 +269,7 @@ async def test_a_claim_leaves_out_earlier_responses_and_ends_an_open_attempt(
     claimed_again = await process.leases.claim(limit=2)
     owned = await process.leases.list_owned()
     world.clock.advance(LEASE)
-    expired = await process.leases.list_expired(limit=10)
+    expired = (await process.leases.list_expired(limit=10)).executions
 
     stored = await world.read(claimed)
     assert stored.attempts[0].response is not None
@@ -290,7 +320,7 @@ async def test_an_execution_of_an_unknown_form_fails_no_update_of_many(
     await executions.update_one({"_id": queued[0].id}, {"$set": odd})
     now = world.clock.now_expression
     for update in (
-        process.leases._build_claim_update(),
+        process.leases._build_claim(),
         settlement_stages([make_first_success(execution) for execution in queued], now),
         cancellation.end(Reason.CANCELLED_BY_USER, now),
     ):

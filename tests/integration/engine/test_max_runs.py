@@ -8,6 +8,7 @@ import pytest
 from app.models.execution import ExecutionKind, ExecutionStatus, Reason
 from app.models.job import Job
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
+from app.repositories.executions import InsertResult
 from tests.support.crash import Killed
 from tests.support.engine import Process, World
 
@@ -133,6 +134,31 @@ async def test_a_slot_that_another_scheduler_skipped_does_not_count(world: World
     world.clock.advance(MINUTE)
     await process.schedule()
     assert await count_scheduled(world, job) == 1
+
+
+async def test_records_after_a_slot_without_a_record_are_counted_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    await process.schedule()
+    job = await world.add_job(world.every(1, max_runs=3), overlap_policy=OverlapPolicy.ALLOW_ALL)
+    world.clock.advance(2 * SECOND)
+    executions = process.runtime.repositories.executions
+    insert_many = executions.insert_many
+
+    async def lose_the_first(records: Any) -> Any:
+        if not records:
+            return []
+        return [InsertResult.ALREADY_RECORDED, *await insert_many(records[1:])]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(executions, "insert_many", lose_the_first)
+        await process.scheduler.tick()
+    assert (await count_scheduled(world, job), await read_runs(world, job)) == (1, 0)
+    for _ in range(3):
+        await process.schedule()
+        world.clock.advance(SECOND)
+    assert await count_scheduled(world, job) == await read_runs(world, job) == 3
 
 
 async def test_next_run_does_not_pass_a_slot_without_a_record(

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from app.models.execution import Reason
+from app.models.execution import ExecutionKind, Reason
 from app.models.policy import OverlapPolicy
 from app.repositories.executions import InsertResult
 from tests.integration.engine.overlaps import (
     ASKED,
     FULL,
+    MINUTE,
     POLICIES,
     QUEUED,
     REPLACED,
@@ -19,7 +20,6 @@ from tests.integration.engine.overlaps import (
     SKIPPED,
     TERMINATED,
     WAITING,
-    Expected,
     add_live,
     end_live,
     list_records,
@@ -201,6 +201,89 @@ async def test_a_slow_process_does_not_end_the_execution_of_a_later_slot(
     assert await list_records(world, "a job") == [("succeeded", None, False), SKIPPED, RUNNING]
 
 
+@pytest.mark.parametrize("kind", [ExecutionKind.SCHEDULED, ExecutionKind.MANUAL])
+@pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
+async def test_a_slow_process_does_not_end_a_newer_execution_of_another_schedule_or_kind(
+    world: World, monkeypatch: pytest.MonkeyPatch, policy: OverlapPolicy, kind: ExecutionKind
+) -> None:
+    await add_live(world, ["a job"])
+    old, later = (make_overlapping(world, "a job", minute, policy) for minute in (1, 2))
+    changes = {"schedule_id": None if kind is ExecutionKind.MANUAL else "another", "kind": kind}
+    other = later.execution.model_copy(update=changes)
+
+    async def replace_live() -> None:
+        await end_live(world, "a job")
+        await world.executions.insert(run(world, other))
+
+    act_before(monkeypatch, world.overlaps, "_list_other_live", replace_live)
+    await world.admission.apply_policies([old], world.clock.now())
+
+    record = SKIPPED if policy is OverlapPolicy.TERMINATE_OTHER else WAITING
+    assert await list_records(world, "a job") == [("succeeded", None, False), record, RUNNING]
+
+
+@pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
+async def test_a_slot_that_has_a_record_ends_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch, policy: OverlapPolicy
+) -> None:
+    """Another process records the slot, and a backfill of an earlier slot becomes live."""
+    await add_live(world, ["a job"])
+    one = make_overlapping(world, "a job", 1, policy)
+    backfill = make_slot(world, "a job", -5)
+    backfill = backfill.model_copy(
+        update={"kind": ExecutionKind.BACKFILL, "backfill_id": world.new_id()}
+    )
+
+    async def record() -> None:
+        await end_live(world, "a job")
+        done = one.execution.model_copy(update={"id": world.new_id()})
+        await world.executions.insert(done.skip(Reason.OVERLAP, world.clock.now()))
+        await world.executions.insert(run(world, backfill))
+
+    act_before(monkeypatch, world.overlaps, "_list_other_live", record)
+    await world.admission.apply_policies([one], world.clock.now())
+
+    assert await list_records(world, "a job") == [RUNNING, ("succeeded", None, False), SKIPPED]
+
+
+@pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
+async def test_slots_of_a_batch_behind_a_newer_live_execution_are_not_ended_by_each_other(
+    world: World, policy: OverlapPolicy
+) -> None:
+    manual = make_slot(world, "a job", 9).model_copy(
+        update={"kind": ExecutionKind.MANUAL, "schedule_id": None}
+    )
+    await world.executions.insert(run(world, manual))
+    batch = [make_overlapping(world, "a job", minute, policy) for minute in (1, 2)]
+    await world.admission.apply_policies(batch, world.clock.now())
+
+    expected = {
+        OverlapPolicy.CANCEL_OTHER: [REPLACED, WAITING, RUNNING],
+        OverlapPolicy.TERMINATE_OTHER: [SKIPPED, SKIPPED, RUNNING],
+    }
+    assert await list_records(world, "a job") == expected[policy]
+
+
+@pytest.mark.parametrize("policy", [OverlapPolicy.CANCEL_OTHER, OverlapPolicy.TERMINATE_OTHER])
+async def test_a_request_for_an_old_slot_ends_a_live_execution_of_a_later_slot(
+    world: World, policy: OverlapPolicy
+) -> None:
+    """But not one that was created after the request."""
+    for created_after, expected in ((False, TERMINATED), (True, RUNNING)):
+        job = f"created after: {created_after}"
+        await add_live(world, [job])
+        request = make_slot(world, job, -5).model_copy(
+            update={"kind": ExecutionKind.BACKFILL, "backfill_id": world.new_id()}
+        )
+        if created_after:
+            created_at = request.created_at - MINUTE
+            request = request.model_copy(update={"created_at": created_at})
+        await world.admission.admit(request, policy, world.clock.now())
+        if policy is OverlapPolicy.CANCEL_OTHER and not created_after:
+            expected = ASKED
+        assert (await list_records(world, job))[-1] == expected
+
+
 async def test_cancel_other_does_not_replace_the_record_of_its_own_slot(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,19 +363,3 @@ async def test_a_malformed_execution_of_one_job_does_not_affect_the_others(
     }
     assert await list_records(world, jobs[0]) == expected[policy]
     assert await list_records(world, jobs[2]) == expected[policy]
-
-
-@pytest.mark.parametrize(
-    ("policy", "ended"),
-    [(OverlapPolicy.CANCEL_OTHER, ASKED), (OverlapPolicy.TERMINATE_OTHER, TERMINATED)],
-)
-async def test_a_slot_ends_the_execution_of_a_later_slot_of_another_schedule(
-    world: World, policy: OverlapPolicy, ended: Expected
-) -> None:
-    """Only the slots of one schedule replace each other in their order."""
-    other = make_slot(world, "a job", 2).model_copy(update={"schedule_id": "another"})
-    await world.executions.insert(run(world, other))
-    await world.admission.apply_policies(
-        [make_overlapping(world, "a job", 1, policy)], world.clock.now()
-    )
-    assert (await list_records(world, "a job"))[1] == ended

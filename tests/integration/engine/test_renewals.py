@@ -12,6 +12,7 @@ from app.errors import UnavailableError
 from app.models.execution import Execution
 from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.lease_fence import Lease
+from app.repositories.leases import AttemptStart
 from tests.integration.engine.attempts import make_lease
 from tests.support.engine import LEASE, Process, World
 from tests.support.statements import list_searched, record_writes
@@ -201,3 +202,29 @@ async def test_10_000_leases_are_renewed_by_few_statements_that_search_no_list(
     assert max(recorded.count_bytes()) < 200_000
     assert await executions.count_documents({"lease_until": until + SECOND}) == 10_000
     assert process.keeper.list_expiring(within=LEASE - SECOND) == set()
+
+
+async def test_leases_with_many_different_tokens_are_renewed_in_short_conditions(
+    world: World,
+) -> None:
+    """The database compares each execution with each group of equal tokens."""
+    process = world.compose_process()
+    leases = [Lease(f"{n:032x}", token=n + 1) for n in range(250)]
+    executions = world.database.collection("executions")
+    await executions.insert_many(
+        {
+            "_id": lease.execution_id,
+            "status": "running",
+            "lease_owner": "process-1",
+            "lease_token": lease.token,
+            "lease_until": world.clock.now() + LEASE,
+        }
+        for lease in leases
+    )
+    recorded = record_writes(process.heartbeat)
+    kept = process.heartbeat.renew("process-1", leases, term=LEASE)
+    assert kept == {lease.execution_id for lease in leases}
+    assert [len(write["q"]["$or"]) for write in recorded.writes] == [100, 100, 50]
+    assert len(await process.leases.list_held(leases)) == 250
+    started = await process.leases.start([AttemptStart(lease, 1, 1) for lease in leases])
+    assert started == [False] * 250  # they have no list of attempts

@@ -12,6 +12,7 @@ from app.models.coverage import Coverage, Gap
 from app.models.execution import ExecutionStatus
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
 from app.repositories.ticks import AHEAD, TOLERANCE, Tick
+from app.services import ticks as services_ticks
 from app.services.ticks import TickService
 from tests.support.commands import CommandLog
 from tests.support.engine import Process, World, list_slots, open_world
@@ -240,6 +241,53 @@ async def test_schedulers_that_stop_or_do_not_tick_are_no_longer_live(world: Wor
     assert (await cover(three)).schedulers == ("process-2", "process-3")
     world.clock.advance(9 * SECOND)
     assert (await cover(three)).schedulers == ("process-3",)
+
+
+async def test_ticks_that_are_answered_out_of_order_lose_no_gap(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    ticks = process.runtime.repositories.ticks
+    tick, is_answered = ticks.tick, asyncio.Event()
+
+    async def answer_late(**changes: Any) -> Tick:
+        monkeypatch.setattr(ticks, "tick", tick)
+        stored = await tick(**changes)
+        is_stored.set()
+        await is_answered.wait()
+        return stored
+
+    is_stored = asyncio.Event()
+    monkeypatch.setattr(ticks, "tick", answer_late)
+    early = asyncio.create_task(cover(process))
+    await is_stored.wait()
+    world.clock.advance(MINUTE)
+    later = await cover(process)
+    is_answered.set()
+    assert await early == later
+    assert await cover(process) == later
+    assert len(later.gaps) == 2
+
+
+async def test_more_than_a_thousand_gaps_are_kept_only_if_a_job_may_have_a_slot_in_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services_ticks, "MAX_GAPS", 5)
+    process = world.compose_process()
+    await cover(process)
+
+    async def pass_gaps(count: int) -> list[Any]:
+        for _ in range(count):
+            world.clock.advance(MINUTE)
+            await cover(process)
+        return list((await read_document(world))["gaps"])
+
+    newest = (await pass_gaps(10))[-5:]
+    assert (await read_document(world))["gaps"] == newest
+    await world.add_job(world.every(30))
+    assert len(await pass_gaps(10)) == 10  # those before the job are gone
+    await process.schedule()
+    assert len(await pass_gaps(1)) == 5
 
 
 async def test_old_gaps_are_deleted_unless_a_job_may_have_a_slot_in_them(world: World) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from app.models.execution import ExecutionKind
 from app.models.job import Job
+from app.repositories.claims import UNCLAIMABLE
 from app.repositories.due_jobs import ALL, DueJobs
 from app.repositories.slot_records import SlotKey, build_conditions
 from tests.integration.repositories.plans import explain
@@ -149,6 +150,14 @@ async def test_the_reaper_examines_at_most_one_key_more_than_the_expired_leases(
         world.clock.advance(LEASE / 2)
 
 
+async def test_the_search_for_unclaimable_executions_examines_no_others(world: World) -> None:
+    job = await world.add_job()
+    await queue_many(world, job, 100)
+    stats = await explain_statistics(world, "executions", filter=UNCLAIMABLE)
+    assert (stats["totalDocsExamined"], stats["nReturned"]) == (0, 0)
+    assert stats["totalKeysExamined"] <= 3
+
+
 async def explain_statistics(world: World, collection: str, **find: Any) -> dict[str, Any]:
     statistics: dict[str, Any] = (await explain(world, collection, **find))["executionStats"]
     return statistics
@@ -159,3 +168,28 @@ async def queue_many(world: World, job: Job, count: int) -> None:
     await world.executions.insert_many(
         [execution.model_copy(update={"id": world.new_id()}) for _ in range(count - 1)]
     )
+
+
+async def test_the_newest_slots_of_schedules_take_one_key_each(world: World) -> None:
+    now, ids = world.clock.now(), [f"schedule-{n:02}" for n in range(20)]
+    documents = [
+        {
+            "_id": f"{id_} {n}",
+            "kind": "scheduled",
+            "schedule_id": id_,
+            "scheduled_for": now + timedelta(seconds=n),
+            "missed_until": now + timedelta(seconds=99) if (id_, n) == (ids[3], 49) else None,
+        }
+        for id_ in ids
+        for n in range(50)
+    ]
+    await world.database.collection("executions").insert_many(documents)
+    database = world.database.collection("executions").database
+    await database.command({"profile": 2})
+    found = await world.executions.list_newest_slots(ids)
+    await database.command({"profile": 0})
+    last = now + timedelta(seconds=49)
+    assert found == dict.fromkeys(ids, last) | {ids[3]: now + timedelta(seconds=99)}
+    profiled = await database["system.profile"].find_one({"command.aggregate": "executions"})
+    assert profiled is not None
+    assert profiled["keysExamined"] <= 2 * len(ids) + 1

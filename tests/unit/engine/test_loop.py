@@ -44,7 +44,7 @@ async def run_until_idle(ticks: ScriptedTick, wake: asyncio.Event | None = None)
 async def test_a_loop_continues_immediately_while_there_is_more_work() -> None:
     ticks = ScriptedTick(AT_ONCE, AT_ONCE)
     loop = await run_until_idle(ticks)
-    await loop.stop()
+    await loop.stop(LONG)
     assert ticks.count == 3
 
 
@@ -55,7 +55,7 @@ async def test_a_loop_waits_for_the_time_that_its_tick_returns() -> None:
     started = clock.monotonic()
     loop = await run_until_idle(ticks)
     assert clock.monotonic() - started >= wait.total_seconds()
-    await loop.stop()
+    await loop.stop(LONG)
     assert ticks.count == 2
 
 
@@ -63,7 +63,7 @@ async def test_a_loop_continues_after_expected_and_unexpected_errors() -> None:
     ticks = ScriptedTick(UnavailableError("no primary"), ZeroDivisionError())
     loop = await run_until_idle(ticks)
     assert loop.get_seconds_overdue() == 0
-    await loop.stop()
+    await loop.stop(LONG)
 
 
 async def test_the_time_until_the_next_try_doubles_up_to_five_seconds() -> None:
@@ -85,7 +85,7 @@ async def test_a_failed_round_does_not_count_as_a_tick() -> None:
     loop.start()
     await entered.wait()
     assert loop.get_seconds_overdue() is None
-    await loop.stop()
+    await loop.stop(LONG)
 
 
 async def test_a_hung_round_is_cancelled_and_the_next_one_runs() -> None:
@@ -115,7 +115,7 @@ async def test_a_hung_round_is_cancelled_and_the_next_one_runs() -> None:
         clock.advance(timedelta(seconds=1))
         await again.wait()
     assert cancelled == 1
-    await loop.stop()
+    await loop.stop(LONG)
 
 
 async def test_a_loop_whose_round_hangs_is_not_ready() -> None:
@@ -151,7 +151,7 @@ async def test_a_wake_up_ends_a_wait() -> None:
     wake.set()
     async with asyncio.timeout(5):
         await ticks.idle.wait()
-    await loop.stop()
+    await loop.stop(LONG)
     assert ticks.count == 2
 
 
@@ -172,10 +172,36 @@ async def test_a_wake_up_during_a_round_is_not_lost() -> None:
     loop.start()
     async with asyncio.timeout(5):
         await again.wait()
-    await loop.stop()
+    await loop.stop(LONG)
 
 
 async def test_a_stop_ends_a_wait() -> None:
     loop = await run_until_idle(ScriptedTick())
     async with asyncio.timeout(5):
-        await loop.stop()
+        await loop.stop(LONG)
+
+
+async def test_a_stop_cancels_a_round_that_does_not_end_within_the_grace() -> None:
+    clock, hung, cancelled = ManualClock(), asyncio.Event(), asyncio.Event()
+
+    async def tick() -> timedelta:
+        hung.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return AT_ONCE
+
+    loop = Loop("test", tick, clock=clock)
+    loop.start()
+    async with asyncio.timeout(5):
+        await hung.wait()
+        stopping = asyncio.create_task(loop.stop(timedelta(seconds=30)))
+        await run_other_tasks(3)
+        clock.advance(timedelta(seconds=29))
+        await run_other_tasks(3)
+        assert not cancelled.is_set()
+        clock.advance(timedelta(seconds=1))
+        await stopping
+    assert cancelled.is_set()

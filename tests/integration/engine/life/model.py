@@ -128,7 +128,7 @@ class Model:
         overlapping = [(e, positions) for e, positions in new if not self._insert(e)]
         in_order = sorted(overlapping, key=lambda pair: pair[0].slot)
         if seen.policy in {"cancel_other", "terminate_other"}:
-            self._replace_older([execution for execution, _ in in_order[:-1]], seen)
+            self._replace_older([execution for execution, _ in in_order], seen)
             in_order = in_order[-1:]
         for execution, positions in in_order:
             self.executions[execution.key] = execution
@@ -246,6 +246,7 @@ class Model:
         catch-up policy `all` wait for each other."""
         new.waiting = True  # It is not live until the policy is applied.
         live = self.find_live(new.job_id)
+        is_spared = _is_newer(live, new)
         occupied = {e.place for e in self.list_waiting(new.job_id) if e is not new}
         positions = late_positions or PLACES.get(policy, 0)
         match policy:
@@ -254,9 +255,11 @@ class Model:
             case "buffer_one" | "buffer_all":
                 new.end("skipped", "buffer_full")
             case "cancel_other":
-                if live:
+                if live and not is_spared:
                     self._request_cancel(live, "cancelled_by_overlap")
                 self._replace(new)
+            case "terminate_other" if is_spared:
+                new.end("skipped", "overlap")
             case "terminate_other":
                 if live:
                     self._end_attempt(live, "cancelled")
@@ -267,17 +270,20 @@ class Model:
                 new.end("skipped", "overlap")
         self.promote(new.job_id)
 
-    def _replace_older(self, older: Sequence[ModelExecution], seen: ModelJob) -> None:
+    def _replace_older(self, new: Sequence[ModelExecution], seen: ModelJob) -> None:
         """End the executions that a newer one of the same batch replaces. They were never live."""
         live, waiting = self.find_live(seen.id), self.list_waiting(seen.id)
         first = next((e for e in waiting if e.place == 0), None)
-        for execution in older:
+        is_spared = bool(new) and _is_newer(live, new[-1])
+        for execution in new[:-1]:
             self.executions[execution.key] = execution
-            if seen.policy == "terminate_other":
+            if seen.policy == "terminate_other" and is_spared:
+                execution.end("skipped", "overlap")
+            elif seen.policy == "terminate_other":
                 execution.end("cancelled", "terminated_by_overlap")
             elif first is not None and first.slot > execution.slot:
                 execution.end("skipped", "buffer_full")
-            elif live is not None and live.status == "running":
+            elif live is not None and (is_spared or live.status == "running"):
                 execution.end("cancelled", "replaced_by_newer")
             else:
                 execution.end("cancelled", "cancelled_by_overlap")
@@ -402,3 +408,8 @@ def _list_due(job: ModelJob, now: datetime) -> list[ModelSchedule]:
     """Return the due schedules, the most overdue first."""
     due = [(s.next_run, s) for s in job.schedules if s.next_run is not None and s.next_run <= now]
     return [schedule for _, schedule in sorted(due, key=lambda pair: pair[0])]
+
+
+def _is_newer(live: ModelExecution | None, new: ModelExecution) -> bool:
+    """Whether the live execution has a later slot than the new one of a schedule."""
+    return live is not None and isinstance(new.key, tuple) and live.slot > new.slot
