@@ -228,9 +228,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             wake=wake,
             new_id=new_id,
         ),
-        backfills=BackfillService(
-            jobs=jobs, executions=executions, admission=admission, wake=wake, new_id=new_id
-        ),
+        backfills=BackfillService(jobs=jobs, admission=admission, wake=wake, new_id=new_id),
         idempotency=IdempotencyService(keys=repositories.idempotency_keys, new_id=new_id),
         health=HealthService(
             database=resources.database,

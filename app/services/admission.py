@@ -17,8 +17,8 @@ _MAX_POSITION_TRIES = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Overlapping:
-    """A new execution that was not inserted, because another execution of its job is live."""
+class Candidate:
+    """A new execution, and what decides if another execution of its job is live."""
 
     execution: Execution
     policy: OverlapPolicy
@@ -68,16 +68,31 @@ class Admission:
             await self.apply_policy(execution, policy, now)
         return result
 
+    async def admit_many(
+        self, candidates: Sequence[Candidate], now: datetime
+    ) -> dict[str, Execution]:
+        """As `admit`, for at most about 1,000 executions, in the order of their slots.
+
+        The number of round trips is bounded. Returns by execution id the record as inserted, or
+        what `apply_policies` returns. There is no entry if the slot already had a record.
+        """
+        executions = [one.execution for one in candidates]
+        results = await self._executions.insert_many(executions)
+        by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
+        stored = {e.id: e for e in executions if by_id[e.id] is InsertResult.INSERTED}
+        overlapping = [one for one in candidates if by_id[one.execution.id] is InsertResult.OVERLAP]
+        return stored | await self.apply_policies(overlapping, now)
+
     async def apply_policy(
         self, execution: Execution, policy: OverlapPolicy, now: datetime
     ) -> Execution | None:
         """As `apply_policies`, for one execution."""
-        records = await self.apply_policies([Overlapping(execution, policy)], now)
+        records = await self.apply_policies([Candidate(execution, policy)], now)
         return records.get(execution.id)
 
     async def apply_policies(
-        self, overlapping: Sequence[Overlapping], now: datetime
-    ) -> Mapping[str, Execution]:
+        self, overlapping: Sequence[Candidate], now: datetime
+    ) -> dict[str, Execution]:
         """Insert executions whose jobs have a live one. At most about 1,000.
 
         The executions of a job are treated in the order of their slots, and all have the same

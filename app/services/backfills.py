@@ -13,10 +13,9 @@ from app.models.schedule import MILLISECOND, Schedule, find_start, next_slot, tr
 from app.models.user import Actor
 from app.policies.catch_up import LATE_START_INTERVAL
 from app.policies.overlap import MAX_WAITING
-from app.repositories.executions import ExecutionRepository
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import BackfillIn, BackfillOut, BackfillSlot
-from app.services.admission import Admission
+from app.services.admission import Admission, Candidate
 from app.wake import Wake
 
 MAX_SLOTS = 1_000
@@ -32,13 +31,11 @@ class BackfillService:
         self,
         *,
         jobs: JobRepository,
-        executions: ExecutionRepository,
         admission: Admission,
         wake: Wake,
         new_id: NewId,
     ) -> None:
         self._jobs = jobs
-        self._executions = executions
         self._admission = admission
         self._wake = wake
         self._new_id = new_id
@@ -68,24 +65,11 @@ class BackfillService:
             self._queue(job, schedule, slot, backfill_id, policy, now) for slot, schedule in slots
         ]
         if policy is OverlapPolicy.ALLOW_ALL:
-            await self._insert_side_by_side(executions, now)
-        else:
-            for execution in executions:
-                await self._admission.admit(execution, policy, now)
+            executions = _spread(executions, now)
+        await self._admission.admit_many([Candidate(e, policy) for e in executions], now)
         # Not before: all slots are treated as due now, so none may end before the last is admitted.
         self._wake.wake_workers()
         return BackfillOut(backfill_id=backfill_id, count=len(slots), slots=shown)
-
-    async def _insert_side_by_side(self, executions: list[Execution], now: datetime) -> None:
-        """Store all executions by one insert, because under `allow_all` none waits for another.
-
-        Their `run_at` are spread: ten start per second.
-        """
-        spread = [
-            e.model_copy(update={"run_at": now + n * LATE_START_INTERVAL})
-            for n, e in enumerate(executions)
-        ]
-        await self._executions.insert_many(spread)
 
     def _queue(
         self,
@@ -108,6 +92,14 @@ class BackfillService:
             now=now,
             backfill_id=backfill_id,
         )
+
+
+def _spread(executions: list[Execution], now: datetime) -> list[Execution]:
+    """Let ten start per second: under `allow_all` none waits for another."""
+    return [
+        e.model_copy(update={"run_at": now + n * LATE_START_INTERVAL})
+        for n, e in enumerate(executions)
+    ]
 
 
 def _choose_schedules(job: Job, wanted: BackfillIn) -> list[Schedule]:

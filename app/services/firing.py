@@ -23,7 +23,7 @@ from app.policies.catch_up import Plan
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
 from app.repositories.slot_records import SlotRecord, key_of
-from app.services.admission import Admission, Overlapping
+from app.services.admission import Admission, Candidate
 from app.services.due_schedules import Batch, DueSchedule, RecordBuilder, build_advances
 from app.services.ticks import TickService
 from app.wake import Wake
@@ -166,23 +166,18 @@ class Firing:
     ) -> dict[str, SlotRecord]:
         """Insert the executions. Returns the record of the slot of each, by execution id, whoever
         stored it."""
-        executions = [execution for one in due for execution in one.executions]
-        results = await self._executions.insert_many(executions)
-        by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
-        stored = [e for e in executions if by_id[e.id] is InsertResult.INSERTED]
-        overlapping = [
-            Overlapping(e, one.job.overlap_policy, positions)
+        candidates = [
+            Candidate(e, one.job.overlap_policy, positions)
             for one in due
             for group, positions in one.list_groups()
             for e in group
-            if by_id[e.id] is InsertResult.OVERLAP
         ]
-        admitted = await self._admission.apply_policies(overlapping, now)
-        records = {e.id: SlotRecord(e.status) for e in stored}
-        records |= {execution_id: SlotRecord(e.status) for execution_id, e in admitted.items()}
+        admitted = await self._admission.admit_many(candidates, now)
+        records = {execution_id: SlotRecord(e.status) for execution_id, e in admitted.items()}
         if any(record.is_counted for record in records.values()):
             self._wake.wake_workers()
-        others = {e.id: key_of(e) for e in executions if e.id not in records}
+        new = [one.execution for one in candidates]
+        others = {e.id: key_of(e) for e in new if e.id not in records}
         found = await self._executions.list_recorded_slots(others.values())
         return records | {id_: found[slot] for id_, slot in others.items() if slot in found}
 

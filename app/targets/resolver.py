@@ -32,7 +32,14 @@ MAX_UNANSWERED = 10_000
 # would fail if the server usually answers quickly from its cache.
 _TRY_SECONDS = 1.0
 _TRIES = 3
-_LOOKUPS_PER_CHANNEL = 10_000
+# IGNTC: a truncated answer is used as it is, and not asked for again by TCP. By TCP, names of one
+# user can have answers of 64 KB, which take long to parse and are kept. EDNS, which is the default
+# of c-ares: by UDP, an answer has at most about 1,232 bytes, some 70 addresses.
+_FLAGS = pycares.ARES_FLAG_IGNTC | pycares.ARES_FLAG_EDNS
+_LOOKUPS_PER_CHANNEL = 1_000
+
+MAX_ADDRESSES = 16
+"""The most addresses of a name that are used."""
 
 _owner: ContextVar[str] = ContextVar("owner_of_lookups", default="")
 
@@ -71,7 +78,7 @@ class AresResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         try:
-            return await self._take_channel().resolve(host, port, family)
+            found = await self._take_channel().resolve(host, port, family)
         except OSError as error:
             code = error.__cause__.args[0] if error.__cause__ else None
             if code == aiodns.error.ARES_EBADNAME:
@@ -79,6 +86,7 @@ class AresResolver(AbstractResolver):
             if code == aiodns.error.ARES_ETIMEOUT:
                 raise UnansweredError from error
             raise
+        return found[:MAX_ADDRESSES]
 
     async def close(self) -> None:
         await self._channel.close()
@@ -86,8 +94,9 @@ class AresResolver(AbstractResolver):
     def _take_channel(self) -> aiohttp.AsyncResolver:
         """The channel for the next lookup.
 
-        c-ares keeps each answer for its time to live and has no limit of their number, so the
-        channel is replaced from time to time. The old one ends with its last lookup.
+        c-ares keeps each complete answer for its time to live and has no limit of their number.
+        pycares cannot switch this off, so the channel is replaced from time to time. The old one
+        ends with its last lookup.
         """
         if self._lookups == _LOOKUPS_PER_CHANNEL:
             self._lookups = 0
@@ -98,7 +107,7 @@ class AresResolver(AbstractResolver):
     def _open_channel(self) -> aiohttp.AsyncResolver:
         try:
             return aiohttp.AsyncResolver(
-                nameservers=self._servers, timeout=_TRY_SECONDS, tries=_TRIES
+                nameservers=self._servers, timeout=_TRY_SECONDS, tries=_TRIES, flags=_FLAGS
             )
         except pycares.AresError as error:
             raise ConfigurationError(f"DNS_SERVERS cannot be used: {error.args[-1]}") from error

@@ -6,7 +6,7 @@ from typing import Any
 
 from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus
 from app.models.policy import OverlapPolicy
-from app.services.admission import Overlapping
+from app.services.admission import Candidate
 from tests.support.engine import LEASE, World
 
 MINUTE = timedelta(minutes=1)
@@ -48,8 +48,8 @@ def make_slot(
 
 def make_overlapping(
     world: World, job_id: str, minute: int, policy: OverlapPolicy, positions: int | None = None
-) -> Overlapping:
-    return Overlapping(make_slot(world, job_id, minute, policy), policy, positions)
+) -> Candidate:
+    return Candidate(make_slot(world, job_id, minute, policy), policy, positions)
 
 
 def run(world: World, execution: Execution, **changes: Any) -> Execution:

@@ -9,7 +9,7 @@ from app.models.policy import OverlapPolicy
 from app.repositories.executions import InsertResult
 from app.repositories.indexes import create_indexes
 from app.repositories.slot_records import build_conditions, key_of
-from app.services.admission import Overlapping
+from app.services.admission import Candidate
 from tests.integration.engine.overlaps import (
     ASKED,
     FULL,
@@ -213,8 +213,8 @@ async def test_a_huge_insert_is_cut_into_statements_of_1000(
 async def test_a_batch_has_the_result_of_one_after_the_other(world: World, seed: int) -> None:
     """Two groups of jobs are equal. One gets its slots in one batch, the other one by one."""
     chosen = random.Random(seed)
-    batch: list[Overlapping] = []
-    alone: list[Overlapping] = []
+    batch: list[Candidate] = []
+    alone: list[Candidate] = []
     for n in range(8):
         policy = chosen.choice(POLICIES)
         running = chosen.random() < 0.5

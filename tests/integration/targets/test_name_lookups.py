@@ -15,10 +15,10 @@ from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
 from app.targets import resolver as module
 from app.targets.http import HttpTarget
-from app.targets.resolver import LOOKUP_LIMIT, AresResolver, UnansweredError
+from app.targets.resolver import LOOKUP_LIMIT, MAX_ADDRESSES, AresResolver, UnansweredError
 from tests.support.clock import ManualClock
 from tests.support.deliveries import DELIVERY, make_delivery
-from tests.support.dns_server import AAAA, DnsServer
+from tests.support.dns_server import AAAA, A, DnsServer
 from tests.support.http_target import assert_fails, open_target
 from tests.support.receiver import Receiver
 from tests.support.waiting import eventually
@@ -186,6 +186,26 @@ async def test_the_memory_of_answers_is_bounded(
     assert resolver._channel is not first
     dns.answer_held()  # a lookup of a replaced channel still ends
     assert await slow
+    await resolver.close()
+
+
+async def test_a_huge_answer_is_truncated_and_not_kept(dns: DnsServer) -> None:
+    """The whole answers, which only TCP can carry, have 64 KB each."""
+    dns.counts = {("huge.test", A): 4_000, ("huge.test", AAAA): 2_300}
+    resolver = AresResolver(dns.address)
+    for lookups in (1, 2):
+        assert len(await resolver.resolve("huge.test")) == MAX_ADDRESSES == 16
+        assert dns.queries["huge.test"] == 2 * lookups  # A and AAAA
+    assert dns.tcp_queries.total() == 0
+    await resolver.close()
+
+
+async def test_an_answer_with_more_than_512_bytes_is_complete(dns: DnsServer) -> None:
+    """A server may send nothing of an answer that it must truncate."""
+    dns.counts["large.test", A] = 70
+    resolver = AresResolver(dns.address)
+    assert len(await resolver.resolve("large.test")) == MAX_ADDRESSES
+    assert dns.truncated["large.test"] == 0
     await resolver.close()
 
 
