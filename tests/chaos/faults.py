@@ -52,27 +52,28 @@ async def _crash(testbed: Testbed, step: str) -> None:
     occurrence = 1 if step == "after_reap" else testbed.random.randint(1, _MAX_OCCURRENCE)
     testbed.start(process, number, CRASH_AT=step, CRASH_OCCURRENCE=str(occurrence))
     began = time.monotonic()
-    if step == "after_reap":
-        await _provide_expired_leases(testbed, process)
+    killed = await _provide_expired_leases(testbed, process) if step == "after_reap" else []
     code = await process.wait(_CRASH_SECONDS)
     number = testbed.journal.record_fault(f"crash {step}", process.pid)
     say(f"crash {step} at occurrence {occurrence} after {time.monotonic() - began:.1f} s")
     assert code == -signal.SIGKILL, f"process {process.number} ended with {code}: see its log"
     testbed.start(process, number)
+    for other, its_number in killed:
+        testbed.start(other, its_number)
 
 
-async def _provide_expired_leases(testbed: Testbed, reaper: ServiceProcess) -> None:
-    """Kill the other processes, so that `reaper` reaps their executions.
+async def _provide_expired_leases(
+    testbed: Testbed, reaper: ServiceProcess
+) -> list[tuple[ServiceProcess, int]]:
+    """Kill the other processes, so that `reaper` reaps their executions. Returns them with the
+    numbers of their faults.
 
     It may already have reached the step with executions of an earlier crash.
     """
     if not await testbed.wait_until_ready(reaper):
-        return
+        return []
     others = [process for process in testbed.processes if process is not reaper]
-    numbers = [await testbed.kill(process) for process in others]
-    await asyncio.sleep(LEASE_SECONDS + 3)
-    for process, number in zip(others, numbers, strict=True):
-        testbed.start(process, number)
+    return [(process, await testbed.kill(process)) for process in others]
 
 
 def kill_all_processes(times: int) -> FaultStep:
