@@ -65,7 +65,7 @@ class Admission:
         """
         result = await self._executions.insert(execution)
         if result is InsertResult.OVERLAP:
-            await self.apply_policy(execution, policy, now)
+            await self.apply_policies([Candidate(execution, policy)], now)
         return result
 
     async def admit_many(
@@ -82,13 +82,6 @@ class Admission:
         stored = {e.id: e for e in executions if by_id[e.id] is InsertResult.INSERTED}
         overlapping = [one for one in candidates if by_id[one.execution.id] is InsertResult.OVERLAP]
         return stored | await self.apply_policies(overlapping, now)
-
-    async def apply_policy(
-        self, execution: Execution, policy: OverlapPolicy, now: datetime
-    ) -> Execution | None:
-        """As `apply_policies`, for one execution."""
-        records = await self.apply_policies([Candidate(execution, policy)], now)
-        return records.get(execution.id)
 
     async def apply_policies(
         self, overlapping: Sequence[Candidate], now: datetime

@@ -1,10 +1,12 @@
-"""The fixture `world`: each test has its own database and runs once with each driver."""
+"""The fixture `world`: each test has its own database and runs once with each driver. The commands
+of the fixture `counted` are counted; it runs with one driver."""
 
 from collections.abc import AsyncIterator
 
 import pytest
 
 from app.repositories.mongo import open_client
+from tests.support.commands import CommandLog
 from tests.support.engine import OpenClient, World, open_pymongo_client, open_world
 
 
@@ -24,5 +26,18 @@ async def world(
 ) -> AsyncIterator[World]:
     driver: OpenClient = request.param
     world = await open_world(mongo_uri, database_name, driver=driver)
+    yield world
+    await world.close()
+
+
+@pytest.fixture
+def commands() -> CommandLog:
+    return CommandLog()
+
+
+@pytest.fixture
+async def counted(mongo_uri: str, database_name: str, commands: CommandLog) -> AsyncIterator[World]:
+    """A world whose commands are counted."""
+    world = await open_world(mongo_uri, database_name, driver=commands.open_client)
     yield world
     await world.close()

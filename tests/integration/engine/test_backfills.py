@@ -1,6 +1,5 @@
 """Backfills of the most slots: few round trips, whatever the policy."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 
 import pytest
@@ -23,7 +22,7 @@ from tests.integration.engine.overlaps import (
     list_records,
 )
 from tests.support.commands import CommandLog
-from tests.support.engine import World, open_world
+from tests.support.engine import World
 
 ADMIN = Actor(user_id="admin", username="admin", role=Role.ADMIN)
 CANCELLED = ("cancelled", "cancelled_by_overlap", False)
@@ -45,15 +44,8 @@ BEHIND_A_LIVE_EXECUTION: dict[OverlapPolicy, list[Expected]] = {
 
 
 @pytest.fixture
-def commands() -> CommandLog:
-    return CommandLog()
-
-
-@pytest.fixture
-async def world(mongo_uri: str, database_name: str, commands: CommandLog) -> AsyncIterator[World]:
-    world = await open_world(mongo_uri, database_name, driver=commands.open_client)
-    yield world
-    await world.close()
+def world(counted: World) -> World:
+    return counted
 
 
 async def backfill(

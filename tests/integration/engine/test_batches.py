@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -19,23 +19,15 @@ from app.repositories.due_jobs import DueJobs
 from app.repositories.executions import InsertResult
 from app.services import firing
 from tests.support.commands import CommandLog
-from tests.support.engine import Process, World, open_world
+from tests.support.engine import Process, World
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 
 
 @pytest.fixture
-def log() -> CommandLog:
-    return CommandLog()
-
-
-@pytest.fixture
-async def world(mongo_uri: str, database_name: str, log: CommandLog) -> AsyncIterator[World]:
-    """A world whose commands are counted."""
-    world = await open_world(mongo_uri, database_name, driver=log.open_client)
-    yield world
-    await world.close()
+def world(counted: World) -> World:
+    return counted
 
 
 async def add_jobs(world: World, count: int, schedules: int = 1, **changes: Any) -> list[Job]:
@@ -73,7 +65,7 @@ async def count_statuses(world: World) -> Counter[str]:
 
 @pytest.mark.parametrize("mode", CatchUpMode)
 async def test_an_outage_of_many_schedules_takes_few_statements(
-    world: World, log: CommandLog, mode: CatchUpMode
+    world: World, commands: CommandLog, mode: CatchUpMode
 ) -> None:
     """Each schedule has five late slots."""
     process = world.compose_process()
@@ -85,29 +77,29 @@ async def test_an_outage_of_many_schedules_takes_few_statements(
         overlap_policy=OverlapPolicy.ALLOW_ALL,
     )
     world.clock.advance(5 * MINUTE + 30 * SECOND)
-    log.clear()
+    commands.clear()
     while await process.firing.fire(jobs, world.clock.now()):
         jobs = await world.jobs.list_due(world.clock.now(), limit=80)
     records = {"one": (1_600, 1_600), "all": (0, 8_000), "none": (1_600, 0)}
     missed, queued = records[mode]
     assert await count_statuses(world) == Counter(missed=missed, queued=queued)
     rounds = 1 + (missed + queued) // 1_000
-    assert log.count() <= 16 * rounds
+    assert commands.count() <= 16 * rounds
 
 
 async def test_the_number_of_statements_does_not_depend_on_the_number_of_jobs(
-    world: World, log: CommandLog
+    world: World, commands: CommandLog
 ) -> None:
     process = world.compose_process()
     counts = []
     for count in (1, 400):
         jobs = await add_jobs(world, count, overlap_policy=OverlapPolicy.ALLOW_ALL)
         world.clock.advance(MINUTE)
-        log.clear()
+        commands.clear()
         assert await process.firing.fire(jobs, world.clock.now()) == count
-        again = log.count()
+        again = commands.count()
         assert await process.firing.fire(jobs, world.clock.now()) == 0  # all are recorded already
-        counts.append((again, log.count()))
+        counts.append((again, commands.count()))
         await world.database.collection("jobs").delete_many({})
     assert counts[0] == counts[1]
 

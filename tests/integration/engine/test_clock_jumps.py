@@ -11,7 +11,7 @@ from app.models.schedule import OneTimeSchedule
 from app.models.user import THE_SERVICE
 from app.schemas.jobs import JobUpdate
 from tests.support.commands import CommandLog
-from tests.support.engine import World, list_slots, open_world
+from tests.support.engine import World, list_slots
 
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
@@ -57,27 +57,24 @@ async def test_slots_of_a_stored_gap_wait_until_it_has_passed(
 
 
 async def test_a_slot_that_waits_for_the_end_of_a_gap_causes_no_reads(
-    mongo_uri: str, database_name: str
+    counted: World, commands: CommandLog
 ) -> None:
-    log = CommandLog()
-    world = await open_world(mongo_uri, database_name, driver=log.open_client)
-    process = world.compose_process()
+    process = counted.compose_process()
     await process.schedule()
-    jump(world, MINUTE)
-    world.clock.advance(2 * SECOND)
+    jump(counted, MINUTE)
+    counted.clock.advance(2 * SECOND)
     await process.schedule()
-    jump(world, -MINUTE)
-    await world.add_job(world.every(5))
-    world.clock.advance(10 * SECOND)
-    log.clear()
+    jump(counted, -MINUTE)
+    await counted.add_job(counted.every(5))
+    counted.clock.advance(10 * SECOND)
+    commands.clear()
     rounds = 0
-    end = world.clock.now() + 20 * SECOND
-    while world.clock.now() < end:
-        world.clock.advance(await process.scheduler.tick())
+    end = counted.clock.now() + 20 * SECOND
+    while counted.clock.now() < end:
+        counted.clock.advance(await process.scheduler.tick())
         rounds += 1
     assert rounds <= 31  # one a poll interval, and one a tick
-    assert log.count() <= 2 * rounds
-    await world.close()
+    assert commands.count() <= 2 * rounds
 
 
 async def test_a_slot_that_waits_for_the_end_of_a_gap_delays_edits(world: World) -> None:

@@ -11,6 +11,7 @@ from app.models.job import Job
 from app.models.outcome import Failure, Outcome
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.schedule import IntervalSchedule
+from app.services.admission import Candidate
 from tests.integration.engine.attempts import block_targets, make_success
 from tests.support.engine import LEASE, SUCCEEDED, Process, World
 
@@ -298,7 +299,8 @@ async def test_a_cancel_ends_an_execution_that_is_queued_again_between_its_read_
     newer = live.model_copy(
         update={"id": world.new_id(), "scheduled_for": live.scheduled_for + MINUTE}
     )
-    await world.admission.apply_policy(newer, OverlapPolicy.CANCEL_OTHER, world.clock.now())
+    new = Candidate(newer, OverlapPolicy.CANCEL_OTHER)
+    await world.admission.apply_policies([new], world.clock.now())
 
     assert (await world.read(live)).status == "cancelled"
     assert (await world.read(newer)).status == "queued"

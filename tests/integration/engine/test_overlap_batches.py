@@ -1,7 +1,6 @@
 """Overlap policies of many executions at once."""
 
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -28,20 +27,7 @@ from tests.integration.engine.overlaps import (
     name_jobs,
 )
 from tests.support.commands import CommandLog
-from tests.support.engine import World, open_world
-
-
-@pytest.fixture
-def commands() -> CommandLog:
-    return CommandLog()
-
-
-@pytest.fixture
-async def counted(mongo_uri: str, database_name: str, commands: CommandLog) -> AsyncIterator[World]:
-    """A world whose commands are counted."""
-    world = await open_world(mongo_uri, database_name, driver=commands.open_client)
-    yield world
-    await world.close()
+from tests.support.engine import World
 
 
 def list_names(commands: CommandLog) -> list[str]:

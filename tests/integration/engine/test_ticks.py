@@ -1,7 +1,6 @@
 """Ticks say that the service schedules; a gap between them is stored once and never changes."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,26 +14,13 @@ from app.repositories.ticks import AHEAD, TOLERANCE, Tick
 from app.services import ticks as services_ticks
 from app.services.ticks import TickService
 from tests.support.commands import CommandLog
-from tests.support.engine import Process, World, list_slots, open_world
+from tests.support.engine import Process, World, list_slots
 
 MILLISECOND = timedelta(milliseconds=1)
 SECOND = timedelta(seconds=1)
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
 NONE = CatchUpPolicy(policy=CatchUpMode.NONE)
-
-
-@pytest.fixture
-def log() -> CommandLog:
-    return CommandLog()
-
-
-@pytest.fixture
-async def logged_world(mongo_uri: str, database_name: str, log: CommandLog) -> AsyncIterator[World]:
-    """A world whose commands are counted."""
-    world = await open_world(mongo_uri, database_name, driver=log.open_client)
-    yield world
-    await world.close()
 
 
 def ticks_of(process: Process) -> TickService:
@@ -118,14 +104,14 @@ async def test_coverage_never_shrinks_when_the_clock_goes_back(world: World) -> 
 
 
 async def test_a_process_ticks_at_most_once_in_two_seconds(
-    logged_world: World, log: CommandLog
+    counted: World, commands: CommandLog
 ) -> None:
-    process = logged_world.compose_process()
-    log.clear()
+    process = counted.compose_process()
+    commands.clear()
     for _ in range(100):
         await process.scheduler.tick()
-        logged_world.clock.advance(SECOND / 10)
-    assert log.count("findAndModify") == 5
+        counted.clock.advance(SECOND / 10)
+    assert commands.count("findAndModify") == 5
 
 
 async def test_the_time_until_the_next_tick_counts_from_before_the_request(
@@ -159,19 +145,19 @@ async def test_an_idle_scheduler_ticks_although_its_poll_interval_is_long(
 
 
 async def test_an_idle_scheduler_makes_at_most_three_calls_per_second(
-    logged_world: World, log: CommandLog
+    counted: World, commands: CommandLog
 ) -> None:
-    one, two = logged_world.compose_process(), logged_world.compose_process()
-    await logged_world.add_job(logged_world.every(3_600))
+    one, two = counted.compose_process(), counted.compose_process()
+    await counted.add_job(counted.every(3_600))
     await one.schedule()
     await two.schedule()
-    log.clear()
+    commands.clear()
     seconds = 0.0
     while seconds < 60:
         rest = await one.scheduler.tick()
-        logged_world.clock.advance(rest)
+        counted.clock.advance(rest)
         seconds += rest.total_seconds()
-    assert log.count() <= 3 * 60
+    assert commands.count() <= 3 * 60
 
 
 async def test_nothing_is_fired_without_an_acknowledged_tick(
