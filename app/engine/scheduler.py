@@ -11,7 +11,7 @@ from app.errors import UnavailableError
 from app.models.coverage import Coverage
 from app.models.job import Job
 from app.models.schedule import MILLISECOND
-from app.repositories.due_jobs import OVERDUE, DueJobs
+from app.repositories.due_jobs import DueJobs
 from app.repositories.jobs import JobRepository
 from app.services.firing import Firing
 from app.services.ticks import TickService
@@ -30,8 +30,9 @@ _FULL_POLL_INTERVAL = timedelta(seconds=5)
 class Scheduler:
     """Fires what is due. Any number of schedulers may run at once; there is no leader.
 
-    The live schedulers share the jobs by their ids, so that they do not fire the same ones. Each
-    also fires overdue jobs of the others, so no job depends on one scheduler.
+    Each reads all due jobs. While more are due than fit in a batch, the live schedulers share them
+    by their ids, so that they do not fire the same ones. One that has fired its part continues with
+    the jobs of the others, so no job depends on one scheduler.
 
     A poll starts one second before the earliest key of the last poll, to skip index entries of old
     values that the database has not removed yet. This is only an optimisation: at the start, every
@@ -53,6 +54,7 @@ class Scheduler:
         self._clock = clock
         self._poll_interval = poll_interval
         self._since: datetime | None = None
+        self._is_sharing = False  # the last poll found a full batch
         self._full_poll_at = clock.monotonic()
         self._is_stopping = False
 
@@ -68,12 +70,12 @@ class Scheduler:
             _log.info("scheduler_did_not_leave")
 
     async def tick(self) -> timedelta:
-        """One round. Returns the time until the next job of its part is due, or until it must tick
-        again; at most the poll interval."""
+        """One round. Returns the time until a job is due or until it must tick again, at most the
+        poll interval."""
         read_at = self._clock.monotonic()
         since, self._since = self._since, None  # stays None if this round fails
         coverage = await self._ticks.cover()
-        due = self._choose_due(coverage, since, read_at)
+        due = self._choose_due(since, read_at)
         peek = await self._jobs.peek(due)
         until = coverage.find_limit(peek.now)
         rest = rest_until(peek.next_run, peek.now, most=self._poll_interval)
@@ -89,28 +91,36 @@ class Scheduler:
         self._since = min(peek.next_run or peek.now, peek.now) - _MARGIN
         return max(AT_ONCE, min(rest, self._ticks.get_rest()))
 
-    def _choose_due(self, coverage: Coverage, since: datetime | None, read_at: float) -> DueJobs:
+    def _choose_due(self, since: datetime | None, read_at: float) -> DueJobs:
         """Choose which keys of the index this round reads."""
         if read_at >= self._full_poll_at + _FULL_POLL_INTERVAL.total_seconds():
             since = None
         if since is None:
             self._full_poll_at = read_at
-        return DueJobs(since).of_part(coverage.schedulers, self._ticks.scheduler)
+        return DueJobs(since)
 
-    async def _list_due(self, due: DueJobs, now: datetime, coverage: Coverage) -> list[Job]:
-        """The due jobs of its part; if there are none, the overdue jobs of the others.
+    async def _list_due(self, due: DueJobs, until: datetime, coverage: Coverage) -> list[Job]:
+        """The due jobs; only those of its part if they fill a batch, and then also in the next
+        round. If its part is empty, the jobs of the others.
 
         It reads the latter from the other end, so that it does not read the same jobs as their
         scheduler.
         """
-        jobs = await self._jobs.list_due(now, limit=_BATCH, due=due)
+        part = due.of_part(coverage.schedulers, self._ticks.scheduler)
+        was_sharing = self._is_sharing
+        jobs = await self._list_batch(part if was_sharing else due, until, coverage)
+        if was_sharing and not jobs:
+            jobs = await self._jobs.list_due(until, limit=_BATCH, due=due, newest_first=True)
+        self._is_sharing = len(jobs) >= _BATCH
+        if self._is_sharing and not was_sharing:
+            return [job for job in jobs if part.includes(job.id)]
+        return jobs
+
+    async def _list_batch(self, due: DueJobs, until: datetime, coverage: Coverage) -> list[Job]:
+        """The first due jobs. If all of them are late, also the first ones that are on time, which
+        do not wait for the late ones."""
+        jobs = await self._jobs.list_due(until, limit=_BATCH, due=due)
         if len(jobs) == _BATCH and coverage.is_before_gap_end(jobs[-1].next_run):
-            # All of these are late. The jobs that are on time do not wait for them.
             on_time = replace(due, since=coverage.gaps[-1].until + MILLISECOND)
-            return [*jobs, *await self._jobs.list_due(now, limit=_BATCH, due=on_time)]
-        if jobs or due.id_ends is None:
-            return jobs
-        all_due = DueJobs(due.since)
-        return await self._jobs.list_due(
-            now - OVERDUE, limit=_BATCH, due=all_due, newest_first=True
-        )
+            jobs += await self._jobs.list_due(until, limit=_BATCH, due=on_time)
+        return jobs

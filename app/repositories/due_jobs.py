@@ -2,19 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
-from app.clock import count_milliseconds
 from app.models.job import Job
 from app.repositories.documents import known
 from app.repositories.mongo import Document
 
 IS_SCHEDULED: Document = {"$type": "date"}
 """The partial filter of the index `poll`. A query that does not repeat it cannot use the index."""
-
-OVERDUE = timedelta(seconds=1)
-"""A scheduler also fires the jobs of the others if they are overdue by more than this."""
 
 _MAX_PARTS = 16
 """A query examines one key in so many for its own part. More schedulers share the parts."""
@@ -24,7 +19,7 @@ _LAST_CHARACTERS = [f"{n:02x}" for n in range(256)]
 
 @dataclass(frozen=True, slots=True)
 class DueJobs:
-    """A range of the index `poll`, and the part of the jobs in it that one scheduler fires."""
+    """A range of the index `poll`, and the part of the jobs in it that one scheduler reads."""
 
     since: datetime | None = None
     """Skips index entries of old values that the database has not removed yet."""
@@ -45,13 +40,13 @@ class DueJobs:
         query = known(Job) | {"next_run": self._build_range() | {"$lte": now}}
         return query if self.id_ends is None else query | {"$expr": self._is_in_part()}
 
-    def build_peek_query(self, now: Any) -> Document:
-        """The jobs of the part, and the overdue jobs of the others. `now` is an expression."""
-        query = known(Job) | {"next_run": self._build_range()}
-        if self.id_ends is None:
-            return query
-        limit = {"$subtract": [now, count_milliseconds(OVERDUE)]}
-        return query | {"$expr": {"$or": [{"$lte": ["$next_run", limit]}, self._is_in_part()]}}
+    def build_peek_query(self) -> Document:
+        """All jobs of the range, whether they are due or not."""
+        return known(Job) | {"next_run": self._build_range()}
+
+    def includes(self, job_id: str) -> bool:
+        """Whether the job belongs to the part."""
+        return self.id_ends is None or job_id[-2:] in self.id_ends
 
     def _build_range(self) -> Document:
         return IS_SCHEDULED if self.since is None else IS_SCHEDULED | {"$gte": self.since}

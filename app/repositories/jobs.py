@@ -179,7 +179,7 @@ class JobRepository:
     async def peek(self, due: DueJobs = ALL) -> NextDue:
         """The first key of the index `poll` among these jobs."""
         document = await self._jobs.find_one(
-            due.build_peek_query(self._database.clock.now_expression),
+            due.build_peek_query(),
             {"next_run": True, "now": self._database.clock.now_expression},
             sort=[("next_run", ASCENDING)],
         )

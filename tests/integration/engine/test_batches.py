@@ -230,29 +230,37 @@ def count_results(process: Process, monkeypatch: pytest.MonkeyPatch) -> Counter[
     return counter
 
 
-async def test_the_jobs_of_a_dead_scheduler_are_fired_when_they_are_overdue(world: World) -> None:
+async def test_a_scheduler_fires_all_due_jobs_immediately_after_another_one_died(
+    world: World,
+) -> None:
     one, two = world.compose_process(), world.compose_process()
     await add_jobs(world, 50)
     await pass_time(world, [one, two], MINUTE - SECOND)
-    world.clock.advance(SECOND)
-    await one.schedule()  # the other one is dead
-    assert 0 < (await count_statuses(world))["queued"] < 50
     world.clock.advance(SECOND)
     await one.schedule()
     assert await count_statuses(world) == Counter(queued=50)
 
 
-async def test_jobs_of_others_are_left_to_them_until_they_are_overdue(world: World) -> None:
-    """Also when a scheduler fires overdue jobs of a dead one."""
+async def test_the_last_living_scheduler_fires_a_herd_immediately(world: World) -> None:
+    one, *dead = (world.compose_process() for _ in range(4))
+    await add_jobs(world, 2_000)
+    await pass_time(world, [one, *dead], MINUTE - SECOND)
+    world.clock.advance(SECOND)
+    await one.schedule()
+    assert await count_statuses(world) == Counter(queued=2_000)
+
+
+async def test_schedulers_that_have_no_full_batch_do_not_share(world: World) -> None:
+    """Also not after a herd, in which they did."""
     one, two = world.compose_process(), world.compose_process()
-    await add_jobs(world, 50)
+    await add_jobs(world, 1_000)
     later = [await world.add_job(world.every(61)) for _ in range(50)]
     await pass_time(world, [one, two], MINUTE - SECOND)
-    world.clock.advance(2 * SECOND)
+    world.clock.advance(SECOND)
     await one.schedule()
-    fired = [job for job in later if await world.list_executions(job)]
-    assert 0 < len(fired) < 50
-    assert await count_statuses(world) == Counter(queued=50 + len(fired))
+    world.clock.advance(SECOND)
+    await one.schedule()
+    assert all([await world.list_executions(job) for job in later])
 
 
 def test_the_parts_of_all_schedulers_are_disjoint_and_complete() -> None:
