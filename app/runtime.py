@@ -36,6 +36,7 @@ from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.promotions import PromotionRepository
 from app.repositories.ticks import TickRepository
 from app.repositories.users import UserRepository
 from app.services.admission import Admission
@@ -88,6 +89,7 @@ class Repositories:
     jobs: JobRepository
     executions: ExecutionRepository
     overlaps: OverlapRepository
+    promotions: PromotionRepository
     leases: LeaseRepository
     history: HistoryRepository
     users: UserRepository
@@ -262,7 +264,10 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
     clock, new_id = resources.clock, resources.new_id
     cache = Cache(resources.redis, ttl=settings.cache_ttl, clock=clock)
     wake = Wake(resources.redis)
-    admission = Admission(executions=executions, overlaps=repositories.overlaps)
+    promotions = repositories.promotions
+    admission = Admission(
+        executions=executions, overlaps=repositories.overlaps, promotions=promotions
+    )
     ticks = _compose_ticks(settings, resources, repositories)
     firing = Firing(
         jobs=jobs,
@@ -278,7 +283,7 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         cache=cache,
         wake=wake,
         admission=admission,
-        completion=Completion(jobs=jobs, overlaps=repositories.overlaps, wake=wake),
+        completion=Completion(jobs=jobs, promotions=promotions, wake=wake),
         ticks=ticks,
         firing=firing,
         jobs=JobService(
@@ -305,6 +310,7 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
         jobs=JobRepository(database),
         executions=ExecutionRepository(database),
         overlaps=OverlapRepository(database),
+        promotions=PromotionRepository(database),
         leases=LeaseRepository(
             database, lease_owner=resources.lease_owner, term=settings.lease_term
         ),

@@ -38,12 +38,13 @@ class Reaper:
         self._interval = min(term / 4, _MAX_INTERVAL)
 
     async def tick(self) -> timedelta:
-        """One round over at most 500 expired leases, and over all waiting executions."""
-        may_have_more = await self._settle_expired()
+        """One round over at most 500 expired leases, and over one page of the jobs with waiting
+        executions."""
+        has_more_leases = await self._settle_expired()
         await self._leases.end_unclaimable(limit=_BATCH)
-        await self._completion.promote_jobs_without_live()
-        await self._completion.write_last_runs()
-        return AT_ONCE if may_have_more else self._interval
+        await self._completion.write_last_runs()  # first, so that a failed promotion cannot stop it
+        has_more_jobs = await self._completion.promote_jobs_without_live()
+        return AT_ONCE if has_more_leases or has_more_jobs else self._interval
 
     async def _settle_expired(self) -> bool:
         """Settle one page of expired leases. Returns whether there may be more.

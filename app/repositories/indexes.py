@@ -75,6 +75,19 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="claimable",
             partialFilterExpression={"status": _QUEUED},
         ),
+        # The jobs with waiting executions, and the one with the earliest slot of each. Other
+        # executions are not in it, so their writes cost nothing.
+        IndexModel(
+            [
+                ("status", ASCENDING),
+                ("waiting", ASCENDING),
+                ("job_id", ASCENDING),
+                ("scheduled_for", ASCENDING),
+                ("_id", ASCENDING),
+            ],
+            name="waiting",
+            partialFilterExpression={"status": _QUEUED, "waiting": True},
+        ),
         # Expired leases, for the reaper.
         IndexModel(
             [("status", ASCENDING), ("lease_until", ASCENDING)],

@@ -7,11 +7,8 @@ Unique indexes enforce both rules for all processes, also after a crash.
 A method for several jobs makes a bounded number of round trips, whatever the number of jobs.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-
-from pymongo import UpdateOne
-from pymongo.errors import BulkWriteError
 
 from app.models.execution import (
     AttemptOutcome,
@@ -23,9 +20,10 @@ from app.models.execution import (
 from app.repositories import cancellation
 from app.repositories.attempts import end_open_attempts
 from app.repositories.documents import known
-from app.repositories.executions import read_duplicate_keys
+from app.repositories.fields import read_field
 from app.repositories.lease_fence import RAISE_TOKEN
 from app.repositories.mongo import ONE_BATCH, Database, Document, aggregate, database_call
+from app.repositories.promotions import WAITING
 from app.repositories.slot_records import (
     KEY_FIELDS,
     ONE_PER_SLOT,
@@ -37,10 +35,6 @@ from app.repositories.slot_records import (
 )
 
 _MAX_TRIES = 3  # a try fails if an execution changes its status between the read and the write
-
-_PROMOTIONS = 1_000  # in one statement
-
-_WAITING: Document = {"status": ExecutionStatus.QUEUED, "waiting": True}
 
 
 class OverlapRepository:
@@ -61,78 +55,18 @@ class OverlapRepository:
         found = await aggregate(
             self._executions, [{"$match": taken}, {"$group": by_job}], hint="place"
         )
-        return {one["_id"]: set(one["places"]) for one in found}
-
-    @database_call
-    async def promote(self, job_ids: Iterable[str] | None = None) -> set[str]:
-        """Make the waiting execution with the earliest slot live, for each of these jobs or of all
-        jobs that has no live one.
-
-        Returns the jobs whose execution is live now, also if another process has made it live. It
-        can contain a job whose waiting execution was cancelled meanwhile.
-        """
-        promoted: set[str] = set()
-        remaining = job_ids
-        for _ in range(_MAX_TRIES):
-            first = await self._list_first_waiting(remaining)
-            blocked, is_complete = await self._promote_all(first)
-            promoted |= first.keys() - blocked
-            if is_complete:
-                break
-            # One of them was cancelled or promoted in between, and another one may be the first.
-            remaining = set(first)
-        return promoted
-
-    async def _promote_all(self, first: dict[str, str]) -> tuple[set[str], bool]:
-        """Promote these executions, by job. Returns the jobs that have another live one, and
-        whether each of the others was promoted."""
-        blocked: set[str] = set()
-        promoted = 0
-        jobs = list(first)
-        for start in range(0, len(jobs), _PROMOTIONS):
-            chunk = jobs[start : start + _PROMOTIONS]
-            promotions = [
-                UpdateOne(known(Execution) | _WAITING | {"_id": first[job]}, _build_promotion(job))
-                for job in chunk
-            ]
-            try:
-                result = await self._executions.bulk_write(promotions, ordered=False)
-            except BulkWriteError as error:
-                blocked |= {chunk[failed["index"]] for failed in read_duplicate_keys(error)}
-                promoted += error.details["nMatched"]
-            else:
-                promoted += result.matched_count
-        return blocked, promoted + len(blocked) == len(first)
-
-    async def _list_first_waiting(self, job_ids: Iterable[str] | None) -> dict[str, str]:
-        """For each of these jobs, or of all, without a live execution: the id of the waiting
-        execution with the earliest slot."""
-        waiting = known(Execution) | _WAITING
-        if job_ids is not None:
-            waiting["job_id"] = {"$in": list(set(job_ids))}
-        first = {"$min": {"scheduled_for": "$scheduled_for", "id": "$_id"}}
-        pipeline = [{"$match": waiting}, {"$group": {"_id": "$job_id", "first": first}}]
-        found = {
-            job_id: one["first"]["id"]
-            for one in await aggregate(self._executions, pipeline)
-            if isinstance(job_id := one["_id"], str)
+        return {
+            job_id: {place for place in one["places"] if isinstance(place, int)}
+            for one in found
+            if (job_id := read_field(one, "_id", str))
         }
-        if not found:
-            return {}
-        live_for = {"live_for": {"$in": list(found)}}
-        live = await self._executions.find(
-            live_for, {"_id": False, "live_for": True}, batch_size=ONE_BATCH
-        ).to_list(None)
-        for document in live:
-            found.pop(document["live_for"], None)
-        return found
 
     @database_call
     async def cancel_live(self, new_executions: Sequence[Execution]) -> set[str]:
         """Ask the live executions of the jobs to stop; cancel those that are queued immediately.
 
-        There is one new execution for each job. Returns the jobs whose live execution continues
-        until its worker stops it, or is newer.
+        There is one new execution for each job, which may wait already. Returns the jobs whose
+        live execution continues until its worker stops it, or is newer.
         """
         reason, now = Reason.CANCELLED_BY_OVERLAP, self._clock.now_expression
         running: set[str] = set()
@@ -200,17 +134,17 @@ class OverlapRepository:
             and not is_record_of(document, by_job[document["job_id"]])
         ]
         reason, now = Reason.REPLACED_BY_NEWER, self._clock.now_expression
-        await self._update(older, _WAITING, cancellation.end(reason, now))
+        await self._update(older, WAITING, cancellation.end(reason, now))
         return _read_slots(found)
 
     async def _list_waiting(self, job_ids: Sequence[str], position: int) -> list[Document]:
         """The slots of the waiting executions of these jobs at this position."""
         if not job_ids:
             return []
-        query = known(Execution) | _WAITING | {"job_id": {"$in": job_ids}, "place": position}
+        query = known(Execution) | WAITING | {"job_id": {"$in": job_ids}, "place": position}
         fields = dict.fromkeys((*KEY_FIELDS, "job_id"), True)
         found = self._executions.find(query, fields, batch_size=ONE_BATCH)
-        return await found.to_list(None)
+        return [one for one in await found.to_list(None) if read_field(one, "job_id", str)]
 
     async def _list_older_live(
         self, new_executions: Sequence[Execution]
@@ -220,28 +154,35 @@ class OverlapRepository:
 
         This process may have been frozen since it planned the new executions. So it reads the slot
         records after the live executions: a live execution that was read before the slot of the new
-        one had a record is not newer than that record.
+        one had a record is not newer than that record. Nor is one that was read while the new one
+        still waited.
         """
         by_job = {e.job_id: e for e in new_executions}
         live = await self._list_other_live(by_job)
         newer = {e["live_for"] for e in live if _is_newer(e, by_job[e["live_for"]])}
         slots = {
-            key_of(new): job_id
+            key_of(new): new
             for job_id in {e["live_for"] for e in live} - newer
             if (new := by_job[job_id]).kind in ONE_PER_SLOT
         }
-        newer |= {slots[key] for key in await self._list_recorded(slots)}
+        newer |= {slots[key].job_id for key in await self._list_recorded(slots)}
         return [e for e in live if e["live_for"] not in newer], newer
 
-    async def _list_recorded(self, slots: Collection[SlotKey]) -> set[SlotKey]:
-        """Those of these slots that have a record."""
+    async def _list_recorded(self, slots: Mapping[SlotKey, Execution]) -> set[SlotKey]:
+        """Those of these slots that have a record other than the new execution while it waits."""
         if not slots:
             return set()
-        fields = dict.fromkeys(KEY_FIELDS, True)
+        waiting = {new.id for new in slots.values()}
+        fields = dict.fromkeys((*KEY_FIELDS, "waiting"), True)
         found = self._executions.find(
             {"$or": build_conditions(slots)}, fields, batch_size=ONE_BATCH
         )
-        return {read_slot_key(document) for document in await found.to_list(None)} & set(slots)
+        recorded = {
+            read_slot_key(document)
+            for document in await found.to_list(None)
+            if not (document["_id"] in waiting and document.get("waiting") is True)
+        }
+        return recorded & set(slots)
 
     async def _list_other_live(self, by_job: Mapping[str, Execution]) -> list[Document]:
         """The live executions of the jobs, but for those that are the new ones or their records."""
@@ -251,7 +192,8 @@ class OverlapRepository:
         return [
             document
             for document in await found.to_list(None)
-            if not is_record_of(document, by_job[document["live_for"]])
+            if (job_id := read_field(document, "live_for", str))
+            and not is_record_of(document, by_job[job_id])
         ]
 
     async def _update(self, ids: Sequence[str], condition: Document, stages: list[Document]) -> int:
@@ -260,10 +202,6 @@ class OverlapRepository:
             return 0
         query = known(Execution) | condition | {"_id": {"$in": ids}}
         return (await self._executions.update_many(query, stages)).matched_count
-
-
-def _build_promotion(job_id: str) -> Document:
-    return {"$set": {"waiting": False, "live_for": job_id}, "$unset": {"place": True}}
 
 
 def _is_newer(document: Document, execution: Execution) -> bool:

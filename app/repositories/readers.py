@@ -148,14 +148,26 @@ class JobReader:
             raise
 
     async def _pause(self, unreadable: Sequence[Unreadable]) -> None:
-        is_due = {"$or": [{"active": {"$ne": False}}, {"next_run": {"$ne": None}}]}
-        paused = {"active": False, "pause_reason": PauseReason.UNREADABLE, "next_run": None}
         for one in unreadable:
             job_id = one.document["_id"]
-            unpaused = known(Job) | {"_id": job_id} | is_due
-            result = await self._jobs.update_one(unpaused, {"$set": paused})
-            if result.modified_count:  # it was not paused before
+            if await self._try_pause(job_id):  # it was not paused before
                 _log.error("job_unreadable", job_id=job_id, problem=one.problem)
+
+    async def _try_pause(self, job_id: str) -> bool:
+        """Whether this call has paused it. A job that has no room for the reason is only no longer
+        due."""
+        is_due = {"$or": [{"active": {"$ne": False}}, {"next_run": {"$ne": None}}]}
+        unpaused = known(Job) | {"_id": job_id} | is_due
+        paused = {"active": False, "pause_reason": PauseReason.UNREADABLE, "next_run": None}
+        for update in ({"$set": paused}, {"$unset": {"next_run": True}}):
+            try:
+                return (await self._jobs.update_one(unpaused, update)).modified_count == 1
+            except PyMongoError as error:
+                if is_outage(error):
+                    raise
+                problem = describe_rejection(error)
+        _log.error("job_not_paused", job_id=job_id, problem=problem)
+        return False
 
 
 async def fill_page(

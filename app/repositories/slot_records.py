@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pymongo import DESCENDING
 
 from app.models.execution import Execution, ExecutionKind, ExecutionStatus
+from app.repositories.fields import read_field
 from app.repositories.mongo import Document
 
 ONE_PER_SLOT = frozenset({ExecutionKind.SCHEDULED, ExecutionKind.BACKFILL})
@@ -47,8 +48,7 @@ def key_of(execution: Execution) -> SlotKey:
 
 def read_slot_record(document: Document) -> tuple[SlotKey, SlotRecord]:
     """The key and the record of a stored execution. A malformed `missed_until` counts as absent."""
-    until = document.get("missed_until")
-    missed_until = until if isinstance(until, datetime) else None
+    missed_until = read_field(document, "missed_until", datetime)
     return read_slot_key(document), SlotRecord(str(document.get("status")), missed_until)
 
 
@@ -57,8 +57,12 @@ def read_slot_key(document: Document) -> SlotKey:
 
     A malformed document has a key that no execution has.
     """
-    kind, backfill_id, schedule_id, instant = map(document.get, KEY_FIELDS)
-    return (str(kind), backfill_id, schedule_id, instant or _NEVER)
+    return (
+        str(document.get("kind")),
+        read_field(document, "backfill_id", str),
+        read_field(document, "schedule_id", str),
+        read_field(document, "scheduled_for", datetime) or _NEVER,
+    )
 
 
 def read_last_slot(document: Document) -> tuple[str, datetime] | None:
@@ -66,7 +70,7 @@ def read_last_slot(document: Document) -> tuple[str, datetime] | None:
     malformed."""
     (_, _, schedule_id, slot), record = read_slot_record(document)
     last = record.missed_until or slot
-    return (schedule_id, last) if schedule_id and isinstance(last, datetime) else None
+    return (schedule_id, last) if schedule_id and last is not _NEVER else None
 
 
 def build_newest_record_stages(schedule_id: str) -> list[Document]:

@@ -9,6 +9,7 @@ from app.models.policy import OverlapPolicy
 from app.policies.overlap import Positions, count_positions, split_newest
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.promotions import PromotionRepository
 
 _MAX_TRIES = 5  # a try fails if another execution becomes live or takes the position in between
 
@@ -25,6 +26,12 @@ class Candidate:
     positions: int | None = None
     """How many executions of the job may wait. With a number the execution also waits under `skip`.
     None means the number of the policy. `cancel_other` and `terminate_other` ignore it."""
+
+    @property
+    def may_wait_or_replace(self) -> bool:
+        """Whether it waits, or replaces a waiting one, if another execution is live."""
+        is_buffered = count_positions(self.policy, self.positions) > 0
+        return is_buffered or self.policy is OverlapPolicy.CANCEL_OTHER
 
 
 @dataclass(slots=True)
@@ -50,9 +57,16 @@ class _Batch:
 class Admission:
     """Inserts executions so that at most one of a job is live (see `repositories/overlaps.py`)."""
 
-    def __init__(self, *, executions: ExecutionRepository, overlaps: OverlapRepository) -> None:
+    def __init__(
+        self,
+        *,
+        executions: ExecutionRepository,
+        overlaps: OverlapRepository,
+        promotions: PromotionRepository,
+    ) -> None:
         self._executions = executions
         self._overlaps = overlaps
+        self._promotions = promotions
 
     async def admit(
         self, execution: Execution, policy: OverlapPolicy, now: datetime
@@ -63,10 +77,11 @@ class Admission:
         `live_for`, unless the policy is `allow_all`. If its slot already has a record, nothing is
         changed.
         """
-        result = await self._executions.insert(execution)
-        if result is InsertResult.OVERLAP:
-            await self.apply_policies([Candidate(execution, policy)], now)
-        return result
+        records = await self.admit_many([Candidate(execution, policy)], now)
+        record = records.get(execution.id)
+        if record is None:
+            return InsertResult.ALREADY_RECORDED
+        return InsertResult.INSERTED if record is execution else InsertResult.OVERLAP
 
     async def admit_many(
         self, candidates: Sequence[Candidate], now: datetime
@@ -76,17 +91,41 @@ class Admission:
         The number of round trips is bounded. Returns by execution id the record as inserted, or
         what `apply_policies` returns. There is no entry if the slot already had a record.
         """
-        executions = [one.execution for one in candidates]
+        waiting = await self._find_waiting_jobs(candidates)
+        executions = [e for one in candidates if (e := one.execution).job_id not in waiting]
         results = await self._executions.insert_many(executions)
         by_id = {e.id: result for e, result in zip(executions, results, strict=True)}
         stored = {e.id: e for e in executions if by_id[e.id] is InsertResult.INSERTED}
-        overlapping = [one for one in candidates if by_id[one.execution.id] is InsertResult.OVERLAP]
+        behind = [one.execution for one in candidates if one.execution.job_id in waiting]
+        recorded = await self._executions.list_recorded(behind)
+        by_id |= {e.id: InsertResult.OVERLAP for e in behind if e.id not in recorded}
+        overlapping = [
+            one for one in candidates if by_id.get(one.execution.id) is InsertResult.OVERLAP
+        ]
         return stored | await self.apply_policies(overlapping, now)
+
+    async def _find_waiting_jobs(self, candidates: Sequence[Candidate]) -> set[str]:
+        """The jobs in which executions wait already. The new ones must not overtake these, also if
+        no execution is live: a process may have ended before it promoted.
+
+        One read if nothing waits. Otherwise it makes the first waiting execution live, which may
+        give the new ones room to wait. Under `cancel_other` the new ones replace it.
+        """
+        policies = {
+            one.execution.job_id: one.policy for one in candidates if one.may_wait_or_replace
+        }
+        if not policies:
+            return set()
+        waiting = await self._promotions.list_waiting_jobs(policies)
+        buffering = {id_ for id_ in waiting if policies[id_] is not OverlapPolicy.CANCEL_OTHER}
+        if buffering:
+            await self._promotions.promote(buffering)
+        return waiting
 
     async def apply_policies(
         self, overlapping: Sequence[Candidate], now: datetime
     ) -> dict[str, Execution]:
-        """Insert executions whose jobs have a live one. At most about 1,000.
+        """Insert executions whose jobs have a live one or a waiting one. At most about 1,000.
 
         The executions of a job are treated in the order of their slots, and all have the same
         policy. The number of round trips is bounded, whatever the number of executions and jobs.
@@ -112,7 +151,7 @@ class Admission:
         # The live ones may have ended in between.
         may_wait = {e.job_id for e in cancelling} | {e.job_id for e, _ in waiting}
         if may_wait:
-            await self._overlaps.promote(may_wait)
+            await self._promotions.promote(may_wait)
         return batch.inserted | await self._executions.list_recorded(batch.recorded)
 
     async def _buffer(self, batch: _Batch, waiting: Sequence[tuple[Execution, int]]) -> None:
@@ -142,17 +181,21 @@ class Admission:
         replaced = [
             _replace(e, e.job_id in running, batch.now) for e in older if not _is_newer(found, e)
         ]
+        newest = waiting
         for _ in range(_MAX_TRIES):
             # The replaced ones come first. If a crash follows, the next firing inserts the others.
             records = [*replaced, *(e.wait_at(0) for e in waiting)]
             lost = {e.id for e in await self._insert(batch, records)}
             waiting, replaced = [e for e in waiting if e.id in lost], []
             if not waiting:
-                return
+                break
             found = await self._overlaps.cancel_older_waiting(waiting, 0)
             batch.skip([e for e in waiting if _is_newer(found, e)], Reason.BUFFER_FULL)
             waiting = [e for e in waiting if not _is_newer(found, e)]
         batch.skip(waiting, Reason.BUFFER_FULL)
+        # An older waiting one may have become live before the new ones took its position.
+        if placed := [e for e in newest if e.id in batch.inserted]:
+            await self._overlaps.cancel_live(placed)
 
     async def _terminate_others(self, batch: _Batch, executions: Sequence[Execution]) -> None:
         """End the live execution of each job. The newest new one is live; the older new ones are

@@ -10,7 +10,7 @@ from app.errors import UnavailableError
 from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
 from app.repositories.batches import write_in_parts
 from app.repositories.jobs import LAST_RUNS_BATCH, JobRepository, LastRun
-from app.repositories.overlaps import OverlapRepository
+from app.repositories.promotions import PromotionRepository
 from app.wake import Wake
 
 _log = structlog.get_logger(__name__)
@@ -31,13 +31,15 @@ class Transition:
 class Completion:
     """The step that follows every transition: last run fields, promotion, wake-up."""
 
-    def __init__(self, *, jobs: JobRepository, overlaps: OverlapRepository, wake: Wake) -> None:
+    def __init__(self, *, jobs: JobRepository, promotions: PromotionRepository, wake: Wake) -> None:
         self._jobs = jobs
-        self._overlaps = overlaps
+        self._promotions = promotions
         self._wake = wake
         self._last_runs: dict[str, LastRun] = {}
         """By job: the newest slot that is not stored yet."""
         self._writing_last_runs = asyncio.Lock()
+        self._last_checked: str | None = None
+        """The last job that `promote_jobs_without_live` has read; None before the first job."""
 
     async def follow_up(self, transitions: Sequence[Transition]) -> None:
         """Keep the last run fields for `write_last_runs`, promote the executions that waited for
@@ -58,10 +60,18 @@ class Completion:
         except UnavailableError:
             _log.warning("last_runs_lost", jobs=len(transitions))
 
-    async def promote_jobs_without_live(self) -> None:
-        """Promote for each job that has a waiting execution and no live one: a process ended before
-        it promoted. Raises UnavailableError."""
-        await self._promote()
+    async def promote_jobs_without_live(self) -> bool:
+        """Promote for jobs that have a waiting execution and no live one: a process ended before
+        it promoted. Raises UnavailableError.
+
+        A call reads one page of the jobs, and the next call the next page, also if this one fails.
+        Returns whether there are more pages.
+        """
+        stalled = await self._promotions.list_stalled_jobs(after=self._last_checked)
+        self._last_checked = stalled.last
+        if stalled.job_ids:
+            await self._promote(stalled.job_ids)
+        return stalled.last is not None
 
     async def write_last_runs(self) -> None:
         """Store the last run fields of the jobs whose executions ended.
@@ -103,8 +113,8 @@ class Completion:
         except UnavailableError:
             _log.warning("promotions_left_to_the_reaper", jobs=len(job_ids))
 
-    async def _promote(self, job_ids: Sequence[str] | None = None) -> None:
-        promoted = await self._overlaps.promote(job_ids)
+    async def _promote(self, job_ids: Sequence[str]) -> None:
+        promoted = await self._promotions.promote(job_ids)
         for job_id in sorted(promoted):
             _log.info("execution_promoted", job_id=job_id)
         if promoted:

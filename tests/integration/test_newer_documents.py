@@ -280,7 +280,7 @@ async def test_a_newer_waiting_execution_is_neither_replaced_nor_promoted(
     newer_documents.make_newer("executions", waiting.id)
     newcomer = waiting.model_copy(update={"id": world.new_id()})
     await world.overlaps.cancel_older_waiting([newcomer], 0)
-    assert not await world.overlaps.promote([job.id])
+    assert not await world.promotions.promote([job.id])
     newer_documents.check()
 
 

@@ -120,6 +120,7 @@ class World:
         self.jobs = self.api.repositories.jobs
         self.executions = self.api.repositories.executions
         self.overlaps = self.api.repositories.overlaps
+        self.promotions = self.api.repositories.promotions
         self.admission = self.api.admission
 
     def new_id(self) -> str:

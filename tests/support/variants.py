@@ -19,7 +19,7 @@ from app.repositories.documents import from_document
 from app.repositories.indexes import INDEXES
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import ExpiredPage, LeaseRepository
-from app.repositories.overlaps import OverlapRepository
+from app.repositories.promotions import PromotionRepository
 from app.repositories.settlements import Settlement
 from app.services.due_schedules import DueSchedule, build_advances
 from app.services.firing import Firing
@@ -144,10 +144,10 @@ def claim_while_waiting(patch: Patch) -> None:
 def no_promotion(patch: Patch) -> None:
     """Waiting executions are never promoted."""
 
-    async def promote(self: OverlapRepository, job_ids: Iterable[str] | None = None) -> set[str]:
+    async def promote(self: PromotionRepository, job_ids: Iterable[str]) -> set[str]:
         return set()
 
-    patch(OverlapRepository, "promote", promote)
+    patch(PromotionRepository, "promote", promote)
 
 
 VARIANTS: dict[str, Callable[[Patch], None]] = {

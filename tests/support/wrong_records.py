@@ -15,7 +15,7 @@ from app.policies import jitter
 from app.policies.retry import Decision, decide
 from app.repositories import leases, settlements
 from app.repositories.executions import ExecutionRepository
-from app.repositories.overlaps import OverlapRepository
+from app.repositories.promotions import PromotionRepository, StalledJobs
 from app.repositories.settlements import Settlement
 from app.services.firing import Firing
 
@@ -133,14 +133,21 @@ def skips_without_overlap(patch: Patch) -> None:
 
 def late_promotion(patch: Patch) -> None:
     """The end of an execution promotes nothing. Only the reaper promotes, at its next round."""
-    promote = OverlapRepository.promote
+    promote, list_stalled_jobs = PromotionRepository.promote, PromotionRepository.list_stalled_jobs
+    found: set[str] = set()
 
-    async def promote_for_reaper(
-        self: OverlapRepository, job_ids: Iterable[str] | None = None
-    ) -> set[str]:
-        return await promote(self) if job_ids is None else set()
+    async def list_for_reaper(self: PromotionRepository, *, after: str | None) -> StalledJobs:
+        stalled = await list_stalled_jobs(self, after=after)
+        found.update(stalled.job_ids)
+        return stalled
 
-    patch(OverlapRepository, "promote", promote_for_reaper)
+    async def promote_for_reaper(self: PromotionRepository, job_ids: Iterable[str]) -> set[str]:
+        promoted = found.intersection(job_ids)
+        found.difference_update(promoted)
+        return await promote(self, promoted) if promoted else set()
+
+    patch(PromotionRepository, "list_stalled_jobs", list_for_reaper)
+    patch(PromotionRepository, "promote", promote_for_reaper)
 
 
 def stale_cache(patch: Patch) -> None:

@@ -14,7 +14,7 @@ from app.models.policy import OverlapPolicy, RetryPolicy
 from app.models.user import Actor, Role
 from app.repositories.jobs import JobRepository
 from app.repositories.lease_fence import Lease
-from app.repositories.overlaps import OverlapRepository
+from app.repositories.promotions import PromotionRepository
 from app.repositories.settlements import Settlement
 from app.services.completion import Completion, Transition
 from tests.integration.engine.attempts import renew_late
@@ -57,7 +57,7 @@ async def test_an_outage_after_a_cancel_does_not_fail_the_request(
         raise UnavailableError("outage")
 
     monkeypatch.setattr(JobRepository, "note_last_runs", fail)
-    monkeypatch.setattr(OverlapRepository, "promote", fail)
+    monkeypatch.setattr(PromotionRepository, "promote", fail)
     cancelled = await process.runtime.executions.cancel(ADMIN, queued.id)
     assert cancelled.status is ExecutionStatus.CANCELLED
 
@@ -126,15 +126,15 @@ class Promotions:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.job_ids: list[str] = []
-        promote_all = OverlapRepository._promote_all
+        promote_all = PromotionRepository._promote_all
 
         async def count(
-            repository: OverlapRepository, first: dict[str, str]
+            repository: PromotionRepository, first: dict[str, str]
         ) -> tuple[set[str], bool]:
             self.job_ids += first
             return await promote_all(repository, first)
 
-        monkeypatch.setattr(OverlapRepository, "_promote_all", count)
+        monkeypatch.setattr(PromotionRepository, "_promote_all", count)
 
 
 async def test_an_execution_that_runs_again_keeps_the_waiting_one_without_a_write(

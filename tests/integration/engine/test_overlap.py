@@ -37,7 +37,7 @@ async def finish_live(world: World, process: Process, job: Job) -> None:
     """Let the live execution succeed and promote the next one."""
     (live,) = [e for e in await world.list_executions(job) if e.status is ExecutionStatus.RUNNING]
     assert await process.leases.settle([make_success(live)]) == [True]
-    await world.overlaps.promote([job.id])
+    await world.promotions.promote([job.id])
 
 
 def summarize(executions: list[Execution]) -> list[tuple[str, str | None, bool]]:

@@ -320,8 +320,8 @@ async def test_the_next_waiting_execution_is_promoted_if_the_first_is_cancelled_
     async def cancel() -> None:
         assert await world.executions.cancel_queued(cancelled.id, reason=Reason.CANCELLED_BY_USER)
 
-    act_before(monkeypatch, world.overlaps, "_promote_all", cancel)
-    await world.overlaps.promote(jobs)
+    act_before(monkeypatch, world.promotions, "_promote_all", cancel)
+    await world.promotions.promote(jobs)
 
     assert await list_records(world, jobs[0]) == [QUEUED, WAITING]
     assert await list_records(world, jobs[1]) == [("cancelled", "cancelled_by_user", False), QUEUED]
@@ -333,8 +333,8 @@ async def test_jobs_that_get_a_live_execution_in_between_do_not_stop_other_promo
 ) -> None:
     jobs = name_jobs(20)
     await world.executions.insert_many([make_slot(world, job, 1).wait_at(0) for job in jobs])
-    act_before(monkeypatch, world.overlaps, "_promote_all", lambda: add_live(world, jobs[::2]))
-    await world.overlaps.promote(jobs)
+    act_before(monkeypatch, world.promotions, "_promote_all", lambda: add_live(world, jobs[::2]))
+    await world.promotions.promote(jobs)
 
     assert [(await list_records(world, job))[-1] for job in jobs] == [WAITING, QUEUED] * 10
 
