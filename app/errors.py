@@ -10,6 +10,7 @@ CarillonError
 │   ├── BusyError         409   other requests changed the object at the same time; try again
 │   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
+├── TooManyRequestsError  429   too many such requests are in progress; try again later
 ├── UnreadableDocumentError 500 a stored document is malformed; only an operator can repair it
 └── UnavailableError      503   a store does not respond; try again later
     └── NewerDocumentError 503  a newer release wrote the document
@@ -140,6 +141,15 @@ class PreconditionError(CarillonError):
     status = 412
     code = "precondition_failed"
     title = "Changed by somebody else"
+
+
+class TooManyRequestsError(CarillonError):
+    """Too many requests of this kind are in progress. Nothing was done."""
+
+    status = 429
+    code = "too_many_requests"
+    title = "Too many requests"
+    retry_after_seconds = 1
 
 
 class UnreadableDocumentError(CarillonError):

@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.addresses import Networks, parse_networks
 from app.errors import ConfigurationError
 from app.logs import LogFormat
 from app.security import (
@@ -31,6 +32,7 @@ from app.security import (
     find_weakness,
     looks_asymmetric,
 )
+from app.setting_values import DNS_SERVERS, check_database_name, check_networks, uppercase
 
 _LEASE_SECONDS = 60.0
 # On a laptop, workers are killed and restarted often, and a minute is a long time to wait.
@@ -41,26 +43,10 @@ _CONSEQUENTIAL_ERROR = "default_factory_not_called"
 
 _PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
-_DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
-
 _SCHEMES = {
     "mongodb_uri": ("mongodb://", "mongodb+srv://"),
     "redis_url": ("redis://", "rediss://", "unix://"),
 }
-
-
-def _uppercase(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _check_database_name(value: str) -> str:
-    if value in {"admin", "local", "config"}:
-        raise PydanticCustomError(
-            "name", "must not be admin, local or config, which MongoDB uses itself"
-        )
-    if set(value) & set('/\\. "$*<>:|?\0'):
-        raise PydanticCustomError("name", 'must not contain a space or any of /\\."$*<>:|?')
-    return value
 
 
 def _choose_log_format(validated: dict[str, Any]) -> LogFormat:
@@ -104,7 +90,7 @@ class Settings(BaseSettings):
         description="mongodb:// or mongodb+srv:// address of a replica set;"
         " unset: an embedded mongod.",
     )
-    mongodb_name: Annotated[str, AfterValidator(_check_database_name)] = Field(
+    mongodb_name: Annotated[str, AfterValidator(check_database_name)] = Field(
         "carillon", min_length=1, max_length=63, description="Name of the database."
     )
     mongodb_timeout_seconds: float = Field(
@@ -135,7 +121,7 @@ class Settings(BaseSettings):
     )
 
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_uppercase)
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(uppercase)
     ] = Field("INFO", description="Lowest level of the lines that are logged.")
     log_format: LogFormat = Field(
         default_factory=_choose_log_format,
@@ -179,7 +165,7 @@ class Settings(BaseSettings):
     )
     dns_servers: str | None = Field(
         None,
-        pattern=rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$",
+        pattern=DNS_SERVERS,
         description="IP addresses, each with an optional port, of the DNS servers for HTTP targets,"
         " separated by commas, IPv6 in brackets; unset: those of the system.",
     )
@@ -189,6 +175,23 @@ class Settings(BaseSettings):
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=8_388_608, description="Largest request body, in bytes."
     )
+
+    max_connections: int = Field(
+        2_000,
+        ge=10,
+        le=100_000,
+        description="Number of connections that clients may open to one process, half of them from"
+        " one address.",
+    )
+    trusted_proxies: Annotated[str | None, AfterValidator(check_networks)] = Field(
+        None,
+        description="Addresses and networks of proxies, separated by commas, whose X-Forwarded-For"
+        " gives the client's address; unset: none.",
+    )
+
+    @property
+    def trusted_proxy_networks(self) -> Networks:
+        return parse_networks(self.trusted_proxies) if self.trusted_proxies else ()
 
     @property
     def access_token_lifetime(self) -> timedelta:

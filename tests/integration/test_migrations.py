@@ -238,7 +238,7 @@ async def test_the_indexes_of_the_earlier_release_are_replaced(
 async def test_users_sign_in_and_read_their_earlier_jobs_and_executions(
     runtime: Runtime, stored: Collections
 ) -> None:
-    token = await runtime.auth.sign_in("admin", PASSWORD)
+    token = await runtime.auth.sign_in("admin", PASSWORD, address="127.0.0.1")
     admin = await runtime.auth.authenticate(token.token)
     jobs = await runtime.jobs.list_jobs(admin, JobQuery(limit=200))
     assert {job.id for job in jobs.items} == {job["_id"] for job in stored["jobs"]}
