@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from multidict import CIMultiDict
 
-from app.models.execution import TargetResponse
+from app.models.execution import TargetResponse, Truncation
 from app.models.record import rfc3339
 from app.models.target import BODILESS_METHODS, HttpTargetSpec
 from app.targets.envelope import build_envelope
@@ -78,6 +78,7 @@ async def read_response(received: aiohttp.ClientResponse) -> TargetResponse:
         headers=_select_headers(received.raw_headers),
         body=body,
         truncated=truncated,
+        truncated_reason=Truncation.TOO_LARGE if truncated else None,
     )
 
 
