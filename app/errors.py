@@ -10,6 +10,7 @@ CarillonError
 │   ├── BusyError         409   other requests changed the object at the same time; try again
 │   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
+├── HopsError             508   the request comes from a target that a target has called
 ├── UnreadableDocumentError 500 a stored document is malformed; only an operator can repair it
 └── UnavailableError      503   a store does not respond; try again later
     └── NewerDocumentError 503  a newer release wrote the document
@@ -140,6 +141,14 @@ class PreconditionError(CarillonError):
     status = 412
     code = "precondition_failed"
     title = "Changed by somebody else"
+
+
+class HopsError(CarillonError):
+    """The request comes from a target of this service that another target has called."""
+
+    status = 508
+    code = "loop"
+    title = "Targets call this service in a loop"
 
 
 class UnreadableDocumentError(CarillonError):

@@ -59,6 +59,8 @@ def build_headers(
             "X-Job-Id": delivery.job_id,
             "X-Scheduled-For": rfc3339(delivery.scheduled_for),
             "X-Attempt": str(delivery.attempt),
+            # The API rejects requests that come from a job by way of another job.
+            "X-Carillon-Hops": str(delivery.hops + 1),
         }
     )
     return headers
