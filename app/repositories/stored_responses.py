@@ -37,12 +37,7 @@ class StoredResponseRepository:
         """Ids of jobs that have stored responses, in order, starting just after `after`; an empty
         list at the end. Also of deleted jobs. Examines at most 2,000 index keys."""
         jobs: Document = {"$type": "string"} if after is None else {"$gt": after}
-        pipeline: list[Document] = [
-            {"$match": _STORED | {"job_id": jobs}},
-            {"$sort": {"job_id": ASCENDING}},
-            {"$limit": _PAGE_KEYS},
-            {"$group": {"_id": "$job_id"}},
-        ]
+        pipeline = build_job_page(jobs)
         found = await aggregate(self._executions, pipeline, hint="responses_by_job")
         return sorted(document["_id"] for document in found)
 
@@ -91,10 +86,7 @@ class StoredResponseRepository:
     @database_call
     async def sum_bytes(self, owner_ids: Sequence[str]) -> dict[str, int]:
         """By owner: the size of the stored responses. Reads only index keys."""
-        pipeline: list[Document] = [
-            {"$match": _STORED | {"owner_id": {"$in": list(owner_ids)}}},
-            {"$group": {"_id": "$owner_id", "bytes": {"$sum": "$response_bytes"}}},
-        ]
+        pipeline = build_sum(owner_ids)
         found = await aggregate(self._executions, pipeline, hint="responses_by_owner")
         return dict.fromkeys(owner_ids, 0) | {one["_id"]: one["bytes"] for one in found}
 
@@ -102,6 +94,22 @@ class StoredResponseRepository:
 def _finished(execution_ids: Sequence[str]) -> Document:
     finished = {"_id": {"$in": list(execution_ids)}, "finished_at": {"$type": "date"}}
     return known(Execution) | _STORED | finished
+
+
+def build_job_page(job_ids: Document) -> list[Document]:
+    return [
+        {"$match": _STORED | {"job_id": job_ids}},
+        {"$sort": {"job_id": ASCENDING}},
+        {"$limit": _PAGE_KEYS},
+        {"$group": {"_id": "$job_id"}},
+    ]
+
+
+def build_sum(owner_ids: Sequence[str]) -> list[Document]:
+    return [
+        {"$match": _STORED | {"owner_id": {"$in": list(owner_ids)}}},
+        {"$group": {"_id": "$owner_id", "bytes": {"$sum": "$response_bytes"}}},
+    ]
 
 
 def build_surplus_query(

@@ -22,6 +22,8 @@ from app.policies.retention import FAILURES
 from app.repositories import stored_responses
 from app.repositories.stored_responses import (
     StoredResponseRepository,
+    build_job_page,
+    build_sum,
     build_surplus_query,
 )
 from app.targets.target import Delivery
@@ -230,6 +232,34 @@ async def test_a_look_examines_index_keys_only_and_few_for_each_job(world: World
     assert look_up["indexesUsed"] == ["responses_by_job"]
     assert look_up["totalKeysExamined"] <= 3 * 545
     assert look_up["totalDocsExamined"] == 0
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "index", "most_keys"),
+    [
+        (build_sum(["owner"]), "responses_by_owner", 2_102),
+        (build_job_page({"$gt": "0"}), "responses_by_job", 2_000),
+    ],
+    ids=["the size of an owner", "a page of the walk"],
+)
+async def test_sizes_and_pages_are_read_from_index_keys_only(
+    world: World, pipeline: list[dict[str, Any]], index: str, most_keys: int
+) -> None:
+    for job in [await world.add_job() for _ in range(3)]:
+        await store_history(world, job, 700)
+    await world.database.collection("executions").update_many(
+        {}, {"$set": {"response_bytes": 2_147_483_648}}
+    )
+    for _ in range(20):
+        await world.queue(await world.add_job())  # these have no responses
+    command = {"aggregate": "executions", "pipeline": pipeline, "cursor": {}, "hint": index}
+    database = world.database.collection("executions").database
+    plan = await database.command({"explain": command, "verbosity": "executionStats"})
+    statistics = plan["stages"][0]["$cursor"] if "stages" in plan else plan
+    assert statistics["executionStats"]["totalDocsExamined"] == 0
+    assert statistics["executionStats"]["totalKeysExamined"] <= most_keys
+    sizes = await StoredResponseRepository(world.database).sum_bytes(["owner"])
+    assert sizes == {"owner": 2_100 * 2_147_483_648}
 
 
 async def explain_look(world: World, job_ids: list[str]) -> dict[str, Any]:
