@@ -17,8 +17,9 @@ _MAX_AGE = timedelta(seconds=30)
 _FORGOTTEN_AFTER = timedelta(minutes=10)
 _BETWEEN_READS = timedelta(seconds=1)
 _OWNERS = 100
-_SHARES = 64
+_SHARES_OF_LIMIT = 64
 """With the smallest limit, 10 MB, a share has room for one response of the largest size, 80 KB."""
+_SHARES_OF_REST = 16
 
 
 @dataclass(slots=True)
@@ -38,8 +39,9 @@ class HistoryLimit:
     """Knows the size of each owner's stored responses, by reads of the database.
 
     Each read is a sum over index keys, so it is also right after crashes and removals. Between two
-    reads a process stores at most 1/64 of the limit for an owner. So the responses of an owner
-    exceed the limit by at most this part for each process, and what the process is writing.
+    reads a process stores at most 1/16 of what is left to the limit, or 1/64 of the limit if that
+    is more. So up to 16 processes exceed the limit by at most 1/64 each, and what they are writing.
+    Before the first read of an owner, a process stores at most 1/16 of the limit.
     """
 
     def __init__(self, *, responses: StoredResponseRepository, limit: int, clock: Clock) -> None:
@@ -48,7 +50,6 @@ class HistoryLimit:
         self._responses = responses
         self._limit = limit
         self._clock = clock
-        self._most_added = limit // _SHARES
         self._usages: dict[str, _Usage] = {}
 
     def take(self, owner_id: str, size: int) -> bool:
@@ -57,7 +58,7 @@ class HistoryLimit:
         usage = self._usages.setdefault(owner_id, _Usage(now))
         usage.seen_at = now
         added = usage.added + size
-        fits = added <= self._most_added and (usage.stored or 0) + added <= self._limit
+        fits = added <= self._count_most_added(usage) and (usage.stored or 0) + added <= self._limit
         if fits:
             usage.added = added
         elif not usage.is_refused:
@@ -91,7 +92,7 @@ class HistoryLimit:
             # What was added during the read may be missing in the sum.
             usage.stored, usage.added = stored, max(0, usage.added - added[owner_id])
             usage.read_at = now
-            usage.is_refused = usage.is_refused and stored >= self._limit - self._most_added
+            usage.is_refused = usage.is_refused and stored >= self._limit
         return AT_ONCE if len(due) > _OWNERS else _BETWEEN_READS
 
     def _is_due(self, usage: _Usage, now: float) -> bool:
@@ -99,4 +100,8 @@ class HistoryLimit:
         return is_old or self._must_be_read_now(usage)
 
     def _must_be_read_now(self, usage: _Usage) -> bool:
-        return usage.stored is None or usage.added > self._most_added // 2
+        return usage.stored is None or usage.added > self._count_most_added(usage) // 2
+
+    def _count_most_added(self, usage: _Usage) -> int:
+        rest = self._limit - (usage.stored or 0)
+        return max(self._limit // _SHARES_OF_LIMIT, rest // _SHARES_OF_REST)

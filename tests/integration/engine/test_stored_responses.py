@@ -420,7 +420,7 @@ async def test_a_result_that_is_recorded_again_counts_once(world: World) -> None
     limit = process.runtime.engine.history_limit
     assert limit is not None
     for _ in range(20):
-        assert limit.take("owner", 100_000)
-        limit.give_back("owner", 100_000)
-    assert limit.take("owner", 100_000)
-    assert not limit.take("owner", 100_000)
+        assert limit.take("owner", 600_000)
+        limit.give_back("owner", 600_000)
+    assert limit.take("owner", 600_000)
+    assert not limit.take("owner", 600_000)
