@@ -11,6 +11,7 @@ CarillonError
 │   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
 ├── TooManyRequestsError  429   too many such requests are in progress; try again later
+├── HopsError             508   the request comes from a target that a target has called
 ├── UnreadableDocumentError 500 a stored document is malformed; only an operator can repair it
 └── UnavailableError      503   a store does not respond; try again later
     └── NewerDocumentError 503  a newer release wrote the document
@@ -150,6 +151,14 @@ class TooManyRequestsError(CarillonError):
     code = "too_many_requests"
     title = "Too many requests"
     retry_after_seconds = 1
+
+
+class HopsError(CarillonError):
+    """The request comes from a target of this service that another target has called."""
+
+    status = 508
+    code = "loop"
+    title = "Targets call this service in a loop"
 
 
 class UnreadableDocumentError(CarillonError):

@@ -154,6 +154,13 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Number of executions of one job that are kept; the newest stay.",
     )
+    max_history_bytes_per_owner: int = Field(
+        1_000_000_000,
+        ge=10_000_000,
+        le=1_000_000_000_000_000,
+        description="Size of the response headers and bodies that are stored for the jobs of one"
+        " owner, in bytes; beyond it executions are stored without them.",
+    )
     shutdown_grace_seconds: float = Field(
         30,
         ge=0,
