@@ -15,6 +15,7 @@ from app.targets.http_message import (
     parse_retry_after,
     read_response,
 )
+from app.targets.protocol import ResponseError
 from app.targets.resolver import look_up_for
 from app.targets.target import Delivery
 
@@ -120,6 +121,8 @@ def _describe(error: Exception) -> str:
             return "the TLS handshake failed"
         case aiohttp.ClientConnectorError():
             return "could not connect"
+        case ResponseError():
+            return str(error)
         case aiohttp.ClientResponseError():
             return "the response is not valid HTTP"
         case _:

@@ -6,6 +6,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from app.targets.egress import EgressPolicy
+from app.targets.protocol import LimitedConnector
 
 MAX_ADDRESSES = 16
 """The number of a name's addresses that are tried. A name may have thousands of addresses, and
@@ -65,7 +66,7 @@ def open_session(
     as the next request is sent: a job that runs every 5 seconds coincides with the keep-alive
     timeout of 5 seconds that many servers have. The attempt would then fail or be sent twice.
     """
-    connector = aiohttp.TCPConnector(
+    connector = LimitedConnector(
         socket_factory=EgressPolicy(allow_private_hosts).open_socket,
         resolver=FirstAddressesResolver(resolver),
         use_dns_cache=False,
