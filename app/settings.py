@@ -19,10 +19,11 @@ from pydantic import (
     model_validator,
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.errors import ConfigurationError
 from app.logs import LogFormat
+from app.networks import MAX_NETWORKS, Networks, parse_networks
 from app.security import (
     MAX_PASSWORD_LENGTH,
     MIN_PASSWORD_LENGTH,
@@ -176,6 +177,11 @@ class Settings(BaseSettings):
     )
     http_allow_private_hosts: bool = Field(
         False, description="Allow HTTP targets to call private and loopback addresses."
+    )
+    http_deny_networks: Annotated[Networks, NoDecode, BeforeValidator(parse_networks)] = Field(
+        (),
+        description="Networks that HTTP targets must not call, even if HTTP_ALLOW_PRIVATE_HOSTS"
+        f" allows them, separated by commas, at most {MAX_NETWORKS}.",
     )
     dns_servers: str | None = Field(
         None,

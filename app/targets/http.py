@@ -4,6 +4,7 @@ from datetime import timedelta
 from http import HTTPStatus
 
 import aiohttp
+from structlog.contextvars import bound_contextvars
 
 from app.clock import Clock
 from app.models.execution import AttemptOutcome, TargetResponse
@@ -63,7 +64,11 @@ class HttpTarget:
             spec, delivery, content_type=content_type, user_agent=self._user_agent
         )
         try:
-            with look_up_for(delivery.owner_id):
+            with (
+                look_up_for(delivery.owner_id),
+                # The line of an address that is denied names them.
+                bound_contextvars(job_id=delivery.job_id, owner_id=delivery.owner_id),
+            ):
                 return await self._session.request(
                     spec.method.value, spec.url, data=body, headers=headers, allow_redirects=False
                 )

@@ -5,6 +5,7 @@ import socket
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from app.networks import Networks
 from app.targets.egress import EgressPolicy
 from app.targets.protocol import LimitedConnector
 
@@ -50,7 +51,11 @@ async def send_once(
 
 
 def open_session(
-    *, allow_private_hosts: bool, limit: int, resolver: AbstractResolver
+    *,
+    allow_private_hosts: bool,
+    limit: int,
+    resolver: AbstractResolver,
+    deny_networks: Networks = (),
 ) -> aiohttp.ClientSession:
     """Open the session that all http targets use. The caller closes it.
 
@@ -67,7 +72,7 @@ def open_session(
     timeout of 5 seconds that many servers have. The attempt would then fail or be sent twice.
     """
     connector = LimitedConnector(
-        socket_factory=EgressPolicy(allow_private_hosts).open_socket,
+        socket_factory=EgressPolicy(allow_private_hosts, deny_networks).open_socket,
         resolver=FirstAddressesResolver(resolver),
         use_dns_cache=False,
         limit=limit,
