@@ -3,6 +3,9 @@
 import errno
 import ipaddress
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import aiohttp
@@ -72,6 +75,21 @@ UNSENT_TIMEOUT_MILLISECONDS = 60_000
 a cancelled request only after all data are sent, so without a limit it might never close."""
 
 
+_NOBODY: Mapping[str, str] = {}
+_ids: ContextVar[Mapping[str, str]] = ContextVar("ids_of_connections", default=_NOBODY)
+
+
+@contextmanager
+def connect_for(*, job_id: str, owner_id: str) -> Iterator[None]:
+    """Name this job and its owner in the log lines of connections in the `with` statement."""
+    # structlog's own context variables would take 30 microseconds of each attempt.
+    token = _ids.set({"job_id": job_id, "owner_id": owner_id})
+    try:
+        yield
+    finally:
+        _ids.reset(token)
+
+
 class EgressDeniedError(ConnectionRefusedError):
     """The policy does not allow this connection.
 
@@ -125,7 +143,7 @@ class EgressPolicy:
         """
         family, kind, protocol, _, (address, port, *_rest) = addr_info
         if not self.allows(address, port):
-            _log.warning("egress_denied", address=address, port=port)
+            _log.warning("egress_denied", address=address, port=port, **_ids.get())
             raise EgressDeniedError
         opened = socket.socket(family, kind, protocol)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux

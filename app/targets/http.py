@@ -4,12 +4,12 @@ from datetime import timedelta
 from http import HTTPStatus
 
 import aiohttp
-from structlog.contextvars import bound_contextvars
 
 from app.clock import Clock
 from app.models.execution import AttemptOutcome, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
+from app.targets.egress import connect_for
 from app.targets.http_message import (
     build_body,
     build_headers,
@@ -66,8 +66,7 @@ class HttpTarget:
         try:
             with (
                 look_up_for(delivery.owner_id),
-                # The line of an address that is denied names them.
-                bound_contextvars(job_id=delivery.job_id, owner_id=delivery.owner_id),
+                connect_for(job_id=delivery.job_id, owner_id=delivery.owner_id),
             ):
                 return await self._session.request(
                     spec.method.value, spec.url, data=body, headers=headers, allow_redirects=False
