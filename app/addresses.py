@@ -1,26 +1,14 @@
 """Addresses of clients: which one a request comes from, and which ones count as one client."""
 
 from collections.abc import Sequence
-from ipaddress import (
-    IPv4Address,
-    IPv4Network,
-    IPv6Address,
-    IPv6Network,
-    ip_address,
-    ip_network,
-)
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from app.networks import Networks
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
-Networks = Sequence[Network]
 
 _CUSTOMER_BITS = 64
 """A provider gives each customer at least this IPv6 network, so its addresses are one client."""
-
-
-def parse_networks(text: str) -> tuple[Network, ...]:
-    """Parse networks and addresses that are separated by commas. Raises ValueError."""
-    return tuple(ip_network(part.strip()) for part in text.split(","))
 
 
 def parse_address(text: str) -> Address | None:

@@ -13,7 +13,6 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from app import __version__
-from app.addresses import Networks
 from app.http_server.connections import CONNECTIONS
 from app.http_server.descriptors import raise_descriptor_limit
 from app.http_server.limits import open_connections, warn_of_other_protocol
@@ -24,6 +23,7 @@ from app.middleware.paths import PathRewriter
 from app.middleware.request_deadline import RequestDeadline
 from app.middleware.request_id import RequestId
 from app.middleware.security_headers import SecurityHeaders
+from app.networks import Networks
 from app.routers import docs, executions, health, jobs, schedules, token
 from app.routers.deps import runtime_of
 from app.routers.problems import build_problem_response, install_handlers
@@ -101,7 +101,7 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[d
         connections = open_connections(
             max_connections=runtime.settings.max_connections,
             worker_concurrency=runtime.settings.worker_concurrency,
-            trusted_proxies=runtime.settings.trusted_proxy_networks,
+            trusted_proxies=runtime.settings.trusted_proxies,
         )
         announce_first_admin(runtime)
         await runtime.start()
@@ -119,7 +119,7 @@ def announce_first_admin(runtime: Runtime) -> None:
 
 
 async def _get_trusted_proxies(scope: Scope) -> Networks:
-    return (await runtime_of(scope)).settings.trusted_proxy_networks
+    return (await runtime_of(scope)).settings.trusted_proxies
 
 
 async def _get_max_body_bytes(scope: Scope) -> int:

@@ -175,6 +175,7 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
         session = await stack.enter_async_context(
             open_session(
                 allow_private_hosts=settings.http_allow_private_hosts,
+                deny_networks=settings.http_deny_networks,
                 limit=_NO_LIMIT,
                 resolver=resolver,
             )

@@ -1,8 +1,12 @@
 """Checks of single values of settings."""
 
-from pydantic_core import PydanticCustomError
+from typing import Annotated
 
-from app.addresses import parse_networks
+from pydantic import BeforeValidator
+from pydantic_core import PydanticCustomError
+from pydantic_settings import NoDecode
+
+from app.networks import Networks, parse_networks
 
 _DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
 DNS_SERVERS = rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$"
@@ -22,13 +26,10 @@ def check_database_name(value: str) -> str:
     return value
 
 
-def check_networks(value: str | None) -> str | None:
-    try:
-        parse_networks(value) if value else None
-    except ValueError:
-        raise PydanticCustomError(
-            "networks",
-            "must be IP addresses or networks without host bits, separated by commas,"
-            " such as 10.0.0.0/8,fd00::1",
-        ) from None
-    return value
+def _read_networks(value: object) -> object:
+    """Networks that are separated by commas. Raises PydanticCustomError."""
+    return parse_networks(value) if isinstance(value, str) else value
+
+
+NetworkList = Annotated[Networks, NoDecode, BeforeValidator(_read_networks)]
+"""Networks and addresses that are separated by commas."""

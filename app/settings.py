@@ -21,9 +21,9 @@ from pydantic import (
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.addresses import Networks, parse_networks
 from app.errors import ConfigurationError
 from app.logs import LogFormat
+from app.networks import MAX_NETWORKS
 from app.security import (
     MAX_PASSWORD_LENGTH,
     MIN_PASSWORD_LENGTH,
@@ -32,7 +32,7 @@ from app.security import (
     find_weakness,
     looks_asymmetric,
 )
-from app.setting_values import DNS_SERVERS, check_database_name, check_networks, uppercase
+from app.setting_values import DNS_SERVERS, NetworkList, check_database_name, uppercase
 
 _LEASE_SECONDS = 60.0
 # On a laptop, workers are killed and restarted often, and a minute is a long time to wait.
@@ -170,6 +170,11 @@ class Settings(BaseSettings):
     http_allow_private_hosts: bool = Field(
         False, description="Allow HTTP targets to call private and loopback addresses."
     )
+    http_deny_networks: NetworkList = Field(
+        (),
+        description="Networks that HTTP targets must not call, even if HTTP_ALLOW_PRIVATE_HOSTS"
+        f" allows them, separated by commas, at most {MAX_NETWORKS}.",
+    )
     dns_servers: str | None = Field(
         None,
         pattern=DNS_SERVERS,
@@ -190,15 +195,11 @@ class Settings(BaseSettings):
         description="Number of connections that clients may open to one process, half of them from"
         " one address.",
     )
-    trusted_proxies: Annotated[str | None, AfterValidator(check_networks)] = Field(
-        None,
+    trusted_proxies: NetworkList = Field(
+        (),
         description="Addresses and networks of proxies, separated by commas, whose X-Forwarded-For"
-        " gives the client's address; unset: none.",
+        f" gives the client's address, at most {MAX_NETWORKS}.",
     )
-
-    @property
-    def trusted_proxy_networks(self) -> Networks:
-        return parse_networks(self.trusted_proxies) if self.trusted_proxies else ()
 
     @property
     def access_token_lifetime(self) -> timedelta:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.addresses import Networks, group_of, is_trusted
+from app.addresses import group_of, is_trusted
 from app.http_server.turns import Turns
+from app.networks import Networks
 
 CONNECTIONS = "connections"
 """The key in the state of the lifespan by which the application passes them to the protocol."""

@@ -4,9 +4,9 @@ import sys
 
 import structlog
 
-from app.addresses import Networks
 from app.http_server.connections import Connections
 from app.http_server.descriptors import plan_descriptors, raise_descriptor_limit
+from app.networks import Networks
 
 PROTOCOL = "app.http_server.protocol:LimitedProtocol"
 """The protocol's name for uvicorn's option `--http`."""

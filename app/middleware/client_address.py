@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.addresses import Networks, find_client_address, is_trusted
+from app.addresses import find_client_address, is_trusted
+from app.networks import Networks
 
 _SCHEMES = frozenset({"http", "https"})
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from app.addresses import find_client_address, parse_networks
+from app.addresses import find_client_address
+from app.networks import parse_networks
 
 TRUSTED = parse_networks("10.0.0.0/8, fd00::1")
 

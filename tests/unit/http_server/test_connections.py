@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.addresses import parse_networks
 from app.http_server.connections import Connections
+from app.networks import parse_networks
 from tests.support.http_protocol import GET, Application, connect
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from app.addresses import Networks, parse_networks
 from app.middleware.client_address import ClientAddress
+from app.networks import Networks, parse_networks
 
 
 async def resolve(peer: Any, *headers: tuple[bytes, bytes]) -> Scope:
