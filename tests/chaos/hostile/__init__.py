@@ -1,0 +1,1 @@
+"""Attacks on a running service, each an async function that is given its address."""
