@@ -34,6 +34,7 @@ ACCESS = "access"
 
 _MAX_TOKEN_LENGTH = 4_096
 _LEEWAY_SECONDS = 30
+_IDENTIFIER = re.compile(r"[\x21-\x7e]{1,128}")  # also what a database can look up
 _COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 # The minimum of OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
@@ -151,8 +152,8 @@ def _read_claims(payload: dict[str, Any], now: float) -> Claims:
     issued_at, expires_at = _read_seconds(payload, "iat"), _read_seconds(payload, "exp")
     if issued_at > now + _LEEWAY_SECONDS or expires_at <= now - _LEEWAY_SECONDS:
         raise TokenError("issued in the future, or expired")
-    _read_text(payload, "jti")
-    return Claims(_read_text(payload, "sub"), datetime.fromtimestamp(issued_at, UTC))
+    _read_identifier(payload, "jti")
+    return Claims(_read_identifier(payload, "sub"), datetime.fromtimestamp(issued_at, UTC))
 
 
 def _read_seconds(payload: dict[str, Any], name: str) -> int:
@@ -162,10 +163,10 @@ def _read_seconds(payload: dict[str, Any], name: str) -> int:
     return value
 
 
-def _read_text(payload: dict[str, Any], name: str) -> str:
+def _read_identifier(payload: dict[str, Any], name: str) -> str:
     value = payload.get(name)
-    if not isinstance(value, str) or not value:
-        raise TokenError(f"{name} is not a string, or is empty")
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise TokenError(f"{name} is not 1 to 128 visible ASCII characters")
     return value
 
 

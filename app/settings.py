@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         60, ge=0, le=60, description="Longest age of a cached response, in seconds; 0: no cache."
     )  # at most `cache.MAX_TTL`
     max_body_bytes: int = Field(
-        1_048_576, ge=1024, le=8_388_608, description="Largest request body, in bytes."
+        262_144, ge=1024, le=8_388_608, description="Largest request body, in bytes."
     )
 
     max_connections: int = Field(

@@ -9,6 +9,7 @@ from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionSta
 from app.models.policy import OverlapPolicy
 from app.models.record import Instant
 from app.schemas.json_types import (
+    AtMost,
     Flag,
     InputInstant,
     InputModel,
@@ -43,9 +44,8 @@ class ManualExecutionIn(_RequestedExecutionIn):
 class ExecutionQuery(PageQuery):
     """The filters of a listing of executions."""
 
-    status: tuple[ExecutionStatus, ...] = Field(
+    status: Annotated[tuple[ExecutionStatus, ...], AtMost(len(ExecutionStatus))] = Field(
         default=(),
-        max_length=len(ExecutionStatus),
         description="Executions with one of these statuses. Default: all statuses.",
     )
     kind: ExecutionKind | None = Field(default=None, description="Executions of this kind.")

@@ -28,7 +28,9 @@ from app.models.record import Instant
 from app.models.schedule import MAX_SCHEDULES, Schedule
 from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE, TargetSpec
 from app.schemas.json_types import (
+    AtMost,
     Flag,
+    InputModel,
     Integer,
     JsonObject,
     Number,
@@ -62,22 +64,20 @@ _Tag = Annotated[str, Strict(), Field(min_length=1, max_length=50), AfterValidat
 _RetryReason = Annotated[RetryReason | StatusCode, BeforeValidator(_check_retry_reason)]
 
 
-class RetryPolicyIn(RetryPolicy):
+class RetryPolicyIn(RetryPolicy, InputModel):
     """When another attempt follows a failed one. In an edit, absent fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     strategy: Annotated[RetryStrategy, Field(strict=False)] = RetryStrategy.EXPONENTIAL
-    retry_on: Annotated[tuple[_RetryReason, ...], Field(strict=False, max_length=50)] | None = (
-        Field(
-            default=None,
-            description="The failures after which the attempt is repeated; null: all except status "
-            "410 and a target that cannot be used.",
-        )
+    retry_on: Annotated[tuple[_RetryReason, ...], Field(strict=False), AtMost(50)] | None = Field(
+        default=None,
+        description="The failures after which the attempt is repeated; null: all except status "
+        "410 and a target that cannot be used.",
     )
 
 
-class CatchUpPolicyIn(CatchUpPolicy):
+class CatchUpPolicyIn(CatchUpPolicy, InputModel):
     """What happens to late slots: no process was scheduling at their time. In an edit, absent
     fields stay."""
 
@@ -91,13 +91,13 @@ class JobFields(ShortFormIn):
 
     description: Text = Field(default="", max_length=2_000)
     active: Flag = Field(default=True, description="False: the job is paused.")
-    tags: Annotated[tuple[_Tag, ...], Field(max_length=20), AfterValidator(_remove_duplicates)] = (
-        Field(default=(), examples=[["reports"]])
+    tags: Annotated[tuple[_Tag, ...], AtMost(20), AfterValidator(_remove_duplicates)] = Field(
+        default=(), examples=[["reports"]]
     )
     parameters: JsonObject = Field(
         default_factory=dict, description="Sent with each attempt. Up to 64 KB of JSON."
     )
-    schedules: Annotated[tuple[ScheduleIn, ...], Field(max_length=MAX_SCHEDULES)] = Field(
+    schedules: Annotated[tuple[ScheduleIn, ...], AtMost(MAX_SCHEDULES)] = Field(
         default=(), description="When the job runs. Without schedules it runs only by `execute`."
     )
     retry: RetryPolicyIn = RetryPolicyIn()

@@ -20,7 +20,9 @@ from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, OutputMode
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
-_MAX_CURSOR_LENGTH = 6_000  # a cursor in the order of names contains a name
+_MAX_CURSOR_LENGTH = 2_000
+"""A cursor in the order of names contains a name: 200 characters of at most 6 bytes each in JSON,
+and base64 makes 4 characters of 3 bytes."""
 # Only for the OpenAPI document: the check of the cursor has a clearer error message.
 _BASE64: Any = {"json_schema_extra": {"pattern": "^[A-Za-z0-9_-]*$"}}
 

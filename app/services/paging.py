@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 from app.models.execution import Execution
 from app.models.ids import is_id
-from app.models.job import Job
+from app.models.job import Job, fold
 from app.repositories.job_listings import JobPageStart
 from app.schemas.executions import ExecutionQuery
 from app.schemas.jobs import JobQuery, JobSort
@@ -53,14 +53,15 @@ def read_job_page_start(query: JobQuery) -> JobPageStart:
             return JobPageStart(descending=descending, after_id=job_id)
         case [job_id, name] if is_id(job_id) and by_name:
             return JobPageStart(
-                by_name=True, descending=descending, after_id=job_id, after_name=name
+                by_name=True, descending=descending, after_id=job_id, after_name=fold(name)
             )
     raise make_cursor_error()
 
 
 def cursor_after_job(job: Job, query: JobQuery) -> str:
     """The cursor of the page that follows the job."""
-    position = [job.id, job.folded_name] if query.order in _BY_NAME else [job.id]
+    # Not the folded name: NFKC makes 18 letters of one, so it may be too long for a URL.
+    position = [job.id, job.name] if query.order in _BY_NAME else [job.id]
     return encode_cursor(_job_query_identity(query), position)
 
 

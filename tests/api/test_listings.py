@@ -188,6 +188,19 @@ async def test_a_tampered_cursor_is_rejected(
         assert_names(await alice.get("/jobs", params={"cursor": bad}), "/query/cursor")
 
 
+@pytest.mark.parametrize("letter", ["\ufdfa", "\x01", "\U0001f4a3"])
+async def test_pages_of_the_longest_names_follow_each_other(
+    alice: httpx2.AsyncClient, letter: str
+) -> None:
+    """NFKC makes 18 letters of U+FDFA, so the folded name has 3,600."""
+    names = [letter * 200, letter * 199 + "a", letter * 200]
+    ids = {(await create_job(alice, name=name))["id"] for name in names}
+    for sort in ("name", "-name"):
+        found = await list_jobs(alice, 1, sort=sort)
+        assert {job["id"] for job in found} == ids
+        assert len(found) == len(names)
+
+
 async def test_a_cursor_of_another_user_shows_only_own_jobs(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:

@@ -52,6 +52,16 @@ async def test_a_token_is_valid_for_an_hour(api: Api, nobody: httpx2.AsyncClient
     assert_problem(await nobody.get("/jobs", headers=headers), 401)
 
 
+@pytest.mark.parametrize("subject", ["\ud800", "a\0", "x" * 129, "\u0661"])
+async def test_a_signed_token_with_an_impossible_user_is_a_401(
+    api: Api, nobody: httpx2.AsyncClient, subject: str
+) -> None:
+    api.ids["impossible"] = subject
+    headers = {"Authorization": f"Bearer {api.issue_token('impossible')}"}
+    for method, path in (("GET", "/jobs"), ("POST", "/jobs"), ("DELETE", "/jobs/x")):
+        assert_problem(await nobody.request(method, path, headers=headers), 401)
+
+
 async def test_user_names_ignore_case(nobody: httpx2.AsyncClient) -> None:
     assert (await sign_in(nobody, "ALICE", PASSWORD)).status_code == 200
 

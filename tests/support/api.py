@@ -119,6 +119,7 @@ async def open_api(
     *,
     loops: tuple[LoopProbe, ...] = (),
     users: bool = True,
+    max_body_bytes: int = MAX_REQUEST_BYTES,
 ) -> AsyncIterator[Api]:
     """Open the API on these stores, with the users `admin`, `alice`, `bob` and `viewer`.
 
@@ -129,7 +130,7 @@ async def open_api(
     database = Database(client, database_name, clock=clock)
     await create_indexes(database)
     redis = Redis.from_url(redis_url)
-    api = _compose(database, redis, clock, loops)
+    api = _compose(database, redis, clock, loops, max_body_bytes)
     for username, role in (
         ("admin", Role.ADMIN),
         ("alice", Role.EDITOR),
@@ -147,13 +148,17 @@ async def open_api(
 
 
 def _compose(
-    database: Database, redis: Redis, clock: ManualClock, loops: tuple[LoopProbe, ...]
+    database: Database,
+    redis: Redis,
+    clock: ManualClock,
+    loops: tuple[LoopProbe, ...],
+    max_body_bytes: int,
 ) -> Api:
     """Compose the service as in production, in the role `api`, with a manual clock."""
     settings = Settings(
         _env_file=None,
         role="api",
-        max_body_bytes=MAX_REQUEST_BYTES,
+        max_body_bytes=max_body_bytes,
         access_token_expire_minutes=LIFETIME // timedelta(minutes=1),
     )
     resources = Resources(

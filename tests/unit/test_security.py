@@ -105,9 +105,22 @@ FORGED: dict[str, str] = {
     "exp NaN": forge(claims=json.dumps({**CLAIMS, "exp": float("nan")}).encode()),
     **{
         f"sub {value!r}": forge(claims={**CLAIMS, "sub": value})
-        for value in (None, 5, "", {"$gt": ""}, ["user"])
+        for value in (
+            None,
+            5,
+            "",
+            {"$gt": ""},
+            ["user"],
+            "\ud800",
+            "a\0",
+            "a b",
+            "é",
+            "u\n",
+            "u" * 129,
+        )
     },
     "jti is a number": forge(claims={**CLAIMS, "jti": 7}),
+    "jti is a lone surrogate": forge(claims={**CLAIMS, "jti": "\ud800"}),
     "another issuer": forge(claims={**CLAIMS, "iss": "somebody"}),
     "issuers": forge(claims={**CLAIMS, "iss": ["carillon"]}),
     "another audience": forge(claims={**CLAIMS, "aud": "elsewhere"}),

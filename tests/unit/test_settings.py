@@ -45,7 +45,7 @@ def test_every_variable_has_a_default() -> None:
     assert settings.mongodb_name == "carillon"
     assert settings.admin_password is None
     assert settings.http_allow_private_hosts is False
-    assert settings.max_body_bytes == 1_048_576
+    assert settings.max_body_bytes == 262_144
 
 
 def test_durations_are_timedeltas_in_code() -> None:
