@@ -14,6 +14,7 @@ from app.repositories.advances import Advance, split_by_size
 from app.repositories.documents import known, read_key, to_document
 from app.repositories.due_jobs import ALL, IS_SCHEDULED, DueJobs
 from app.repositories.job_listings import (
+    LARGE_FIELDS,
     NEWEST_FIRST,
     JobFilter,
     JobPageStart,
@@ -27,9 +28,10 @@ from app.repositories.mongo import (
     database_call,
     pick,
 )
-from app.repositories.readers import JobReader, UnreadJob, fill_page
+from app.repositories.pages import FoundPage, read_page
+from app.repositories.readers import JobReader, UnreadJob
 
-_NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
+_NOT_FOR_FIRING = ("description", *LARGE_FIELDS)
 """Fields that may be large and that firing does not need."""
 
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
@@ -122,23 +124,31 @@ class JobRepository:
 
     @database_call
     async def list_jobs(
-        self, wanted: JobFilter, *, limit: int, start: JobPageStart = NEWEST_FIRST
-    ) -> list[Job]:
-        """The jobs in the order of `start`, just after its position. At most `limit`.
+        self,
+        wanted: JobFilter,
+        *,
+        limit: int,
+        start: JobPageStart = NEWEST_FIRST,
+        partial: bool = False,
+    ) -> FoundPage[Job]:
+        """The jobs in the order of `start`, just after its position. At most `limit`, and fewer if
+        they are large.
 
-        Raises UnavailableError after two seconds.
+        Partial jobs are read without their `LARGE_FIELDS`. Raises UnavailableError after two
+        seconds.
         """
-        listing = listing_of(wanted, start)
 
-        async def find(skip: int, limit: int) -> list[Document]:
-            found = self._jobs.find(listing["filter"]).sort(list(listing["sort"].items()))
-            return await found.hint(listing["hint"]).skip(skip).limit(limit).to_list(None)
-
-        async def read(documents: list[Document]) -> list[Job]:
+        async def read(documents: Sequence[Document]) -> list[Job]:
             return (await self._reader.read(documents)).records
 
         with timeout(LISTING_LIMIT.total_seconds()):
-            return await fill_page(find, read, limit=limit)
+            return await read_page(
+                self._jobs,
+                listing_of(wanted, start),
+                read,
+                limit=limit,
+                without=LARGE_FIELDS if partial else (),
+            )
 
     @database_call
     async def replace(self, job: Job, *, expected: Job) -> bool:

@@ -24,11 +24,11 @@ from app.schemas.executions import (
     BackfillIn,
     BackfillOut,
     ExecutionOut,
+    ExecutionPage,
     ExecutionQuery,
     ManualExecutionIn,
     RetryExecutionIn,
 )
-from app.schemas.pages import Page
 from app.schemas.response_bodies import ResponseBody, execution_body, execution_page_body
 
 router = APIRouter(tags=["Executions"], route_class=StrictJsonRoute)
@@ -78,7 +78,7 @@ async def execute_job(
     "/jobs/{job_id}/executions",
     operation_id="list_job_executions",
     summary="List a job's executions",
-    response_model=Page[ExecutionOut],
+    response_model=ExecutionPage,
     responses=document_errors(401, 404, 422, 503),
 )
 async def list_job_executions(
@@ -88,24 +88,33 @@ async def list_job_executions(
     query: Annotated[ExecutionQuery, Query()],
 ) -> Response:
     """The job's executions, the newest slot first. The history of a deleted job stays readable
-    until retention deletes it."""
+    until retention deletes it.
+
+    The items are partial: without `parameters`, and without headers and bodies of responses.
+    `fields=full` returns whole items. A page ends at about 4 MB, so it may have fewer items than
+    `limit`: another page follows if `next_cursor` is not null.
+    """
     listing = await runtime.executions.list_for_job(actor, job_id, query)
-    return respond(execution_page_body(listing.items, listing.next_cursor))
+    return respond(await execution_page_body(listing, query.fields))
 
 
 @router.get(
     "/executions",
     operation_id="list_executions",
     summary="List executions",
-    response_model=Page[ExecutionOut],
+    response_model=ExecutionPage,
     responses=document_errors(401, 422, 503),
 )
 async def list_executions(
     runtime: RuntimeDep, actor: Reader, query: Annotated[AllExecutionsQuery, Query()]
 ) -> Response:
-    """The executions of all your jobs, the newest slot first. An admin sees those of all users."""
+    """The executions of all your jobs, the newest slot first. An admin sees those of all users.
+
+    Items and pages are as in the listing of a job's executions: partial without `fields=full`, and
+    at most about 4 MB.
+    """
     listing = await runtime.executions.list_all(actor, query)
-    return respond(execution_page_body(listing.items, listing.next_cursor))
+    return respond(await execution_page_body(listing, query.fields))
 
 
 @router.post(

@@ -17,8 +17,7 @@ from app.routers.examples import EDIT_JOB, NEW_JOB
 from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import document_errors
-from app.schemas.jobs import JobCreate, JobOut, JobQuery, JobUpdate
-from app.schemas.pages import Page
+from app.schemas.jobs import JobCreate, JobOut, JobPage, JobQuery, JobUpdate
 from app.schemas.response_bodies import job_body
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
@@ -62,7 +61,7 @@ async def create_job(
     "",
     operation_id="list_jobs",
     summary="List jobs",
-    response_model=Page[JobOut],
+    response_model=JobPage,
     responses={**READ_RESPONSES, **document_errors(401, 422, 503)},
 )
 async def list_jobs(
@@ -74,7 +73,10 @@ async def list_jobs(
     """Your jobs, by default the newest first (by name with `q`). An admin sees the jobs of all
     users.
 
-    A `next_cursor` is valid only with the same filters and sort.
+    The items are partial: without `parameters`, and without `headers` and `body` of their target.
+    `fields=full` returns whole items. A page ends at about 4 MB, so it may have fewer items than
+    `limit`: another page follows if `next_cursor` is not null. A `next_cursor` is valid only with
+    the same filters and sort.
 
     Users' changes show immediately; `next_run`, `last_run` and `last_status` may be 60 s old.
     """

@@ -41,16 +41,22 @@ from app.schemas.json_types import (
     reject,
     without_defaults,
 )
-from app.schemas.pages import PageQuery
+from app.schemas.pages import PARTIAL, Page, PageQuery
 from app.schemas.schedules import ScheduleIn
 from app.schemas.short_forms import ShortFormIn, check_combination, check_completeness
-from app.schemas.targets import TargetChange, TargetIn
+from app.schemas.targets import PartialTarget, TargetChange, TargetIn
 
 
 def _check_retry_reason(value: Any) -> Any:
     is_status = type(value) is int and FIRST_STATUS_CODE <= value <= LAST_STATUS_CODE
     if not is_status and not (isinstance(value, str) and value in RETRY_REASONS):
         reject(f"send a status code or one of: {', '.join(sorted(RETRY_REASONS))}")
+    return value
+
+
+def _check_partial(value: Any) -> Any:
+    if value is not True:
+        reject("send true, as listings do, or omit this field; absent fields stay in any case")
     return value
 
 
@@ -127,6 +133,17 @@ class JobCreate(JobFields):
         default=None, description="Without it the job has the `log` target."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_partial(cls, body: Any) -> Any:
+        if isinstance(body, dict) and "partial" in body:
+            reject(
+                "this is a partial item of a listing, which lacks fields; read the job by its id "
+                "or with fields=full, and send it without this field",
+                "partial",
+            )
+        return body
+
     @model_validator(mode="after")
     def _check_short_form_completeness(self) -> Self:
         check_completeness(self)
@@ -141,6 +158,11 @@ class JobUpdate(JobFields):
 
     name: _JobName = ""
     target: TargetChange = TargetChange()
+    partial: Annotated[Literal[True], BeforeValidator(_check_partial)] = Field(
+        default=True,
+        description="An item of a listing has this field. It is ignored: fields that the body does "
+        "not have stay in any case.",
+    )
 
 
 class JobSort(StrEnum):
@@ -185,8 +207,8 @@ class RetryPolicyOut(RetryPolicy):
     max_delay_seconds: Seconds
 
 
-class JobOut(OutputModel):
-    """A job."""
+class _JobOut(OutputModel):
+    """The fields of a job in every response."""
 
     id: str
     owner_id: str
@@ -199,8 +221,6 @@ class JobOut(OutputModel):
         "Null if a user paused it, and for an active job."
     )
     tags: tuple[str, ...]
-    target: TargetSpec
-    parameters: dict[str, Any]
     schedules: tuple[Schedule, ...]
     retry: RetryPolicyOut
     timeout_seconds: Seconds
@@ -218,3 +238,21 @@ class JobOut(OutputModel):
     @classmethod
     def of(cls, job: Job) -> Self:
         return cls.model_validate(job)
+
+
+class JobOut(_JobOut):
+    """A job."""
+
+    target: TargetSpec
+    parameters: dict[str, Any]
+
+
+class PartialJobOut(_JobOut):
+    """A job in a listing: without `parameters`, and without `headers` and `body` of its target."""
+
+    partial: Literal[True] = Field(default=True, description=PARTIAL)
+    target: PartialTarget
+
+
+class JobPage(Page[PartialJobOut | JobOut]):
+    """A page of jobs: partial ones, or whole ones with `fields=full`."""

@@ -34,7 +34,7 @@ class CachedJobs:
 
         async def read() -> ResponseBody:
             listing = await self._jobs.list_jobs(actor, query)
-            return job_page_body(listing.items, listing.next_cursor)
+            return await job_page_body(listing, query.fields)
 
         return await self._get_or_read(actor, f"jobs:{query.model_dump_json()}", read)
 

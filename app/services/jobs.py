@@ -17,10 +17,11 @@ from app.repositories.job_listings import JobFilter
 from app.repositories.jobs import JobRepository
 from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.jobs import JobCreate, JobQuery, JobUpdate
+from app.schemas.pages import ItemFields, Listing
 from app.services import job_changes
 from app.services.firing import Firing
 from app.services.job_changes import JobChange
-from app.services.paging import Listing, cursor_after_job, make_page, read_job_page_start
+from app.services.paging import cursor_after_job, read_job_page_start
 from app.wake import Wake
 
 _MAX_TRIES = 10
@@ -80,7 +81,10 @@ class JobService:
         return await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
     async def list_jobs(self, actor: Actor, query: JobQuery) -> Listing[Job]:
-        """A page of jobs. Raises InvalidInputError for a cursor of another query."""
+        """A page of jobs. Partial ones are read without their large fields.
+
+        Raises InvalidInputError for a cursor of another query.
+        """
         wanted = JobFilter(
             owner_id=actor.visible_owner_id,
             active=query.active,
@@ -89,9 +93,13 @@ class JobService:
             last_status=query.status,
             folded_prefix=None if query.q is None else fold(query.q),
         )
-        start = read_job_page_start(query)
-        found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, start=start)
-        return make_page(found, query.limit, lambda job: cursor_after_job(job, query))
+        page = await self._jobs.list_jobs(
+            wanted,
+            limit=query.limit,
+            start=read_job_page_start(query),
+            partial=query.fields is ItemFields.PARTIAL,
+        )
+        return Listing(page.records, page.has_more, lambda job: cursor_after_job(job, query))
 
     async def edit(
         self,

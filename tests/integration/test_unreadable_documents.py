@@ -20,7 +20,7 @@ from app.repositories.leases import LeaseRepository
 from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import open_client
-from tests.support.api import Api, assert_problem, create_job
+from tests.support.api import Api, JsonBody, assert_problem, create_job
 from tests.support.clock import START
 from tests.support.engine import LEASE, World, open_world
 
@@ -630,9 +630,12 @@ async def test_a_retry_for_an_unreadable_job_is_rejected(api: Api, store: Store)
     "path", ["/jobs", "/jobs?tag=a", "/jobs?q=o", "/jobs?sort=name", "/executions"]
 )
 @pytest.mark.parametrize("username", ["alice", "admin"])
+@pytest.mark.parametrize("fields", ["partial", "full"])
 async def test_listings_leave_unreadable_documents_out_and_fill_their_pages(
-    api: Api, store: Store, path: str, username: str
+    api: Api, store: Store, path: str, username: str, fields: str
 ) -> None:
+    """A partial listing does not read `parameters`, so it shows what is malformed only there."""
+    odd = {"parameters": REFERENCE} if fields == "full" else {"created_at": "yesterday"}
     ids = []
     async with api.open_client("alice") as alice:
         for n in range(7):
@@ -640,8 +643,8 @@ async def test_listings_leave_unreadable_documents_out_and_fill_their_pages(
             execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
             ids.append((job["id"], execution["id"]))
     for job_id, execution_id in (ids[1], ids[2], ids[5]):
-        store.spoil("jobs", job_id, {"parameters": REFERENCE})
-        store.spoil("executions", execution_id, {"parameters": REFERENCE})
+        store.spoil("jobs", job_id, odd)
+        store.spoil("executions", execution_id, odd)
     which = 1 if path == "/executions" else 0
     healthy = {pair[which] for n, pair in enumerate(ids) if n not in {1, 2, 5}}
     listed: list[str] = []
@@ -649,7 +652,8 @@ async def test_listings_leave_unreadable_documents_out_and_fill_their_pages(
     cursor: dict[str, str] = {}
     async with api.open_client(username) as client:
         while len(sizes) < 5:
-            page = (await client.get(path, params={**_query(path), "limit": 3, **cursor})).json()
+            query: JsonBody = {**_query(path), "limit": 3, "fields": fields, **cursor}
+            page = (await client.get(path, params=query)).json()
             listed += [item["id"] for item in page["items"]]
             sizes.append(len(page["items"]))
             if page["next_cursor"] is None:

@@ -17,7 +17,8 @@ from app.main import create_app
 from app.models.execution import Execution
 from app.models.job import Job
 from app.models.user import Role, User
-from app.repositories.executions import ExecutionFilter, ExecutionRepository
+from app.repositories.execution_listings import ExecutionFilter
+from app.repositories.executions import ExecutionRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.mongo import Database, open_client
@@ -29,6 +30,7 @@ from app.settings import Settings
 from app.wake import Wake
 from tests.support.clock import ManualClock
 from tests.support.ids import make_id
+from tests.support.listings import list_all_executions
 from tests.support.service import PASSWORD
 
 SECRET = b"a secret key of the tests, 32 bytes or more"
@@ -99,10 +101,7 @@ class Api:
 
     async def list_executions(self, job: JsonBody) -> list[Execution]:
         """Return the executions of a job, the oldest slot first."""
-        found = await self.executions.list_executions(
-            ExecutionFilter(job_id=job["id"]), limit=1_000
-        )
-        return list(reversed(found))
+        return await list_all_executions(self.executions, ExecutionFilter(job_id=job["id"]))
 
     async def fire_due(self) -> None:
         """Fire all due jobs, as the scheduler does. The clock must not move meanwhile."""

@@ -20,7 +20,7 @@ from app.models.job import Job, earliest_next_run
 from app.models.outcome import Outcome
 from app.models.schedule import IntervalSchedule, Schedule, first_slot
 from app.models.target import LogTargetSpec
-from app.repositories.executions import ExecutionFilter
+from app.repositories.execution_listings import ExecutionFilter
 from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.leases import LeaseRepository
@@ -32,6 +32,7 @@ from app.targets.target import Delivery
 from app.wake import Wake
 from tests.support.clock import ManualClock
 from tests.support.ids import make_id
+from tests.support.listings import list_all_executions
 
 OpenClient = Callable[..., Any]
 LEASE = timedelta(seconds=10)
@@ -208,8 +209,7 @@ class World:
 
     async def list_executions(self, job: Job) -> list[Execution]:
         """Return the job's executions, the oldest slot first."""
-        wanted = ExecutionFilter(job_id=job.id)
-        return list(reversed(await self.executions.list_executions(wanted, limit=10_000)))
+        return await list_all_executions(self.executions, ExecutionFilter(job_id=job.id))
 
     async def read(self, execution: Execution) -> Execution:
         return await self.executions.get(execution.id, owner_id=None)
