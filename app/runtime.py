@@ -21,7 +21,9 @@ from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
+from app.engine.saturation import Saturation
 from app.engine.scheduler import Scheduler
+from app.engine.turns import Turns
 from app.engine.worker import Worker
 from app.models.ids import NewId, uuid7
 from app.models.target import TargetSpec
@@ -36,6 +38,7 @@ from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.queue import QueueRepository
 from app.repositories.ticks import TickRepository
 from app.repositories.users import UserRepository
 from app.services.admission import Admission
@@ -88,6 +91,7 @@ class Repositories:
     jobs: JobRepository
     executions: ExecutionRepository
     overlaps: OverlapRepository
+    queue: QueueRepository
     leases: LeaseRepository
     history: HistoryRepository
     users: UserRepository
@@ -202,6 +206,7 @@ class _Parts:
     ticks: TickService
     firing: Firing
     jobs: JobService
+    saturation: Saturation
 
 
 def compose(settings: Settings, resources: Resources) -> Runtime:
@@ -215,7 +220,11 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
         settings=settings,
         auth=_compose_auth(settings, resources, repositories),
         jobs=parts.jobs,
-        cached_jobs=CachedJobs(jobs=parts.jobs, cache=parts.cache),
+        cached_jobs=CachedJobs(
+            jobs=parts.jobs,
+            cache=parts.cache,
+            max_timeout_seconds=settings.max_timeout_seconds,
+        ),
         schedules=ScheduleService(job_service=parts.jobs, jobs=jobs, new_id=new_id),
         forecasts=ForecastService(
             job_service=parts.jobs, jobs=jobs, executions=executions, new_id=new_id
@@ -235,6 +244,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             cache=parts.cache,
             meta=repositories.meta,
             loops=[LoopProbe(loop.name, loop.get_seconds_overdue) for loop in engine.loops],
+            warnings={"slots": parts.saturation.describe},
         ),
         admission=admission,
         firing=parts.firing,
@@ -282,8 +292,15 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         ticks=ticks,
         firing=firing,
         jobs=JobService(
-            jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
+            jobs=jobs,
+            executions=executions,
+            firing=firing,
+            cache=cache,
+            wake=wake,
+            new_id=new_id,
+            max_timeout_seconds=settings.max_timeout_seconds,
         ),
+        saturation=Saturation(clock=clock, concurrency=settings.worker_concurrency),
     )
 
 
@@ -305,6 +322,7 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
         jobs=JobRepository(database),
         executions=ExecutionRepository(database),
         overlaps=OverlapRepository(database),
+        queue=QueueRepository(database),
         leases=LeaseRepository(
             database, lease_owner=resources.lease_owner, term=settings.lease_term
         ),
@@ -370,9 +388,18 @@ def _compose_worker(
         pause_for_gone_receiver=parts.jobs.pause_for_gone_receiver,
         randomness=resources.randomness,
         clock=clock,
+        max_timeout_seconds=settings.max_timeout_seconds,
+    )
+    turns = Turns(
+        queue=repositories.queue,
+        saturation=parts.saturation,
+        clock=clock,
+        most_per_owner=settings.max_running_per_owner,
+        poll_interval=settings.poll_interval,
     )
     worker = Worker(
         jobs=repositories.jobs,
+        turns=turns,
         leases=repositories.leases,
         executor=executor,
         keeper=keeper,
@@ -380,7 +407,6 @@ def _compose_worker(
         wake=parts.wake,
         clock=clock,
         concurrency=settings.worker_concurrency,
-        poll_interval=settings.poll_interval,
     )
     return keeper, worker
 

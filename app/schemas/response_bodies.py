@@ -36,12 +36,16 @@ class ResponseBody:
         return cls(content, etag_of(content, revision))
 
 
-def job_body(job: Job) -> ResponseBody:
-    return ResponseBody.with_etag(JobOut.of(job), job.revision)
+def job_body(job: Job, *, max_timeout_seconds: float) -> ResponseBody:
+    model = JobOut.of(job, max_timeout_seconds=max_timeout_seconds)
+    return ResponseBody.with_etag(model, job.revision)
 
 
-def job_page_body(jobs: Sequence[Job], next_cursor: str | None) -> ResponseBody:
-    page = Page[JobOut](items=[JobOut.of(job) for job in jobs], next_cursor=next_cursor)
+def job_page_body(
+    jobs: Sequence[Job], next_cursor: str | None, *, max_timeout_seconds: float
+) -> ResponseBody:
+    items = [JobOut.of(job, max_timeout_seconds=max_timeout_seconds) for job in jobs]
+    page = Page[JobOut](items=items, next_cursor=next_cursor)
     return ResponseBody.with_etag(page)
 
 
