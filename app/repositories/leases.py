@@ -78,34 +78,40 @@ class LeaseRepository:
         """
         if sum(slots.values()) == 1:
             [owner_id] = slots
-            try:
-                return await self._claim_first(owner_id)
-            except PyMongoError as error:
-                if is_outage(error):
-                    raise
+            return await self._claim_first({"owner_id": owner_id})
         ids = await self._list_ids_to_claim(slots)
-        return await self._reader.read(await self._claim_many(ids)) if ids else None
+        if len(ids) == 1:
+            return await self._claim_first({"_id": ids[0]}) or []
+        return await self._claim_many(ids) if ids else None
 
-    async def _claim_first(self, owner_id: str) -> list[Execution] | None:
-        claimed = await self._executions.find_one_and_update(
-            self.claimable() | {"owner_id": owner_id},
-            self._build_claim(),
-            WITHOUT_RESPONSES,
-            sort=[("run_at", ASCENDING)],
-            return_document=ReturnDocument.AFTER,
-        )
+    async def _claim_first(self, condition: Document) -> list[Execution] | None:
+        condition = self.claimable() | condition
+        order = [("run_at", ASCENDING)]
+        try:
+            claimed = await self._executions.find_one_and_update(
+                condition,
+                self._build_claim(),
+                WITHOUT_RESPONSES,
+                sort=order,
+                return_document=ReturnDocument.AFTER,
+            )
+        except PyMongoError as error:
+            if is_outage(error):
+                raise
+            rejected = await self._executions.find_one(condition, {"_id": True}, sort=order)
+            return await self._claim_many([rejected["_id"]]) if rejected else []
         return None if claimed is None else await self._reader.read([claimed])
 
     async def _list_ids_to_claim(self, slots: Mapping[str, int]) -> list[str]:
         found = await self._database.compute(build_listing(slots, self.claimable()))
         return [id_ for one in found for id_ in one["ids"]]
 
-    async def _claim_many(self, ids: Sequence[str]) -> list[Document]:
+    async def _claim_many(self, ids: Sequence[str]) -> list[Execution]:
         await write_in_parts(ids, self._claim_ids, self._reject)
         # None of these belonged to this lease owner before, so the write above has claimed those
         # that belong to it now.
         claimed = self._executions.find({"_id": {"$in": ids}} | self._owned(), WITHOUT_RESPONSES)
-        return await claimed.hint("_id_").to_list(None)
+        return await self._reader.read(await claimed.hint("_id_").to_list(None))
 
     @database_call
     async def _claim_ids(self, ids: Sequence[str]) -> list[bool]:

@@ -246,6 +246,23 @@ async def test_a_claim_takes_at_most_five_round_trips_with_ten_thousand_due_owne
     assert commands.count() <= 5
 
 
+@pytest.mark.parametrize(("due", "round_trips"), [(0, 1), (1, 4), (2, 5)])
+async def test_a_round_takes_few_round_trips_if_few_executions_are_due(
+    counted: World, commands: CommandLog, due: int, round_trips: int
+) -> None:
+    process = counted.compose_process()
+    block_targets(counted)
+    if due:
+        await queue_for(counted, "a", due)
+    commands.clear()
+
+    turn = await process.worker._turns.take({}, free=100)
+    if turn.slots:
+        await process.leases.claim(turn.slots)
+
+    assert commands.count() == round_trips
+
+
 @pytest.mark.parametrize(("owners", "each"), [(2_000, 1), (1, 500), (10, 50)])
 async def test_the_reads_of_a_claim_examine_a_key_for_each_owner_and_each_execution(
     world: World, owners: int, each: int
