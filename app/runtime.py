@@ -394,6 +394,7 @@ def _compose_worker(
         queue=repositories.queue,
         saturation=parts.saturation,
         clock=clock,
+        concurrency=settings.worker_concurrency,
         most_per_owner=settings.max_running_per_owner,
         poll_interval=settings.poll_interval,
     )

@@ -35,12 +35,14 @@ class Turns:
         queue: QueueRepository,
         saturation: Saturation,
         clock: Clock,
+        concurrency: int,
         most_per_owner: int,
         poll_interval: timedelta,
     ) -> None:
         self._queue = queue
         self._saturation = saturation
         self._clock = clock
+        self._concurrency = concurrency
         self._most_per_owner = most_per_owner
         self._poll_interval = poll_interval
         self._last = ""
@@ -64,7 +66,11 @@ class Turns:
             return Turn(self._poll_interval)  # woken when an attempt ends
         due = await self._find_due()
         most = min(free, _BATCH)
-        at_share = {o for o in due.owners if not may_take(held.get(o, 0), free=free)}
+        at_share = {
+            owner
+            for owner in due.owners
+            if not may_take(held.get(owner, 0), free=free, slots=self._concurrency)
+        }
         chosen = [owner for owner in due.owners if owner not in at_share][:most]
         running = await self._queue.count_running(chosen) if chosen else {}
         reached = due.owners.index(chosen[-1]) + 1 if len(chosen) == most else len(due.owners)
@@ -73,6 +79,7 @@ class Turns:
             held=held,
             room={owner: self._most_per_owner - running.get(owner, 0) for owner in chosen},
             free=free,
+            slots=self._concurrency,
             most=most,
             most_each=most if reached == due.total else 1,
         )

@@ -46,6 +46,20 @@ async def is_running(world: World, execution: Execution) -> bool:
     return (await world.read(execution)).status is ExecutionStatus.RUNNING
 
 
+async def test_owners_that_come_one_after_the_other_leave_slots_free(world: World) -> None:
+    process = world.compose_process(concurrency=100)
+    block_targets(world)
+    for n in range(5):
+        await queue_for(world, f"attacker {n}", 120)
+        await claim_until_rest(process)
+    assert sorted(count_held(process).values()) == [1, 1, 1, 10, 80]
+
+    other = await queue_for(world, "zoe")
+    await process.worker.tick()
+
+    assert await is_running(world, other)
+
+
 @pytest.mark.parametrize(("attackers", "most"), [(1, 80), (2, 45), (5, 20)])
 async def test_an_owner_starts_in_one_round_while_others_hold_all_they_may(
     world: World, attackers: int, most: int
