@@ -23,7 +23,9 @@ from app.engine.lease_keeper import LeaseKeeper
 from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
 from app.engine.response_trimmer import ResponseTrimmer
+from app.engine.saturation import Saturation
 from app.engine.scheduler import Scheduler
+from app.engine.turns import Turns
 from app.engine.worker import Worker
 from app.models.ids import NewId, uuid7
 from app.models.target import TargetSpec
@@ -38,6 +40,7 @@ from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.queue import QueueRepository
 from app.repositories.stored_responses import StoredResponseRepository
 from app.repositories.ticks import TickRepository
 from app.repositories.users import UserRepository
@@ -91,6 +94,7 @@ class Repositories:
     jobs: JobRepository
     executions: ExecutionRepository
     overlaps: OverlapRepository
+    queue: QueueRepository
     leases: LeaseRepository
     history: HistoryRepository
     stored_responses: StoredResponseRepository
@@ -207,6 +211,7 @@ class _Parts:
     ticks: TickService
     firing: Firing
     jobs: JobService
+    saturation: Saturation
 
 
 def compose(settings: Settings, resources: Resources) -> Runtime:
@@ -220,7 +225,11 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
         settings=settings,
         auth=_compose_auth(settings, resources, repositories),
         jobs=parts.jobs,
-        cached_jobs=CachedJobs(jobs=parts.jobs, cache=parts.cache),
+        cached_jobs=CachedJobs(
+            jobs=parts.jobs,
+            cache=parts.cache,
+            max_timeout_seconds=settings.max_timeout_seconds,
+        ),
         schedules=ScheduleService(job_service=parts.jobs, jobs=jobs, new_id=new_id),
         forecasts=ForecastService(
             job_service=parts.jobs, jobs=jobs, executions=executions, new_id=new_id
@@ -240,6 +249,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             cache=parts.cache,
             meta=repositories.meta,
             loops=[LoopProbe(loop.name, loop.get_seconds_overdue) for loop in engine.loops],
+            warnings={"slots": parts.saturation.describe},
         ),
         admission=admission,
         firing=parts.firing,
@@ -287,8 +297,15 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         ticks=ticks,
         firing=firing,
         jobs=JobService(
-            jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
+            jobs=jobs,
+            executions=executions,
+            firing=firing,
+            cache=cache,
+            wake=wake,
+            new_id=new_id,
+            max_timeout_seconds=settings.max_timeout_seconds,
         ),
+        saturation=Saturation(clock=clock, concurrency=settings.worker_concurrency),
     )
 
 
@@ -310,6 +327,7 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
         jobs=JobRepository(database),
         executions=ExecutionRepository(database),
         overlaps=OverlapRepository(database),
+        queue=QueueRepository(database),
         leases=LeaseRepository(
             database, lease_owner=resources.lease_owner, term=settings.lease_term
         ),
@@ -388,9 +406,19 @@ def _compose_worker(
         pause_for_gone_receiver=parts.jobs.pause_for_gone_receiver,
         randomness=resources.randomness,
         clock=clock,
+        max_timeout_seconds=settings.max_timeout_seconds,
+    )
+    turns = Turns(
+        queue=repositories.queue,
+        saturation=parts.saturation,
+        clock=clock,
+        concurrency=settings.worker_concurrency,
+        most_per_owner=settings.max_running_per_owner,
+        poll_interval=settings.poll_interval,
     )
     worker = Worker(
         jobs=repositories.jobs,
+        turns=turns,
         leases=repositories.leases,
         executor=executor,
         keeper=keeper,
@@ -398,7 +426,6 @@ def _compose_worker(
         wake=parts.wake,
         clock=clock,
         concurrency=settings.worker_concurrency,
-        poll_interval=settings.poll_interval,
     )
     return keeper, worker
 

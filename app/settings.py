@@ -134,6 +134,19 @@ class Settings(BaseSettings):
         le=10_000,
         description="Number of executions that one worker runs at the same time.",
     )
+    max_running_per_owner: int = Field(
+        1_000,
+        ge=1,
+        le=1_000_000,
+        description="Number of executions of one owner that run at the same time, in all workers.",
+    )
+    max_timeout_seconds: float = Field(
+        3_600,
+        ge=0.1,
+        le=86_400,
+        description="Longest timeout that a job may have, in seconds; jobs saved with more run with"
+        " this one.",
+    )
     poll_interval_seconds: float = Field(
         1, ge=0.05, le=60, description="Longest wait between two polls for due work, in seconds."
     )

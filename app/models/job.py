@@ -13,7 +13,8 @@ from app.models.record import Instant, Record
 from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 
-MAX_TIMEOUT_SECONDS = 86_400
+LONGEST_TIMEOUT_SECONDS = 86_400
+"""Of a stored job. The setting MAX_TIMEOUT_SECONDS may be lower."""
 
 
 class PauseReason(StrEnum):
@@ -39,7 +40,7 @@ class Job(Record):
     target: TargetSpec
     parameters: dict[str, Any] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
-    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] = 60
+    timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS)] = 60
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUpPolicy = CatchUpPolicy()
     schedules: tuple[Schedule, ...] = ()
@@ -63,9 +64,9 @@ class Job(Record):
         """The name by which listings sort and search. It is stored for an index."""
         return fold(self.name)
 
-    @property
-    def timeout(self) -> timedelta:
-        return timedelta(seconds=self.timeout_seconds)
+    def limit_timeout(self, most_seconds: float) -> timedelta:
+        """The timeout of an attempt in a service whose longest timeout is `most_seconds`."""
+        return timedelta(seconds=min(self.timeout_seconds, most_seconds))
 
 
 def fold(text: str) -> str:

@@ -70,10 +70,15 @@ INDEXES: dict[str, list[IndexModel]] = {
             unique=True,
             partialFilterExpression={"place": {"$exists": True}},
         ),
-        # The claims of the workers.
+        # The claims of the workers: whose executions are due, and the earliest of an owner.
         IndexModel(
-            [("status", ASCENDING), ("waiting", ASCENDING), ("run_at", ASCENDING)],
-            name="claimable",
+            [
+                ("status", ASCENDING),
+                ("waiting", ASCENDING),
+                ("owner_id", ASCENDING),
+                ("run_at", ASCENDING),
+            ],
+            name="claimable_by_owner",
             partialFilterExpression={"status": _QUEUED},
         ),
         # Expired leases, for the reaper.
@@ -146,7 +151,7 @@ INDEXES: dict[str, list[IndexModel]] = {
 }
 
 
-RETIRED: dict[str, list[str]] = {"executions": ["claim"]}
+RETIRED: dict[str, list[str]] = {"executions": ["claim", "claimable"]}
 """Indexes of earlier releases. An index that changes gets another name, because MongoDB
 rejects an index whose name exists with other keys."""
 

@@ -73,11 +73,11 @@ class Database:
 
     async def now(self) -> datetime:
         """The database's present instant. Raises UnavailableError."""
-        (document,) = await self.aggregate([{"$documents": [{"now": self.clock.now_expression}]}])
+        [document] = await self.compute([{"$documents": [{"now": self.clock.now_expression}]}])
         now: datetime = document["now"]
         return now
 
-    async def aggregate(self, pipeline: list[Document]) -> list[Document]:
+    async def compute(self, pipeline: list[Document]) -> list[Document]:
         """The documents of a pipeline that begins with `$documents`, at most `ONE_BATCH`. Raises
         UnavailableError."""
         response = await database_call(self._database.command)(

@@ -52,7 +52,7 @@ class StoredResponseRepository:
         more, if the result has 500 ids or more.
         """
         pipeline = build_surplus_query(job_ids, keep=keep, failures=failures)
-        return [document["_id"] for document in await self._database.aggregate(pipeline)]
+        return [document["_id"] for document in await self._database.compute(pipeline)]
 
     async def drop(self, execution_ids: Sequence[str]) -> int:
         """Remove the headers and bodies of finished executions; returns of how many."""

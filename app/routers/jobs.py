@@ -18,7 +18,6 @@ from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import document_errors
 from app.schemas.jobs import JobCreate, JobOut, JobPage, JobQuery, JobUpdate
-from app.schemas.response_bodies import job_body
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
 
@@ -54,7 +53,9 @@ async def create_job(
     examples. A job without schedules runs only by `execute`.
     """
     job = await runtime.jobs.create(actor, body, reserved=reserved, hops=hops)
-    return respond(job_body(job), 201, headers=build_location(request, f"/jobs/{job.id}"))
+    return respond(
+        runtime.cached_jobs.make_body(job), 201, headers=build_location(request, f"/jobs/{job.id}")
+    )
 
 
 @router.get(
@@ -115,7 +116,11 @@ async def update_job(
     form changes the job's only schedule. An edit that does not change when the job is due does not
     affect pending slots.
     """
-    return respond(job_body(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(
+            await runtime.jobs.edit(actor, job_id, body, accepted=accepted)
+        )
+    )
 
 
 @router.patch("/{job_id}", operation_id="patch_job", summary="Edit a job", **_EDIT)
@@ -127,7 +132,11 @@ async def patch_job(
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
     """Change the fields that the body names; the others stay. The same as PUT, see there."""
-    return respond(job_body(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(
+            await runtime.jobs.edit(actor, job_id, body, accepted=accepted)
+        )
+    )
 
 
 @router.delete(
@@ -157,7 +166,9 @@ async def activate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
     """Resume a paused job. Slots that passed while it was paused do not run."""
-    return respond(job_body(await runtime.jobs.resume(actor, job_id, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(await runtime.jobs.resume(actor, job_id, accepted=accepted))
+    )
 
 
 @router.post(
@@ -171,4 +182,6 @@ async def deactivate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
     """Pause a job: it has no new slots. Queued and running executions continue."""
-    return respond(job_body(await runtime.jobs.pause(actor, job_id, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(await runtime.jobs.pause(actor, job_id, accepted=accepted))
+    )

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from app.models.execution import ExecutionStatus
-from app.models.job import MAX_TIMEOUT_SECONDS, Job, PauseReason
+from app.models.job import LONGEST_TIMEOUT_SECONDS, Job, PauseReason
 from app.models.policy import (
     RETRY_REASONS,
     CatchUpMode,
@@ -107,8 +107,10 @@ class JobFields(ShortFormIn):
         default=(), description="When the job runs. Without schedules it runs only by `execute`."
     )
     retry: RetryPolicyIn = RetryPolicyIn()
-    timeout_seconds: Annotated[Number, Field(ge=0.1, le=MAX_TIMEOUT_SECONDS)] = Field(
-        default=60, description="The maximum duration of one attempt."
+    timeout_seconds: Annotated[Number, Field(ge=0.1, le=LONGEST_TIMEOUT_SECONDS)] = Field(
+        default=60,
+        description="The maximum duration of one attempt. The service may have a lower limit:"
+        " `MAX_TIMEOUT_SECONDS`, by default 3600.",
     )
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.SKIP,
@@ -224,6 +226,10 @@ class _JobOut(OutputModel):
     schedules: tuple[Schedule, ...]
     retry: RetryPolicyOut
     timeout_seconds: Seconds
+    effective_timeout_seconds: Seconds = Field(
+        description="The timeout of the attempts: `timeout_seconds`, but at most the limit of the "
+        "service (`MAX_TIMEOUT_SECONDS`). It is smaller if the job was saved before the limit."
+    )
     overlap_policy: OverlapPolicy
     catch_up: CatchUpPolicy
     next_run: Instant | None = Field(description="The next slot; null if there is none.")
@@ -236,8 +242,9 @@ class _JobOut(OutputModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, job: Job) -> Self:
-        return cls.model_validate(job)
+    def of(cls, job: Job, *, max_timeout_seconds: float) -> Self:
+        timeout = job.limit_timeout(max_timeout_seconds).total_seconds()
+        return cls.model_validate(dict(job) | {"effective_timeout_seconds": timeout})
 
 
 class JobOut(_JobOut):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Self, TypeVar
 
 import orjson
@@ -45,12 +46,16 @@ class ResponseBody:
         return cls(content, etag_of(content, revision))
 
 
-def job_body(job: Job) -> ResponseBody:
-    return ResponseBody.with_etag(JobOut.of(job), job.revision)
+def job_body(job: Job, *, max_timeout_seconds: float) -> ResponseBody:
+    model = JobOut.of(job, max_timeout_seconds=max_timeout_seconds)
+    return ResponseBody.with_etag(model, job.revision)
 
 
-async def job_page_body(listing: Listing[Job], fields: ItemFields) -> ResponseBody:
-    show = JobOut.of if fields is ItemFields.FULL else PartialJobOut.of
+async def job_page_body(
+    listing: Listing[Job], fields: ItemFields, *, max_timeout_seconds: float
+) -> ResponseBody:
+    kind = JobOut if fields is ItemFields.FULL else PartialJobOut
+    show = partial(kind.of, max_timeout_seconds=max_timeout_seconds)
     content = await _render_page(listing, show)
     return ResponseBody(content, etag_of(content))
 

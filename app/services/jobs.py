@@ -44,6 +44,7 @@ class JobService:
         cache: Cache,
         wake: Wake,
         new_id: NewId,
+        max_timeout_seconds: float,
     ) -> None:
         self._jobs = jobs
         self._executions = executions
@@ -51,6 +52,7 @@ class JobService:
         self._cache = cache
         self._wake = wake
         self._new_id = new_id
+        self._max_timeout_seconds = max_timeout_seconds
 
     async def create(
         self, actor: Actor, body: JobCreate, *, reserved: ReservedId | None = None, hops: int = 0
@@ -66,6 +68,7 @@ class JobService:
                 return found.jobs[reserved.result_id]
         job = job_changes.build_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
         job = job.model_copy(update={"hops": hops})
+        job_changes.check_timeout(job, self._max_timeout_seconds)
         if reserved is not None:
             job = job.model_copy(update={"id": reserved.result_id})
         try:
@@ -115,7 +118,9 @@ class JobService:
         """
 
         def change(job: Job, now: datetime) -> Job:
-            return job_changes.edit(job, body, now=now, new_id=self._new_id)
+            changed = job_changes.edit(job, body, now=now, new_id=self._new_id)
+            job_changes.check_timeout(changed, self._max_timeout_seconds, before=job)
+            return changed
 
         return await self.rewrite(actor, job_id, change, accepted)
 

@@ -35,6 +35,7 @@ from tests.support.ids import make_id
 from tests.support.listings import list_all_executions
 
 OpenClient = Callable[..., Any]
+OWNER_ID = "owner"
 LEASE = timedelta(seconds=10)
 POLL_INTERVAL = timedelta(seconds=1)
 SUCCEEDED = Outcome(AttemptOutcome.SUCCEEDED)
@@ -149,6 +150,7 @@ class World:
             "lease_seconds": LEASE.total_seconds(),
             "poll_interval_seconds": POLL_INTERVAL.total_seconds(),
             "cache_ttl_seconds": 0,
+            "max_timeout_seconds": 86_400,  # the clock of a test may advance by hours
         }
         return Settings(_env_file=None, **(fields | changes))
 
@@ -172,7 +174,7 @@ class World:
         )
         fields: dict[str, Any] = {
             "id": self.new_id(),
-            "owner_id": "owner",
+            "owner_id": OWNER_ID,
             "name": "a job",
             "target": LogTargetSpec(),
             "schedules": initialised,
@@ -244,3 +246,10 @@ async def open_world(uri: str, name: str, *, driver: OpenClient = open_client) -
 def list_slots(executions: Sequence[Execution]) -> list[datetime]:
     """Return the `scheduled_for` of each execution."""
     return [execution.scheduled_for for execution in executions]
+
+
+async def claim_due(
+    leases: LeaseRepository, *, limit: int, owner_id: str = OWNER_ID
+) -> list[Execution]:
+    """Claim up to `limit` due executions of an owner, by default that of `World.add_job`."""
+    return await leases.claim({owner_id: limit}) or []

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigurationError
+from app.models.job import LONGEST_TIMEOUT_SECONDS
 from app.security import EXAMPLE_SECRET_KEY
 from app.settings import Settings, load_settings
 from tests.support.key_material import generate_key_material
@@ -102,6 +103,8 @@ def test_a_file_that_is_not_text_is_a_configuration_error(tmp_path: Path) -> Non
         ("ACCESS_TOKEN_EXPIRE_MINUTES", "1440"),
         ("LOG_LEVEL", "debug"),
         ("WORKER_CONCURRENCY", "10000"),
+        ("MAX_RUNNING_PER_OWNER", "1"),
+        ("MAX_TIMEOUT_SECONDS", str(LONGEST_TIMEOUT_SECONDS)),
         ("POLL_INTERVAL_SECONDS", "0.05"),
         ("LEASE_SECONDS", "5"),
         ("SHUTDOWN_GRACE_SECONDS", "0"),
@@ -148,6 +151,9 @@ def test_a_valid_value_is_accepted(name: str, value: str) -> None:
         ("LOG_FORMAT", "xml"),
         ("WORKER_CONCURRENCY", "0"),
         ("WORKER_CONCURRENCY", "10001"),
+        ("MAX_RUNNING_PER_OWNER", "0"),
+        ("MAX_TIMEOUT_SECONDS", "0"),
+        ("MAX_TIMEOUT_SECONDS", str(LONGEST_TIMEOUT_SECONDS + 1)),
         ("POLL_INTERVAL_SECONDS", "0.01"),
         ("POLL_INTERVAL_SECONDS", "61"),
         ("POLL_INTERVAL_SECONDS", "nan"),
