@@ -17,10 +17,12 @@ from app.embedded.secret_key import load_secret_key
 from app.embedded.stores import open_stores
 from app.engine.engine import Engine
 from app.engine.executor import Executor
+from app.engine.history_limit import HistoryLimit
 from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
+from app.engine.response_trimmer import ResponseTrimmer
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.models.ids import NewId, uuid7
@@ -36,6 +38,7 @@ from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
+from app.repositories.stored_responses import StoredResponseRepository
 from app.repositories.ticks import TickRepository
 from app.repositories.users import UserRepository
 from app.services.admission import Admission
@@ -90,6 +93,7 @@ class Repositories:
     overlaps: OverlapRepository
     leases: LeaseRepository
     history: HistoryRepository
+    stored_responses: StoredResponseRepository
     users: UserRepository
     idempotency_keys: IdempotencyKeyRepository
     meta: MetaRepository
@@ -171,6 +175,7 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
         session = await stack.enter_async_context(
             open_session(
                 allow_private_hosts=settings.http_allow_private_hosts,
+                deny_networks=settings.http_deny_networks,
                 limit=_NO_LIMIT,
                 resolver=resolver,
             )
@@ -309,6 +314,7 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
             database, lease_owner=resources.lease_owner, term=settings.lease_term
         ),
         history=HistoryRepository(database),
+        stored_responses=StoredResponseRepository(database),
         users=UserRepository(database),
         idempotency_keys=IdempotencyKeyRepository(database),
         meta=MetaRepository(database),
@@ -321,7 +327,9 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
     repositories, clock = parts.repositories, resources.clock
     if settings.role == "api":
         return Engine(wake=parts.wake, clock=clock)
-    scheduler, keeper, worker = None, None, None
+    responses = repositories.stored_responses
+    trimmer = ResponseTrimmer(responses=responses, clock=clock)
+    scheduler, keeper, worker, limit = None, None, None, None
     if _has_scheduler(settings):
         scheduler = Scheduler(
             jobs=repositories.jobs,
@@ -331,7 +339,16 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
             poll_interval=settings.poll_interval,
         )
     if _has_worker(settings):
-        keeper, worker = _compose_worker(settings, resources, parts)
+        limit = HistoryLimit(
+            responses=responses, limit=settings.max_history_bytes_per_owner, clock=clock
+        )
+        recorder = Recorder(
+            leases=repositories.leases,
+            completion=parts.completion,
+            history_limit=limit,
+            response_trimmer=trimmer,
+        )
+        keeper, worker = _compose_worker(settings, resources, parts, recorder)
     return Engine(
         wake=parts.wake,
         clock=clock,
@@ -346,11 +363,13 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
         ),
         janitor=Janitor(history=repositories.history, retention=settings.retention),
         trimmer=Trimmer(history=repositories.history, keep=settings.retention_count),
+        response_trimmer=trimmer,
+        history_limit=limit,
     )
 
 
 def _compose_worker(
-    settings: Settings, resources: Resources, parts: _Parts
+    settings: Settings, resources: Resources, parts: _Parts, recorder: Recorder
 ) -> tuple[LeaseKeeper, Worker]:
     if resources.heartbeat is None or resources.targets is None:
         raise TypeError("a role with a worker needs a heartbeat and targets")
@@ -363,7 +382,6 @@ def _compose_worker(
         # `worker` is built below; the keeper calls this only after the start.
         on_lost=lambda leases: worker.stop_lost(leases),
     )
-    recorder = Recorder(leases=repositories.leases, completion=parts.completion)
     executor = Executor(
         recorder=recorder,
         targets=resources.targets,

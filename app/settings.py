@@ -23,13 +23,21 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
 from app.logs import LogFormat
+from app.networks import MAX_NETWORKS
 from app.security import (
     MAX_PASSWORD_LENGTH,
     MIN_PASSWORD_LENGTH,
     SECRET_KEY_MIN_BYTES,
     Algorithm,
 )
-from app.setting_rules import check_database_name, clean_secret_key, require_strong_secret_key
+from app.setting_values import (
+    DNS_SERVERS,
+    NetworkList,
+    check_database_name,
+    clean_secret_key,
+    require_strong_secret_key,
+    uppercase,
+)
 
 _LEASE_SECONDS = 60.0
 # On a laptop, workers are killed and restarted often, and a minute is a long time to wait.
@@ -40,16 +48,10 @@ _CONSEQUENTIAL_ERROR = "default_factory_not_called"
 
 _PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
-_DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
-
 _SCHEMES = {
     "mongodb_uri": ("mongodb://", "mongodb+srv://"),
     "redis_url": ("redis://", "rediss://", "unix://"),
 }
-
-
-def _uppercase(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
 
 
 def _choose_log_format(validated: dict[str, Any]) -> LogFormat:
@@ -125,7 +127,7 @@ class Settings(BaseSettings):
     )
 
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_uppercase)
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(uppercase)
     ] = Field("INFO", description="Lowest level of the lines that are logged.")
     log_format: LogFormat = Field(
         default_factory=_choose_log_format,
@@ -158,6 +160,13 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Number of executions of one job that are kept; the newest stay.",
     )
+    max_history_bytes_per_owner: int = Field(
+        1_000_000_000,
+        ge=10_000_000,
+        le=1_000_000_000_000_000,
+        description="Size of the response headers and bodies that are stored for the jobs of one"
+        " owner, in bytes; beyond it executions are stored without them.",
+    )
     shutdown_grace_seconds: float = Field(
         30,
         ge=0,
@@ -167,9 +176,14 @@ class Settings(BaseSettings):
     http_allow_private_hosts: bool = Field(
         False, description="Allow HTTP targets to call private and loopback addresses."
     )
+    http_deny_networks: NetworkList = Field(
+        (),
+        description="Networks that HTTP targets must not call, even if HTTP_ALLOW_PRIVATE_HOSTS"
+        f" allows them, separated by commas, at most {MAX_NETWORKS}.",
+    )
     dns_servers: str | None = Field(
         None,
-        pattern=rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$",
+        pattern=DNS_SERVERS,
         description="IP addresses, each with an optional port, of the DNS servers for HTTP targets,"
         " separated by commas, IPv6 in brackets; unset: those of the system.",
     )
@@ -178,6 +192,19 @@ class Settings(BaseSettings):
     )  # at most `cache.MAX_TTL`
     max_body_bytes: int = Field(
         1_048_576, ge=1024, le=8_388_608, description="Largest request body, in bytes."
+    )
+
+    max_connections: int = Field(
+        2_000,
+        ge=10,
+        le=100_000,
+        description="Number of connections that clients may open to one process, half of them from"
+        " one address.",
+    )
+    trusted_proxies: NetworkList = Field(
+        (),
+        description="Addresses and networks of proxies, separated by commas, whose X-Forwarded-For"
+        f" gives the client's address, at most {MAX_NETWORKS}.",
     )
 
     @property

@@ -1,14 +1,17 @@
-"""Fixtures of all tests: a real MongoDB and a real Redis. Each test has its own part of them."""
+"""Fixtures of all tests: a real MongoDB and a real Redis, the API on them, and a client for each
+user. Each test has its own part of the servers."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 import redis
 import structlog
 from pymongo import MongoClient
 
+from tests.support.api import Api, open_api
 from tests.support.servers import clean_up, running_mongod, running_redis, shared_folder
 
 
@@ -88,3 +91,39 @@ def redis_url(_worker_redis_url: str) -> str:
     with redis.Redis.from_url(_worker_redis_url) as client:
         client.flushdb()
     return _worker_redis_url
+
+
+@pytest.fixture
+async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterator[Api]:
+    async with open_api(mongo_uri, database_name, redis_url) as api:
+        yield api
+
+
+@pytest.fixture
+async def alice(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api.open_client("alice") as client:
+        yield client
+
+
+@pytest.fixture
+async def bob(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api.open_client("bob") as client:
+        yield client
+
+
+@pytest.fixture
+async def admin(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api.open_client("admin") as client:
+        yield client
+
+
+@pytest.fixture
+async def viewer(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api.open_client("viewer") as client:
+        yield client
+
+
+@pytest.fixture
+async def nobody(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
+    async with api.open_client() as client:
+        yield client

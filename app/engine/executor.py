@@ -195,6 +195,7 @@ def _delivery(attempt: RunningAttempt) -> Delivery:
         attempt=attempt.number,
         parameters=job.parameters if execution.parameters is None else execution.parameters,
         timeout=job.timeout,
+        hops=execution.hops,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, Strict, computed_field
 
-from app.models.execution import ExecutionStatus
+from app.models.execution import ExecutionStatus, Hops
 from app.models.policy import CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.record import Instant, Record
 from app.models.schedule import Schedule
@@ -51,6 +51,9 @@ class Job(Record):
     last_status: ExecutionStatus | None = None
     revision: Annotated[int, Strict(), Field(ge=1, le=10**15)] = 1
     """Each edit by a user increases it; firing does not."""
+    hops: Hops = 0
+    """The most hops of the requests that created the job and added its schedules. Its executions
+    have at least as many."""
     created_at: Instant
     updated_at: Instant
 

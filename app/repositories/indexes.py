@@ -8,6 +8,7 @@ from app.repositories.mongo import Collection, Database, database_call
 
 _QUEUED, _RUNNING = ExecutionStatus.QUEUED.value, ExecutionStatus.RUNNING.value
 _INDEX_NOT_FOUND = 27
+_HAS_RESPONSES = {"response_bytes": {"$gt": 0}}
 
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
@@ -86,6 +87,24 @@ INDEXES: dict[str, list[IndexModel]] = {
             [("job_id", ASCENDING), ("status", ASCENDING)],
             name="live_by_job",
             partialFilterExpression={"status": {"$in": [_QUEUED, _RUNNING]}},
+        ),
+        # The stored responses, newest first: `stored_responses.py` reads only index keys. Few
+        # executions are in these two indexes, because the responses of older ones are removed.
+        IndexModel(
+            [
+                ("job_id", ASCENDING),
+                ("finished_at", DESCENDING),
+                ("_id", DESCENDING),
+                ("status", ASCENDING),
+                ("response_bytes", ASCENDING),
+            ],
+            name="responses_by_job",
+            partialFilterExpression=_HAS_RESPONSES,
+        ),
+        IndexModel(
+            [("owner_id", ASCENDING), ("response_bytes", ASCENDING)],
+            name="responses_by_owner",
+            partialFilterExpression=_HAS_RESPONSES,
         ),
         # Retention.
         IndexModel(

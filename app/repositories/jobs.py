@@ -40,10 +40,15 @@ LAST_RUNS_BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class NextDue:
-    """The database's now, and the earliest `next_run` if there is one."""
+    """The database's now, and the first keys of the index `poll`: each `next_run` and its job."""
 
     now: datetime
-    next_run: datetime | None
+    first: Sequence[tuple[datetime, str]]
+
+    @property
+    def next_run(self) -> datetime | None:
+        """The earliest `next_run`."""
+        return self.first[0][0] if self.first else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,16 +181,16 @@ class JobRepository:
         return {"$expr": {"$or": [{"$eq": ["$next_run", None]}, is_later]}}
 
     @database_call
-    async def peek(self, due: DueJobs = ALL) -> NextDue:
-        """The first key of the index `poll` among these jobs."""
-        document = await self._jobs.find_one(
+    async def peek(self, due: DueJobs = ALL, *, limit: int = 1) -> NextDue:
+        """The first keys of the index `poll` among these jobs, at most `limit`."""
+        found = self._jobs.find(
             due.build_peek_query(),
             {"next_run": True, "now": self._database.clock.now_expression},
-            sort=[("next_run", ASCENDING)],
         )
-        if document is None:
-            return NextDue(await self._database.now(), None)
-        return NextDue(document["now"], read_key(document, "next_run"))
+        documents = await found.sort("next_run", ASCENDING).limit(limit).to_list(None)
+        now = documents[0]["now"] if documents else await self._database.now()
+        keys = ((read_key(document, "next_run"), str(document["_id"])) for document in documents)
+        return NextDue(now, [(slot, id_) for slot, id_ in keys if slot is not None])
 
     @database_call
     async def find_earliest_next_run(self) -> datetime | None:

@@ -193,7 +193,7 @@ class LeaseRepository:
         try:
             matched = await self._settle(settlements, lease_fence.is_valid(self._now), [])
         except (PyMongoError, BSONError) as error:
-            if len(settlements) > 1 or settlements[0].without_response() is not None:
+            if len(settlements) > 1 or settlements[0].response_size:
                 raise  # a smaller part, or a result without its response, may be accepted
             if isinstance(error, PyMongoError) and is_outage(error):
                 raise

@@ -6,7 +6,15 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.models.execution import ExecutionStatus
 from app.routers.conditional import respond
-from app.routers.deps import LOCATION, JobId, Reader, RuntimeDep, Writer, build_location
+from app.routers.deps import (
+    LOCATION,
+    HopsDep,
+    JobId,
+    Reader,
+    RuntimeDep,
+    Writer,
+    build_location,
+)
 from app.routers.examples import BACKFILL, EXECUTE, RETRY
 from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
@@ -36,7 +44,7 @@ ExecutionId = Annotated[str, Path(description="The execution's id.")]
     response_model=ExecutionOut,
     responses={
         202: {"headers": LOCATION},
-        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503, 508),
     },
 )
 async def execute_job(
@@ -44,6 +52,7 @@ async def execute_job(
     actor: Writer,
     job_id: JobId,
     reserved: ReservedIdDep,
+    hops: HopsDep,
     request: Request,
     body: Annotated[ManualExecutionIn | None, Body(openapi_examples=EXECUTE)] = None,
 ) -> Response:
@@ -59,6 +68,7 @@ async def execute_job(
         parameters=body.parameters,
         overlap_policy=body.overlap_policy,
         reserved=reserved,
+        hops=hops,
     )
     headers = build_location(request, f"/executions/{execution.id}")
     return respond(execution_body(execution), 202, headers=headers)
@@ -104,7 +114,7 @@ async def list_executions(
     summary="Execute the slots of a past range",
     status_code=202,
     response_model=BackfillOut,
-    responses=document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503)
+    responses=document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503, 508)
     | {200: {"model": BackfillOut, "description": "A dry run, or no slot in the range"}},
 )
 async def backfill_job(
@@ -112,6 +122,7 @@ async def backfill_job(
     actor: Writer,
     job_id: JobId,
     reserved: ReservedIdDep,
+    hops: HopsDep,
     body: Annotated[BackfillIn, Body(openapi_examples=BACKFILL)],
 ) -> Response:
     """Record an execution for each slot of [start, end). By default they run one after the other,
@@ -119,7 +130,7 @@ async def backfill_job(
 
     The slots are those of the job's present schedules. With `dry_run` nothing is stored.
     """
-    backfill = await runtime.backfills.backfill(actor, job_id, body, reserved=reserved)
+    backfill = await runtime.backfills.backfill(actor, job_id, body, reserved=reserved, hops=hops)
     return respond(ResponseBody.of(backfill), 200 if backfill.backfill_id is None else 202)
 
 
@@ -152,7 +163,7 @@ async def cancel_execution(
     response_model=ExecutionOut,
     responses={
         202: {"headers": LOCATION},
-        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503, 508),
     },
 )
 async def retry_execution(
@@ -160,6 +171,7 @@ async def retry_execution(
     actor: Writer,
     execution_id: ExecutionId,
     reserved: ReservedIdDep,
+    hops: HopsDep,
     request: Request,
     body: Annotated[RetryExecutionIn | None, Body(openapi_examples=RETRY)] = None,
 ) -> Response:
@@ -176,6 +188,7 @@ async def retry_execution(
         parameters=body.parameters,
         overlap_policy=body.overlap_policy,
         reserved=reserved,
+        hops=hops,
     )
     headers = build_location(request, f"/executions/{execution.id}")
     return respond(execution_body(execution), 202, headers=headers)

@@ -12,7 +12,7 @@ from app.routers.conditional import (
     IfNoneMatch,
     respond,
 )
-from app.routers.deps import JobId, Reader, RuntimeDep, Writer, build_location
+from app.routers.deps import HopsDep, JobId, Reader, RuntimeDep, Writer, build_location
 from app.routers.examples import EDIT_JOB, NEW_JOB
 from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
@@ -39,13 +39,14 @@ _EDIT: dict[str, Any] = {
     summary="Create a job",
     status_code=201,
     response_model=JobOut,
-    responses={**CREATE_RESPONSES, **document_errors(401, 403, 408, 409, 413, 415, 422, 503)},
+    responses={**CREATE_RESPONSES, **document_errors(401, 403, 408, 409, 413, 415, 422, 503, 508)},
 )
 async def create_job(
     runtime: RuntimeDep,
     actor: Writer,
     body: Annotated[JobCreate, Body(openapi_examples=NEW_JOB)],
     reserved: ReservedIdDep,
+    hops: HopsDep,
     request: Request,
 ) -> Response:
     """Create a job with its target, policies and schedules.
@@ -53,7 +54,7 @@ async def create_job(
     `schedules` is a list of schedules. A single schedule can also have a short form, see the
     examples. A job without schedules runs only by `execute`.
     """
-    job = await runtime.jobs.create(actor, body, reserved=reserved)
+    job = await runtime.jobs.create(actor, body, reserved=reserved, hops=hops)
     return respond(job_body(job), 201, headers=build_location(request, f"/jobs/{job.id}"))
 
 

@@ -62,6 +62,7 @@ class ExecutionService:
         parameters: dict[str, Any] | None = None,
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
         reserved: ReservedId | None = None,
+        hops: int = 0,
     ) -> Execution:
         """Queue a manual execution, subject to the overlap policy. The job may be paused."""
         job_id = _check_id(job_id, "job")
@@ -77,6 +78,7 @@ class ExecutionService:
             policy=overlap_policy,
             now=now,
             parameters=parameters,
+            hops=max(hops, job.hops),
         )
         return await self._admit(execution, overlap_policy, now)
 
@@ -88,6 +90,7 @@ class ExecutionService:
         parameters: dict[str, Any] | None = None,
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
         reserved: ReservedId | None = None,
+        hops: int = 0,
     ) -> Execution:
         """Queue a new execution for the slot of a finished execution.
 
@@ -117,6 +120,7 @@ class ExecutionService:
             parameters=original.parameters if parameters is None else parameters,
             retry_of=original.id,
             schedule_id=original.schedule_id,
+            hops=max(hops, original.hops),
         )
         return await self._admit(execution, overlap_policy, now)
 

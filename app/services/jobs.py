@@ -52,7 +52,7 @@ class JobService:
         self._new_id = new_id
 
     async def create(
-        self, actor: Actor, body: JobCreate, *, reserved: ReservedId | None = None
+        self, actor: Actor, body: JobCreate, *, reserved: ReservedId | None = None, hops: int = 0
     ) -> Job:
         """Store a new job, with the reserved id if there is one. Raises InvalidInputError.
 
@@ -64,6 +64,7 @@ class JobService:
             if reserved.result_id in found.jobs:
                 return found.jobs[reserved.result_id]
         job = job_changes.build_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
+        job = job.model_copy(update={"hops": hops})
         if reserved is not None:
             job = job.model_copy(update={"id": reserved.result_id})
         try:

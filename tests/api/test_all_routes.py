@@ -41,6 +41,8 @@ async def test_a_500_does_not_describe_the_bug(
     assert body["request_id"] == "mine"
     assert "secret" not in response.text
     assert "ZeroDivision" not in response.text
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["cache-control"] == "no-store"
 
 
 async def test_a_database_that_is_down_is_a_503(

@@ -43,6 +43,8 @@ class Expected:
     """Slots in `must` that have a record of their own, which is not `missed`."""
     may_miss: frozenset[datetime] = _NO_SLOTS
     """Slots in `may` that may lie in a `missed` record."""
+    must_miss: frozenset[datetime] = _NO_SLOTS
+    """Slots in `must` that lie in a `missed` record."""
     max_runs: int | None = None
 
     def limit(self, runs: Iterable[datetime]) -> "Expected":
@@ -54,11 +56,18 @@ class Expected:
         if self.max_runs is None or len(ordered) < self.max_runs:
             return self
         last = ordered[self.max_runs - 1]
-        must, may, must_run, may_miss = (
-            frozenset(slot for slot in slots if slot <= last)
-            for slots in (self.must, self.may, self.must_run, self.may_miss)
+
+        def cut(slots: frozenset[datetime]) -> frozenset[datetime]:
+            return frozenset(slot for slot in slots if slot <= last)
+
+        return Expected(
+            must=cut(self.must),
+            may=cut(self.may),
+            must_run=cut(self.must_run),
+            may_miss=cut(self.may_miss),
+            must_miss=cut(self.must_miss),
+            max_runs=self.max_runs,
         )
-        return Expected(must, may, must_run, may_miss, self.max_runs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,17 +194,25 @@ def _decide_late(expected: Expected, gaps: Sequence[Gap] | None, job: JobDefinit
     if gaps is None:
         return replace(expected, may_miss=expected.may)
     run: set[datetime] = set(expected.must)
-    miss: set[datetime] = set()
+    may_miss: set[datetime] = set()
+    must_miss: set[datetime] = set()
     for gap in gaps:
         late = {slot for slot in expected.may if gap.start < slot <= gap.end}
         run -= late
         if late <= expected.must:
             chosen = choose_late_slots(late, gap, policy=job.catch_up, window=job.window)
             run |= chosen
-            miss |= late - chosen
+            may_miss |= late - chosen
+            must_miss |= late - chosen
         else:  # which slot is the latest one is not known
-            miss |= late
-    return replace(expected, must_run=frozenset(run), may_miss=frozenset(miss))
+            may_miss |= late
+            must_miss |= late & expected.must if job.catch_up == "none" else set()
+    return replace(
+        expected,
+        must_run=frozenset(run),
+        may_miss=frozenset(may_miss),
+        must_miss=frozenset(must_miss),
+    )
 
 
 def choose_late_slots(

@@ -132,7 +132,7 @@ def test_the_catch_up_policy_decides_about_the_slots_of_a_gap(
     expected = expect(create(replace(JOB, catch_up=policy, window=window * SECOND)), gaps=[GAP])
     assert expected.must == seconds(1, 2, 3, 4, 5, 6)
     assert expected.must_run == seconds(1, 5, 6) | seconds(*runs)
-    assert expected.may_miss == seconds(2, 3, 4) - seconds(*runs)
+    assert expected.may_miss == expected.must_miss == seconds(2, 3, 4) - seconds(*runs)
 
 
 def test_the_window_counts_from_the_instant_at_which_the_gap_was_found() -> None:
@@ -147,11 +147,16 @@ def test_each_gap_is_decided_on_its_own() -> None:
     assert expect(create(job), gaps=gaps).may_miss == seconds(1, 3)
 
 
-def test_each_late_slot_may_run_if_a_call_in_the_gap_leaves_the_state_open() -> None:
-    calls = [create(replace(JOB, catch_up="one")), call("pause", 3.9), call("resume", 4.2)]
+@pytest.mark.parametrize(("policy", "missed"), [("one", ()), ("all", ()), ("none", (2, 3))])
+def test_each_late_slot_may_run_if_a_call_in_the_gap_leaves_the_state_open(
+    policy: str, missed: tuple[int, ...]
+) -> None:
+    """Only the policy that executes none is certain."""
+    calls = [create(replace(JOB, catch_up=policy)), call("pause", 3.9), call("resume", 4.2)]
     expected = expect(*calls, gaps=[GAP])
     assert expected.must_run == seconds(1, 5, 6)
     assert expected.may_miss == seconds(2, 3, 4)
+    assert expected.must_miss == seconds(*missed)
 
 
 def test_without_stored_gaps_each_slot_may_be_missed() -> None:

@@ -20,7 +20,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import open_client
 from app.repositories.settlements import Settlement
-from tests.support.api import Api, assert_problem, open_api
+from tests.support.api import Api, assert_problem
 from tests.support.crash import Killed
 from tests.support.engine import LEASE, World, open_world
 
@@ -36,12 +36,6 @@ async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
     world = await open_world(mongo_uri, database_name, driver=open_client)
     yield world
     await world.close()
-
-
-@pytest.fixture
-async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterator[Api]:
-    async with open_api(mongo_uri, database_name, redis_url) as api:
-        yield api
 
 
 class NewerDocuments:

@@ -10,7 +10,7 @@ import pytest
 from app.repositories.mongo import open_client
 from app.targets.log import LogTarget
 from app.targets.registry import TargetRegistry
-from tests.support.api import Api, create_job, open_api
+from tests.support.api import Api, create_job
 from tests.support.engine import Process, World, open_world
 from tests.support.http_target import open_target
 from tests.support.receiver import Receiver
@@ -29,18 +29,6 @@ HEADERS = {"$ref": "a", "$id": "b", "$db": "c"}
 @pytest.fixture
 def database_name(emptied_database_name: str) -> str:
     return emptied_database_name
-
-
-@pytest.fixture
-async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterator[Api]:
-    async with open_api(mongo_uri, database_name, redis_url) as api:
-        yield api
-
-
-@pytest.fixture
-async def alice(api: Api) -> AsyncIterator[httpx2.AsyncClient]:
-    async with api.open_client("alice") as client:
-        yield client
 
 
 @pytest.fixture

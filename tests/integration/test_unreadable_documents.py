@@ -20,7 +20,7 @@ from app.repositories.leases import LeaseRepository
 from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import open_client
-from tests.support.api import Api, assert_problem, create_job, open_api
+from tests.support.api import Api, assert_problem, create_job
 from tests.support.clock import START
 from tests.support.engine import LEASE, World, open_world
 
@@ -140,12 +140,6 @@ async def world(mongo_uri: str, database_name: str) -> AsyncIterator[World]:
     world = await open_world(mongo_uri, database_name, driver=open_client)
     yield world
     await world.close()
-
-
-@pytest.fixture
-async def api(mongo_uri: str, database_name: str, redis_url: str) -> AsyncIterator[Api]:
-    async with open_api(mongo_uri, database_name, redis_url) as api:
-        yield api
 
 
 @pytest.fixture(params=list(ODD_EXECUTIONS.values()), ids=list(ODD_EXECUTIONS))

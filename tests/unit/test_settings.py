@@ -106,7 +106,11 @@ def test_a_file_that_is_not_text_is_a_configuration_error(tmp_path: Path) -> Non
         ("LEASE_SECONDS", "5"),
         ("SHUTDOWN_GRACE_SECONDS", "0"),
         ("HTTP_ALLOW_PRIVATE_HOSTS", "true"),
+        ("HTTP_DENY_NETWORKS", "203.0.113.0/24, 2001:db8::/32,198.51.100.7,::1,0.0.0.0/0"),
+        ("HTTP_DENY_NETWORKS", ",".join(["10.0.0.0/8"] * 100)),
         ("DNS_SERVERS", "9.9.9.9, 127.0.0.1:5353,[::1],[::1]:53"),
+        ("MAX_CONNECTIONS", "10"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1,fd00::/8,::1"),
         ("CACHE_TTL_SECONDS", "0"),
         ("MONGODB_URI", "mongodb+srv://user:password@cluster.example"),
         ("REDIS_URL", "rediss://:password@cache.example/1"),
@@ -152,11 +156,24 @@ def test_a_valid_value_is_accepted(name: str, value: str) -> None:
         ("SHUTDOWN_GRACE_SECONDS", "-1"),
         ("SHUTDOWN_GRACE_SECONDS", "3601"),
         ("HTTP_ALLOW_PRIVATE_HOSTS", "perhaps"),
+        ("HTTP_DENY_NETWORKS", "canary.example"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.0/8,"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.0/8;11.0.0.0/8"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.0/33"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.1/8"),
+        ("HTTP_DENY_NETWORKS", "2001:db8::1/32"),
+        ("HTTP_DENY_NETWORKS", '["10.0.0.0/8"]'),
+        ("HTTP_DENY_NETWORKS", ",".join(["10.0.0.0/8"] * 101)),
         ("DNS_SERVERS", "canary.example"),
         ("DNS_SERVERS", "127.0.0.1:0"),
         ("DNS_SERVERS", "::1"),
         ("DNS_SERVERS", "127.0.0.1:canary"),
         ("DNS_SERVERS", "127.0.0.1,"),
+        ("MAX_CONNECTIONS", "9"),
+        ("TRUSTED_PROXIES", "canary.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "10.0.0.1,"),
+        ("TRUSTED_PROXIES", "*"),
         ("CACHE_TTL_SECONDS", "61"),
         ("MAX_BODY_BYTES", "1023"),
         ("MAX_BODY_BYTES", "1e3"),
@@ -167,6 +184,20 @@ def test_an_invalid_value_is_rejected_by_name_and_not_repeated(name: str, value:
     assert message.count("\n") == 1, message
     assert f"  {name} " in message
     assert "canary" not in message
+
+
+def test_an_invalid_network_is_named_by_its_number() -> None:
+    message = load_error(HTTP_DENY_NETWORKS="10.0.0.0/8,nonsense")
+    assert "number 2 is not a network" in message
+    message = load_error(HTTP_DENY_NETWORKS="10.0.0.0/8,192.168.0.0/16,192.168.0.1/16")
+    assert "number 3 has a later address" in message
+
+
+def test_networks_are_separated_by_commas() -> None:
+    networks = load(HTTP_DENY_NETWORKS="203.0.113.0/24, 2001:db8::/32,198.51.100.7")
+    assert [str(network) for network in networks.http_deny_networks] == [
+        "203.0.113.0/24", "2001:db8::/32", "198.51.100.7/32",
+    ]  # fmt: skip
 
 
 def test_one_error_names_all_invalid_variables() -> None:

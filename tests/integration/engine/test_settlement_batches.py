@@ -9,7 +9,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from app.errors import UnavailableError
-from app.models.execution import AttemptOutcome, Execution, TargetResponse
+from app.models.execution import AttemptOutcome, Execution, TargetResponse, Truncation
 from app.models.outcome import Outcome
 from app.models.policy import OverlapPolicy
 from app.repositories.leases import LeaseRepository
@@ -81,7 +81,9 @@ async def test_a_response_that_cannot_be_stored_harms_no_other_result(world: Wor
 
     ended = await world.read(odd)
     assert (ended.status, len(ended.attempts)) == ("succeeded", 1)
-    assert ended.attempts[0].response == TargetResponse(status=200, truncated=True)
+    assert ended.attempts[0].response == TargetResponse(
+        status=200, truncated=True, truncated_reason=Truncation.TOO_LARGE
+    )
     for execution in others:
         response = (await world.read(execution)).attempts[0].response
         assert response is not None
