@@ -12,7 +12,7 @@ from app.security import EXAMPLE_SECRET_KEY
 from app.settings import Settings, load_settings
 from tests.support.key_material import generate_key_material
 
-GOOD_KEY = "0123456789abcdef0123456789abcdef"
+GOOD_KEY = "8d1f0c6a2b9e4735d0f1a6c28e7b5934"
 EXAMPLE_FILE = Path(__file__).resolve().parents[2] / ".env.example"
 
 
@@ -221,14 +221,63 @@ def test_printed_settings_do_not_contain_secrets() -> None:
     assert "canary" not in f"{settings!r} {settings}"
 
 
-@pytest.mark.parametrize("key", ["", "x" * 31, EXAMPLE_SECRET_KEY])
-def test_production_rejects_a_missing_short_or_example_secret(key: str) -> None:
-    assert "SECRET_KEY" in load_error(ENVIRONMENT="production", SECRET_KEY=key)
+OPEN_TO_OTHERS = (
+    {"ENVIRONMENT": "production"},
+    {"HOST": "0.0.0.0"},
+    {"HOST": "::"},
+    {"HOST": "192.0.2.1"},
+    {"HOST": "carillon.example"},
+)
+WEAK_KEYS = {
+    "short": GOOD_KEY[:31],
+    "short without the spaces": f"  {GOOD_KEY[:31]}\t",
+    "the example": EXAMPLE_SECRET_KEY,
+    "the example in capitals": EXAMPLE_SECRET_KEY.upper(),
+    "the example of FastAPI": "09D25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    "nine characters": "123456789" + "1" * 40,
+    "one word, repeated": "correct horse battery staple " * 2,
+    "a repetition that is cut": "0123456789abcdef" * 2 + "0123",
+}
 
 
-@pytest.mark.parametrize("key", [GOOD_KEY, "é" * 16])
+@pytest.mark.parametrize("variables", OPEN_TO_OTHERS, ids=str)
+@pytest.mark.parametrize("kind", WEAK_KEYS)
+def test_a_weak_secret_is_rejected_where_others_can_reach_the_service(
+    kind: str, variables: dict[str, str]
+) -> None:
+    message = load_error(SECRET_KEY=WEAK_KEYS[kind], **variables)
+    assert "SECRET_KEY must" in message
+    assert next(iter(variables)) in message
+    assert "openssl rand -hex 32" in message
+    assert WEAK_KEYS[kind] not in message
+
+
+@pytest.mark.parametrize("key", ["", " \t\n"])
+def test_production_rejects_a_missing_secret(key: str) -> None:
+    assert "SECRET_KEY must be set" in load_error(ENVIRONMENT="production", SECRET_KEY=key)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize("kind", WEAK_KEYS)
+def test_a_weak_secret_is_accepted_where_only_this_machine_can_reach_the_service(
+    kind: str, host: str
+) -> None:
+    assert load(SECRET_KEY=WEAK_KEYS[kind], HOST=host).secret_key
+
+
+def test_without_a_secret_a_service_in_development_may_listen_on_all_addresses() -> None:
+    assert load(HOST="0.0.0.0").secret_key is None
+
+
+@pytest.mark.parametrize("key", [GOOD_KEY, "äöüßéèêáàâøåñçœł", "a b c d e f g h i j k l m n o p q"])
 def test_production_accepts_a_secret_of_32_bytes(key: str) -> None:
     assert load(ENVIRONMENT="production", SECRET_KEY=key).secret_key
+
+
+def test_spaces_around_a_secret_do_not_belong_to_it() -> None:
+    key = load(ENVIRONMENT="production", SECRET_KEY=f" {GOOD_KEY}\r\n").secret_key
+    assert key is not None
+    assert key.get_secret_value() == GOOD_KEY
 
 
 @pytest.mark.parametrize("kind", ["PEM", "DER in hex", "OpenSSH", "JWK"])
@@ -248,13 +297,15 @@ def read_example_file() -> dict[str, str]:
 
 
 def test_the_example_file_names_every_variable_and_no_other() -> None:
-    assert set(read_example_file()) == {name.upper() for name in Settings.model_fields}
+    of_compose = {"MONGODB_PASSWORD", "MONGODB_ROOT_PASSWORD", "REDIS_PASSWORD"}
+    settings = {name.upper() for name in Settings.model_fields}
+    assert set(read_example_file()) == settings | of_compose
 
 
 def test_the_example_file_shows_the_defaults() -> None:
     defaults = load()
     for name, shown in read_example_file().items():
-        default = getattr(defaults, name.lower())
+        default = getattr(defaults, name.lower(), None)
         if shown and default is not None:
             assert getattr(load(**{name: shown}), name.lower()) == default, name
 
