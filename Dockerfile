@@ -2,7 +2,7 @@
 # `python -m app serve`). It requires MONGODB_URI: the embedded mongod, which is for development
 # only, is not in the image.
 
-FROM python:3.11-slim AS build
+FROM python:3.11.14-slim-bookworm AS build
 # Only the virtual environment is copied to the final image, without pip's cache.
 RUN python -m venv /venv
 COPY requirements.txt .
@@ -11,7 +11,7 @@ COPY app /srv/app
 # The user that runs the service cannot write here, so the bytecode is compiled now.
 RUN /venv/bin/python -m compileall -q /srv/app
 
-FROM python:3.11-slim
+FROM python:3.11.14-slim-bookworm
 # The user id is fixed, so that volumes have the same owner with every image.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /data --shell /usr/sbin/nologin carillon \
     && install -d -o carillon -g carillon -m 0700 /data

@@ -34,6 +34,9 @@ MAX_TTL = timedelta(seconds=60)
 """The longest time that a response is kept, and the time for which the cache is bypassed after a
 failed invalidation."""
 
+MAX_RESPONSE_BYTES = 262_144
+"""A larger response is not stored: few of them would evict all others."""
+
 _TIMEOUT = timedelta(seconds=0.25)
 _GENERATION_BYTES = 16
 _GENERATION_TTL = timedelta(days=1)
@@ -81,8 +84,9 @@ class Cache:
             return None, None
 
     async def put(self, entry: PendingEntry | None, response: bytes) -> None:
-        """Store a response. `entry` is what `find` returned before the query."""
-        if entry is None:
+        """Store a response of at most `MAX_RESPONSE_BYTES`. `entry` is what `find` returned before
+        the query."""
+        if entry is None or len(response) > MAX_RESPONSE_BYTES:
             return
         try:
             await self._limit_time(

@@ -12,6 +12,8 @@ import uvicorn
 import uvloop
 
 from app.errors import CarillonError, ConfigurationError, InvalidInputError
+from app.http_server.descriptors import raise_descriptor_limit
+from app.http_server.protocol import LimitedProtocol
 from app.logs import configure_logs
 from app.main import announce_first_admin, create_app
 from app.models.user import Role
@@ -124,11 +126,14 @@ def _serve(settings: Settings) -> None:
         # uvicorn raises the signal again when everything is closed. The exit code is then 0.
         signal.signal(signum, _exit)
     listener = _bind(settings.host, settings.port)
+    raise_descriptor_limit()
 
     async def serve() -> None:
         async with open_runtime(settings) as runtime:
             config = uvicorn.Config(
                 create_app(runtime),
+                http=LimitedProtocol,
+                proxy_headers=False,
                 log_config=None,
                 access_log=False,
                 timeout_graceful_shutdown=_CLOSE_CONNECTIONS_SECONDS,

@@ -10,6 +10,8 @@ CarillonError
 │   ├── BusyError         409   other requests changed the object at the same time; try again
 │   └── StillRunningError 409   the first request with the same key has no response yet
 ├── PreconditionError     412   If-Match names another revision
+├── TooManyRequestsError  429   too many such requests are in progress; try again later
+├── HopsError             508   the request comes from a target that a target has called
 ├── UnreadableDocumentError 500 a stored document is malformed; only an operator can repair it
 └── UnavailableError      503   a store does not respond; try again later
     └── NewerDocumentError 503  a newer release wrote the document
@@ -140,6 +142,23 @@ class PreconditionError(CarillonError):
     status = 412
     code = "precondition_failed"
     title = "Changed by somebody else"
+
+
+class TooManyRequestsError(CarillonError):
+    """Too many requests of this kind are in progress. Nothing was done."""
+
+    status = 429
+    code = "too_many_requests"
+    title = "Too many requests"
+    retry_after_seconds = 1
+
+
+class HopsError(CarillonError):
+    """The request comes from a target of this service that another target has called."""
+
+    status = 508
+    code = "loop"
+    title = "Targets call this service in a loop"
 
 
 class UnreadableDocumentError(CarillonError):

@@ -1,23 +1,31 @@
 """The ASGI application: `create_app`, and `app` for `uvicorn app.main:app`. No I/O at import."""
 
 import functools
+import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
+from starlette.types import ASGIApp, Scope
 
 from app import __version__
+from app.http_server.connections import CONNECTIONS
+from app.http_server.descriptors import raise_descriptor_limit
+from app.http_server.limits import open_connections, warn_of_other_protocol
 from app.logs import configure_logs
 from app.middleware.body_limit import BodyLimit
+from app.middleware.client_address import ClientAddress
+from app.middleware.cookies import CookieRemover
 from app.middleware.paths import PathRewriter
 from app.middleware.request_deadline import RequestDeadline
 from app.middleware.request_id import RequestId
 from app.middleware.security_headers import SecurityHeaders
+from app.networks import Networks
 from app.routers import docs, executions, health, jobs, schedules, token
 from app.routers.deps import runtime_of
 from app.routers.problems import build_problem_response, install_handlers
@@ -41,29 +49,38 @@ _TAGS = [
 ]
 
 
+class _Application(FastAPI):
+    """FastAPI's application, with middleware around its own outermost one, which responds to bugs.
+    So these responses have the headers of all others."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return RequestId(SecurityHeaders(super().build_middleware_stack()))
+
+
 def create_app(runtime: Runtime | None = None) -> FastAPI:
     """Create the application for an open runtime.
 
     Without `runtime`, the application opens one with the settings of the environment when it
     starts, and closes it when it stops.
     """
-    app = FastAPI(
+    app = _Application(
         title="Carillon",
         summary="A job scheduler service.",
         description=_DESCRIPTION,
         version=__version__,
         license_info={"name": "MIT", "identifier": "MIT"},
         openapi_tags=_TAGS,
+        openapi_url=None,  # docs.py has the route, which encodes the document only once
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
         lifespan=functools.partial(_lifespan, runtime=runtime),
         middleware=[
-            Middleware(RequestId),
-            Middleware(SecurityHeaders),
+            Middleware(ClientAddress, trusted_of=_get_trusted_proxies),
             Middleware(RequestDeadline, respond=build_problem_response),
             Middleware(BodyLimit, limit_of=_get_max_body_bytes),
             Middleware(PathRewriter),
+            Middleware(CookieRemover),
         ],
     )
     install_handlers(app)
@@ -75,17 +92,27 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
 
 
 @asynccontextmanager
-async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[None]:
+async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[dict[str, Any]]:
     async with AsyncExitStack() as stack:
         if runtime is None:  # uvicorn has imported `app`; the command line passes a runtime
             settings = load_settings()
             configure_logs(settings.log_level, settings.log_format)
+            warn_of_other_protocol()
+            raise_descriptor_limit()
             runtime = await stack.enter_async_context(open_runtime(settings))
         app.state.runtime = runtime
+        connections = open_connections(
+            max_connections=runtime.settings.max_connections,
+            worker_concurrency=runtime.settings.worker_concurrency,
+            trusted_proxies=runtime.settings.trusted_proxies,
+        )
         announce_first_admin(runtime)
         await runtime.start()
+        # The collector need not visit what the start has created. Otherwise a body of many small
+        # values makes it visit all of that, which blocks the event loop for up to 100 ms.
+        gc.freeze()
         try:
-            yield
+            yield {CONNECTIONS: connections}
         finally:
             await runtime.stop()
 
@@ -95,6 +122,10 @@ def announce_first_admin(runtime: Runtime) -> None:
     if runtime.first_admin is not None:
         sys.stdout.write(f"{runtime.first_admin.announcement()}\n")
         sys.stdout.flush()
+
+
+async def _get_trusted_proxies(scope: Scope) -> Networks:
+    return (await runtime_of(scope)).settings.trusted_proxies
 
 
 async def _get_max_body_bytes(scope: Scope) -> int:

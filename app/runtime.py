@@ -17,11 +17,15 @@ from app.embedded.secret_key import load_secret_key
 from app.embedded.stores import open_stores
 from app.engine.engine import Engine
 from app.engine.executor import Executor
+from app.engine.history_limit import HistoryLimit
 from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
+from app.engine.response_trimmer import ResponseTrimmer
+from app.engine.saturation import Saturation
 from app.engine.scheduler import Scheduler
+from app.engine.turns import Turns
 from app.engine.worker import Worker
 from app.models.ids import NewId, uuid7
 from app.models.target import TargetSpec
@@ -37,6 +41,8 @@ from app.repositories.migrations import migrate
 from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.promotions import PromotionRepository
+from app.repositories.queue import QueueRepository
+from app.repositories.stored_responses import StoredResponseRepository
 from app.repositories.ticks import TickRepository
 from app.repositories.users import UserRepository
 from app.services.admission import Admission
@@ -90,8 +96,10 @@ class Repositories:
     executions: ExecutionRepository
     overlaps: OverlapRepository
     promotions: PromotionRepository
+    queue: QueueRepository
     leases: LeaseRepository
     history: HistoryRepository
+    stored_responses: StoredResponseRepository
     users: UserRepository
     idempotency_keys: IdempotencyKeyRepository
     meta: MetaRepository
@@ -173,6 +181,7 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
         session = await stack.enter_async_context(
             open_session(
                 allow_private_hosts=settings.http_allow_private_hosts,
+                deny_networks=settings.http_deny_networks,
                 limit=_NO_LIMIT,
                 resolver=resolver,
             )
@@ -204,6 +213,7 @@ class _Parts:
     ticks: TickService
     firing: Firing
     jobs: JobService
+    saturation: Saturation
 
 
 def compose(settings: Settings, resources: Resources) -> Runtime:
@@ -217,7 +227,11 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
         settings=settings,
         auth=_compose_auth(settings, resources, repositories),
         jobs=parts.jobs,
-        cached_jobs=CachedJobs(jobs=parts.jobs, cache=parts.cache),
+        cached_jobs=CachedJobs(
+            jobs=parts.jobs,
+            cache=parts.cache,
+            max_timeout_seconds=settings.max_timeout_seconds,
+        ),
         schedules=ScheduleService(job_service=parts.jobs, jobs=jobs, new_id=new_id),
         forecasts=ForecastService(
             job_service=parts.jobs, jobs=jobs, executions=executions, new_id=new_id
@@ -237,6 +251,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             cache=parts.cache,
             meta=repositories.meta,
             loops=[LoopProbe(loop.name, loop.get_seconds_overdue) for loop in engine.loops],
+            warnings={"slots": parts.saturation.describe},
         ),
         admission=admission,
         firing=parts.firing,
@@ -287,8 +302,15 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         ticks=ticks,
         firing=firing,
         jobs=JobService(
-            jobs=jobs, executions=executions, firing=firing, cache=cache, wake=wake, new_id=new_id
+            jobs=jobs,
+            executions=executions,
+            firing=firing,
+            cache=cache,
+            wake=wake,
+            new_id=new_id,
+            max_timeout_seconds=settings.max_timeout_seconds,
         ),
+        saturation=Saturation(clock=clock, concurrency=settings.worker_concurrency),
     )
 
 
@@ -311,10 +333,12 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
         executions=ExecutionRepository(database),
         overlaps=OverlapRepository(database),
         promotions=PromotionRepository(database),
+        queue=QueueRepository(database),
         leases=LeaseRepository(
             database, lease_owner=resources.lease_owner, term=settings.lease_term
         ),
         history=HistoryRepository(database),
+        stored_responses=StoredResponseRepository(database),
         users=UserRepository(database),
         idempotency_keys=IdempotencyKeyRepository(database),
         meta=MetaRepository(database),
@@ -327,7 +351,9 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
     repositories, clock = parts.repositories, resources.clock
     if settings.role == "api":
         return Engine(wake=parts.wake, clock=clock)
-    scheduler, keeper, worker = None, None, None
+    responses = repositories.stored_responses
+    trimmer = ResponseTrimmer(responses=responses, clock=clock)
+    scheduler, keeper, worker, limit = None, None, None, None
     if _has_scheduler(settings):
         scheduler = Scheduler(
             jobs=repositories.jobs,
@@ -337,7 +363,16 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
             poll_interval=settings.poll_interval,
         )
     if _has_worker(settings):
-        keeper, worker = _compose_worker(settings, resources, parts)
+        limit = HistoryLimit(
+            responses=responses, limit=settings.max_history_bytes_per_owner, clock=clock
+        )
+        recorder = Recorder(
+            leases=repositories.leases,
+            completion=parts.completion,
+            history_limit=limit,
+            response_trimmer=trimmer,
+        )
+        keeper, worker = _compose_worker(settings, resources, parts, recorder)
     return Engine(
         wake=parts.wake,
         clock=clock,
@@ -352,11 +387,13 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
         ),
         janitor=Janitor(history=repositories.history, retention=settings.retention),
         trimmer=Trimmer(history=repositories.history, keep=settings.retention_count),
+        response_trimmer=trimmer,
+        history_limit=limit,
     )
 
 
 def _compose_worker(
-    settings: Settings, resources: Resources, parts: _Parts
+    settings: Settings, resources: Resources, parts: _Parts, recorder: Recorder
 ) -> tuple[LeaseKeeper, Worker]:
     if resources.heartbeat is None or resources.targets is None:
         raise TypeError("a role with a worker needs a heartbeat and targets")
@@ -369,16 +406,25 @@ def _compose_worker(
         # `worker` is built below; the keeper calls this only after the start.
         on_lost=lambda leases: worker.stop_lost(leases),
     )
-    recorder = Recorder(leases=repositories.leases, completion=parts.completion)
     executor = Executor(
         recorder=recorder,
         targets=resources.targets,
         pause_for_gone_receiver=parts.jobs.pause_for_gone_receiver,
         randomness=resources.randomness,
         clock=clock,
+        max_timeout_seconds=settings.max_timeout_seconds,
+    )
+    turns = Turns(
+        queue=repositories.queue,
+        saturation=parts.saturation,
+        clock=clock,
+        concurrency=settings.worker_concurrency,
+        most_per_owner=settings.max_running_per_owner,
+        poll_interval=settings.poll_interval,
     )
     worker = Worker(
         jobs=repositories.jobs,
+        turns=turns,
         leases=repositories.leases,
         executor=executor,
         keeper=keeper,
@@ -386,7 +432,6 @@ def _compose_worker(
         wake=parts.wake,
         clock=clock,
         concurrency=settings.worker_concurrency,
-        poll_interval=settings.poll_interval,
     )
     return keeper, worker
 

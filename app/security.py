@@ -23,7 +23,18 @@ MAX_PASSWORD_LENGTH = 128
 
 SECRET_KEY_MIN_BYTES = 32
 EXAMPLE_SECRET_KEY = "replace-me-with-the-output-of-openssl-rand-hex-32"
-"""The value in `.env.example`. It is public, so production rejects it."""
+"""The value in `.env.example`."""
+
+_PUBLIC_SECRET_KEYS = frozenset(
+    {
+        EXAMPLE_SECRET_KEY,
+        # From FastAPI's tutorial and from jwt.io.
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "a-string-secret-at-least-256-bits-long",
+    }
+)
+_MIN_DISTINCT_CHARACTERS = 10
+"""32 random bytes have fewer with a probability of 1e-12 in hex, and much less in base64."""
 
 Algorithm = Literal["HS256", "HS384", "HS512"]
 
@@ -34,6 +45,7 @@ ACCESS = "access"
 
 _MAX_TOKEN_LENGTH = 4_096
 _LEEWAY_SECONDS = 30
+_IDENTIFIER = re.compile(r"[\x21-\x7e]{1,128}")  # also what a database can look up
 _COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 
 # The minimum of OWASP's Password Storage Cheat Sheet: 19 MiB, two passes, one lane.
@@ -151,8 +163,8 @@ def _read_claims(payload: dict[str, Any], now: float) -> Claims:
     issued_at, expires_at = _read_seconds(payload, "iat"), _read_seconds(payload, "exp")
     if issued_at > now + _LEEWAY_SECONDS or expires_at <= now - _LEEWAY_SECONDS:
         raise TokenError("issued in the future, or expired")
-    _read_text(payload, "jti")
-    return Claims(_read_text(payload, "sub"), datetime.fromtimestamp(issued_at, UTC))
+    _read_identifier(payload, "jti")
+    return Claims(_read_identifier(payload, "sub"), datetime.fromtimestamp(issued_at, UTC))
 
 
 def _read_seconds(payload: dict[str, Any], name: str) -> int:
@@ -162,22 +174,32 @@ def _read_seconds(payload: dict[str, Any], name: str) -> int:
     return value
 
 
-def _read_text(payload: dict[str, Any], name: str) -> str:
+def _read_identifier(payload: dict[str, Any], name: str) -> str:
     value = payload.get(name)
-    if not isinstance(value, str) or not value:
-        raise TokenError(f"{name} is not a string, or is empty")
+    if not isinstance(value, str) or not _IDENTIFIER.fullmatch(value):
+        raise TokenError(f"{name} is not 1 to 128 visible ASCII characters")
     return value
 
 
 def find_weakness(secret_key: str) -> str | None:
-    """Return why production must reject `secret_key`, or None if production may use it."""
+    """Return why a service that others can reach must reject `secret_key`, or None."""
     if not secret_key:
         return "must be set"
-    if secret_key == EXAMPLE_SECRET_KEY:
-        return "must not be the public example of .env.example"
+    if secret_key.lower() in _PUBLIC_SECRET_KEYS:
+        return "must not be an example that is public"
     if len(secret_key.encode()) < SECRET_KEY_MIN_BYTES:
         return f"must have at least {SECRET_KEY_MIN_BYTES} bytes"
+    if len(set(secret_key)) < _MIN_DISTINCT_CHARACTERS:
+        return f"must have at least {_MIN_DISTINCT_CHARACTERS} different characters"
+    if _is_repetition(secret_key):
+        return "must not repeat a part of itself"
     return None
+
+
+def _is_repetition(text: str) -> bool:
+    """Whether `text` begins with a part that is repeated to its end. The last repetition may be
+    cut, as by the removal of a space at the end."""
+    return any(text[size:] == text[:-size] for size in range(1, (len(text) + 1) // 2 + 1))
 
 
 def looks_asymmetric(key: str) -> bool:

@@ -23,13 +23,20 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.errors import ConfigurationError
 from app.logs import LogFormat
+from app.networks import MAX_NETWORKS
 from app.security import (
     MAX_PASSWORD_LENGTH,
     MIN_PASSWORD_LENGTH,
     SECRET_KEY_MIN_BYTES,
     Algorithm,
-    find_weakness,
-    looks_asymmetric,
+)
+from app.setting_values import (
+    DNS_SERVERS,
+    NetworkList,
+    check_database_name,
+    clean_secret_key,
+    require_strong_secret_key,
+    uppercase,
 )
 
 _LEASE_SECONDS = 60.0
@@ -41,26 +48,10 @@ _CONSEQUENTIAL_ERROR = "default_factory_not_called"
 
 _PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
-_DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
-
 _SCHEMES = {
     "mongodb_uri": ("mongodb://", "mongodb+srv://"),
     "redis_url": ("redis://", "rediss://", "unix://"),
 }
-
-
-def _uppercase(value: object) -> object:
-    return value.upper() if isinstance(value, str) else value
-
-
-def _check_database_name(value: str) -> str:
-    if value in {"admin", "local", "config"}:
-        raise PydanticCustomError(
-            "name", "must not be admin, local or config, which MongoDB uses itself"
-        )
-    if set(value) & set('/\\. "$*<>:|?\0'):
-        raise PydanticCustomError("name", 'must not contain a space or any of /\\."$*<>:|?')
-    return value
 
 
 def _choose_log_format(validated: dict[str, Any]) -> LogFormat:
@@ -90,10 +81,11 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="TCP port to listen on; 0 for a free port.")
     data_dir: Path = Field(
         Path(".data"),
-        description="Folder of the embedded servers' data and of the generated secret key.",
+        description="Folder of the embedded servers' data and of the generated secrets.",
     )
     environment: Literal["development", "production"] = Field(
-        "development", description="production requires a SECRET_KEY that you have set."
+        "development",
+        description="production requires a SECRET_KEY that you have set and that is hard to guess.",
     )
     role: Literal["all", "api", "scheduler", "worker"] = Field(
         "all", description="The parts of the service that this process runs."
@@ -104,7 +96,7 @@ class Settings(BaseSettings):
         description="mongodb:// or mongodb+srv:// address of a replica set;"
         " unset: an embedded mongod.",
     )
-    mongodb_name: Annotated[str, AfterValidator(_check_database_name)] = Field(
+    mongodb_name: Annotated[str, AfterValidator(check_database_name)] = Field(
         "carillon", min_length=1, max_length=63, description="Name of the database."
     )
     mongodb_timeout_seconds: float = Field(
@@ -118,7 +110,7 @@ class Settings(BaseSettings):
 
     secret_key: SecretStr | None = Field(
         None,
-        description=f"Signs tokens, at least {SECRET_KEY_MIN_BYTES} bytes (`openssl rand -hex 32`);"
+        description=f"Signs tokens: {SECRET_KEY_MIN_BYTES} random bytes (`openssl rand -hex 32`);"
         " unset in development: generated once and kept in DATA_DIR.",
     )
     algorithm: Algorithm = Field("HS256", description="HMAC algorithm of the tokens.")
@@ -135,7 +127,7 @@ class Settings(BaseSettings):
     )
 
     log_level: Annotated[
-        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(_uppercase)
+        Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], BeforeValidator(uppercase)
     ] = Field("INFO", description="Lowest level of the lines that are logged.")
     log_format: LogFormat = Field(
         default_factory=_choose_log_format,
@@ -147,6 +139,19 @@ class Settings(BaseSettings):
         ge=1,
         le=10_000,
         description="Number of executions that one worker runs at the same time.",
+    )
+    max_running_per_owner: int = Field(
+        1_000,
+        ge=1,
+        le=1_000_000,
+        description="Number of executions of one owner that run at the same time, in all workers.",
+    )
+    max_timeout_seconds: float = Field(
+        3_600,
+        ge=0.1,
+        le=86_400,
+        description="Longest timeout that a job may have, in seconds; jobs saved with more run with"
+        " this one.",
     )
     poll_interval_seconds: float = Field(
         1, ge=0.05, le=60, description="Longest wait between two polls for due work, in seconds."
@@ -168,6 +173,13 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Number of executions of one job that are kept; the newest stay.",
     )
+    max_history_bytes_per_owner: int = Field(
+        1_000_000_000,
+        ge=10_000_000,
+        le=1_000_000_000_000_000,
+        description="Size of the response headers and bodies that are stored for the jobs of one"
+        " owner, in bytes; beyond it executions are stored without them.",
+    )
     shutdown_grace_seconds: float = Field(
         30,
         ge=0,
@@ -177,9 +189,14 @@ class Settings(BaseSettings):
     http_allow_private_hosts: bool = Field(
         False, description="Allow HTTP targets to call private and loopback addresses."
     )
+    http_deny_networks: NetworkList = Field(
+        (),
+        description="Networks that HTTP targets must not call, even if HTTP_ALLOW_PRIVATE_HOSTS"
+        f" allows them, separated by commas, at most {MAX_NETWORKS}.",
+    )
     dns_servers: str | None = Field(
         None,
-        pattern=rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$",
+        pattern=DNS_SERVERS,
         description="IP addresses, each with an optional port, of the DNS servers for HTTP targets,"
         " separated by commas, IPv6 in brackets; unset: those of the system.",
     )
@@ -187,7 +204,20 @@ class Settings(BaseSettings):
         60, ge=0, le=60, description="Longest age of a cached response, in seconds; 0: no cache."
     )  # at most `cache.MAX_TTL`
     max_body_bytes: int = Field(
-        1_048_576, ge=1024, le=8_388_608, description="Largest request body, in bytes."
+        262_144, ge=1024, le=8_388_608, description="Largest request body, in bytes."
+    )
+
+    max_connections: int = Field(
+        2_000,
+        ge=10,
+        le=100_000,
+        description="Number of connections that clients may open to one process, half of them from"
+        " one address.",
+    )
+    trusted_proxies: NetworkList = Field(
+        (),
+        description="Addresses and networks of proxies, separated by commas, whose X-Forwarded-For"
+        f" gives the client's address, at most {MAX_NETWORKS}.",
     )
 
     @property
@@ -235,27 +265,13 @@ class Settings(BaseSettings):
 
     @field_validator("secret_key")
     @classmethod
-    def _reject_key_material(cls, value: SecretStr | None) -> SecretStr | None:
-        # python-jose accepts such keys as HMAC keys (see `security.py`).
-        if value is not None and looks_asymmetric(value.get_secret_value()):
-            raise PydanticCustomError(
-                "key_material",
-                "looks like PEM, DER, JWK or SSH key material;"
-                " use random text, such as the output of `openssl rand -hex 32`",
-            )
-        return value
+    def _clean_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return clean_secret_key(value)
 
     @model_validator(mode="after")
-    def _require_strong_secret_in_production(self) -> Self:
-        key = self.secret_key.get_secret_value() if self.secret_key else ""
-        weakness = find_weakness(key)
-        if self.environment == "production" and weakness is not None:
-            raise PydanticCustomError(
-                "secret_key",
-                "SECRET_KEY {weakness} when ENVIRONMENT is production;"
-                " generate one with `openssl rand -hex 32`",
-                {"weakness": weakness},
-            )
+    def _require_strong_secret_key(self) -> Self:
+        production = self.environment == "production"
+        require_strong_secret_key(self.secret_key, production=production, host=self.host)
         return self
 
 

@@ -1,11 +1,16 @@
-"""Run a benchmark: `python -m bench lateness|growth|listings`."""
+"""Run a benchmark: `python -m bench lateness|growth|listings|worst-bodies`."""
 
 import argparse
 import asyncio
 
-from bench import growth, lateness, listings
+from bench import growth, lateness, listings, worst_bodies
 
-BENCHMARKS = {"lateness": lateness, "growth": growth, "listings": listings}
+BENCHMARKS = {
+    "lateness": lateness,
+    "growth": growth,
+    "listings": listings,
+    "worst-bodies": worst_bodies,
+}
 
 
 def main() -> None:

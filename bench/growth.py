@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import json
 import secrets
 import tempfile
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.database import Database
 
+from app.embedded.mongod import start_mongod
 from app.repositories.due_jobs import ALL
 from bench.report import measure_resident_mib, write_report
 from tests.support.service import Service
@@ -34,8 +34,10 @@ async def run(options: argparse.Namespace) -> None:
             template = await service.call(
                 "POST", "/jobs", json={"name": "yearly", "cron_expression": "0 0 1 1 *"}
             )
-            port = json.loads((Path(folder) / "data" / "mongodb.json").read_text())["port"]
-            keys = await asyncio.to_thread(_copy_and_count, port, template["id"], options.jobs)
+            with start_mongod(service.data_dir) as server:
+                keys = await asyncio.to_thread(
+                    _copy_and_count, server.uri, template["id"], options.jobs
+                )
             await asyncio.sleep(QUIET_SECONDS)
             await service.call("GET", "/jobs", params={"limit": 200})
             full = measure_resident_mib(service.pid)
@@ -50,9 +52,9 @@ async def run(options: argparse.Namespace) -> None:
     )
 
 
-def _copy_and_count(port: int, job_id: str, count: int) -> int:
+def _copy_and_count(uri: str, job_id: str, count: int) -> int:
     client: MongoClient[dict[str, Any]]
-    with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
+    with MongoClient(uri) as client:
         _store_copies(client["carillon"]["jobs"], job_id, count)
         return _count_examined_keys(client["carillon"])
 

@@ -16,6 +16,7 @@ import httpx2
 from pymongo import MongoClient
 from pymongo.database import Database
 
+from app.embedded.mongod import start_mongod
 from app.models.execution import Execution
 from app.models.ids import uuid7
 from app.repositories.documents import SCHEMAS
@@ -48,8 +49,8 @@ async def run(options: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         data = Path(folder) / "data"
         async with Service(data) as service:
-            port = json.loads((data / "mongodb.json").read_text())["port"]
-            stored = await asyncio.to_thread(_store, port, options)
+            with start_mongod(data) as server:
+                stored = await asyncio.to_thread(_store, server.uri, options)
             users = [await _sign_in(service, name) for name in ("owner-0", USERNAME)]
             figures = await _measure(stored, *users, requests=options.requests)
             memory = measure_resident_mib(service.pid)
@@ -128,12 +129,12 @@ class _GeneratedExecutions:
         return document | {"attempts": [attempt]}
 
 
-def _store(port: int, options: argparse.Namespace) -> _GeneratedExecutions:
+def _store(uri: str, options: argparse.Namespace) -> _GeneratedExecutions:
     """Copy the first admin for each owner, and store the executions. The service has created the
     indexes already."""
     stored = _GeneratedExecutions(options)
     client: MongoClient[dict[str, Any]]
-    with MongoClient(f"mongodb://127.0.0.1:{port}/?directConnection=true") as client:
+    with MongoClient(uri) as client:
         database: Database[dict[str, Any]] = client["carillon"]
         admin = database["users"].find_one({"username": USERNAME})
         assert admin is not None

@@ -51,9 +51,10 @@ def _describe_machine() -> dict[str, Any]:
     }
 
 
-def measure_resident_mib(pid: int) -> float:
-    """Return the resident memory of a process in MiB. Raises LookupError if it is hidden."""
+def measure_resident_mib(pid: int, line_name: str = "VmRSS") -> float:
+    """Return the resident memory of a process in MiB; with `VmHWM` its peak. Raises LookupError if
+    it is hidden."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(f"{line_name}:"):
             return int(line.split()[1]) / 1024
-    raise LookupError(f"/proc/{pid}/status has no line VmRSS")
+    raise LookupError(f"/proc/{pid}/status has no line {line_name}")

@@ -120,6 +120,21 @@ export const STEPS = [
         const ids = body.items.map((job) => job.id)
         pm.expect(ids).to.include(pm.collectionVariables.get('job_id'))
       })
+      pm.test('its items have no parameters', () => {
+        pm.expect(body.items[0].partial).to.equal(true)
+        pm.expect(body.items[0]).to.not.have.property('parameters')
+      })
+    },
+  },
+  {
+    operation: 'list_jobs',
+    name: 'List jobs with all fields',
+    query: { limit: '10', fields: 'full' },
+    after: () => {
+      pm.test('its items have parameters', () => {
+        pm.expect(body.items[0]).to.not.have.property('partial')
+        pm.expect(body.items[0]).to.have.property('parameters')
+      })
     },
   },
   {

@@ -3,7 +3,6 @@
 import os
 import shutil
 import sysconfig
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +12,9 @@ from pymongo import MongoClient
 from pymongo.errors import PyMongoError
 
 from app.embedded.data_dir import make_folder
-from app.embedded.shared_server import HOST, SharedServer, start
+from app.embedded.loopback import HOST, find_free_port, is_listening
+from app.embedded.mongod_access import MongodAccess
+from app.embedded.shared_server import SharedServer, start
 from app.errors import ConfigurationError
 
 _REPLICA_SET = "carillon"
@@ -24,15 +25,18 @@ _NO_MONGOD = """MONGODB_URI is not set and no mongod was found to embed. Do one 
   3. to use another server: set MONGODB_URI to a replica set, or run `docker compose up`"""
 
 
-def start_mongod(data_dir: Path, *, extra_args: Sequence[str] = ()) -> SharedServer:
+def start_mongod(data_dir: Path) -> SharedServer:
     """Start the data directory's mongod, or use the one that runs; returns when it takes writes.
 
-    `extra_args` have no effect on a mongod that already runs. Blocks. Raises ConfigurationError.
+    Blocks. Raises ConfigurationError.
     """
     executable = prepare_mongod()
     if executable is None:
         raise ConfigurationError(_NO_MONGOD)
-    return start(_Mongod(executable, make_folder(data_dir) / "mongodb", extra_args))
+    return start(
+        make_folder(data_dir) / "mongodb",
+        lambda folder: _Mongod(executable, folder, MongodAccess.load(folder)),
+    )
 
 
 def prepare_mongod() -> Path | None:
@@ -49,54 +53,57 @@ def prepare_mongod() -> Path | None:
     return Path(found) if found else None
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Mongod:
     executable: Path
     folder: Path
-    extra_args: Sequence[str]
+    access: MongodAccess
+
+    def choose_port(self, previous: int) -> int:
+        """Prefer the previous port, so that connected processes can reconnect."""
+        return find_free_port(previous)
 
     def build_command(self, port: int) -> list[str]:
         return [
             str(self.executable), "--dbpath", str(self.folder), "--port", str(port),
             "--bind_ip", HOST, "--nounixsocket", "--replSet", _REPLICA_SET,
             "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256", "--quiet",
-            "--setParameter", "diagnosticDataCollectionEnabled=false", *self.extra_args,
+            "--setParameter", "diagnosticDataCollectionEnabled=false",
+            *self.access.build_options(),
         ]  # fmt: skip
 
     def build_uri(self, port: int) -> str:
-        return f"mongodb://{HOST}:{port}/?replicaSet={_REPLICA_SET}"
+        return self.access.build_uri(port, _REPLICA_SET)
+
+    def describe_address(self, port: int) -> str:
+        return f"mongodb://{HOST}:{port}"
 
     def make_ready(self, port: int) -> int | None:
-        client: MongoClient[dict[str, Any]]
-        client = MongoClient(
-            HOST,
-            port,
-            directConnection=True,
-            # Short, because the caller tries again and checks whether mongod still runs.
-            serverSelectionTimeoutMS=500,
-            timeoutMS=5000,
-        )
-        with client:
+        if not is_listening(port):
+            return None
+        with self.access.open_as_system(port) as client:
             try:
                 options = client.admin.command("getCmdLineOpts")["parsed"]
                 if options["storage"]["dbPath"] != str(self.folder):
                     return None
-                self._configure_replica_set(client, f"{HOST}:{port}")
+                configure_replica_set(client, _REPLICA_SET, f"{HOST}:{port}")
                 if not client.admin.command("hello")["isWritablePrimary"]:
                     return None
+                self.access.ensure_account(client, port)
                 return int(client.admin.command("serverStatus")["pid"])
             except PyMongoError:
                 return None
 
-    def _configure_replica_set(self, client: MongoClient[dict[str, Any]], address: str) -> None:
-        """Make this mongod the only member of its set, under its present address."""
-        # The stored document is read, because `replSetGetConfig` fails while a mongod starts.
-        config = client["local"]["system.replset"].find_one()
-        if config is None:
-            members = [{"_id": 0, "host": address}]
-            client.admin.command("replSetInitiate", {"_id": _REPLICA_SET, "members": members})
-        elif config["members"][0]["host"] != address:
-            config["members"][0]["host"] = address
-            config["version"] += 1
-            # A member under another address cannot become primary, so the change needs force.
-            client.admin.command("replSetReconfig", config, force=True)
+
+def configure_replica_set(client: MongoClient[dict[str, Any]], name: str, address: str) -> None:
+    """Make this mongod the only member of its set, under its present address."""
+    # The stored document is read, because `replSetGetConfig` fails while a mongod starts.
+    config = client["local"]["system.replset"].find_one()
+    if config is None:
+        members = [{"_id": 0, "host": address}]
+        client.admin.command("replSetInitiate", {"_id": name, "members": members})
+    elif config["members"][0]["host"] != address:
+        config["members"][0]["host"] = address
+        config["version"] += 1
+        # A member under another address cannot become primary, so the change needs force.
+        client.admin.command("replSetReconfig", config, force=True)

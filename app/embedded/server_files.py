@@ -3,7 +3,7 @@
 `NAME.lock` is locked while the server is started or stopped. Each process that uses the server is a
 client and holds a shared lock on `NAME.users`. The server itself holds a lock on `NAME.alive`. The
 kernel releases these locks when a process ends, even after kill -9. `NAME.json` contains the
-server's port and pid, `NAME.log` its output.
+server's port and pid and how it was started, `NAME.log` its output.
 """
 
 import json
@@ -24,6 +24,9 @@ _LOCK_LIMIT = timedelta(seconds=180)
 """The longest wait for the lock: 120 s for a stop (SIGTERM, then SIGKILL) and 60 s for one try of a
 start by another process."""
 _LOG_LIMIT_BYTES = 10_000_000
+_PROTECTED = 1
+"""The value in the record of a server that requires a password. Earlier releases started servers
+without one, and recorded nothing."""
 
 
 @dataclass(frozen=True)
@@ -84,17 +87,25 @@ class ServerFiles:
         except (FileNotFoundError, ValueError):
             return {}
 
+    def is_protected(self) -> bool:
+        """Whether the last server was started by a release whose servers require a password."""
+        return self.read_record().get("protected") == _PROTECTED
+
     def write_record(self, **record: int) -> None:
         temporary = self.path("json.new")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
+        text = json.dumps(record | {"protected": _PROTECTED})
+        temporary.write_text(text, encoding="utf-8")
         temporary.replace(self.path("json"))
 
     def open_log(self) -> IO[bytes]:
-        """Open the server's log for appending. A log over the limit is renamed first."""
+        """Open the server's log for appending. A log over the limit is renamed first. Only the
+        current user can read it, because mongod logs slow queries with their values."""
         path = self.path("log")
         if path.exists() and path.stat().st_size > _LOG_LIMIT_BYTES:
             path.replace(self.path("log.1"))
-        return path.open("ab")
+        log = path.open("ab")
+        os.fchmod(log.fileno(), 0o600)
+        return log
 
     def _lock_or_raise(self, suffix: str, kind: int) -> int:
         lock = _lock(self.path(suffix), kind)

@@ -6,7 +6,6 @@ that uses the server stops it. The files and locks that make this work are in `s
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -15,11 +14,11 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Protocol, Self
 
+from app.embedded.private_files import make_private_folder
 from app.embedded.server_files import ServerFiles, retry_for
 from app.embedded.start_failure import advise, select_lines
 from app.errors import ConfigurationError
 
-HOST = "127.0.0.1"
 _LIMIT = timedelta(seconds=60)
 """The longest wait for a start, which replays the journal after kill -9, and for a stop."""
 _MAX_STARTS = 3
@@ -28,13 +27,21 @@ _PASSED_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "TZ"
 
 
 class Program(Protocol):
-    """How one kind of server is started, addressed and checked. `folder` contains its data."""
+    """How one kind of server is started, addressed and checked."""
 
-    folder: Path
+    def choose_port(self, previous: int) -> int:
+        """Return `previous` if it is free, otherwise another port; 0 for a server without one."""
+        ...
 
     def build_command(self, port: int) -> list[str]: ...
 
-    def build_uri(self, port: int) -> str: ...
+    def build_uri(self, port: int) -> str:
+        """Return the URI with which clients connect. It contains a password."""
+        ...
+
+    def describe_address(self, port: int) -> str:
+        """Return where the server listens, for logs and messages."""
+        ...
 
     def make_ready(self, port: int) -> int | None:
         """Configure the server at `port` as far as necessary and return its pid.
@@ -48,7 +55,8 @@ class Program(Protocol):
 class SharedServer:
     """The server as one of its clients sees it. A `with` block stops using it at the end."""
 
-    uri: str
+    uri: str = field(repr=False)  # contains a password
+    address: str
     port: int
     pid: int
     _files: ServerFiles = field(repr=False)
@@ -82,22 +90,35 @@ class SharedServer:
         self.stop()
 
 
-def start(program: Program) -> SharedServer:
-    """Start the server, or use the one that runs already. Returns when the server is ready.
+def start(folder: Path, prepare: Callable[[Path], Program]) -> SharedServer:
+    """Start the server whose data are in `folder`, or use the one that runs already. Returns when
+    the server is ready.
 
-    Blocks. Raises ConfigurationError.
+    `prepare` creates what the server and its clients need. It is called under the lock, so one
+    process does this at a time. Blocks. Raises ConfigurationError.
     """
-    files = ServerFiles(program.folder)
+    files = ServerFiles(folder)
     try:
         with files.lock_start_and_stop(), ExitStack() as undo:
+            alone = not files.has_clients()
             client_lock = files.lock_as_client()
             undo.callback(os.close, client_lock)
+            make_private_folder(folder)
+            program = prepare(folder)
+            _end_unprotected(files, alone=alone)
             server = _find(program, files) or _launch(program, files)
             undo.pop_all()
     except OSError as error:
-        raise ConfigurationError(f"No server can be started in {program.folder}: {error}") from None
-    uri = program.build_uri(server.port)
-    return SharedServer(uri, server.port, server.pid, files, client_lock, server.child)
+        raise ConfigurationError(f"No server can be started in {folder}: {error}") from None
+    return SharedServer(
+        program.build_uri(server.port),
+        program.describe_address(server.port),
+        server.port,
+        server.pid,
+        files,
+        client_lock,
+        server.child,
+    )
 
 
 @dataclass(frozen=True)
@@ -105,6 +126,21 @@ class _ReadyServer:
     port: int
     pid: int
     child: subprocess.Popen[bytes] | None = None
+
+
+def _end_unprotected(files: ServerFiles, *, alone: bool) -> None:
+    """End a server that an earlier release started without a password and did not stop."""
+    if not files.is_alive() or files.is_protected():
+        return
+    if not alone:
+        raise ConfigurationError(
+            f"A process of an earlier release uses {files.folder}. Stop it, then start again."
+        )
+    _end(files)
+    if files.is_alive():
+        raise ConfigurationError(
+            f"A server of an earlier release runs in {files.folder}. End it, then start again."
+        )
 
 
 def _find(program: Program, files: ServerFiles) -> _ReadyServer | None:
@@ -122,7 +158,8 @@ def _find(program: Program, files: ServerFiles) -> _ReadyServer | None:
         return _ReadyServer(port, pid)
     if files.is_alive():
         raise ConfigurationError(
-            f"The server of {files.folder} runs but does not respond at {HOST}:{port}."
+            f"The server of {files.folder} runs but does not respond at"
+            f" {program.describe_address(port)}, or rejects the secret in its file."
             f" End the process whose pid is in {files.path('json')}, then start again."
         )
     return None
@@ -131,10 +168,9 @@ def _find(program: Program, files: ServerFiles) -> _ReadyServer | None:
 def _launch(program: Program, files: ServerFiles) -> _ReadyServer:
     """Start the server. It gets its previous port if that port is free, so that connected
     processes can reconnect."""
-    files.folder.mkdir(mode=0o700, exist_ok=True)
     output, exit_status = "", 0
     for _ in range(_MAX_STARTS):
-        port = _find_free_port(files.read_record().get("port", 0))
+        port = program.choose_port(files.read_record().get("port", 0))
         with files.open_log() as log:
             log_start = log.tell()
             child = _spawn(program.build_command(port), files, log, port)
@@ -193,7 +229,7 @@ def _wait_until_ready(program: Program, port: int, is_alive: Callable[[], bool])
     for _ in retry_for(_LIMIT):
         if not is_alive():
             return None
-        pid = program.make_ready(port) if _is_listening(port) else None
+        pid = program.make_ready(port)
         if pid is not None:
             return pid
     return None
@@ -212,21 +248,3 @@ def _end(files: ServerFiles) -> None:
                 with suppress(ChildProcessError):
                     os.waitpid(pid, 0)  # collects the exit status if the server is a child
                 return
-
-
-def _is_listening(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((HOST, port)) == 0
-
-
-def _find_free_port(preferred: int) -> int:
-    """Return `preferred` if it is free, otherwise a port that the system chooses (as for 0)."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((HOST, preferred))
-        except OSError:
-            probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port

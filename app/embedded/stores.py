@@ -64,12 +64,12 @@ async def _run_server(
         # A thread cannot be cancelled. Without this, Ctrl-C would leave the server running.
         await asyncio.to_thread((await starting).stop)
         raise
-    _log.info("embedded_server_ready", uri=server.uri, pid=server.pid)
+    _log.info("embedded_server_ready", address=server.address, pid=server.pid)
     try:
         yield server.uri
     finally:
         stopped = await asyncio.shield(asyncio.create_task(asyncio.to_thread(server.stop)))
-        _log.info("embedded_server_left", uri=server.uri, stopped=stopped)
+        _log.info("embedded_server_left", address=server.address, stopped=stopped)
 
 
 def _open_redis(url: str | None) -> Redis:

@@ -5,10 +5,12 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from app.clock import Clock
+from app.engine.history_limit import HistoryLimit
 from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import Loop
 from app.engine.reaper import Reaper
+from app.engine.response_trimmer import ResponseTrimmer
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.wake import Wake
@@ -29,6 +31,8 @@ class Engine:
     reaper: Reaper | None = None
     janitor: Janitor | None = None
     trimmer: Trimmer | None = None
+    response_trimmer: ResponseTrimmer | None = None
+    history_limit: HistoryLimit | None = None
     _working: list[Loop] = field(init=False, default_factory=list)
     """These loops take up new work, so they stop first."""
     _watching: list[Loop] = field(init=False, default_factory=list)
@@ -51,6 +55,12 @@ class Engine:
             working.append(Loop("janitor", self.janitor.tick, clock=clock))
         if self.trimmer is not None:
             working.append(Loop("trimmer", self.trimmer.tick, clock=clock))
+        if self.response_trimmer is not None:
+            loop = Loop("response_trimmer", self.response_trimmer.tick, clock=clock)
+            working.append(loop)
+        if self.history_limit is not None:
+            limit = self.history_limit
+            self._watching.append(Loop("history_limit", limit.tick, clock=clock, wake=limit.wake))
 
     @property
     def loops(self) -> list[Loop]:

@@ -82,12 +82,14 @@ class Executor:
         pause_for_gone_receiver: Callable[[Job], Awaitable[bool]],
         randomness: random.Random,
         clock: Clock,
+        max_timeout_seconds: float,
     ) -> None:
         self._recorder = recorder
         self._targets = targets
         self._pause_for_gone_receiver = pause_for_gone_receiver
         self._random = randomness
         self._clock = clock
+        self._max_timeout_seconds = max_timeout_seconds
         self._stuck: set[asyncio.Task[Outcome]] = set()
         """Deliveries that did not end when they were cancelled. asyncio keeps only weak references
         to tasks, so this set keeps them from being collected while they run."""
@@ -113,12 +115,12 @@ class Executor:
         """
         if attempt.stop_reason is not None:
             return _outcome_of(attempt.stop_reason)
+        timeout = attempt.job.limit_timeout(self._max_timeout_seconds)
         delivery = asyncio.ensure_future(
-            self._targets.deliver(attempt.job.target, _delivery(attempt))
+            self._targets.deliver(attempt.job.target, _delivery(attempt, timeout))
         )
         attempt.delivery = delivery
-        limit = attempt.job.timeout + _DEADLINE_GRACE
-        if not await self._wait(delivery, limit):
+        if not await self._wait(delivery, timeout + _DEADLINE_GRACE):
             delivery.cancel()
             if not await self._wait(delivery, _CANCEL_GRACE):
                 _log.error("delivery_not_cancellable", **_ids(attempt))
@@ -127,8 +129,7 @@ class Executor:
             return Outcome(
                 AttemptOutcome.TIMED_OUT,
                 Failure.TIMEOUT,
-                "the target did not end within the timeout of "
-                f"{attempt.job.timeout.total_seconds():g} s",
+                f"the target did not end within the timeout of {timeout.total_seconds():g} s",
             )
         try:
             return delivery.result()
@@ -183,7 +184,7 @@ def _outcome_of(reason: StopReason) -> Outcome:
             return STOPPED_BY_SHUTDOWN
 
 
-def _delivery(attempt: RunningAttempt) -> Delivery:
+def _delivery(attempt: RunningAttempt, timeout: timedelta) -> Delivery:
     execution, job = attempt.execution, attempt.job
     return Delivery(
         execution_id=execution.id,
@@ -194,7 +195,8 @@ def _delivery(attempt: RunningAttempt) -> Delivery:
         scheduled_for=execution.scheduled_for,
         attempt=attempt.number,
         parameters=job.parameters if execution.parameters is None else execution.parameters,
-        timeout=job.timeout,
+        timeout=timeout,
+        hops=execution.hops,
     )
 
 

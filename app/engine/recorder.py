@@ -11,8 +11,10 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from app.engine.history_limit import HistoryLimit
+from app.engine.response_trimmer import ResponseTrimmer
 from app.errors import UnavailableError
-from app.models.execution import Execution
+from app.models.execution import FINAL_STATUSES, Execution, Truncation
 from app.repositories.batches import write_in_parts
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
@@ -35,9 +37,18 @@ class _PendingSettlement:
 class Recorder:
     """Settles leases for any number of callers at once."""
 
-    def __init__(self, *, leases: LeaseRepository, completion: Completion) -> None:
+    def __init__(
+        self,
+        *,
+        leases: LeaseRepository,
+        completion: Completion,
+        history_limit: HistoryLimit,
+        response_trimmer: ResponseTrimmer,
+    ) -> None:
         self._leases = leases
         self._completion = completion
+        self._history_limit = history_limit
+        self._response_trimmer = response_trimmer
         self._pending: list[_PendingSettlement] = []
         self._writing: asyncio.Task[None] | None = None
 
@@ -79,13 +90,24 @@ class Recorder:
 
         Catches every exception, because the callers of later batches wait for this task.
         """
-        settled = await self._settle(batch)
+        settled = await self._settle([self._apply_limit(one) for one in batch])
+        for one in settled:
+            if _may_have_responses(one.settlement):
+                self._response_trimmer.note_finished(one.execution.job_id)
         try:
             await self._completion.follow_up(
                 [Transition(one.execution, one.settlement.status) for one in settled]
             )
         except Exception:  # the results are stored; the reaper promotes what still waits
             _log.exception("follow_up_failed", executions=len(settled))
+
+    def _apply_limit(self, one: _PendingSettlement) -> _PendingSettlement:
+        """Leave the headers and the body of the response out, if the owner has too many stored."""
+        size = one.settlement.response_size
+        if not size or self._history_limit.take(one.execution.owner_id, size):
+            return one
+        smaller = one.settlement.without_response(Truncation.HISTORY_LIMIT)
+        return one if smaller is None else replace(one, settlement=smaller)
 
     async def _settle(self, batch: Sequence[_PendingSettlement]) -> list[_PendingSettlement]:
         """Settle a batch and give each caller its result. Returns those that were settled."""
@@ -97,6 +119,9 @@ class Recorder:
         try:
             won = await self._leases.settle([one.settlement for one in batch])
         except UnavailableError as error:
+            for one in batch:  # their callers try again
+                size = one.settlement.response_size
+                self._history_limit.give_back(one.execution.owner_id, size)
             _fail(batch, error)
             return []
         results = list(zip(batch, won, strict=True))
@@ -111,12 +136,18 @@ class Recorder:
         """Settle one that the database rejected, without the headers and the body of its response:
         the outcome of the attempt must not be lost with them. If it has none of them, its caller
         gets the exception, also if it is a bug."""
-        smaller = one.settlement.without_response()
+        smaller = one.settlement.without_response(Truncation.TOO_LARGE)
         if smaller is None:
             _fail([one], error)
             return []
         _log.error("response_not_stored", execution_id=one.execution.id, exc_info=error)
         return await self._settle([replace(one, settlement=smaller)])
+
+
+def _may_have_responses(settlement: Settlement) -> bool:
+    """Whether the settlement ends an execution that may have stored responses."""
+    has_response = settlement.response_size > 0 or settlement.attempts > 1
+    return has_response and settlement.status in FINAL_STATUSES
 
 
 def _count_fitting(pending: Sequence[_PendingSettlement]) -> int:

@@ -1,5 +1,6 @@
 """The scheduler: polls for due jobs by the `next_run` index and fires them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -12,13 +13,23 @@ from app.models.coverage import Coverage
 from app.models.job import Job
 from app.models.schedule import MILLISECOND
 from app.repositories.due_jobs import DueJobs
-from app.repositories.jobs import JobRepository
+from app.repositories.jobs import JobRepository, NextDue
 from app.services.firing import Firing
 from app.services.ticks import TickService
 
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
+
+_PEEKED = 16
+"""The number of keys that a scheduler reads to find the next job that concerns it."""
+
+_OVERDUE = timedelta(milliseconds=100)
+"""A scheduler also fires the jobs of the others if they are overdue by this and if no job of its
+own part is due. The others usually need less."""
+
+_LONG_OVERDUE = timedelta(seconds=1)
+"""The same behind a backlog of its own part. The others may have a backlog as well."""
 
 _NO_PROGRESS_INTERVAL = timedelta(milliseconds=50)
 _MARGIN = timedelta(seconds=1)
@@ -30,9 +41,9 @@ _FULL_POLL_INTERVAL = timedelta(seconds=5)
 class Scheduler:
     """Fires what is due. Any number of schedulers may run at once; there is no leader.
 
-    Each reads all due jobs. While more are due than fit in a batch, the live schedulers share them
-    by their ids, so that they do not fire the same ones. One that has fired its part continues with
-    the jobs of the others, so no job depends on one scheduler.
+    The live schedulers share the jobs by their ids, so that they do not fire the same ones. One
+    that has nothing due in its part also fires what the others have left for a tenth of a second,
+    so no job depends on one scheduler.
 
     A poll starts one second before the earliest key of the last poll, to skip index entries of old
     values that the database has not removed yet. This is only an optimisation: at the start, every
@@ -54,7 +65,6 @@ class Scheduler:
         self._clock = clock
         self._poll_interval = poll_interval
         self._since: datetime | None = None
-        self._is_sharing = False  # the last poll found a full batch
         self._full_poll_at = clock.monotonic()
         self._is_stopping = False
 
@@ -76,17 +86,18 @@ class Scheduler:
         since, self._since = self._since, None  # stays None if this round fails
         coverage = await self._ticks.cover()
         due = self._choose_due(since, read_at)
-        peek = await self._jobs.peek(due)
+        part = due.of_part(coverage.schedulers, self._ticks.scheduler)
+        peek = await self._jobs.peek(due, limit=1 if part == due else _PEEKED)
         until = coverage.find_limit(peek.now)
-        rest = rest_until(peek.next_run, peek.now, most=self._poll_interval)
+        rest = rest_until(_find_next(peek, part), peek.now, most=self._poll_interval)
         if rest == AT_ONCE and peek.next_run is not None and peek.next_run > until:
             rest = self._poll_interval  # the slot waits until its gap has passed
         elif rest == AT_ONCE:
-            jobs = await self._list_due(due, until, coverage)
+            jobs = await self._list_due(due, part, until, coverage)
             advanced = await self._firing.fire(
                 jobs, peek.now, read_at=read_at, is_stopping=lambda: self._is_stopping
             )
-            if jobs and not advanced:  # another process fires them; do not read at full speed
+            if not advanced:  # others fire them; do not read at full speed
                 rest = min(self._poll_interval, _NO_PROGRESS_INTERVAL)
         self._since = min(peek.next_run or peek.now, peek.now) - _MARGIN
         return max(AT_ONCE, min(rest, self._ticks.get_rest()))
@@ -99,28 +110,46 @@ class Scheduler:
             self._full_poll_at = read_at
         return DueJobs(since)
 
-    async def _list_due(self, due: DueJobs, until: datetime, coverage: Coverage) -> list[Job]:
-        """The due jobs; only those of its part if they fill a batch, and then also in the next
-        round. If its part is empty, the jobs of the others.
+    async def _list_due(
+        self, due: DueJobs, part: DueJobs, until: datetime, coverage: Coverage
+    ) -> list[Job]:
+        """The due jobs of its part; if there are none, the overdue jobs of the others.
 
         It reads the latter from the other end, so that it does not read the same jobs as their
         scheduler.
         """
-        part = due.of_part(coverage.schedulers, self._ticks.scheduler)
-        was_sharing = self._is_sharing
-        jobs = await self._list_batch(part if was_sharing else due, until, coverage)
-        if was_sharing and not jobs:
-            jobs = await self._jobs.list_due(until, limit=_BATCH, due=due, newest_first=True)
-        self._is_sharing = len(jobs) >= _BATCH
-        if self._is_sharing and not was_sharing:
-            return [job for job in jobs if part.includes(job.id)]
-        return jobs
-
-    async def _list_batch(self, due: DueJobs, until: datetime, coverage: Coverage) -> list[Job]:
-        """The first due jobs. If all of them are late, also the first ones that are on time, which
-        do not wait for the late ones."""
-        jobs = await self._jobs.list_due(until, limit=_BATCH, due=due)
+        jobs = await self._jobs.list_due(until, limit=_BATCH, due=part)
         if len(jobs) == _BATCH and coverage.is_before_gap_end(jobs[-1].next_run):
-            on_time = replace(due, since=coverage.gaps[-1].until + MILLISECOND)
-            jobs += await self._jobs.list_due(until, limit=_BATCH, due=on_time)
-        return jobs
+            on_time = coverage.gaps[-1].until + MILLISECOND
+            return _join(jobs, *await self._list_on_time(due, part, until, on_time))
+        if jobs or part == due:
+            return jobs
+        overdue = until - _OVERDUE
+        return await self._jobs.list_due(overdue, limit=_BATCH, due=due, newest_first=True)
+
+    async def _list_on_time(
+        self, due: DueJobs, part: DueJobs, until: datetime, since: datetime
+    ) -> Sequence[list[Job]]:
+        """The due jobs from an instant on: those of its part, and the overdue ones of the others.
+
+        These are on time, so they do not wait for its late jobs.
+        """
+        own = await self._jobs.list_due(until, limit=_BATCH, due=replace(part, since=since))
+        if part == due:
+            return (own,)
+        overdue = until - _LONG_OVERDUE
+        others = await self._jobs.list_due(overdue, limit=_BATCH, due=replace(due, since=since))
+        return own, others
+
+
+def _find_next(peek: NextDue, part: DueJobs) -> datetime | None:
+    """The first instant at which a scheduler with this part may have something to fire."""
+    instants = [slot if part.includes(id_) else slot + _OVERDUE for slot, id_ in peek.first]
+    if len(peek.first) == _PEEKED:
+        instants.append(peek.first[-1][0])  # the next key may be one of its part
+    return min(instants, default=None)
+
+
+def _join(*lists: list[Job]) -> list[Job]:
+    """Each job once."""
+    return list({job.id: job for jobs in lists for job in jobs}.values())

@@ -1,6 +1,7 @@
-"""The worker: claims executions that are due and runs their attempts, up to its concurrency."""
+"""The worker: claims executions that are due and runs their attempts, up to its slots."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from itertools import islice
@@ -10,8 +11,9 @@ import structlog
 from app.clock import Clock
 from app.engine.executor import Executor, RunningAttempt, StopReason
 from app.engine.lease_keeper import LeaseKeeper
-from app.engine.loop import AT_ONCE, rest_until
+from app.engine.loop import AT_ONCE
 from app.engine.recorder import Recorder
+from app.engine.turns import Turns
 from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus, Reason
 from app.repositories.jobs import JobRepository
@@ -35,6 +37,7 @@ class Worker:
         self,
         *,
         jobs: JobRepository,
+        turns: Turns,
         leases: LeaseRepository,
         executor: Executor,
         keeper: LeaseKeeper,
@@ -42,9 +45,9 @@ class Worker:
         wake: Wake,
         clock: Clock,
         concurrency: int,
-        poll_interval: timedelta,
     ) -> None:
         self._jobs = jobs
+        self._turns = turns
         self._leases = leases
         self._executor = executor
         self._keeper = keeper
@@ -52,7 +55,6 @@ class Worker:
         self._wake = wake
         self._clock = clock
         self._concurrency = concurrency
-        self._poll_interval = poll_interval
         self._running: dict[str, RunningAttempt] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._claims_in_doubt_since: float | None = None
@@ -61,22 +63,24 @@ class Worker:
         settles them."""
 
     async def tick(self) -> timedelta:
-        """One round: claim what is due, up to the free concurrency, and start it."""
+        """One round: claim what is due, as the free slots and the shares allow, and start it."""
         if self._claims_in_doubt_since is not None:
             await self._start_in_doubt(self._claims_in_doubt_since)
         free = self._concurrency - len(self._running)
-        if free < 1:
-            return self._poll_interval  # woken when an attempt ends
-        peek = await self._leases.peek()
-        rest = rest_until(peek.run_at, peek.now, most=self._poll_interval)
-        if rest != AT_ONCE:
-            return rest
+        held = Counter(attempt.execution.owner_id for attempt in self._running.values())
+        turn = await self._turns.take(held, free=free)
+        if not turn.slots:
+            has_more_free = self._concurrency - len(self._running) > free
+            return AT_ONCE if self._turns.is_short and has_more_free else turn.rest
         # If an error occurs before the starts are recorded, the executions stay claimed by this
         # process without an attempt. The next round starts them.
         self._claims_in_doubt_since = asked_at = self._clock.monotonic()
-        claimed = await self._leases.claim(limit=min(free, _BATCH))
-        await self._start_claimed(claimed, since=asked_at)
+        claimed = await self._leases.claim(turn.slots)
+        await self._start_claimed(claimed or (), since=asked_at)
         self._claims_in_doubt_since = None
+        if claimed is None:
+            return turn.rest
+        self._turns.restart()
         return AT_ONCE
 
     async def watch(self) -> timedelta:
@@ -261,8 +265,8 @@ class Worker:
             self._keeper.release(attempt.lease)
             if not recorded:
                 self._give_up([attempt.lease])
-            if len(self._running) == self._concurrency:
-                self._wake.executions.set()  # all places were taken, so the worker loop may wait
+            if self._turns.is_short or len(self._running) == self._concurrency:
+                self._wake.executions.set()  # the worker loop may wait for a free slot
             # A newer attempt of the same execution may have taken the entry.
             if self._running.get(attempt.execution.id) is attempt:
                 del self._running[attempt.execution.id]

@@ -1,15 +1,9 @@
-"""Headers that stop browsers from guessing content types, framing pages, sending the page's address
-to other sites, and storing responses.
-"""
+"""Headers of every response: what browsers may do with it, and whether they may store it."""
 
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
+from app.http_server.rejections import NO_STORE, SECURITY_HEADERS
 
 
 class SecurityHeaders:
@@ -26,10 +20,9 @@ class SecurityHeaders:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in _HEADERS.items():
+                added = SECURITY_HEADERS if "etag" in headers else SECURITY_HEADERS | NO_STORE
+                for name, value in added.items():
                     headers.setdefault(name, value)
-                if "etag" not in headers:
-                    headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
         await self._app(scope, receive, send_with_headers)

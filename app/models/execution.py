@@ -119,13 +119,32 @@ class AttemptOutcome(StrEnum):
     """Its worker died, stopped or lost the lease."""
 
 
+class Truncation(StrEnum):
+    """Why a stored response lacks headers or a part of its body: the public `truncated_reason`
+    values."""
+
+    TOO_LARGE = "too_large"
+    """The body has more than 64 KB, or the database did not accept it."""
+    EARLIER_ATTEMPT = "earlier_attempt"
+    """It belongs to an attempt before the last three of its execution. Together these keep 16 KB of
+    their bodies and no headers."""
+    OLDER_EXECUTION = "older_execution"
+    """Its execution is neither one of the 20 of its job that finished last, nor one of the 20 that
+    failed last."""
+    HISTORY_LIMIT = "history_limit"
+    """The owner already had `MAX_HISTORY_BYTES_PER_OWNER` of stored responses."""
+
+
 class TargetResponse(Record):
-    """What the target returned. The body is truncated at 64 KB."""
+    """What the target returned: the status, and what is kept of the headers and the body."""
 
     status: int | None = None
     headers: dict[str, str] = Field(default_factory=dict)
     body: str = ""
     truncated: bool = False
+    """Whether headers or a part of the body are not stored."""
+    truncated_reason: Truncation | None = None
+    """Why; None if nothing is missing, and for responses that earlier releases truncated."""
 
 
 class Attempt(Record):
@@ -140,13 +159,19 @@ class Attempt(Record):
     response: TargetResponse | None = None
 
 
+Hops = Annotated[int, Strict(), Field(ge=0)]
+"""How many targets of this service stand between a user and a request: a target that calls the
+service's own API adds one."""
+
+
 class Origin(TypedDict, total=False):
-    """Fields that only some kinds of executions have."""
+    """Fields that only some executions have."""
 
     schedule_id: str | None
     parameters: dict[str, Any] | None
     retry_of: str
     backfill_id: str
+    hops: int
 
 
 class Execution(Record):
@@ -181,6 +206,11 @@ class Execution(Record):
     """The last slot that a `missed` record covers; `scheduled_for` is the first."""
     missed_count: int | None = None
     attempts: tuple[Attempt, ...] = ()
+    response_bytes: Annotated[int, Strict()] | None = None
+    """The size of the responses whose headers or bodies are stored; None if there are none. The
+    database computes it. Two indexes contain the executions that have it."""
+    hops: Hops = 0
+    """The hops of the request that made it or its job. Its target gets one more."""
     created_at: Instant
     finished_at: Instant | None = None
 

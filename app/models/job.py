@@ -7,13 +7,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, Strict, computed_field
 
-from app.models.execution import ExecutionStatus
+from app.models.execution import ExecutionStatus, Hops
 from app.models.policy import CatchUpPolicy, OverlapPolicy, RetryPolicy
 from app.models.record import Instant, Record
 from app.models.schedule import Schedule
 from app.models.target import TargetSpec
 
-MAX_TIMEOUT_SECONDS = 86_400
+LONGEST_TIMEOUT_SECONDS = 86_400
+"""Of a stored job. The setting MAX_TIMEOUT_SECONDS may be lower."""
 
 
 class PauseReason(StrEnum):
@@ -39,7 +40,7 @@ class Job(Record):
     target: TargetSpec
     parameters: dict[str, Any] = Field(default_factory=dict)
     retry: RetryPolicy = RetryPolicy()
-    timeout_seconds: Annotated[float, Field(gt=0, le=MAX_TIMEOUT_SECONDS)] = 60
+    timeout_seconds: Annotated[float, Field(gt=0, le=LONGEST_TIMEOUT_SECONDS)] = 60
     overlap_policy: OverlapPolicy = OverlapPolicy.SKIP
     catch_up: CatchUpPolicy = CatchUpPolicy()
     schedules: tuple[Schedule, ...] = ()
@@ -51,6 +52,9 @@ class Job(Record):
     last_status: ExecutionStatus | None = None
     revision: Annotated[int, Strict(), Field(ge=1, le=10**15)] = 1
     """Each edit by a user increases it; firing does not."""
+    hops: Hops = 0
+    """The most hops of the requests that created the job and added its schedules. Its executions
+    have at least as many."""
     created_at: Instant
     updated_at: Instant
 
@@ -60,9 +64,9 @@ class Job(Record):
         """The name by which listings sort and search. It is stored for an index."""
         return fold(self.name)
 
-    @property
-    def timeout(self) -> timedelta:
-        return timedelta(seconds=self.timeout_seconds)
+    def limit_timeout(self, most_seconds: float) -> timedelta:
+        """The timeout of an attempt in a service whose longest timeout is `most_seconds`."""
+        return timedelta(seconds=min(self.timeout_seconds, most_seconds))
 
 
 def fold(text: str) -> str:

@@ -1,6 +1,5 @@
 """Decides which due slots of a schedule are executed, and which are counted as missed."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -91,40 +90,56 @@ def _decide_gap(
     last = _find_last_until(schedule, gap.until)
     if first is None or last is None:
         raise ValueError("the gap has no slot of the schedule")
-    late = [slot for slot in _list_late(schedule, catch_up, gap, last) if slot.at >= first]
+    room = allowed - len(decided.slots)
+    late = _list_late(schedule, catch_up, gap, first, last, most=room + 1)
     last_missed = _find_last_until(schedule, late[0].at - MILLISECOND) if late else last
     if last_missed is not None and last_missed >= first:
         count = trigger_of(schedule).count(first, last_missed)
         decided.missed.append(MissedSpan(first, last_missed, count))
-    room = allowed - len(decided.slots)
     decided.slots += late[:room]
     decided.next_run = late[room].at if len(late) > room else next_slot(schedule, last)
 
 
 def _list_late(
-    schedule: Schedule, catch_up: CatchUpPolicy, gap: Gap, last: datetime
+    schedule: Schedule,
+    catch_up: CatchUpPolicy,
+    gap: Gap,
+    first: datetime,
+    last: datetime,
+    *,
+    most: int,
 ) -> list[PlannedSlot]:
-    """Return the slots of a gap that are executed, in order. `last` is the last slot of the gap."""
+    """Return the executed slots of a gap from the slot `first` on, at most `most`, in order.
+
+    `last` is the last slot of the gap. Only the slots that are returned are computed, because a
+    long gap is decided in many plans.
+    """
     oldest = max(gap.after + MILLISECOND, gap.found_at - catch_up.window)
     match catch_up.policy:
         case CatchUpMode.NONE:
             return []
         case CatchUpMode.ONE:
-            return _spread([last] if last >= oldest else [], gap)
+            return [PlannedSlot(last, gap.found_at)] if last >= oldest else []
         case CatchUpMode.ALL:
             trigger = trigger_of(schedule)
-            latest: list[datetime] = []
-            slot: datetime | None = last
-            while slot is not None and slot >= oldest and len(latest) < MAX_LATE_SLOTS:
-                latest.append(slot)
-                slot = trigger.last_until(slot - MILLISECOND)
-            return _spread(latest[::-1], gap)
+            executed = min(MAX_LATE_SLOTS, trigger.count(oldest, last))
+            left = trigger.count(first, last)
+            slot = first if left <= executed else _find_nth_last(schedule, last, executed)
+            start_at = gap.found_at + max(0, executed - left) * LATE_START_INTERVAL
+            late: list[PlannedSlot] = []
+            while slot is not None and slot <= last and len(late) < most:
+                late.append(PlannedSlot(slot, start_at))
+                slot, start_at = next_slot(schedule, slot), start_at + LATE_START_INTERVAL
+            return late
 
 
-def _spread(slots: Sequence[datetime], gap: Gap) -> list[PlannedSlot]:
-    return [
-        PlannedSlot(slot, gap.found_at + i * LATE_START_INTERVAL) for i, slot in enumerate(slots)
-    ]
+def _find_nth_last(schedule: Schedule, last: datetime, n: int) -> datetime | None:
+    """Return the slot `n - 1` slots before `last`; None if `n` is 0."""
+    slot: datetime | None = last if n else None
+    for _ in range(n - 1):
+        if slot is not None:
+            slot = trigger_of(schedule).last_until(slot - MILLISECOND)
+    return slot
 
 
 def _find_last_until(schedule: Schedule, instant: datetime) -> datetime | None:

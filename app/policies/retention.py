@@ -11,9 +11,13 @@ MIN_AGE = timedelta(hours=24)
 """Younger executions are never deleted. A scheduler that was frozen after a read must still find
 the record of a slot, otherwise it fires the slot again."""
 
+KEPT_RESPONSES = 20
+"""Of how many executions of a job the responses are kept, and of how many failures."""
+
 _SUCCESSES = frozenset({ExecutionStatus.SUCCEEDED})
-_FAILURES = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT})
-KEPT_GROUPS = (_SUCCESSES, _FAILURES)
+FAILURES = frozenset({ExecutionStatus.FAILED, ExecutionStatus.TIMED_OUT})
+"""The statuses that count as a failure of a job."""
+KEPT_GROUPS = (_SUCCESSES, FAILURES)
 """The newest execution of each group is kept while its job exists, without a limit of age."""
 
 

@@ -24,7 +24,12 @@ CAN_FAIL_UNREADABLE: Document = {"status": {"$nin": sorted(FINAL_STATUSES)}}
 """The condition on executions that `fail_unreadable` may end. The status may be unreadable too."""
 
 
-_SMALL_FIELDS = {"schema", *Execution.model_fields} - {"id", "attempts", "parameters"}
+_SMALL_FIELDS = {"schema", *Execution.model_fields} - {
+    "id",
+    "attempts",
+    "parameters",
+    "response_bytes",
+}
 
 
 def end(reason: Reason, now: Any) -> list[Document]:

@@ -1,8 +1,10 @@
 """Claims: which executions may be claimed, and the update that claims them. No I/O."""
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
+
+from pymongo import ASCENDING
 
 from app.clock import count_milliseconds
 from app.models.execution import Execution, ExecutionStatus, require_move
@@ -23,15 +25,43 @@ UNCLAIMABLE: Document = {
     # Without those of the first schema, which have another name for the field.
     "schema": known(Execution)["schema"] | {"$nin": [None, FIRST_SCHEMA]},
 }
-"""Queued executions that are neither waiting nor claimable: ranges of the index `claimable`."""
+"""Queued executions that are neither waiting nor claimable: ranges of `claimable_by_owner`."""
 
 
-@dataclass(frozen=True, slots=True)
-class NextClaimable:
-    """The database's now, and when the first claimable execution may start."""
+def build_listing(slots: Mapping[str, int], claimable: Document) -> list[Document]:
+    """The pipeline that lists ids of claimable executions: of each owner at most as many as it has
+    slots, the earliest `run_at` first.
 
-    now: datetime
-    run_at: datetime | None
+    It examines one key for each id, because each number of slots has a `$limit` of its own.
+    """
+    owners_by_count: dict[int, list[str]] = {}
+    for owner_id, count in slots.items():
+        owners_by_count.setdefault(count, []).append(owner_id)
+    first, *others = (
+        _build_lookup(owners, count, claimable) for count, owners in owners_by_count.items()
+    )
+    unions = [{"$unionWith": {"pipeline": pipeline}} for pipeline in others]
+    return [*first, *unions, {"$project": {"ids": "$found._id"}}]
+
+
+def _build_lookup(owner_ids: list[str], count: int, claimable: Document) -> list[Document]:
+    return [
+        {"$documents": {"$map": {"input": {"$literal": owner_ids}, "in": {"_id": "$$this"}}}},
+        {
+            "$lookup": {
+                "from": "executions",
+                "localField": "_id",
+                "foreignField": "owner_id",
+                "pipeline": [
+                    {"$match": claimable},
+                    {"$sort": {"run_at": ASCENDING}},
+                    {"$limit": count},
+                    {"$project": {"_id": True}},
+                ],
+                "as": "found",
+            }
+        },
+    ]
 
 
 def build_claim(lease_owner: str, term: timedelta, now: Any) -> list[Document]:

@@ -24,7 +24,7 @@ from app.repositories.mongo import Document
 
 R = TypeVar("R", bound=Record)
 
-SCHEMAS: Mapping[type[Record], int] = {Job: 3, Execution: 3, User: 2, IdempotencyKey: 2}
+SCHEMAS: Mapping[type[Record], int] = {Job: 4, Execution: 4, User: 2, IdempotencyKey: 2}
 """The schema number of each stored record. A change of a stored shape raises it and adds a step to
 `migrations.py`. All collections use one sequence of numbers; the highest number is the schema
 version of the database."""

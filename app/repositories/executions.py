@@ -5,7 +5,6 @@ overlap policies in `overlaps.py`, and the deletions in `history.py`.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -17,11 +16,11 @@ from app.errors import NotFoundError
 from app.models.execution import (
     Execution,
     ExecutionKind,
-    ExecutionStatus,
     Reason,
 )
 from app.repositories import cancellation
 from app.repositories.documents import known, to_document
+from app.repositories.execution_listings import LARGE_FIELDS, ExecutionFilter, listing_of
 from app.repositories.mongo import (
     LISTING_LIMIT,
     ONE_BATCH,
@@ -30,7 +29,8 @@ from app.repositories.mongo import (
     aggregate,
     database_call,
 )
-from app.repositories.readers import ExecutionReader, fill_page
+from app.repositories.pages import FoundPage, read_page
+from app.repositories.readers import ExecutionReader
 from app.repositories.slot_records import (
     ONE_PER_SLOT,
     RECORD_FIELDS,
@@ -42,8 +42,6 @@ from app.repositories.slot_records import (
     read_last_slot,
     read_slot_record,
 )
-
-LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
 INSERT_LIMIT = 1_000
 """The most records of one insert. Records that are inserted together have no parameters of users,
@@ -62,18 +60,6 @@ class InsertResult(StrEnum):
     """Another execution of the job is live; nothing was stored."""
     FULL = "full"
     """Its position among the job's waiting executions is taken; nothing was stored."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExecutionFilter:
-    """Which executions a listing shows. None means any; `until` is exclusive."""
-
-    owner_id: str | None = None
-    job_id: str | None = None
-    statuses: frozenset[ExecutionStatus] | None = None
-    kind: ExecutionKind | None = None
-    since: datetime | None = None
-    until: datetime | None = None
 
 
 class ExecutionRepository:
@@ -190,19 +176,22 @@ class ExecutionRepository:
         *,
         limit: int,
         before: tuple[datetime, str] | None = None,
-    ) -> list[Execution]:
-        """The newest slots first, starting just after `before` (slot, id). At most `limit`.
+        partial: bool = False,
+    ) -> FoundPage[Execution]:
+        """The newest slots first, starting just after `before` (slot, id). At most `limit`, and
+        fewer if they are large.
 
-        Raises UnavailableError after two seconds.
+        Partial executions are read without their `LARGE_FIELDS`. Raises UnavailableError after two
+        seconds.
         """
-        query, index = listing_query(wanted, before), listing_index(wanted)
-
-        async def find(skip: int, limit: int) -> list[Document]:
-            found = self._executions.find(query).hint(index).sort(list(LISTING_ORDER))
-            return await found.skip(skip).limit(limit).to_list(None)
-
         with timeout(LISTING_LIMIT.total_seconds()):
-            return await fill_page(find, self._reader.read, limit=limit)
+            return await read_page(
+                self._executions,
+                listing_of(wanted, before),
+                self._reader.read,
+                limit=limit,
+                without=LARGE_FIELDS if partial else (),
+            )
 
     @database_call
     async def cancel_queued(self, execution_id: str, *, reason: Reason) -> bool:
@@ -257,37 +246,3 @@ def _conflict(failed: dict[str, Any]) -> InsertResult:
     if "place" in failed["keyPattern"]:
         return InsertResult.FULL
     return InsertResult.ALREADY_RECORDED
-
-
-def listing_index(wanted: ExecutionFilter) -> str:
-    """The index with the listing's order. The query names it, because the planner may sort
-    instead."""
-    if wanted.job_id is not None:
-        return "history_by_job"
-    if wanted.owner_id is None:
-        return "history"
-    return "history_by_owner" if wanted.statuses is None else "history_by_owner_and_status"
-
-
-def listing_query(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Document:
-    query: Document = known(Execution)
-    if wanted.owner_id is not None:
-        query["owner_id"] = wanted.owner_id
-    if wanted.job_id is not None:
-        query["job_id"] = wanted.job_id
-    if wanted.kind is not None:
-        query["kind"] = wanted.kind
-    if wanted.statuses is not None:
-        query["status"] = {"$in": sorted(wanted.statuses)}
-    slots: Document = {}
-    if wanted.since is not None:
-        slots["$gte"] = wanted.since
-    if wanted.until is not None:
-        slots["$lt"] = wanted.until
-    if before is not None:
-        slot, execution_id = before
-        slots["$lte"] = slot
-        query["$or"] = [{"scheduled_for": {"$lt": slot}}, {"_id": {"$lt": execution_id}}]
-    if slots:
-        query["scheduled_for"] = slots
-    return query

@@ -11,7 +11,7 @@ from pymongo import ASCENDING
 from app.models.execution import Execution, ExecutionStatus
 from app.models.finished_execution import FinishedExecution
 from app.repositories.documents import known
-from app.repositories.executions import LISTING_ORDER
+from app.repositories.execution_listings import LISTING_ORDER
 from app.repositories.mongo import Database, Document, database_call
 
 _log = structlog.get_logger(__name__)

@@ -8,6 +8,7 @@ from app.repositories.mongo import Collection, Database, database_call
 
 _QUEUED, _RUNNING = ExecutionStatus.QUEUED.value, ExecutionStatus.RUNNING.value
 _INDEX_NOT_FOUND = 27
+_HAS_RESPONSES = {"response_bytes": {"$gt": 0}}
 
 INDEXES: dict[str, list[IndexModel]] = {
     "jobs": [
@@ -69,10 +70,15 @@ INDEXES: dict[str, list[IndexModel]] = {
             unique=True,
             partialFilterExpression={"place": {"$exists": True}},
         ),
-        # The claims of the workers.
+        # The claims of the workers: whose executions are due, and the earliest of an owner.
         IndexModel(
-            [("status", ASCENDING), ("waiting", ASCENDING), ("run_at", ASCENDING)],
-            name="claimable",
+            [
+                ("status", ASCENDING),
+                ("waiting", ASCENDING),
+                ("owner_id", ASCENDING),
+                ("run_at", ASCENDING),
+            ],
+            name="claimable_by_owner",
             partialFilterExpression={"status": _QUEUED},
         ),
         # The jobs with waiting executions, and the one with the earliest slot of each. Other
@@ -99,6 +105,24 @@ INDEXES: dict[str, list[IndexModel]] = {
             [("job_id", ASCENDING), ("status", ASCENDING)],
             name="live_by_job",
             partialFilterExpression={"status": {"$in": [_QUEUED, _RUNNING]}},
+        ),
+        # The stored responses, newest first: `stored_responses.py` reads only index keys. Few
+        # executions are in these two indexes, because the responses of older ones are removed.
+        IndexModel(
+            [
+                ("job_id", ASCENDING),
+                ("finished_at", DESCENDING),
+                ("_id", DESCENDING),
+                ("status", ASCENDING),
+                ("response_bytes", ASCENDING),
+            ],
+            name="responses_by_job",
+            partialFilterExpression=_HAS_RESPONSES,
+        ),
+        IndexModel(
+            [("owner_id", ASCENDING), ("response_bytes", ASCENDING)],
+            name="responses_by_owner",
+            partialFilterExpression=_HAS_RESPONSES,
         ),
         # Retention.
         IndexModel(
@@ -140,7 +164,7 @@ INDEXES: dict[str, list[IndexModel]] = {
 }
 
 
-RETIRED: dict[str, list[str]] = {"executions": ["claim"]}
+RETIRED: dict[str, list[str]] = {"executions": ["claim", "claimable"]}
 """Indexes of earlier releases. An index that changes gets another name, because MongoDB
 rejects an index whose name exists with other keys."""
 

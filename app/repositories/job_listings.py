@@ -1,7 +1,6 @@
 """The queries of job listings: which jobs, in which order, by which index. No I/O."""
 
 from dataclasses import dataclass
-from typing import Any
 
 from pymongo import ASCENDING, DESCENDING
 
@@ -9,8 +8,12 @@ from app.models.execution import ExecutionStatus
 from app.models.job import Job
 from app.repositories.documents import known
 from app.repositories.mongo import Document
+from app.repositories.pages import Range
 
 _AFTER_EVERY_TEXT = "\U0010ffff"
+
+LARGE_FIELDS = ("parameters", "target.body", "target.headers")
+"""The fields of a job that a partial listing leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +43,8 @@ class JobPageStart:
 NEWEST_FIRST = JobPageStart()
 
 
-def listing_of(wanted: JobFilter, start: JobPageStart) -> dict[str, Any]:
-    """The `filter`, `sort` and index `hint` of a listing: one range of one index, in its start.
-
-    The hint names the index, because the planner may prefer another one and sort in memory.
-    """
+def listing_of(wanted: JobFilter, start: JobPageStart) -> Range:
+    """The range of a listing from `start` on."""
     query = known(Job) | owned_by(wanted.owner_id)
     optional: Document = {
         "active": wanted.active,
@@ -61,12 +61,12 @@ def listing_of(wanted: JobFilter, start: JobPageStart) -> dict[str, Any]:
     owned = wanted.owner_id is not None
     if start.by_name:
         hint = "by_owner_and_name" if owned else "by_name"
-        return {"filter": query, "sort": {"folded_name": direction, "_id": direction}, "hint": hint}
+        return Range(query, {"folded_name": direction, "_id": direction}, hint)
     if wanted.tag is not None:
         hint = "by_owner_and_tag" if owned else "by_tag"
     else:
         hint = "by_owner" if owned else "_id_"
-    return {"filter": query, "sort": {"_id": direction}, "hint": hint}
+    return Range(query, {"_id": direction}, hint)
 
 
 def _start_after(query: Document, start: JobPageStart) -> None:

@@ -14,6 +14,7 @@ from app.repositories.advances import Advance, split_by_size
 from app.repositories.documents import known, read_key, to_document
 from app.repositories.due_jobs import ALL, IS_SCHEDULED, DueJobs
 from app.repositories.job_listings import (
+    LARGE_FIELDS,
     NEWEST_FIRST,
     JobFilter,
     JobPageStart,
@@ -27,9 +28,10 @@ from app.repositories.mongo import (
     database_call,
     pick,
 )
-from app.repositories.readers import JobReader, UnreadJob, fill_page
+from app.repositories.pages import FoundPage, read_page
+from app.repositories.readers import JobReader, UnreadJob
 
-_NOT_FOR_FIRING = ("description", "parameters", "target.body", "target.headers")
+_NOT_FOR_FIRING = ("description", *LARGE_FIELDS)
 """Fields that may be large and that firing does not need."""
 
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
@@ -40,10 +42,15 @@ LAST_RUNS_BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class NextDue:
-    """The database's now, and the earliest `next_run` if there is one."""
+    """The database's now, and the first keys of the index `poll`: each `next_run` and its job."""
 
     now: datetime
-    next_run: datetime | None
+    first: Sequence[tuple[datetime, str]]
+
+    @property
+    def next_run(self) -> datetime | None:
+        """The earliest `next_run`."""
+        return self.first[0][0] if self.first else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,23 +124,31 @@ class JobRepository:
 
     @database_call
     async def list_jobs(
-        self, wanted: JobFilter, *, limit: int, start: JobPageStart = NEWEST_FIRST
-    ) -> list[Job]:
-        """The jobs in the order of `start`, just after its position. At most `limit`.
+        self,
+        wanted: JobFilter,
+        *,
+        limit: int,
+        start: JobPageStart = NEWEST_FIRST,
+        partial: bool = False,
+    ) -> FoundPage[Job]:
+        """The jobs in the order of `start`, just after its position. At most `limit`, and fewer if
+        they are large.
 
-        Raises UnavailableError after two seconds.
+        Partial jobs are read without their `LARGE_FIELDS`. Raises UnavailableError after two
+        seconds.
         """
-        listing = listing_of(wanted, start)
 
-        async def find(skip: int, limit: int) -> list[Document]:
-            found = self._jobs.find(listing["filter"]).sort(list(listing["sort"].items()))
-            return await found.hint(listing["hint"]).skip(skip).limit(limit).to_list(None)
-
-        async def read(documents: list[Document]) -> list[Job]:
+        async def read(documents: Sequence[Document]) -> list[Job]:
             return (await self._reader.read(documents)).records
 
         with timeout(LISTING_LIMIT.total_seconds()):
-            return await fill_page(find, read, limit=limit)
+            return await read_page(
+                self._jobs,
+                listing_of(wanted, start),
+                read,
+                limit=limit,
+                without=LARGE_FIELDS if partial else (),
+            )
 
     @database_call
     async def replace(self, job: Job, *, expected: Job) -> bool:
@@ -176,16 +191,16 @@ class JobRepository:
         return {"$expr": {"$or": [{"$eq": ["$next_run", None]}, is_later]}}
 
     @database_call
-    async def peek(self, due: DueJobs = ALL) -> NextDue:
-        """The first key of the index `poll` among these jobs."""
-        document = await self._jobs.find_one(
+    async def peek(self, due: DueJobs = ALL, *, limit: int = 1) -> NextDue:
+        """The first keys of the index `poll` among these jobs, at most `limit`."""
+        found = self._jobs.find(
             due.build_peek_query(),
             {"next_run": True, "now": self._database.clock.now_expression},
-            sort=[("next_run", ASCENDING)],
         )
-        if document is None:
-            return NextDue(await self._database.now(), None)
-        return NextDue(document["now"], read_key(document, "next_run"))
+        documents = await found.sort("next_run", ASCENDING).limit(limit).to_list(None)
+        now = documents[0]["now"] if documents else await self._database.now()
+        keys = ((read_key(document, "next_run"), str(document["_id"])) for document in documents)
+        return NextDue(now, [(slot, id_) for slot, id_ in keys if slot is not None])
 
     @database_call
     async def find_earliest_next_run(self) -> datetime | None:

@@ -4,7 +4,7 @@ A claim gives a lease: `lease_owner`, `lease_until` and a `lease_token` that eac
 Every later write carries the fence of the lease (see `lease_fence.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -18,8 +18,8 @@ from app.models.execution import Execution, ExecutionStatus
 from app.repositories import lease_fence
 from app.repositories.attempts import WITHOUT_RESPONSES
 from app.repositories.batches import write_in_parts
-from app.repositories.claims import QUEUE, UNCLAIMABLE, NextClaimable, build_claim
-from app.repositories.documents import Unreadable, known, read_key
+from app.repositories.claims import QUEUE, UNCLAIMABLE, build_claim, build_listing
+from app.repositories.documents import Unreadable, known
 from app.repositories.lease_fence import RAISE_TOKEN, AttemptsSeen, Lease, split_by_groups
 from app.repositories.mongo import Database, Document, database_call, is_outage, pick
 from app.repositories.readers import ExecutionReader
@@ -64,61 +64,59 @@ class LeaseRepository:
         """For reads on which a delivery or a result rests: they return nothing that a failover
         can take back."""
 
-    @database_call
-    async def peek(self) -> NextClaimable:
-        """When the first claimable execution may start."""
-        fields = {"run_at": True, "now": self._now}
-        document = await self._executions.find_one(QUEUE, fields, sort=[("run_at", ASCENDING)])
-        if document is None:
-            return NextClaimable(await self._database.now(), None)
-        return NextClaimable(document["now"], read_key(document, "run_at"))
-
     def claimable(self) -> Document:
-        """The condition on what may be claimed now: one range of the index `claimable`."""
+        """The condition on what may be claimed now."""
         return QUEUE | {"$expr": {"$lte": ["$run_at", self._now]}}
 
     @database_call
-    async def claim(self, *, limit: int) -> list[Execution]:
-        """Claim up to `limit` executions that are due, the earliest `run_at` first.
+    async def claim(self, slots: Mapping[str, int]) -> list[Execution] | None:
+        """Claim executions that are due: of each owner at most as many as it has slots, the
+        earliest `run_at` first. None: nothing of these owners is due.
 
-        Claims the first execution by `findOneAndUpdate` and, if there is one, the others by one
-        `updateMany` with the same filter. Two workers never get the same execution.
+        One execution is claimed by `findOneAndUpdate`, several by one `updateMany`. Two workers
+        never get the same execution, so the result may be empty.
         """
-        if limit < 1:
-            return []
+        if sum(slots.values()) == 1:
+            [owner_id] = slots
+            return await self._claim_first({"owner_id": owner_id})
+        ids = await self._list_ids_to_claim(slots)
+        if len(ids) == 1:
+            return await self._claim_first({"_id": ids[0]}) or []
+        return await self._claim_many(ids) if ids else None
+
+    async def _claim_first(self, condition: Document) -> list[Execution] | None:
+        condition = self.claimable() | condition
+        order = [("run_at", ASCENDING)]
         try:
-            first = await self._executions.find_one_and_update(
-                self.claimable(),
+            claimed = await self._executions.find_one_and_update(
+                condition,
                 self._build_claim(),
                 WITHOUT_RESPONSES,
-                sort=[("run_at", ASCENDING)],
+                sort=order,
                 return_document=ReturnDocument.AFTER,
             )
         except PyMongoError as error:
             if is_outage(error):
                 raise
-            return await self._reader.read(await self._claim_batch(limit))
-        if first is None:
-            return []
-        more = await self._claim_batch(limit - 1) if limit > 1 else []
-        return await self._reader.read([first, *more])
+            rejected = await self._executions.find_one(condition, {"_id": True}, sort=order)
+            return await self._claim_many([rejected["_id"]]) if rejected else []
+        return None if claimed is None else await self._reader.read([claimed])
 
-    async def _claim_batch(self, limit: int) -> list[Document]:
-        found = self._executions.find(self.claimable(), {"_id": True})
-        due = await found.sort("run_at", ASCENDING).limit(limit).to_list(None)
-        if not due:
-            return []
-        ids = [document["_id"] for document in due]
+    async def _list_ids_to_claim(self, slots: Mapping[str, int]) -> list[str]:
+        found = await self._database.compute(build_listing(slots, self.claimable()))
+        return [id_ for one in found for id_ in one["ids"]]
+
+    async def _claim_many(self, ids: Sequence[str]) -> list[Execution]:
         await write_in_parts(ids, self._claim_ids, self._reject)
         # None of these belonged to this lease owner before, so the write above has claimed those
         # that belong to it now.
         claimed = self._executions.find({"_id": {"$in": ids}} | self._owned(), WITHOUT_RESPONSES)
-        return await claimed.sort("run_at", ASCENDING).to_list(None)
+        return await self._reader.read(await claimed.hint("_id_").to_list(None))
 
     @database_call
     async def _claim_ids(self, ids: Sequence[str]) -> list[bool]:
         condition = self.claimable() | {"_id": {"$in": ids}}
-        await self._executions.update_many(condition, self._build_claim())
+        await self._executions.update_many(condition, self._build_claim(), hint="_id_")
         return []
 
     def _build_claim(self) -> list[Document]:
@@ -193,7 +191,7 @@ class LeaseRepository:
         try:
             matched = await self._settle(settlements, lease_fence.is_valid(self._now), [])
         except (PyMongoError, BSONError) as error:
-            if len(settlements) > 1 or settlements[0].without_response() is not None:
+            if len(settlements) > 1 or settlements[0].response_size:
                 raise  # a smaller part, or a result without its response, may be accepted
             if isinstance(error, PyMongoError) and is_outage(error):
                 raise

@@ -21,6 +21,7 @@ from pymongo import ASCENDING, UpdateOne
 from app.repositories.batches import describe_rejection, is_rejection, write_in_parts
 from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.free_form import FREE_FORM_SCHEMA, encode_json
+from app.repositories.kept_responses import keep_last_responses, measure_responses
 from app.repositories.meta import MetaRepository
 from app.repositories.mongo import Collection, Database, Document, database_call
 
@@ -42,13 +43,22 @@ clients do."""
 class Step:
     """One change of a collection's stored shape: `update` is the pipeline that makes it.
 
-    `texts`: the fields whose JSON values become text in the same write.
+    `texts`: the fields whose JSON values become text in the same write. `requires`: documents with
+    a lower number, which an earlier step could not migrate, stay as they are.
     """
 
     number: int
     collection: str
     update: Sequence[Document] = ()
     texts: Sequence[str] = ()
+    requires: int = 0
+
+    @property
+    def older(self) -> Document:
+        """The condition on the documents to migrate. A document without a number is the oldest."""
+        if not self.requires:
+            return {"schema": {"$not": {"$gte": self.number}}}
+        return {"schema": {"$gte": self.requires, "$lt": self.number}}
 
 
 def _rename(old: str, new: str, *, default: object) -> tuple[Document, ...]:
@@ -90,6 +100,16 @@ STEPS = (
         "executions",
         ({"$set": {"attempts": _map_attempts()}},),
         texts=("parameters",),
+    ),
+    Step(4, "jobs", requires=FREE_FORM_SCHEMA),  # jobs have `hops`, without it they have none
+    Step(
+        4,
+        "executions",
+        (
+            {"$set": {"attempts": keep_last_responses()}},
+            {"$set": {"response_bytes": measure_responses()}},
+        ),
+        requires=FREE_FORM_SCHEMA,
     ),
 )
 """In the order in which they apply. A step is never changed after its release."""
@@ -140,7 +160,7 @@ class _Page:
 
     async def migrate(self, ids: Sequence[str]) -> list[int]:
         """How many it has migrated. A second call looks only at those that are still older."""
-        older = {"_id": {"$in": ids}, "schema": {"$not": {"$gte": self._step.number}}}
+        older = {"_id": {"$in": ids}} | self._step.older
         migrated = await self._write_texts(older) if self._step.texts else 0
         # What has been written as text is no longer older; what is not JSON stays as it is.
         without_values = dict.fromkeys(self._step.texts)

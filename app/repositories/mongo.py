@@ -73,13 +73,19 @@ class Database:
 
     async def now(self) -> datetime:
         """The database's present instant. Raises UnavailableError."""
-        documents = [{"now": self.clock.now_expression}]
+        [document] = await self.compute([{"$documents": [{"now": self.clock.now_expression}]}])
+        now: datetime = document["now"]
+        return now
+
+    async def compute(self, pipeline: list[Document]) -> list[Document]:
+        """The documents of a pipeline that begins with `$documents`, at most `ONE_BATCH`. Raises
+        UnavailableError."""
         response = await database_call(self._database.command)(
-            {"aggregate": 1, "pipeline": [{"$documents": documents}], "cursor": {}},
+            {"aggregate": 1, "pipeline": pipeline, "cursor": {"batchSize": ONE_BATCH}},
             codec_options=self._database.codec_options,
         )
-        now: datetime = response["cursor"]["firstBatch"][0]["now"]
-        return now
+        documents: list[Document] = response["cursor"]["firstBatch"]
+        return documents
 
     async def ping(self) -> None:
         """Check that the primary responds. Raises UnavailableError."""

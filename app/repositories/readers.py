@@ -5,10 +5,10 @@ cannot be read is paused, both with the reason `unreadable`, by whoever reads it
 finds it again in each round. Documents of a newer release are left alone.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import structlog
 from pymongo import UpdateOne
@@ -23,8 +23,6 @@ from app.repositories.documents import Decoded, Unreadable, decode_many, from_do
 from app.repositories.mongo import Database, Document, is_outage
 
 _log = structlog.get_logger(__name__)
-
-_T = TypeVar("_T")
 
 
 class ExecutionReader:
@@ -168,31 +166,6 @@ class JobReader:
                 problem = describe_rejection(error)
         _log.error("job_not_paused", job_id=job_id, problem=problem)
         return False
-
-
-async def fill_page(
-    find: Callable[[int, int], Awaitable[list[Document]]],
-    read: Callable[[list[Document]], Awaitable[list[_T]]],
-    *,
-    limit: int,
-) -> list[_T]:
-    """A page of `limit` records, also if documents on it cannot be read.
-
-    `find(skip, limit)` returns documents in the order of the listing. The result is shorter only at
-    the end of the listing.
-    """
-    records: list[_T] = []
-    skip = 0
-    while True:
-        wanted = limit - len(records)
-        documents = await find(skip, wanted)
-        readable = await read(documents)
-        if len(readable) < len(documents):
-            _log.warning("documents_left_out", count=len(documents) - len(readable))
-        records += readable
-        skip += len(documents)
-        if len(documents) < wanted or len(records) == limit:
-            return records
 
 
 def _is_final(unreadable: Unreadable) -> bool:

@@ -11,11 +11,13 @@ from app.models.execution import (
     ExecutionStatus,
     Reason,
     TargetResponse,
+    Truncation,
     require_move,
 )
 from app.models.outcome import Outcome
 from app.repositories.attempts import ABANDONED, end_open_attempts
 from app.repositories.free_form import encode_response
+from app.repositories.kept_responses import keep_last_responses, measure_responses
 from app.repositories.lease_fence import AttemptsSeen, Lease
 from app.repositories.mongo import Document, pick
 
@@ -51,13 +53,17 @@ class Settlement:
     @property
     def size(self) -> int:
         """About how many bytes it adds to a statement; not fewer."""
-        size = _FIXED_BYTES
-        if self.outcome is not None:
-            size += _count_bytes(self.outcome.error or "")
-            response = self.outcome.response or TargetResponse()
-            size += _count_bytes(response.body)
-            for name, value in response.headers.items():
-                size += _count_bytes(name) + _count_bytes(value) + _HEADER_BYTES
+        error = "" if self.outcome is None else self.outcome.error or ""
+        return _FIXED_BYTES + _count_bytes(error) + self.response_size
+
+    @property
+    def response_size(self) -> int:
+        """About how many bytes the headers and the body of the response have; not fewer."""
+        if self.outcome is None or self.outcome.response is None:
+            return 0
+        size = _count_bytes(self.outcome.response.body)
+        for name, value in self.outcome.response.headers.items():
+            size += _count_bytes(name) + _count_bytes(value) + _HEADER_BYTES
         return size
 
     def has_ended(self, document: Document | None) -> bool:
@@ -75,7 +81,7 @@ class Settlement:
         status = ExecutionStatus.CANCELLED if cancelled else self.status
         return bool(document["status"] == status)
 
-    def without_response(self) -> "Settlement | None":
+    def without_response(self, reason: Truncation) -> "Settlement | None":
         """The same without the headers and the body of the response, marked as truncated; None if
         it has none of them."""
         outcome = self.outcome
@@ -83,7 +89,8 @@ class Settlement:
             return None
         if not outcome.response.headers and not outcome.response.body:
             return None
-        response = TargetResponse(status=outcome.response.status, truncated=True)
+        status = outcome.response.status
+        response = TargetResponse(status=status, truncated=True, truncated_reason=reason)
         return replace(self, outcome=replace(outcome, response=response))
 
 
@@ -114,6 +121,8 @@ def settlement_stages(settlements: Sequence[Settlement], now: Any) -> list[Docum
                 "run_at": {"$cond": [final, "$run_at", run_again]},
             }
         },
+        {"$set": {"attempts": keep_last_responses()}},
+        {"$set": {"response_bytes": measure_responses()}},
         {"$unset": ["lease_owner", "lease_until", "settlement"]},
     ]
 

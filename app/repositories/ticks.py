@@ -25,7 +25,8 @@ _ID = "scheduling"
 _BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 """The start of the first gap. No trigger has an earlier slot that is due."""
 _LEAVE_LIMIT = timedelta(seconds=1)
-_SCHEDULER_LIFETIME = count_milliseconds(timedelta(seconds=10))
+_SCHEDULER_LIFETIME = count_milliseconds(timedelta(seconds=6))
+"""A scheduler ticks every two seconds, and one that fires a long batch at least every four."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,11 @@
 import inspect
 from typing import Annotated
 
-from fastapi import Depends, FastAPI, Path, Request
+from fastapi import Depends, FastAPI, Header, Path, Request
 from fastapi.security import OAuth2PasswordBearer
 from starlette.types import Scope
 
-from app.errors import ForbiddenError, NotAuthenticatedError
+from app.errors import ForbiddenError, HopsError, InvalidInputError, NotAuthenticatedError
 from app.models.user import Actor, Role
 from app.runtime import Runtime
 
@@ -90,5 +90,37 @@ LOCATION = {
 
 Reader = Annotated[Actor, Depends(authenticate_actor)]
 Writer = Annotated[Actor, Depends(require_writer)]
+
+_HOPS_HEADER = "X-Carillon-Hops"
+_MOST_HOPS = 1
+"""A job may make an execution of another job, which may not make a third one."""
+
+
+async def read_hops(
+    request: Request,
+    hops: Annotated[
+        str,
+        Header(
+            alias=_HOPS_HEADER,
+            description="Set by the service when it calls a target: how many of its targets stand "
+            "between a user and this request. A request with more than 1 gets a 508.",
+            pattern="^[0-9]{1,9}$",
+        ),
+    ] = "0",
+) -> int:
+    """The hops of a request that makes jobs or executions. Raises HopsError and
+    InvalidInputError."""
+    if len(request.headers.getlist(_HOPS_HEADER)) > 1:
+        raise InvalidInputError.at(f"/header/{_HOPS_HEADER}", "send this header at most once")
+    if int(hops) > _MOST_HOPS:
+        raise HopsError(
+            f"This request has made {int(hops)} hops through targets of this service: a job that a "
+            "target has executed or created must not create or execute jobs. Let the first job or "
+            "the receiver call the last job directly."
+        )
+    return int(hops)
+
+
+HopsDep = Annotated[int, Depends(read_hops)]
 
 JobId = Annotated[str, Path(description="The job's id.")]

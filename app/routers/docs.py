@@ -1,18 +1,21 @@
 """The OpenAPI document and Swagger UI, which loads all its files from this service."""
 
+from functools import lru_cache
 from html import escape
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.openapi.utils import get_openapi
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
+from app.routers.token import OPENAPI_SCHEMAS
 from app.schemas.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
 STATIC = "/static"
 _ASSETS = f"{STATIC}/swagger"
+_OPENAPI = "/openapi.json"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -43,9 +46,24 @@ async def swagger_ui(request: Request) -> HTMLResponse:
     app: FastAPI = request.app
     root = escape(request.scope.get("root_path", "").rstrip("/"), quote=True)
     page = _PAGE.format(
-        title=escape(app.title), assets=f"{root}{_ASSETS}", openapi=f"{root}{app.openapi_url}"
+        title=escape(app.title), assets=f"{root}{_ASSETS}", openapi=f"{root}{_OPENAPI}"
     )
     return HTMLResponse(page, headers={"Content-Security-Policy": _POLICY})
+
+
+@router.get(_OPENAPI)
+async def openapi(request: Request) -> Response:
+    """The OpenAPI document. It is encoded once, because everybody may ask for it."""
+    root = request.scope.get("root_path", "").rstrip("/")
+    return Response(_encode(request.app, root), media_type="application/json")
+
+
+@lru_cache(maxsize=4)
+def _encode(app: FastAPI, root: str) -> bytes:
+    schema = app.openapi()
+    if root:
+        schema = {**schema, "servers": [{"url": root}]}
+    return bytes(JSONResponse(schema).body)
 
 
 def build_openapi(app: FastAPI) -> dict[str, Any]:
@@ -62,7 +80,7 @@ def build_openapi(app: FastAPI) -> dict[str, Any]:
         )
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         shapes = problem.pop("$defs")
-        schema["components"]["schemas"] |= {**shapes, "Problem": problem}
+        schema["components"]["schemas"] |= {**shapes, **OPENAPI_SCHEMAS, "Problem": problem}
         _drop_generic_422(schema)
         app.openapi_schema = schema
     return app.openapi_schema

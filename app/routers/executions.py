@@ -6,7 +6,15 @@ from fastapi import APIRouter, Body, Path, Query, Request, Response
 
 from app.models.execution import ExecutionStatus
 from app.routers.conditional import respond
-from app.routers.deps import LOCATION, JobId, Reader, RuntimeDep, Writer, build_location
+from app.routers.deps import (
+    LOCATION,
+    HopsDep,
+    JobId,
+    Reader,
+    RuntimeDep,
+    Writer,
+    build_location,
+)
 from app.routers.examples import BACKFILL, EXECUTE, RETRY
 from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
@@ -16,11 +24,11 @@ from app.schemas.executions import (
     BackfillIn,
     BackfillOut,
     ExecutionOut,
+    ExecutionPage,
     ExecutionQuery,
     ManualExecutionIn,
     RetryExecutionIn,
 )
-from app.schemas.pages import Page
 from app.schemas.response_bodies import ResponseBody, execution_body, execution_page_body
 
 router = APIRouter(tags=["Executions"], route_class=StrictJsonRoute)
@@ -36,7 +44,7 @@ ExecutionId = Annotated[str, Path(description="The execution's id.")]
     response_model=ExecutionOut,
     responses={
         202: {"headers": LOCATION},
-        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503, 508),
     },
 )
 async def execute_job(
@@ -44,6 +52,7 @@ async def execute_job(
     actor: Writer,
     job_id: JobId,
     reserved: ReservedIdDep,
+    hops: HopsDep,
     request: Request,
     body: Annotated[ManualExecutionIn | None, Body(openapi_examples=EXECUTE)] = None,
 ) -> Response:
@@ -59,6 +68,7 @@ async def execute_job(
         parameters=body.parameters,
         overlap_policy=body.overlap_policy,
         reserved=reserved,
+        hops=hops,
     )
     headers = build_location(request, f"/executions/{execution.id}")
     return respond(execution_body(execution), 202, headers=headers)
@@ -68,7 +78,7 @@ async def execute_job(
     "/jobs/{job_id}/executions",
     operation_id="list_job_executions",
     summary="List a job's executions",
-    response_model=Page[ExecutionOut],
+    response_model=ExecutionPage,
     responses=document_errors(401, 404, 422, 503),
 )
 async def list_job_executions(
@@ -78,24 +88,33 @@ async def list_job_executions(
     query: Annotated[ExecutionQuery, Query()],
 ) -> Response:
     """The job's executions, the newest slot first. The history of a deleted job stays readable
-    until retention deletes it."""
+    until retention deletes it.
+
+    The items are partial: without `parameters`, and without headers and bodies of responses.
+    `fields=full` returns whole items. A page ends at about 4 MB, so it may have fewer items than
+    `limit`: another page follows if `next_cursor` is not null.
+    """
     listing = await runtime.executions.list_for_job(actor, job_id, query)
-    return respond(execution_page_body(listing.items, listing.next_cursor))
+    return respond(await execution_page_body(listing, query.fields))
 
 
 @router.get(
     "/executions",
     operation_id="list_executions",
     summary="List executions",
-    response_model=Page[ExecutionOut],
+    response_model=ExecutionPage,
     responses=document_errors(401, 422, 503),
 )
 async def list_executions(
     runtime: RuntimeDep, actor: Reader, query: Annotated[AllExecutionsQuery, Query()]
 ) -> Response:
-    """The executions of all your jobs, the newest slot first. An admin sees those of all users."""
+    """The executions of all your jobs, the newest slot first. An admin sees those of all users.
+
+    Items and pages are as in the listing of a job's executions: partial without `fields=full`, and
+    at most about 4 MB.
+    """
     listing = await runtime.executions.list_all(actor, query)
-    return respond(execution_page_body(listing.items, listing.next_cursor))
+    return respond(await execution_page_body(listing, query.fields))
 
 
 @router.post(
@@ -104,7 +123,7 @@ async def list_executions(
     summary="Execute the slots of a past range",
     status_code=202,
     response_model=BackfillOut,
-    responses=document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503)
+    responses=document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503, 508)
     | {200: {"model": BackfillOut, "description": "A dry run, or no slot in the range"}},
 )
 async def backfill_job(
@@ -112,6 +131,7 @@ async def backfill_job(
     actor: Writer,
     job_id: JobId,
     reserved: ReservedIdDep,
+    hops: HopsDep,
     body: Annotated[BackfillIn, Body(openapi_examples=BACKFILL)],
 ) -> Response:
     """Record an execution for each slot of [start, end). By default they run one after the other,
@@ -119,7 +139,7 @@ async def backfill_job(
 
     The slots are those of the job's present schedules. With `dry_run` nothing is stored.
     """
-    backfill = await runtime.backfills.backfill(actor, job_id, body, reserved=reserved)
+    backfill = await runtime.backfills.backfill(actor, job_id, body, reserved=reserved, hops=hops)
     return respond(ResponseBody.of(backfill), 200 if backfill.backfill_id is None else 202)
 
 
@@ -152,7 +172,7 @@ async def cancel_execution(
     response_model=ExecutionOut,
     responses={
         202: {"headers": LOCATION},
-        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 413, 415, 422, 503, 508),
     },
 )
 async def retry_execution(
@@ -160,6 +180,7 @@ async def retry_execution(
     actor: Writer,
     execution_id: ExecutionId,
     reserved: ReservedIdDep,
+    hops: HopsDep,
     request: Request,
     body: Annotated[RetryExecutionIn | None, Body(openapi_examples=RETRY)] = None,
 ) -> Response:
@@ -176,6 +197,7 @@ async def retry_execution(
         parameters=body.parameters,
         overlap_policy=body.overlap_policy,
         reserved=reserved,
+        hops=hops,
     )
     headers = build_location(request, f"/executions/{execution.id}")
     return respond(execution_body(execution), 202, headers=headers)

@@ -33,11 +33,12 @@ async def live() -> Liveness:
 async def ready(request: Request, runtime: RuntimeDep) -> Readiness | Response:
     """Check the database, Redis, the schema of the stored data, and each loop of this process.
 
-    `checks` has the state of each part. With a 503, at least one of them is not `ok`.
+    `checks` has the state of each part. With a 503, at least one of them is not `ok`. `warnings`
+    do not make the service unready.
     """
     readiness = await runtime.health.check()
     if not readiness.failing:
-        return Readiness(checks=dict(readiness.checks))
+        return Readiness(checks=dict(readiness.checks), warnings=dict(readiness.warnings))
     failing = "; ".join(f"{part} {finding}" for part, finding in readiness.failing.items())
     return build_problem(
         request,
@@ -46,5 +47,8 @@ async def ready(request: Request, runtime: RuntimeDep) -> Readiness | Response:
         code="not_ready",
         title="Not ready",
         headers={"Retry-After": "2"},
-        extra_members={"checks": dict(readiness.checks)},
+        extra_members={
+            "checks": dict(readiness.checks),
+            "warnings": dict(readiness.warnings),
+        },
     )

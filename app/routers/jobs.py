@@ -12,14 +12,12 @@ from app.routers.conditional import (
     IfNoneMatch,
     respond,
 )
-from app.routers.deps import JobId, Reader, RuntimeDep, Writer, build_location
+from app.routers.deps import HopsDep, JobId, Reader, RuntimeDep, Writer, build_location
 from app.routers.examples import EDIT_JOB, NEW_JOB
 from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
 from app.routers.problems import document_errors
-from app.schemas.jobs import JobCreate, JobOut, JobQuery, JobUpdate
-from app.schemas.pages import Page
-from app.schemas.response_bodies import job_body
+from app.schemas.jobs import JobCreate, JobOut, JobPage, JobQuery, JobUpdate
 
 router = APIRouter(prefix="/jobs", tags=["Jobs"], route_class=StrictJsonRoute)
 
@@ -39,13 +37,14 @@ _EDIT: dict[str, Any] = {
     summary="Create a job",
     status_code=201,
     response_model=JobOut,
-    responses={**CREATE_RESPONSES, **document_errors(401, 403, 408, 409, 413, 415, 422, 503)},
+    responses={**CREATE_RESPONSES, **document_errors(401, 403, 408, 409, 413, 415, 422, 503, 508)},
 )
 async def create_job(
     runtime: RuntimeDep,
     actor: Writer,
     body: Annotated[JobCreate, Body(openapi_examples=NEW_JOB)],
     reserved: ReservedIdDep,
+    hops: HopsDep,
     request: Request,
 ) -> Response:
     """Create a job with its target, policies and schedules.
@@ -53,15 +52,17 @@ async def create_job(
     `schedules` is a list of schedules. A single schedule can also have a short form, see the
     examples. A job without schedules runs only by `execute`.
     """
-    job = await runtime.jobs.create(actor, body, reserved=reserved)
-    return respond(job_body(job), 201, headers=build_location(request, f"/jobs/{job.id}"))
+    job = await runtime.jobs.create(actor, body, reserved=reserved, hops=hops)
+    return respond(
+        runtime.cached_jobs.make_body(job), 201, headers=build_location(request, f"/jobs/{job.id}")
+    )
 
 
 @router.get(
     "",
     operation_id="list_jobs",
     summary="List jobs",
-    response_model=Page[JobOut],
+    response_model=JobPage,
     responses={**READ_RESPONSES, **document_errors(401, 422, 503)},
 )
 async def list_jobs(
@@ -73,7 +74,10 @@ async def list_jobs(
     """Your jobs, by default the newest first (by name with `q`). An admin sees the jobs of all
     users.
 
-    A `next_cursor` is valid only with the same filters and sort.
+    The items are partial: without `parameters`, and without `headers` and `body` of their target.
+    `fields=full` returns whole items. A page ends at about 4 MB, so it may have fewer items than
+    `limit`: another page follows if `next_cursor` is not null. A `next_cursor` is valid only with
+    the same filters and sort.
 
     Users' changes show immediately; `next_run`, `last_run` and `last_status` may be 60 s old.
     """
@@ -112,7 +116,11 @@ async def update_job(
     form changes the job's only schedule. An edit that does not change when the job is due does not
     affect pending slots.
     """
-    return respond(job_body(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(
+            await runtime.jobs.edit(actor, job_id, body, accepted=accepted)
+        )
+    )
 
 
 @router.patch("/{job_id}", operation_id="patch_job", summary="Edit a job", **_EDIT)
@@ -124,7 +132,11 @@ async def patch_job(
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
     """Change the fields that the body names; the others stay. The same as PUT, see there."""
-    return respond(job_body(await runtime.jobs.edit(actor, job_id, body, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(
+            await runtime.jobs.edit(actor, job_id, body, accepted=accepted)
+        )
+    )
 
 
 @router.delete(
@@ -154,7 +166,9 @@ async def activate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
     """Resume a paused job. Slots that passed while it was paused do not run."""
-    return respond(job_body(await runtime.jobs.resume(actor, job_id, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(await runtime.jobs.resume(actor, job_id, accepted=accepted))
+    )
 
 
 @router.post(
@@ -168,4 +182,6 @@ async def deactivate_job(
     runtime: RuntimeDep, actor: Writer, job_id: JobId, accepted: IfMatch
 ) -> Response:
     """Pause a job: it has no new slots. Queued and running executions continue."""
-    return respond(job_body(await runtime.jobs.pause(actor, job_id, accepted=accepted)))
+    return respond(
+        runtime.cached_jobs.make_body(await runtime.jobs.pause(actor, job_id, accepted=accepted))
+    )

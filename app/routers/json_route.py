@@ -9,12 +9,18 @@ from fastapi import Depends, HTTPException, Request, Response
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
+from app.errors import InvalidInputError
 from app.routers.deps import authenticate_actor, identify
 from app.routers.idempotent import handle_once, key_header
+from app.schemas.json_size import check_number_of_values
+from app.schemas.json_types import MAX_MEMBERS
 
 # A finite float has at most 309 digits before the point. Longer integers fit into no field, and
 # Python does not convert more than 4,300 digits.
 _MAX_DIGITS = 400
+
+# The framework needs quadratic time for the parameters in a query.
+_MAX_QUERY_PARAMETERS = MAX_MEMBERS
 
 
 class StrictJsonRequest(Request):
@@ -41,14 +47,19 @@ class StrictJsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
         reads_body = self.body_field is not None
+        reads_query = bool(self.dependant.query_params)
 
         async def handle(request: Request) -> Response:
+            if reads_query:
+                _check_query(request)
             if reads_body:
                 request = _strict(request)
-                if await request.body() and not _is_json(request.headers.get("content-type", "")):
+                body = await request.body()
+                if body and not _is_json(request.headers.get("content-type", "")):
                     raise HTTPException(
                         415, "Send the body as JSON with Content-Type: application/json."
                     )
+                check_number_of_values(body)
             return await handler(request)
 
         async def handle_authenticated(request: Request) -> Response:
@@ -68,6 +79,13 @@ def _strict(request: Request) -> StrictJsonRequest:
     if isinstance(request, StrictJsonRequest):
         return request
     return StrictJsonRequest(request.scope, request.receive)
+
+
+def _check_query(request: Request) -> None:
+    if request.scope["query_string"].count(b"&") >= _MAX_QUERY_PARAMETERS:
+        raise InvalidInputError.at(
+            "/query", f"a query may have at most {_MAX_QUERY_PARAMETERS} parameters"
+        )
 
 
 def _depends_on(dependant: Dependant, function: Any) -> bool:

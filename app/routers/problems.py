@@ -9,6 +9,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import Match
 
 from app.errors import (
@@ -20,6 +21,7 @@ from app.errors import (
     NotAuthenticatedError,
     NotFoundError,
     PreconditionError,
+    TooManyRequestsError,
     UnavailableError,
     UnreadableDocumentError,
 )
@@ -46,6 +48,7 @@ _CODES = {
         ConflictError,
         PreconditionError,
         InvalidInputError,
+        TooManyRequestsError,
         UnavailableError,
     )
 } | {413: ("too_large", "Too large")}
@@ -66,6 +69,7 @@ def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(CarillonError, _handle_our_error)
     app.add_exception_handler(RequestValidationError, _handle_invalid_request)
     app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(ClientDisconnect, _handle_disconnect)
     app.add_exception_handler(Exception, _handle_bug)
 
 
@@ -197,18 +201,20 @@ def _allowed_methods(request: Request) -> list[str]:
     ]
 
 
+async def _handle_disconnect(request: Request, error: Exception) -> Response:
+    """The client is gone, so nobody receives this response. It is no bug."""
+    return build_problem(request, 400, "The body is incomplete.", code="bad_request")
+
+
 async def _handle_bug(request: Request, error: Exception) -> Response:
     request_id = getattr(request.state, "request_id", None)
     _log.error("request_failed", exc_info=error, request_id=request_id, path=request.url.path)
-    # The middleware that adds this header does not see this response.
-    headers = {"X-Request-ID": request_id} if request_id else None
     return build_problem(
         request,
         CarillonError.status,
         "The service failed unexpectedly. Search its log for the request_id.",
         code=CarillonError.code,
         title=CarillonError.title,
-        headers=headers,
     )
 
 

@@ -12,7 +12,7 @@ from app.routers.conditional import (
     IfNoneMatch,
     respond,
 )
-from app.routers.deps import JobId, Reader, RuntimeDep, Writer, build_location
+from app.routers.deps import HopsDep, JobId, Reader, RuntimeDep, Writer, build_location
 from app.routers.examples import EDIT_SCHEDULE, NEW_SCHEDULE
 from app.routers.idempotent import ReservedIdDep
 from app.routers.json_route import StrictJsonRoute
@@ -78,7 +78,7 @@ async def list_schedules(
     response_model=ScheduleOut,
     responses={
         **CREATE_RESPONSES,
-        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503, 508),
     },
 )
 async def create_schedule(
@@ -87,12 +87,13 @@ async def create_schedule(
     job_id: JobId,
     accepted: IfMatch,
     reserved: ReservedIdDep,
+    hops: HopsDep,
     body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
     request: Request,
 ) -> Response:
     """Add a schedule. Its first slot is after now and not before `start_at`."""
     job, schedule = await runtime.schedules.add(
-        actor, job_id, body, accepted=accepted, reserved=reserved
+        actor, job_id, body, accepted=accepted, reserved=reserved, hops=hops
     )
     headers = build_location(request, f"/schedules/{schedule.id}")
     return respond(schedule_body(job, schedule), 201, headers=headers)

@@ -1,14 +1,23 @@
 """Executions in requests and in responses."""
 
 from datetime import timedelta
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus, Reason
+from app.models.execution import (
+    Attempt,
+    AttemptOutcome,
+    Execution,
+    ExecutionKind,
+    ExecutionStatus,
+    Reason,
+    Truncation,
+)
 from app.models.policy import OverlapPolicy
 from app.models.record import Instant
 from app.schemas.json_types import (
+    AtMost,
     Flag,
     InputInstant,
     InputModel,
@@ -17,7 +26,7 @@ from app.schemas.json_types import (
     Text,
     reject,
 )
-from app.schemas.pages import PageQuery
+from app.schemas.pages import PARTIAL, Page, PageQuery
 
 _LONGEST_BACKFILL = timedelta(days=366)
 _IdText = Annotated[Text, Field(max_length=64)]
@@ -43,9 +52,8 @@ class ManualExecutionIn(_RequestedExecutionIn):
 class ExecutionQuery(PageQuery):
     """The filters of a listing of executions."""
 
-    status: tuple[ExecutionStatus, ...] = Field(
+    status: Annotated[tuple[ExecutionStatus, ...], AtMost(len(ExecutionStatus))] = Field(
         default=(),
-        max_length=len(ExecutionStatus),
         description="Executions with one of these statuses. Default: all statuses.",
     )
     kind: ExecutionKind | None = Field(default=None, description="Executions of this kind.")
@@ -118,8 +126,8 @@ class BackfillOut(OutputModel):
     slots: list[BackfillSlot] = Field(description="The slots in order, at most 1,000.")
 
 
-class ExecutionOut(OutputModel):
-    """The record of one slot or manual request."""
+class _ExecutionOut(OutputModel):
+    """The fields of an execution in every response."""
 
     id: str
     job_id: str
@@ -131,10 +139,6 @@ class ExecutionOut(OutputModel):
     reason: Reason | None = Field(
         description="Why it was skipped, missed or cancelled; `unreadable`: failed, because its "
         "stored document or its job is malformed."
-    )
-    attempts: tuple[Attempt, ...]
-    parameters: dict[str, Any] | None = Field(
-        description="The parameters of this execution; null: the job's parameters."
     )
     overlap_policy: OverlapPolicy | None = Field(
         description="The overlap policy of this execution; null: the job's policy."
@@ -150,3 +154,44 @@ class ExecutionOut(OutputModel):
     @classmethod
     def of(cls, execution: Execution) -> Self:
         return cls.model_validate(execution)
+
+
+class ExecutionOut(_ExecutionOut):
+    """The record of one slot or manual request."""
+
+    attempts: tuple[Attempt, ...]
+    parameters: dict[str, Any] | None = Field(
+        description="The parameters of this execution; null: the job's parameters."
+    )
+
+
+class PartialTargetResponse(OutputModel):
+    """What the target returned, without `headers` and `body`."""
+
+    status: int | None
+    truncated: bool
+    truncated_reason: Truncation | None
+
+
+class PartialAttempt(OutputModel):
+    """One try. Counted from 1."""
+
+    number: int
+    job_revision: int
+    started_at: Instant
+    finished_at: Instant | None
+    outcome: AttemptOutcome | None
+    error: str | None
+    response: PartialTargetResponse | None
+
+
+class PartialExecutionOut(_ExecutionOut):
+    """An execution in a listing: without `parameters`, and without headers and bodies of
+    responses."""
+
+    partial: Literal[True] = Field(default=True, description=PARTIAL)
+    attempts: tuple[PartialAttempt, ...]
+
+
+class ExecutionPage(Page[PartialExecutionOut | ExecutionOut]):
+    """A page of executions: partial ones, or whole ones with `fields=full`."""

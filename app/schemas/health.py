@@ -26,3 +26,7 @@ class Readiness(OutputModel):
     checks: dict[str, str] = Field(
         description="The state of each part.", examples=[{"database": "ok", "redis": "ok"}]
     )
+    warnings: dict[str, str] = Field(
+        description="What needs the attention of an operator although the service works, for "
+        "example `slots`: due executions have waited for slots of the worker for 10 s."
+    )

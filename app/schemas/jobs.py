@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from app.models.execution import ExecutionStatus
-from app.models.job import MAX_TIMEOUT_SECONDS, Job, PauseReason
+from app.models.job import LONGEST_TIMEOUT_SECONDS, Job, PauseReason
 from app.models.policy import (
     RETRY_REASONS,
     CatchUpMode,
@@ -28,7 +28,9 @@ from app.models.record import Instant
 from app.models.schedule import MAX_SCHEDULES, Schedule
 from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE, TargetSpec
 from app.schemas.json_types import (
+    AtMost,
     Flag,
+    InputModel,
     Integer,
     JsonObject,
     Number,
@@ -39,16 +41,22 @@ from app.schemas.json_types import (
     reject,
     without_defaults,
 )
-from app.schemas.pages import PageQuery
+from app.schemas.pages import PARTIAL, Page, PageQuery
 from app.schemas.schedules import ScheduleIn
 from app.schemas.short_forms import ShortFormIn, check_combination, check_completeness
-from app.schemas.targets import TargetChange, TargetIn
+from app.schemas.targets import PartialTarget, TargetChange, TargetIn
 
 
 def _check_retry_reason(value: Any) -> Any:
     is_status = type(value) is int and FIRST_STATUS_CODE <= value <= LAST_STATUS_CODE
     if not is_status and not (isinstance(value, str) and value in RETRY_REASONS):
         reject(f"send a status code or one of: {', '.join(sorted(RETRY_REASONS))}")
+    return value
+
+
+def _check_partial(value: Any) -> Any:
+    if value is not True:
+        reject("send true, as listings do, or omit this field; absent fields stay in any case")
     return value
 
 
@@ -62,22 +70,20 @@ _Tag = Annotated[str, Strict(), Field(min_length=1, max_length=50), AfterValidat
 _RetryReason = Annotated[RetryReason | StatusCode, BeforeValidator(_check_retry_reason)]
 
 
-class RetryPolicyIn(RetryPolicy):
+class RetryPolicyIn(RetryPolicy, InputModel):
     """When another attempt follows a failed one. In an edit, absent fields stay."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     strategy: Annotated[RetryStrategy, Field(strict=False)] = RetryStrategy.EXPONENTIAL
-    retry_on: Annotated[tuple[_RetryReason, ...], Field(strict=False, max_length=50)] | None = (
-        Field(
-            default=None,
-            description="The failures after which the attempt is repeated; null: all except status "
-            "410 and a target that cannot be used.",
-        )
+    retry_on: Annotated[tuple[_RetryReason, ...], Field(strict=False), AtMost(50)] | None = Field(
+        default=None,
+        description="The failures after which the attempt is repeated; null: all except status "
+        "410 and a target that cannot be used.",
     )
 
 
-class CatchUpPolicyIn(CatchUpPolicy):
+class CatchUpPolicyIn(CatchUpPolicy, InputModel):
     """What happens to late slots: no process was scheduling at their time. In an edit, absent
     fields stay."""
 
@@ -91,18 +97,20 @@ class JobFields(ShortFormIn):
 
     description: Text = Field(default="", max_length=2_000)
     active: Flag = Field(default=True, description="False: the job is paused.")
-    tags: Annotated[tuple[_Tag, ...], Field(max_length=20), AfterValidator(_remove_duplicates)] = (
-        Field(default=(), examples=[["reports"]])
+    tags: Annotated[tuple[_Tag, ...], AtMost(20), AfterValidator(_remove_duplicates)] = Field(
+        default=(), examples=[["reports"]]
     )
     parameters: JsonObject = Field(
         default_factory=dict, description="Sent with each attempt. Up to 64 KB of JSON."
     )
-    schedules: Annotated[tuple[ScheduleIn, ...], Field(max_length=MAX_SCHEDULES)] = Field(
+    schedules: Annotated[tuple[ScheduleIn, ...], AtMost(MAX_SCHEDULES)] = Field(
         default=(), description="When the job runs. Without schedules it runs only by `execute`."
     )
     retry: RetryPolicyIn = RetryPolicyIn()
-    timeout_seconds: Annotated[Number, Field(ge=0.1, le=MAX_TIMEOUT_SECONDS)] = Field(
-        default=60, description="The maximum duration of one attempt."
+    timeout_seconds: Annotated[Number, Field(ge=0.1, le=LONGEST_TIMEOUT_SECONDS)] = Field(
+        default=60,
+        description="The maximum duration of one attempt. The service may have a lower limit:"
+        " `MAX_TIMEOUT_SECONDS`, by default 3600.",
     )
     overlap_policy: OverlapPolicy = Field(
         default=OverlapPolicy.SKIP,
@@ -127,6 +135,17 @@ class JobCreate(JobFields):
         default=None, description="Without it the job has the `log` target."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _reject_partial(cls, body: Any) -> Any:
+        if isinstance(body, dict) and "partial" in body:
+            reject(
+                "this is a partial item of a listing, which lacks fields; read the job by its id "
+                "or with fields=full, and send it without this field",
+                "partial",
+            )
+        return body
+
     @model_validator(mode="after")
     def _check_short_form_completeness(self) -> Self:
         check_completeness(self)
@@ -141,6 +160,11 @@ class JobUpdate(JobFields):
 
     name: _JobName = ""
     target: TargetChange = TargetChange()
+    partial: Annotated[Literal[True], BeforeValidator(_check_partial)] = Field(
+        default=True,
+        description="An item of a listing has this field. It is ignored: fields that the body does "
+        "not have stay in any case.",
+    )
 
 
 class JobSort(StrEnum):
@@ -185,8 +209,8 @@ class RetryPolicyOut(RetryPolicy):
     max_delay_seconds: Seconds
 
 
-class JobOut(OutputModel):
-    """A job."""
+class _JobOut(OutputModel):
+    """The fields of a job in every response."""
 
     id: str
     owner_id: str
@@ -199,11 +223,13 @@ class JobOut(OutputModel):
         "Null if a user paused it, and for an active job."
     )
     tags: tuple[str, ...]
-    target: TargetSpec
-    parameters: dict[str, Any]
     schedules: tuple[Schedule, ...]
     retry: RetryPolicyOut
     timeout_seconds: Seconds
+    effective_timeout_seconds: Seconds = Field(
+        description="The timeout of the attempts: `timeout_seconds`, but at most the limit of the "
+        "service (`MAX_TIMEOUT_SECONDS`). It is smaller if the job was saved before the limit."
+    )
     overlap_policy: OverlapPolicy
     catch_up: CatchUpPolicy
     next_run: Instant | None = Field(description="The next slot; null if there is none.")
@@ -216,5 +242,24 @@ class JobOut(OutputModel):
     updated_at: Instant
 
     @classmethod
-    def of(cls, job: Job) -> Self:
-        return cls.model_validate(job)
+    def of(cls, job: Job, *, max_timeout_seconds: float) -> Self:
+        timeout = job.limit_timeout(max_timeout_seconds).total_seconds()
+        return cls.model_validate(dict(job) | {"effective_timeout_seconds": timeout})
+
+
+class JobOut(_JobOut):
+    """A job."""
+
+    target: TargetSpec
+    parameters: dict[str, Any]
+
+
+class PartialJobOut(_JobOut):
+    """A job in a listing: without `parameters`, and without `headers` and `body` of its target."""
+
+    partial: Literal[True] = Field(default=True, description=PARTIAL)
+    target: PartialTarget
+
+
+class JobPage(Page[PartialJobOut | JobOut]):
+    """A page of jobs: partial ones, or whole ones with `fields=full`."""

@@ -7,6 +7,7 @@ nesting, years outside 2000 to 2100.
 
 import math
 import re
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any, NoReturn
@@ -19,11 +20,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     PlainSerializer,
     Strict,
     WithJsonSchema,
+    model_validator,
 )
-from pydantic_core import PydanticCustomError
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 from app.clock import truncate_to_milliseconds
 from app.errors import InvalidInputError
@@ -37,6 +42,10 @@ MAX_INTEGER = 2**63 - 1
 FIRST_YEAR = 2000
 LAST_YEAR = 2100
 
+MAX_MEMBERS = 50
+"""The largest number of members of an object with fixed fields, unknown ones included. It is more
+than any of them has fields."""
+
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 UNSTORABLE_TEXT = "the text must not contain NUL or lone surrogates"
 _RFC_3339 = re.compile(
@@ -49,10 +58,16 @@ _NOT_ZONES = frozenset({"localtime", "Factory", "posixrules"})
 class InputModel(BaseModel):
     """A request body or a part of one. It rejects unknown fields.
 
-    The field types Text, Flag, Integer and Number do not convert values.
+    The field types Text, Flag, Integer and Number do not convert values. A field that is a list or
+    an object has a length (`AtMost`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _check_number_of_members(cls, value: Any) -> Any:
+        return _check_length(value, MAX_MEMBERS)
 
 
 class OutputModel(BaseModel):
@@ -65,6 +80,41 @@ def without_defaults(schema: dict[str, Any]) -> None:
     """Remove the defaults from the OpenAPI schema of an edit, where an absent field stays."""
     for field in schema["properties"].values():
         field.pop("default", None)
+
+
+def _check_length(value: Any, most: int) -> Any:
+    match value:
+        case dict() if len(value) > most:
+            reject(f"an object here may have at most {most} members, not {len(value)}")
+        case list() | tuple() if len(value) > most:
+            reject(f"a list here may have at most {most} items, not {len(value)}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class AtMost:
+    """Annotation: the largest number of items of a list, or of members of an object.
+
+    The number is checked before the items. pydantic's `max_length` is checked after them: then each
+    wrong item has cost time and memory for an error already.
+    """
+
+    most: int
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        def check(value: Any) -> Any:
+            return _check_length(value, self.most)
+
+        return core_schema.no_info_before_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        shown = handler(schema)
+        keyword = "maxProperties" if shown["type"] == "object" else "maxItems"
+        return {**shown, keyword: self.most}
 
 
 def reject(detail: str, *below: str | int) -> NoReturn:

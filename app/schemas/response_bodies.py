@@ -1,19 +1,29 @@
 """Response bodies: the one way from jobs, schedules and executions to JSON bytes."""
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Self
+from functools import partial
+from typing import Self, TypeVar
 
+import orjson
 from pydantic import BaseModel
 
 from app.models.execution import Execution
 from app.models.job import Job
 from app.models.schedule import Schedule
 from app.schemas.etags import etag_of
-from app.schemas.executions import ExecutionOut
-from app.schemas.jobs import JobOut
-from app.schemas.pages import Page
+from app.schemas.executions import ExecutionOut, PartialExecutionOut
+from app.schemas.jobs import JobOut, PartialJobOut
+from app.schemas.pages import ItemFields, Listing
 from app.schemas.schedules import SchedulesOut, schedule_out
+
+MAX_PAGE_BYTES = 4_000_000
+"""The largest page of a listing. A page with one item may be larger."""
+
+_RENDERED_AT_ONCE = 20
+
+_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,13 +46,18 @@ class ResponseBody:
         return cls(content, etag_of(content, revision))
 
 
-def job_body(job: Job) -> ResponseBody:
-    return ResponseBody.with_etag(JobOut.of(job), job.revision)
+def job_body(job: Job, *, max_timeout_seconds: float) -> ResponseBody:
+    model = JobOut.of(job, max_timeout_seconds=max_timeout_seconds)
+    return ResponseBody.with_etag(model, job.revision)
 
 
-def job_page_body(jobs: Sequence[Job], next_cursor: str | None) -> ResponseBody:
-    page = Page[JobOut](items=[JobOut.of(job) for job in jobs], next_cursor=next_cursor)
-    return ResponseBody.with_etag(page)
+async def job_page_body(
+    listing: Listing[Job], fields: ItemFields, *, max_timeout_seconds: float
+) -> ResponseBody:
+    kind = JobOut if fields is ItemFields.FULL else PartialJobOut
+    show = partial(kind.of, max_timeout_seconds=max_timeout_seconds)
+    content = await _render_page(listing, show)
+    return ResponseBody(content, etag_of(content))
 
 
 def schedule_body(job: Job, schedule: Schedule) -> ResponseBody:
@@ -58,6 +73,26 @@ def execution_body(execution: Execution) -> ResponseBody:
     return ResponseBody.of(ExecutionOut.of(execution))
 
 
-def execution_page_body(executions: Sequence[Execution], next_cursor: str | None) -> ResponseBody:
-    items = [ExecutionOut.of(execution) for execution in executions]
-    return ResponseBody.of(Page[ExecutionOut](items=items, next_cursor=next_cursor))
+async def execution_page_body(listing: Listing[Execution], fields: ItemFields) -> ResponseBody:
+    show = ExecutionOut.of if fields is ItemFields.FULL else PartialExecutionOut.of
+    return ResponseBody(await _render_page(listing, show))
+
+
+async def _render_page(listing: Listing[_Item], show: Callable[[_Item], BaseModel]) -> bytes:
+    """The JSON of a page, cut before the item with which it exceeds `MAX_PAGE_BYTES`.
+
+    The database has limited the page before, but an item may be larger in JSON than it is stored:
+    a control character has six bytes. Other requests get their turn after a few items.
+    """
+    items: list[bytes] = []
+    size = 0
+    for item in listing.items:
+        content = show(item).model_dump_json().encode()
+        size += len(content)
+        if items and size > MAX_PAGE_BYTES:
+            break
+        items.append(content)
+        if len(items) % _RENDERED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+    next_cursor = orjson.dumps(listing.cut(len(items)).next_cursor)
+    return b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), next_cursor)

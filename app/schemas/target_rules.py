@@ -40,6 +40,7 @@ RESERVED_HEADERS = frozenset(
         "x-job-id",
         "x-scheduled-for",
         "x-attempt",
+        "x-carillon-hops",
     }
 )
 RESERVED_PREFIXES = ("proxy-", "webhook-")

@@ -6,9 +6,9 @@ from pydantic import Field, Strict, field_validator
 
 from app.errors import InvalidInputError
 from app.models.policy import StatusCode
-from app.models.target import HttpMethod
-from app.schemas.json_types import InputModel, JsonValue, Text, reject_as
-from app.schemas.target_rules import check_headers, check_url
+from app.models.target import HttpMethod, LogTargetSpec
+from app.schemas.json_types import AtMost, InputModel, JsonValue, OutputModel, Text, reject_as
+from app.schemas.target_rules import MAX_SENT_HEADERS, check_headers, check_url
 
 _StrictStatusCode = Annotated[StatusCode, Strict()]
 
@@ -17,7 +17,7 @@ class _HttpFields(InputModel):
     """The fields of an http target."""
 
     method: HttpMethod = HttpMethod.POST
-    headers: dict[Text, Text] = Field(
+    headers: Annotated[dict[Text, Text], AtMost(MAX_SENT_HEADERS)] = Field(
         default_factory=dict, examples=[{"Authorization": "Bearer …"}]
     )
     body: JsonValue = Field(
@@ -26,7 +26,7 @@ class _HttpFields(InputModel):
         "envelope.",
     )
     success_statuses: (
-        Annotated[tuple[_StrictStatusCode, ...], Field(min_length=1, max_length=50)] | None
+        Annotated[tuple[_StrictStatusCode, ...], Field(min_length=1), AtMost(50)] | None
     ) = Field(default=None, description="Status codes that count as success; null: 200 to 299.")
 
     @field_validator("headers")
@@ -80,3 +80,17 @@ class TargetChange(_HttpFields):
     @property
     def given_type(self) -> str | None:
         return self.type if "type" in self.model_fields_set else None
+
+
+class PartialHttpTarget(OutputModel):
+    """An http target without `headers` and `body`."""
+
+    type: Literal["http"]
+    method: HttpMethod
+    url: str
+    success_statuses: tuple[int, ...] | None = Field(
+        description="Status codes that count as success; null: 200 to 299."
+    )
+
+
+PartialTarget = Annotated[PartialHttpTarget | LogTargetSpec, Field(discriminator="type")]

@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import structlog
 
+from app.addresses import group_of
 from app.clock import Clock
 from app.errors import (
     ConfigurationError,
@@ -33,6 +34,7 @@ from app.security import (
     read_token,
     verify_password,
 )
+from app.services.sign_in_queue import PARALLEL_HASHES, SignInQueue
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +43,6 @@ _T = TypeVar("_T")
 PASSWORD_THREADS = "password"
 """The name prefix of the threads that hash passwords."""
 
-_PARALLEL_HASHES = 2
 _MAX_USERNAME_LENGTH = 64
 _USERNAME = re.compile(rf"[a-z0-9._@-]{{1,{_MAX_USERNAME_LENGTH}}}", re.ASCII)
 
@@ -87,23 +88,32 @@ class AuthService:
         self._new_id = new_id
         self._key = TokenKey(secret_key, algorithm)
         self._lifetime = token_lifetime
-        self._threads = ThreadPoolExecutor(_PARALLEL_HASHES, thread_name_prefix=PASSWORD_THREADS)
+        self._threads = ThreadPoolExecutor(PARALLEL_HASHES, thread_name_prefix=PASSWORD_THREADS)
+        self._queue = SignInQueue()
         self._dummy_hash: str | None = None
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def sign_in(self, username: str, password: str) -> AccessToken:
-        """A token for the user. Raises NotAuthenticatedError.
+    async def sign_in(self, username: str, password: str, *, address: str) -> AccessToken:
+        """A token for the user. `address` is that of the client.
 
         An unknown name, a wrong password and a disabled user give the same response after the
-        same time, because a hash is verified in each case.
+        same time, because a hash is verified in each case. Raises NotAuthenticatedError, and
+        TooManyRequestsError if too many sign-ins are in progress.
         """
+        with self._queue.enter(address=group_of(address), account=username.casefold()):
+            return await self._sign_in(username, password, address)
+
+    async def _sign_in(self, username: str, password: str, address: str) -> AccessToken:
         dummy_hash = await self._get_dummy_hash()
         user = await self._find(username)
         stored_hash = dummy_hash if user is None else user.password_hash
         check = await self._verify(password, stored_hash)
         if user is None or not user.active or not check.ok:
+            # People type passwords into the field of the name, so only a known name is logged.
+            known = {} if user is None else {"username": user.username}
+            _log.warning("sign_in_failed", address=address, **known)
             raise NotAuthenticatedError("The user name or the password is wrong.")
         if check.new_hash is not None:
             await self._users.set_password_hash(user.id, stored_hash, check.new_hash)

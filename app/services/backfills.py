@@ -41,7 +41,13 @@ class BackfillService:
         self._new_id = new_id
 
     async def backfill(
-        self, actor: Actor, job_id: str, wanted: BackfillIn, *, reserved: ReservedId | None = None
+        self,
+        actor: Actor,
+        job_id: str,
+        wanted: BackfillIn,
+        *,
+        reserved: ReservedId | None = None,
+        hops: int = 0,
     ) -> BackfillOut:
         """Insert an execution for each slot in [start, end) of the job's present schedules.
 
@@ -61,6 +67,7 @@ class BackfillService:
             return BackfillOut(backfill_id=None, count=len(slots), slots=shown)
         backfill_id = reserved.result_id if reserved else self._new_id()
         policy = wanted.overlap_policy
+        job = job.model_copy(update={"hops": max(hops, job.hops)})  # its executions inherit them
         executions = [
             self._queue(job, schedule, slot, backfill_id, policy, now) for slot, schedule in slots
         ]
@@ -91,6 +98,7 @@ class BackfillService:
             policy=policy,
             now=now,
             backfill_id=backfill_id,
+            hops=job.hops,
         )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 
 from app.cache import ALL_OWNERS, Cache
+from app.models.job import Job
 from app.models.user import Actor
 from app.schemas.jobs import JobQuery
 from app.schemas.response_bodies import ResponseBody, job_body, job_page_body
@@ -17,15 +18,20 @@ class CachedJobs:
     as old as a cache entry.
     """
 
-    def __init__(self, *, jobs: JobService, cache: Cache) -> None:
+    def __init__(self, *, jobs: JobService, cache: Cache, max_timeout_seconds: float) -> None:
         self._jobs = jobs
         self._cache = cache
+        self._max_timeout_seconds = max_timeout_seconds
+
+    def make_body(self, job: Job) -> ResponseBody:
+        """The response body of a job that was read or written now."""
+        return job_body(job, max_timeout_seconds=self._max_timeout_seconds)
 
     async def get_job(self, actor: Actor, job_id: str) -> ResponseBody:
         """One job. Raises NotFoundError."""
 
         async def read() -> ResponseBody:
-            return job_body(await self._jobs.get(actor, job_id))
+            return self.make_body(await self._jobs.get(actor, job_id))
 
         return await self._get_or_read(actor, f"job:{job_id}", read)
 
@@ -34,7 +40,9 @@ class CachedJobs:
 
         async def read() -> ResponseBody:
             listing = await self._jobs.list_jobs(actor, query)
-            return job_page_body(listing.items, listing.next_cursor)
+            return await job_page_body(
+                listing, query.fields, max_timeout_seconds=self._max_timeout_seconds
+            )
 
         return await self._get_or_read(actor, f"jobs:{query.model_dump_json()}", read)
 

@@ -122,6 +122,7 @@ class RecordBuilder:
             run_at=run_at,
             policy=job.overlap_policy,
             now=self._now,
+            hops=job.hops,
         )
 
 

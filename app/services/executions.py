@@ -15,17 +15,14 @@ from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.policy import OverlapPolicy
 from app.models.user import Actor
-from app.repositories.executions import ExecutionFilter, ExecutionRepository, InsertResult
+from app.repositories.execution_listings import ExecutionFilter
+from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import AllExecutionsQuery, ExecutionQuery
+from app.schemas.pages import ItemFields, Listing
 from app.services.admission import Admission
 from app.services.completion import Completion, Transition
-from app.services.paging import (
-    Listing,
-    cursor_after_execution,
-    make_page,
-    read_execution_page_start,
-)
+from app.services.paging import cursor_after_execution, read_execution_page_start
 from app.wake import Wake
 
 _MAX_TRIES = 5  # a try fails if the status of the execution changes in between
@@ -62,6 +59,7 @@ class ExecutionService:
         parameters: dict[str, Any] | None = None,
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
         reserved: ReservedId | None = None,
+        hops: int = 0,
     ) -> Execution:
         """Queue a manual execution, subject to the overlap policy. The job may be paused."""
         job_id = _check_id(job_id, "job")
@@ -77,6 +75,7 @@ class ExecutionService:
             policy=overlap_policy,
             now=now,
             parameters=parameters,
+            hops=max(hops, job.hops),
         )
         return await self._admit(execution, overlap_policy, now)
 
@@ -88,6 +87,7 @@ class ExecutionService:
         parameters: dict[str, Any] | None = None,
         overlap_policy: OverlapPolicy = OverlapPolicy.ALLOW_ALL,
         reserved: ReservedId | None = None,
+        hops: int = 0,
     ) -> Execution:
         """Queue a new execution for the slot of a finished execution.
 
@@ -117,6 +117,7 @@ class ExecutionService:
             parameters=original.parameters if parameters is None else parameters,
             retry_of=original.id,
             schedule_id=original.schedule_id,
+            hops=max(hops, original.hops),
         )
         return await self._admit(execution, overlap_policy, now)
 
@@ -184,14 +185,18 @@ class ExecutionService:
         return await self._list(_filter(actor, query, query.job_id), query)
 
     async def _list(self, wanted: ExecutionFilter, query: ExecutionQuery) -> Listing[Execution]:
-        found = await self._executions.list_executions(
-            wanted, limit=query.limit + 1, before=read_execution_page_start(query)
+        page = await self._executions.list_executions(
+            wanted,
+            limit=query.limit,
+            before=read_execution_page_start(query),
+            partial=query.fields is ItemFields.PARTIAL,
         )
-        return make_page(found, query.limit, lambda e: cursor_after_execution(e, query))
+        return Listing(page.records, page.has_more, lambda e: cursor_after_execution(e, query))
 
     async def _require_job_or_history(self, actor: Actor, job_id: str) -> None:
         history = ExecutionFilter(owner_id=actor.visible_owner_id, job_id=job_id)
-        if not await self._executions.list_executions(history, limit=1):
+        page = await self._executions.list_executions(history, limit=1, partial=True)
+        if not page.records:
             await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
 

@@ -39,6 +39,8 @@ class Readiness:
     """The state of each part: `ok`, or what is wrong."""
 
     checks: Mapping[str, str]
+    warnings: Mapping[str, str]
+    """Of the parts that work, but need the attention of an operator."""
 
     @property
     def failing(self) -> dict[str, str]:
@@ -55,18 +57,26 @@ class HealthService:
         cache: Cache,
         meta: MetaRepository,
         loops: Sequence[LoopProbe] = (),
+        warnings: Mapping[str, Callable[[], str | None]] | None = None,
     ) -> None:
         self._database = database
         self._cache = cache
         self._meta = meta
         self.loops = loops
+        self._warnings = warnings or {}
 
     async def check(self) -> Readiness:
         database, redis, schema = await asyncio.gather(
             _check(self._database.ping), _check(self._cache.ping), _check(self._check_schema)
         )
         loops = {loop.name: loop.check() for loop in self.loops}
-        return Readiness({"database": database, "redis": redis, "schema": schema, **loops})
+        checks = {"database": database, "redis": redis, "schema": schema, **loops}
+        return Readiness(checks, self.list_warnings())
+
+    def list_warnings(self) -> dict[str, str]:
+        """By part: what needs the attention of an operator, although the part works."""
+        found = {part: describe() for part, describe in self._warnings.items()}
+        return {part: warning for part, warning in found.items() if warning is not None}
 
     async def _check_schema(self) -> None:
         """Raises UnavailableError if there may be documents of a newer release."""

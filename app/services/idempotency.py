@@ -31,7 +31,7 @@ executed as well. It uses the same id, so nothing is stored twice, because ids a
 
 _KEY = re.compile(r"[\x21-\x7e]{1,255}", re.ASCII)
 _MAX_TRIES = 5  # a try fails if another request with the key writes at the same time
-_WITHOUT_EFFECT = frozenset({400, 401, 403, 408, 412, 413, 415, 422, 429})
+_WITHOUT_EFFECT = frozenset({400, 401, 403, 408, 412, 413, 415, 422, 429, 508})
 """The statuses of requests that were rejected before they had an effect. The key may be used
 again."""
 _FIRST_SERVER_ERROR = 500
@@ -88,11 +88,13 @@ class IdempotencyService:
         """
         key = reservation.key
         try:
-            if response is None or response.status >= _FIRST_SERVER_ERROR:
+            if response is not None and response.status in _WITHOUT_EFFECT:
+                await self._keys.delete(key)
+            elif response is None or response.status >= _FIRST_SERVER_ERROR:
                 # The instant of the reservation: the key is no longer held.
                 released = key.model_copy(update={"held_until": key.expires_at - KEPT})
                 await self._keys.replace(released, expected=key)
-            elif response.status in _WITHOUT_EFFECT or "retry-after" in response.headers:
+            elif "retry-after" in response.headers:
                 await self._keys.delete(key)
             else:
                 await self._keys.store_response(key, response)

@@ -72,6 +72,18 @@ def edit(job: Job, body: JobUpdate, *, now: datetime, new_id: NewId) -> Job:
     return resume(changed, now) if body.active else pause(changed, now)
 
 
+def check_timeout(job: Job, most_seconds: float, *, before: Job | None = None) -> None:
+    """Raise InvalidInputError for a timeout above the limit of the service, unless an edit leaves
+    it as it was `before`: the job may have been saved under a higher limit."""
+    is_changed = before is None or before.timeout_seconds != job.timeout_seconds
+    if is_changed and job.timeout_seconds > most_seconds:
+        raise InvalidInputError.at(
+            "/timeout_seconds",
+            f"send at most {most_seconds:g} seconds, the limit of this service"
+            " (MAX_TIMEOUT_SECONDS)",
+        )
+
+
 def resume(job: Job, now: datetime) -> Job:
     """Return the job as active. Slots that passed while it was paused are not executed."""
     if job.active:

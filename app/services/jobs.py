@@ -17,10 +17,11 @@ from app.repositories.job_listings import JobFilter
 from app.repositories.jobs import JobRepository
 from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.jobs import JobCreate, JobQuery, JobUpdate
+from app.schemas.pages import ItemFields, Listing
 from app.services import job_changes
 from app.services.firing import Firing
 from app.services.job_changes import JobChange
-from app.services.paging import Listing, cursor_after_job, make_page, read_job_page_start
+from app.services.paging import cursor_after_job, read_job_page_start
 from app.wake import Wake
 
 _MAX_TRIES = 10
@@ -43,6 +44,7 @@ class JobService:
         cache: Cache,
         wake: Wake,
         new_id: NewId,
+        max_timeout_seconds: float,
     ) -> None:
         self._jobs = jobs
         self._executions = executions
@@ -50,9 +52,10 @@ class JobService:
         self._cache = cache
         self._wake = wake
         self._new_id = new_id
+        self._max_timeout_seconds = max_timeout_seconds
 
     async def create(
-        self, actor: Actor, body: JobCreate, *, reserved: ReservedId | None = None
+        self, actor: Actor, body: JobCreate, *, reserved: ReservedId | None = None, hops: int = 0
     ) -> Job:
         """Store a new job, with the reserved id if there is one. Raises InvalidInputError.
 
@@ -64,6 +67,8 @@ class JobService:
             if reserved.result_id in found.jobs:
                 return found.jobs[reserved.result_id]
         job = job_changes.build_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
+        job = job.model_copy(update={"hops": hops})
+        job_changes.check_timeout(job, self._max_timeout_seconds)
         if reserved is not None:
             job = job.model_copy(update={"id": reserved.result_id})
         try:
@@ -79,7 +84,10 @@ class JobService:
         return await self._jobs.get(job_id, owner_id=actor.visible_owner_id)
 
     async def list_jobs(self, actor: Actor, query: JobQuery) -> Listing[Job]:
-        """A page of jobs. Raises InvalidInputError for a cursor of another query."""
+        """A page of jobs. Partial ones are read without their large fields.
+
+        Raises InvalidInputError for a cursor of another query.
+        """
         wanted = JobFilter(
             owner_id=actor.visible_owner_id,
             active=query.active,
@@ -88,9 +96,13 @@ class JobService:
             last_status=query.status,
             folded_prefix=None if query.q is None else fold(query.q),
         )
-        start = read_job_page_start(query)
-        found = await self._jobs.list_jobs(wanted, limit=query.limit + 1, start=start)
-        return make_page(found, query.limit, lambda job: cursor_after_job(job, query))
+        page = await self._jobs.list_jobs(
+            wanted,
+            limit=query.limit,
+            start=read_job_page_start(query),
+            partial=query.fields is ItemFields.PARTIAL,
+        )
+        return Listing(page.records, page.has_more, lambda job: cursor_after_job(job, query))
 
     async def edit(
         self,
@@ -106,7 +118,9 @@ class JobService:
         """
 
         def change(job: Job, now: datetime) -> Job:
-            return job_changes.edit(job, body, now=now, new_id=self._new_id)
+            changed = job_changes.edit(job, body, now=now, new_id=self._new_id)
+            job_changes.check_timeout(changed, self._max_timeout_seconds, before=job)
+            return changed
 
         return await self.rewrite(actor, job_id, change, accepted)
 

@@ -1,17 +1,15 @@
 """Pages of listings: order, start position, and the cursor of the next page."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Generic, TypeVar
 
 from app.models.execution import Execution
 from app.models.ids import is_id
-from app.models.job import Job
+from app.models.job import Job, fold
 from app.repositories.job_listings import JobPageStart
 from app.schemas.executions import ExecutionQuery
 from app.schemas.jobs import JobQuery, JobSort
 from app.schemas.pages import (
+    NOT_IN_CURSOR,
     decode_cursor,
     decode_execution_cursor,
     encode_cursor,
@@ -19,25 +17,8 @@ from app.schemas.pages import (
     make_cursor_error,
 )
 
-Item = TypeVar("Item")
-
 _BY_NAME = frozenset({JobSort.NAME, JobSort.NAME_REVERSED})
 _DESCENDING = frozenset({JobSort.NEWEST, JobSort.NAME_REVERSED})
-
-
-@dataclass(frozen=True, slots=True)
-class Listing(Generic[Item]):
-    """The items of a page in order, and the cursor of the next page; None on the last page."""
-
-    items: Sequence[Item]
-    next_cursor: str | None
-
-
-def make_page(found: Sequence[Item], limit: int, cursor_of: Callable[[Item], str]) -> Listing[Item]:
-    """The page of at most `limit` items. `found` has one item more if another page follows."""
-    if len(found) <= limit:
-        return Listing(found, None)
-    return Listing(found[:limit], cursor_of(found[limit - 1]))
 
 
 def read_job_page_start(query: JobQuery) -> JobPageStart:
@@ -53,14 +34,15 @@ def read_job_page_start(query: JobQuery) -> JobPageStart:
             return JobPageStart(descending=descending, after_id=job_id)
         case [job_id, name] if is_id(job_id) and by_name:
             return JobPageStart(
-                by_name=True, descending=descending, after_id=job_id, after_name=name
+                by_name=True, descending=descending, after_id=job_id, after_name=fold(name)
             )
     raise make_cursor_error()
 
 
 def cursor_after_job(job: Job, query: JobQuery) -> str:
     """The cursor of the page that follows the job."""
-    position = [job.id, job.folded_name] if query.order in _BY_NAME else [job.id]
+    # Not the folded name: NFKC makes 18 letters of one, so it may be too long for a URL.
+    position = [job.id, job.name] if query.order in _BY_NAME else [job.id]
     return encode_cursor(_job_query_identity(query), position)
 
 
@@ -82,9 +64,9 @@ def cursor_after_execution(execution: Execution, query: ExecutionQuery) -> str:
 
 def _job_query_identity(query: JobQuery) -> str:
     """The parts of the query that all pages of a listing share."""
-    filters = query.model_dump(mode="json", exclude={"limit", "cursor", "sort"})
+    filters = query.model_dump(mode="json", exclude={*NOT_IN_CURSOR, "sort"})
     return f"{query.order} {sorted(filters.items())}"
 
 
 def _execution_query_identity(query: ExecutionQuery) -> str:
-    return query.model_dump_json(exclude={"cursor", "limit"})
+    return query.model_dump_json(exclude=set(NOT_IN_CURSOR))

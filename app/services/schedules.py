@@ -44,6 +44,7 @@ class ScheduleService:
         *,
         accepted: Revisions = ANY_REVISION,
         reserved: ReservedId | None = None,
+        hops: int = 0,
     ) -> tuple[Job, Schedule]:
         """Add a schedule to the job. Raises InvalidInputError, PreconditionError, and ConflictError
         if the job has the maximum number of schedules.
@@ -67,6 +68,7 @@ class ScheduleService:
                     "job."
                 )
             (added,) = build_schedules([to_write], (), now=now, new_id=lambda: schedule_id)
+            job = job.model_copy(update={"hops": max(hops, job.hops)})
             return replace_schedules(job, (*job.schedules, added), now)
 
         job = await self._job_service.rewrite(actor, job_id, change, accepted)

@@ -3,26 +3,33 @@
 import errno
 import ipaddress
 import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 import aiohttp
 import structlog
 
 from app.models.target import is_allowed_port
+from app.networks import Networks
 
 _log = structlog.get_logger(__name__)
 
 IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
-IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
-def _networks(*names: str) -> tuple[IpNetwork, ...]:
+def _networks(*names: str) -> Networks:
     return tuple(ipaddress.ip_network(name) for name in names)
 
 
+# All other IPv6 addresses are special or not assigned: loopback, local and multicast addresses, and
+# those that contain an IPv4 address (mapped, translated, NAT64).
+GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
+
 # Python's `is_global` is not used, because it returns True for several of these: multicast, the
-# address at which Azure serves every virtual machine, and IPv6 addresses that contain an IPv4
-# address (mapped, NAT64, 6to4).
+# address at which Azure serves every virtual machine, and 6to4 addresses, which contain an IPv4
+# address.
 DENIED_NETWORKS = _networks(
     "0.0.0.0/8",  # this host
     "10.0.0.0/8",  # private
@@ -40,20 +47,10 @@ DENIED_NETWORKS = _networks(
     "224.0.0.0/4",  # multicast
     "240.0.0.0/4",  # reserved, broadcast
     "168.63.129.16/32",  # Azure's host
-    "::/96",  # unspecified, loopback, IPv4-compatible
-    "::ffff:0:0/96",  # IPv4-mapped
-    "64:ff9b::/96",  # NAT64
-    "64:ff9b:1::/48",  # NAT64, local
-    "100::/64",  # discard
     "2001::/23",  # protocol assignments: Teredo, ORCHID
     "2001:db8::/32",  # documentation
     "2002::/16",  # 6to4
     "3fff::/20",  # documentation
-    "5f00::/16",  # segment routing
-    "fc00::/7",  # unique local
-    "fe80::/10",  # link-local
-    "fec0::/10",  # site-local
-    "ff00::/8",  # multicast
 )
 
 PRIVATE_NETWORKS = _networks(
@@ -78,6 +75,21 @@ UNSENT_TIMEOUT_MILLISECONDS = 60_000
 a cancelled request only after all data are sent, so without a limit it might never close."""
 
 
+_NOBODY: Mapping[str, str] = {}
+_ids: ContextVar[Mapping[str, str]] = ContextVar("ids_of_connections", default=_NOBODY)
+
+
+@contextmanager
+def connect_for(*, job_id: str, owner_id: str) -> Iterator[None]:
+    """Name this job and its owner in the log lines of connections in the `with` statement."""
+    # structlog's own context variables would take 30 microseconds of each attempt.
+    token = _ids.set({"job_id": job_id, "owner_id": owner_id})
+    try:
+        yield
+    finally:
+        _ids.reset(token)
+
+
 class EgressDeniedError(ConnectionRefusedError):
     """The policy does not allow this connection.
 
@@ -98,9 +110,12 @@ class EgressPolicy:
     denied: link-local addresses, the metadata addresses of all clouds, 0/8, multicast,
     documentation, and every address that contains another one (such as `::ffff:127.0.0.1`).
     100.64/10 stays denied too, because one cloud has its metadata service at 100.100.100.200.
+
+    `deny_networks` are denied in any case.
     """
 
     allow_private_hosts: bool = False
+    deny_networks: Networks = ()
 
     def allows(self, address: str, port: int) -> bool:
         """Whether the service may connect. `address` is an IP address as text; any other text,
@@ -111,8 +126,12 @@ class EgressPolicy:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return False
+        if _is_in(ip, self.deny_networks):
+            return False
         if self.allow_private_hosts and _is_in(ip, PRIVATE_NETWORKS):
             return not _is_in(ip, METADATA_NETWORKS)
+        if ip.version == 6 and ip not in GLOBAL_IPV6:
+            return False
         return not _is_in(ip, DENIED_NETWORKS)
 
     def open_socket(self, addr_info: aiohttp.AddrInfoType) -> socket.socket:
@@ -124,7 +143,7 @@ class EgressPolicy:
         """
         family, kind, protocol, _, (address, port, *_rest) = addr_info
         if not self.allows(address, port):
-            _log.warning("egress_denied", address=address, port=port)
+            _log.warning("egress_denied", address=address, port=port, **_ids.get())
             raise EgressDeniedError
         opened = socket.socket(family, kind, protocol)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
@@ -134,5 +153,5 @@ class EgressPolicy:
         return opened
 
 
-def _is_in(ip: IpAddress, networks: tuple[IpNetwork, ...]) -> bool:
+def _is_in(ip: IpAddress, networks: Networks) -> bool:
     return any(ip in network for network in networks)

@@ -9,12 +9,14 @@ from app.clock import Clock
 from app.models.execution import AttemptOutcome, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
+from app.targets.egress import connect_for
 from app.targets.http_message import (
     build_body,
     build_headers,
     parse_retry_after,
     read_response,
 )
+from app.targets.protocol import ResponseError
 from app.targets.resolver import look_up_for
 from app.targets.target import Delivery
 
@@ -62,7 +64,10 @@ class HttpTarget:
             spec, delivery, content_type=content_type, user_agent=self._user_agent
         )
         try:
-            with look_up_for(delivery.owner_id):
+            with (
+                look_up_for(delivery.owner_id),
+                connect_for(job_id=delivery.job_id, owner_id=delivery.owner_id),
+            ):
                 return await self._session.request(
                     spec.method.value, spec.url, data=body, headers=headers, allow_redirects=False
                 )
@@ -120,6 +125,8 @@ def _describe(error: Exception) -> str:
             return "the TLS handshake failed"
         case aiohttp.ClientConnectorError():
             return "could not connect"
+        case ResponseError():
+            return str(error)
         case aiohttp.ClientResponseError():
             return "the response is not valid HTTP"
         case _:

@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from multidict import CIMultiDict
 
-from app.models.execution import TargetResponse
+from app.models.execution import TargetResponse, Truncation
 from app.models.record import rfc3339
 from app.models.target import BODILESS_METHODS, HttpTargetSpec
 from app.targets.envelope import build_envelope
@@ -59,6 +59,8 @@ def build_headers(
             "X-Job-Id": delivery.job_id,
             "X-Scheduled-For": rfc3339(delivery.scheduled_for),
             "X-Attempt": str(delivery.attempt),
+            # The API rejects requests that come from a job by way of another job.
+            "X-Carillon-Hops": str(delivery.hops + 1),
         }
     )
     return headers
@@ -78,6 +80,7 @@ async def read_response(received: aiohttp.ClientResponse) -> TargetResponse:
         headers=_select_headers(received.raw_headers),
         body=body,
         truncated=truncated,
+        truncated_reason=Truncation.TOO_LARGE if truncated else None,
     )
 
 

@@ -5,7 +5,9 @@ import socket
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from app.networks import Networks
 from app.targets.egress import EgressPolicy
+from app.targets.protocol import LimitedConnector
 
 MAX_ADDRESSES = 16
 """The number of a name's addresses that are tried. A name may have thousands of addresses, and
@@ -49,7 +51,11 @@ async def send_once(
 
 
 def open_session(
-    *, allow_private_hosts: bool, limit: int, resolver: AbstractResolver
+    *,
+    allow_private_hosts: bool,
+    limit: int,
+    resolver: AbstractResolver,
+    deny_networks: Networks = (),
 ) -> aiohttp.ClientSession:
     """Open the session that all http targets use. The caller closes it.
 
@@ -65,8 +71,8 @@ def open_session(
     as the next request is sent: a job that runs every 5 seconds coincides with the keep-alive
     timeout of 5 seconds that many servers have. The attempt would then fail or be sent twice.
     """
-    connector = aiohttp.TCPConnector(
-        socket_factory=EgressPolicy(allow_private_hosts).open_socket,
+    connector = LimitedConnector(
+        socket_factory=EgressPolicy(allow_private_hosts, deny_networks).open_socket,
         resolver=FirstAddressesResolver(resolver),
         use_dns_cache=False,
         limit=limit,

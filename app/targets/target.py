@@ -26,6 +26,8 @@ class Delivery:
     parameters: dict[str, Any]
     timeout: timedelta
     """The time limit of the whole attempt. The target enforces it."""
+    hops: int = 0
+    """Those of the execution."""
 
 
 class Target(Protocol[Spec]):

@@ -48,7 +48,7 @@ async def full(alice: httpx2.AsyncClient) -> JsonBody:
         ({"description": ""}, {"description": ""}),
         ({"tags": []}, {"tags": []}),
         ({"parameters": {"b": 1}}, {"parameters": {"b": 1}}),
-        ({"timeout_seconds": 31}, {"timeout_seconds": 31}),
+        ({"timeout_seconds": 31}, {"timeout_seconds": 31, "effective_timeout_seconds": 31}),
         ({"overlap_policy": "skip"}, {"overlap_policy": "skip"}),
         ({"active": True}, {}),
         ({"retry": {"max_attempts": 2}}, {"retry.max_attempts": 2}),

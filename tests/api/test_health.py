@@ -6,6 +6,7 @@ from datetime import timedelta
 import httpx2
 import pytest
 
+from app.engine.saturation import Saturation
 from app.services import health
 from app.services.health import LoopProbe
 from tests.support.api import assert_problem, open_api
@@ -20,7 +21,18 @@ async def test_the_health_routes_report_each_part(nobody: httpx2.AsyncClient) ->
     assert ready.json() == {
         "status": "ready",
         "checks": {"database": "ok", "redis": "ok", "schema": "ok"},
+        "warnings": {},
     }
+
+
+async def test_a_warning_does_not_make_the_service_unready(
+    mongo_uri: str, database_name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Saturation, "describe", lambda _: "all slots are taken")
+    async with open_api(mongo_uri, database_name, redis_url) as api, api.open_client() as nobody:
+        ready = await nobody.get("/health/ready")
+    assert ready.status_code == 200
+    assert ready.json()["warnings"] == {"slots": "all slots are taken"}
 
 
 async def test_readiness_names_the_failing_part(

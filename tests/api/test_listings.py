@@ -30,9 +30,9 @@ async def stored(alice: httpx2.AsyncClient, bob: httpx2.AsyncClient) -> list[Jso
 
 
 async def list_jobs(client: httpx2.AsyncClient, limit: int, **query: Any) -> list[JsonBody]:
-    """Return every job, page by page."""
+    """Return every job as GET shows it, page by page."""
     found: list[JsonBody] = []
-    cursor: JsonBody = {}
+    cursor: JsonBody = {"fields": "full"}
     while True:
         response = await client.get("/jobs", params={"limit": limit, **query, **cursor})
         assert response.status_code == 200, response.text
@@ -41,7 +41,7 @@ async def list_jobs(client: httpx2.AsyncClient, limit: int, **query: Any) -> lis
         if page["next_cursor"] is None:
             return found
         assert len(page["items"]) == limit
-        cursor = {"cursor": page["next_cursor"]}
+        cursor["cursor"] = page["next_cursor"]
 
 
 def make_name_key(job: JsonBody) -> tuple[str, str]:
@@ -188,6 +188,19 @@ async def test_a_tampered_cursor_is_rejected(
         assert_names(await alice.get("/jobs", params={"cursor": bad}), "/query/cursor")
 
 
+@pytest.mark.parametrize("letter", ["\ufdfa", "\x01", "\U0001f4a3"])
+async def test_pages_of_the_longest_names_follow_each_other(
+    alice: httpx2.AsyncClient, letter: str
+) -> None:
+    """NFKC makes 18 letters of U+FDFA, so the folded name has 3,600."""
+    names = [letter * 200, letter * 199 + "a", letter * 200]
+    ids = {(await create_job(alice, name=name))["id"] for name in names}
+    for sort in ("name", "-name"):
+        found = await list_jobs(alice, 1, sort=sort)
+        assert {job["id"] for job in found} == ids
+        assert len(found) == len(names)
+
+
 async def test_a_cursor_of_another_user_shows_only_own_jobs(
     alice: httpx2.AsyncClient, bob: httpx2.AsyncClient, stored: list[JsonBody]
 ) -> None:
@@ -204,7 +217,7 @@ async def test_a_cursor_stays_valid_after_its_job_is_deleted(
         every = await list_jobs(alice, 50, sort=sort)
         page = (await alice.get("/jobs", params={"limit": 2, "sort": sort})).json()
         await alice.delete(f"/jobs/{every[1]['id']}")
-        query = {"sort": sort, "cursor": page["next_cursor"]}
+        query = {"sort": sort, "cursor": page["next_cursor"], "fields": "full"}
         assert (await alice.get("/jobs", params=query)).json()["items"] == every[2:]
 
 
@@ -230,6 +243,8 @@ async def test_a_cursor_stays_valid_after_its_job_is_deleted(
         ({"limit": 10**9}, "/query/limit"),
         ({"limit": "9" * 5_000}, "/query/limit"),
         ({"limit": "ten"}, "/query/limit"),
+        ({"fields": "some"}, "/query/fields"),
+        ({"fields": ""}, "/query/fields"),
         ({"active": "perhaps"}, "/query/active"),
         ({"tag": ""}, "/query/tag"),
         ({"tag": "\0"}, "/query/tag"),

@@ -15,7 +15,6 @@ from bson import Timestamp
 from pymongo import MongoClient
 from pymongo.collection import Collection
 
-from app.embedded.mongod import start_mongod
 from tests.chaos.check import report
 from tests.chaos.client import Client
 from tests.chaos.driver import USED_VERBS, Driver
@@ -26,6 +25,7 @@ from tests.chaos.servers import ReplicaSet, ServiceProcess, run_receiver, run_si
 from tests.chaos.testbed import FaultStep, Testbed, say
 from tests.chaos.workload import Workload
 from tests.support.changes import Document
+from tests.support.open_servers import start_open_mongod
 from tests.support.redis_server import RedisServer
 
 _STUCK_SECONDS = 60
@@ -120,7 +120,7 @@ async def _start_stores(
     await asyncio.to_thread(redis.start)
     stack.callback(redis.kill)
     if not options.replica_set:
-        start = asyncio.to_thread(start_mongod, folder / "stores", extra_args=_TEST_COMMANDS)
+        start = asyncio.to_thread(start_open_mongod, folder / "stores", extra_args=_TEST_COMMANDS)
         return stack.enter_context(await start).uri, redis, None
     members = ReplicaSet(folder)
     stack.callback(members.stop)

@@ -1,5 +1,6 @@
 """A client of the API that writes every call and every read to the journal."""
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -32,6 +33,7 @@ class Client:
         self._journal = journal
         self._random = random
         self._tokens: dict[str, str] = {}
+        self._signing_in = asyncio.Lock()  # the service accepts only two sign-ins at once
         self.acknowledged: set[str] = set()
         """The verbs of the calls that were acknowledged."""
 
@@ -133,16 +135,22 @@ class Client:
         """Return the header with a token of this process. Raises httpx2.ConnectError if it did not
         give one, because then nothing else is sent."""
         if process.url not in self._tokens:
-            try:
-                response = await self._http.post(
-                    f"{process.url}/token", data={"username": USERNAME, "password": PASSWORD}
-                )
-            except httpx2.TransportError as error:
-                raise httpx2.ConnectError(f"no token: {type(error).__name__}") from error
-            if not response.is_success:
-                raise httpx2.ConnectError(f"no token: {response.status_code}")
-            self._tokens[process.url] = response.json()["access_token"]
+            async with self._signing_in:
+                if process.url not in self._tokens:
+                    self._tokens[process.url] = await self._request_token(process)
         return {"Authorization": f"Bearer {self._tokens[process.url]}"}
+
+    async def _request_token(self, process: ServiceProcess) -> str:
+        try:
+            response = await self._http.post(
+                f"{process.url}/token", data={"username": USERNAME, "password": PASSWORD}
+            )
+        except httpx2.TransportError as error:
+            raise httpx2.ConnectError(f"no token: {type(error).__name__}") from error
+        if not response.is_success:
+            raise httpx2.ConnectError(f"no token: {response.status_code}")
+        token: str = response.json()["access_token"]
+        return token
 
 
 def _parse(instant: str | None) -> datetime | None:

@@ -142,7 +142,7 @@ def _define(job: Job, schedule: IntervalSchedule) -> JobDefinition:
         overlap_policy=job.overlap_policy.value,
         catch_up=job.catch_up.policy.value,
         window=job.catch_up.window,
-        timeout=job.timeout,
+        timeout=timedelta(seconds=job.timeout_seconds),
         max_attempts=job.retry.max_attempts,
         retry_delay=job.retry.delay,
     )

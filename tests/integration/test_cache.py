@@ -9,7 +9,7 @@ import pytest
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
-from app.cache import ALL_OWNERS, MAX_TTL, Cache, PendingEntry
+from app.cache import ALL_OWNERS, MAX_RESPONSE_BYTES, MAX_TTL, Cache, PendingEntry
 from app.errors import UnavailableError
 from tests.support.clock import ManualClock
 from tests.support.redis_server import RedisServer
@@ -99,6 +99,13 @@ async def test_processes_share_responses_and_drops(
     assert await find(other, "alice", "jobs") == b"response"
     await other.invalidate("alice")
     assert await find(cache, "alice", "jobs") is None
+
+
+async def test_a_response_over_the_limit_is_not_stored(cache: Cache) -> None:
+    await store(cache, "a", "small", b"x" * MAX_RESPONSE_BYTES)
+    await store(cache, "a", "large", b"x" * (MAX_RESPONSE_BYTES + 1))
+    assert await find(cache, "a", "small") == b"x" * MAX_RESPONSE_BYTES
+    assert await find(cache, "a", "large") is None
 
 
 async def test_simultaneous_first_readers_get_the_same_generation(cache: Cache) -> None:

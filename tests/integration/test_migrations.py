@@ -70,7 +70,7 @@ def expected_after_migration(stored: Collections) -> Collections:
     expected = copy.deepcopy(stored)
     for name, documents in expected.items():
         for document in documents:
-            document["schema"] = 3 if name in {"jobs", "executions"} else 2
+            document["schema"] = 4 if name in {"jobs", "executions"} else 2
     for job in expected["jobs"]:
         job["parameters"] = to_text(job["parameters"])
         if "headers" in job["target"]:
@@ -84,9 +84,17 @@ def expected_after_migration(stored: Collections) -> Collections:
         for attempt in execution["attempts"]:
             if attempt.get("response"):
                 attempt["response"]["headers"] = to_pairs(attempt["response"]["headers"])
+        execution.update(measure_responses(execution))
     for key in expected["idempotency_keys"]:
         key["response"] = key.pop("answer")
     return expected
+
+
+def measure_responses(execution: Document) -> Document:
+    """Return the bytes of the responses that have headers or a body, if there are any."""
+    responses = [one["response"] for one in execution["attempts"] if one.get("response")]
+    size = sum(len(encode(one)) for one in responses if one["headers"] or one["body"])
+    return {"response_bytes": size} if size else {}
 
 
 def to_text(value: object) -> str:
@@ -212,7 +220,7 @@ async def test_a_finished_migration_is_repeated_only_on_request(
         await migrate(database, meta=MetaRepository(database), again=True)
         found = mongo_client[database_name]["executions"].find_one({"_id": late["_id"]})
         assert found is not None
-        assert (found["waiting"], found["schema"]) == (late["held"], 3)
+        assert (found["waiting"], found["schema"]) == (late["held"], 4)
 
 
 async def test_documents_of_a_newer_release_are_not_migrated(
@@ -238,7 +246,7 @@ async def test_the_indexes_of_the_earlier_release_are_replaced(
 async def test_users_sign_in_and_read_their_earlier_jobs_and_executions(
     runtime: Runtime, stored: Collections
 ) -> None:
-    token = await runtime.auth.sign_in("admin", PASSWORD)
+    token = await runtime.auth.sign_in("admin", PASSWORD, address="127.0.0.1")
     admin = await runtime.auth.authenticate(token.token)
     jobs = await runtime.jobs.list_jobs(admin, JobQuery(limit=200))
     assert {job.id for job in jobs.items} == {job["_id"] for job in stored["jobs"]}
@@ -276,8 +284,8 @@ async def test_earlier_executions_are_claimed_and_promoted(
     promoted = documents.find_one({"_id": first["_id"]})
     assert promoted is not None
     assert (promoted["waiting"], promoted["live_for"]) == (False, waiting_for)
-    claimed = await repositories.leases.claim(limit=100)
-    assert first["_id"] in [execution.id for execution in claimed]
+    claimed = await repositories.leases.claim({first["owner_id"]: 100})
+    assert first["_id"] in [execution.id for execution in claimed or ()]
 
 
 def test_a_document_without_a_schema_number_is_of_the_first_schema(stored: Collections) -> None:
@@ -301,9 +309,16 @@ async def test_retired_indexes_are_dropped_once(
 ) -> None:
     async with open_database(mongo_uri, database_name) as database:
         await create_indexes(database)
-        mongo_client[database_name]["executions"].create_index("held", name="claim")
+        executions = mongo_client[database_name]["executions"]
+        executions.create_index("held", name="claim")
+        executions.create_index(
+            ["status", "waiting", "run_at"],
+            name="claimable",
+            partialFilterExpression={"status": "queued"},
+        )
         await asyncio.gather(*(drop_retired_indexes(database) for _ in range(3)))
-        assert "claim" not in mongo_client[database_name]["executions"].index_information()
+        assert not {"claim", "claimable"} & executions.index_information().keys()
+        assert "claimable_by_owner" in executions.index_information()
         await drop_retired_indexes(database)
 
 
@@ -388,9 +403,9 @@ async def test_a_malformed_document_does_not_stop_the_migration_of_the_others(
     schemas, not_migrated = await migrate_and_list_schemas(
         mongo_uri, mongo_client, database_name, [spoil(one) for one in documents]
     )
-    assert (schemas["a"], schemas["c"]) == (3, 3)
+    assert (schemas["a"], schemas["c"]) == (4, 4)
     # One with text that is not UTF-8 may be migrated as all clients read it.
-    assert (schemas["b"], not_migrated) in [(2, ["b"]), (3, [])]
+    assert (schemas["b"], not_migrated) in [(2, ["b"]), (4, [])]
 
 
 async def test_documents_that_become_too_large_do_not_stop_the_migration_of_the_others(
@@ -406,7 +421,7 @@ async def test_documents_that_become_too_large_do_not_stop_the_migration_of_the_
     schemas, not_migrated = await migrate_and_list_schemas(
         mongo_uri, mongo_client, database_name, [spoil(one) for one in (large, full, *others)]
     )
-    assert schemas == {"a": 3, "b": 2, "c": 3, "d": 2, "e": 3}
+    assert schemas == {"a": 4, "b": 2, "c": 4, "d": 2, "e": 4}
     assert set(not_migrated) == {"b", "d"}
 
 
@@ -418,4 +433,35 @@ async def test_a_malformed_id_does_not_make_the_migration_endless(
     schemas, _ = await migrate_and_list_schemas(
         mongo_uri, mongo_client, database_name, [spoil(one) for one in documents]
     )
-    assert schemas["a"] == 3
+    assert schemas["a"] == 4
+
+
+async def test_responses_of_an_earlier_release_are_shortened_and_measured(
+    mongo_uri: str, database_name: str, mongo_client: Client
+) -> None:
+    """An execution that had more than three attempts keeps 16 KB of the earlier ones."""
+
+    def make_response(body: str) -> Document:
+        return {"status": 500, "headers": [{"k": "a", "v": "b"}], "body": body, "truncated": False}
+
+    attempts = [
+        {"number": n, "job_revision": 1, "response": make_response("x" * 60_000)}
+        for n in range(1, 41)
+    ]
+    without: list[Document] = [{"number": 1, "job_revision": 1, "response": None}]
+    executions = mongo_client[database_name]["executions"]
+    for id_, stored in (("large", attempts), ("small", attempts[:1]), ("without", without)):
+        execution = {"_id": id_, "schema": 3, "parameters": None, "attempts": stored}
+        executions.insert_one(execution | {"waiting": False})
+    executions.insert_one({"_id": "odd", "schema": 3, "attempts": [1, {"response": 2}, {}, {}]})
+    async with open_database(mongo_uri, database_name) as database:
+        await migrate(database, meta=MetaRepository(database))
+    found = {one["_id"]: one for one in executions.find()}
+    bodies = [len(one["response"]["body"]) for one in found["large"]["attempts"]]
+    assert bodies == [16_384] + [0] * 36 + [60_000] * 3
+    assert found["large"]["attempts"][36]["response"]["truncated_reason"] == "earlier_attempt"
+    assert 196_384 < found["large"]["response_bytes"] < 197_500
+    assert found["small"]["attempts"] == attempts[:1]
+    assert found["small"]["response_bytes"] == len(encode(make_response("x" * 60_000)))
+    assert "response_bytes" not in found["without"]
+    assert {one["schema"] for one in found.values()} == {4}

@@ -22,7 +22,7 @@ from app.repositories.mongo import open_client
 from app.repositories.settlements import Settlement
 from tests.support.api import Api, assert_problem
 from tests.support.crash import Killed
-from tests.support.engine import LEASE, World, open_world
+from tests.support.engine import LEASE, World, claim_due, open_world
 
 NEWER = SCHEMA_VERSION + 1
 MINUTE = timedelta(minutes=1)
@@ -120,7 +120,7 @@ async def test_the_reaper_skips_newer_executions_and_those_of_newer_jobs(
     killed, other_process = world.compose_process(), world.compose_process()
     job, newer_job, other_job = [await world.add_job() for _ in range(3)]
     newer, of_newer, other = [await world.queue(j) for j in (job, newer_job, other_job)]
-    assert len(await killed.leases.claim(limit=3)) == 3
+    assert len(await claim_due(killed.leases, limit=3)) == 3
     newer_documents.make_newer("executions", newer.id)
     newer_documents.make_newer("jobs", newer_job.id)
     before = await world.read(of_newer)
@@ -182,10 +182,10 @@ async def test_500_newer_executions_do_not_hide_an_expired_one_from_the_reaper(
     newer_job, other_job = await world.add_job(), await world.add_job()
     for _ in range(501):
         await world.queue(newer_job)
-    assert len(await dead.leases.claim(limit=501)) == 501
+    assert len(await claim_due(dead.leases, limit=501)) == 501
     world.clock.advance(timedelta(milliseconds=1))
     other = await world.queue(other_job)
-    await dead.leases.claim(limit=1)
+    await claim_due(dead.leases, limit=1)
     mongo_client[database_name]["jobs"].update_one(
         {"_id": newer_job.id}, {"$set": {"schema": NEWER}}
     )
@@ -245,7 +245,9 @@ async def test_no_write_of_a_service_touches_a_document_that_became_newer(
     process = world.compose_process()
     job = await world.add_job(world.every(60))
     queued, running = await world.queue(job), await world.queue(job)
-    (_, claimed) = sorted(await process.leases.claim(limit=2), key=lambda e: e.id == running.id)
+    (_, claimed) = sorted(
+        await claim_due(process.leases, limit=2), key=lambda e: e.id == running.id
+    )
     await process.leases.settle(
         [
             Settlement(Lease(e.id, e.lease_token), ExecutionStatus.QUEUED)

@@ -14,7 +14,7 @@ from app.models.execution import Execution, ExecutionStatus
 from app.repositories.leases import LeaseRepository
 from app.repositories.mongo import open_client
 from tests.integration.engine.attempts import lose_responses
-from tests.support.engine import LEASE, Process, World, open_world
+from tests.support.engine import LEASE, Process, World, claim_due, open_world
 
 MAX_BYTES = 16 * 1024 * 1024
 """The limit of a document. An update that exceeds it is rejected with all others of its batch."""
@@ -78,7 +78,7 @@ async def take_over(
             damage()
         case _:
             if role == "reaper":
-                await dead.leases.claim(limit=2)
+                await claim_due(dead.leases, limit=2)
             else:
                 with lose_responses(monkeypatch, "start"):
                     await dead.worker.tick()

@@ -1,6 +1,6 @@
 """A malformed document harms only itself, in every role and in every request."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -20,9 +20,9 @@ from app.repositories.leases import LeaseRepository
 from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
 from app.repositories.mongo import open_client
-from tests.support.api import Api, assert_problem, create_job
+from tests.support.api import Api, JsonBody, assert_problem, create_job
 from tests.support.clock import START
-from tests.support.engine import LEASE, World, open_world
+from tests.support.engine import LEASE, World, claim_due, open_world
 
 MINUTE = timedelta(minutes=1)
 DAY = timedelta(days=1)
@@ -196,8 +196,8 @@ async def test_a_worker_in_doubt_ends_an_unreadable_claim_and_starts_the_others(
     odd, healthy = await queue_two(world)
     claim = LeaseRepository.claim
 
-    async def lose_response(self: LeaseRepository, *, limit: int) -> list[Execution]:
-        await claim(self, limit=limit)
+    async def lose_response(self: LeaseRepository, slots: Mapping[str, int]) -> Any:
+        await claim(self, slots)
         raise UnavailableError("the response was lost")
 
     with monkeypatch.context() as patch:
@@ -215,7 +215,7 @@ async def test_the_reaper_ends_an_unreadable_execution_and_promotes_the_next(
 ) -> None:
     dead, alive = world.compose_process(), world.compose_process()
     odd, healthy = await queue_two(world)
-    assert len(await dead.leases.claim(limit=2)) == 2
+    assert len(await claim_due(dead.leases, limit=2)) == 2
     job = await world.jobs.get(odd.job_id, owner_id=None)
     waiting = await world.queue(job, waiting=True, place=0)
     spoil_execution(store, odd, odd_execution)
@@ -308,7 +308,7 @@ async def test_500_executions_that_nobody_can_settle_do_not_hide_an_expired_one(
 ) -> None:
     dead, alive = world.compose_process(), world.compose_process()
     odd, healthy = await queue_two(world)
-    assert len(await dead.leases.claim(limit=2)) == 2
+    assert len(await claim_due(dead.leases, limit=2)) == 2
     executions = mongo_client[database_name]["executions"]
     found = executions.find_one({"_id": odd.id})
     assert found is not None
@@ -331,7 +331,7 @@ async def test_500_unreadable_executions_do_not_delay_the_takeover_of_another(
 ) -> None:
     dead, alive = world.compose_process(), world.compose_process()
     odd, healthy = await queue_two(world)
-    assert len(await dead.leases.claim(limit=2)) == 2
+    assert len(await claim_due(dead.leases, limit=2)) == 2
     executions = mongo_client[database_name]["executions"]
     found = executions.find_one({"_id": odd.id})
     assert found is not None
@@ -400,7 +400,7 @@ async def test_the_reaper_fails_the_expired_execution_of_an_unreadable_job(
     dead, alive = world.compose_process(), world.compose_process()
     job, other = await world.add_job(world.every(60)), await world.add_job()
     of_odd, healthy = await world.queue(job), await world.queue(other)
-    assert len(await dead.leases.claim(limit=2)) == 2
+    assert len(await claim_due(dead.leases, limit=2)) == 2
     store.spoil("jobs", job.id, odd_job)
     world.clock.advance(LEASE)
     await alive.reaper.tick()
@@ -630,9 +630,12 @@ async def test_a_retry_for_an_unreadable_job_is_rejected(api: Api, store: Store)
     "path", ["/jobs", "/jobs?tag=a", "/jobs?q=o", "/jobs?sort=name", "/executions"]
 )
 @pytest.mark.parametrize("username", ["alice", "admin"])
+@pytest.mark.parametrize("fields", ["partial", "full"])
 async def test_listings_leave_unreadable_documents_out_and_fill_their_pages(
-    api: Api, store: Store, path: str, username: str
+    api: Api, store: Store, path: str, username: str, fields: str
 ) -> None:
+    """A partial listing does not read `parameters`, so it shows what is malformed only there."""
+    odd = {"parameters": REFERENCE} if fields == "full" else {"created_at": "yesterday"}
     ids = []
     async with api.open_client("alice") as alice:
         for n in range(7):
@@ -640,8 +643,8 @@ async def test_listings_leave_unreadable_documents_out_and_fill_their_pages(
             execution = (await alice.post(f"/jobs/{job['id']}/execute")).json()
             ids.append((job["id"], execution["id"]))
     for job_id, execution_id in (ids[1], ids[2], ids[5]):
-        store.spoil("jobs", job_id, {"parameters": REFERENCE})
-        store.spoil("executions", execution_id, {"parameters": REFERENCE})
+        store.spoil("jobs", job_id, odd)
+        store.spoil("executions", execution_id, odd)
     which = 1 if path == "/executions" else 0
     healthy = {pair[which] for n, pair in enumerate(ids) if n not in {1, 2, 5}}
     listed: list[str] = []
@@ -649,7 +652,8 @@ async def test_listings_leave_unreadable_documents_out_and_fill_their_pages(
     cursor: dict[str, str] = {}
     async with api.open_client(username) as client:
         while len(sizes) < 5:
-            page = (await client.get(path, params={**_query(path), "limit": 3, **cursor})).json()
+            query: JsonBody = {**_query(path), "limit": 3, "fields": fields, **cursor}
+            page = (await client.get(path, params=query)).json()
             listed += [item["id"] for item in page["items"]]
             sizes.append(len(page["items"]))
             if page["next_cursor"] is None:

@@ -17,7 +17,8 @@ from app.main import create_app
 from app.models.execution import Execution
 from app.models.job import Job
 from app.models.user import Role, User
-from app.repositories.executions import ExecutionFilter, ExecutionRepository
+from app.repositories.execution_listings import ExecutionFilter
+from app.repositories.executions import ExecutionRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.jobs import JobRepository
 from app.repositories.mongo import Database, open_client
@@ -29,6 +30,7 @@ from app.settings import Settings
 from app.wake import Wake
 from tests.support.clock import ManualClock
 from tests.support.ids import make_id
+from tests.support.listings import list_all_executions
 from tests.support.service import PASSWORD
 
 SECRET = b"a secret key of the tests, 32 bytes or more"
@@ -99,10 +101,7 @@ class Api:
 
     async def list_executions(self, job: JsonBody) -> list[Execution]:
         """Return the executions of a job, the oldest slot first."""
-        found = await self.executions.list_executions(
-            ExecutionFilter(job_id=job["id"]), limit=1_000
-        )
-        return list(reversed(found))
+        return await list_all_executions(self.executions, ExecutionFilter(job_id=job["id"]))
 
     async def fire_due(self) -> None:
         """Fire all due jobs, as the scheduler does. The clock must not move meanwhile."""
@@ -119,6 +118,7 @@ async def open_api(
     *,
     loops: tuple[LoopProbe, ...] = (),
     users: bool = True,
+    max_body_bytes: int = MAX_REQUEST_BYTES,
 ) -> AsyncIterator[Api]:
     """Open the API on these stores, with the users `admin`, `alice`, `bob` and `viewer`.
 
@@ -129,7 +129,7 @@ async def open_api(
     database = Database(client, database_name, clock=clock)
     await create_indexes(database)
     redis = Redis.from_url(redis_url)
-    api = _compose(database, redis, clock, loops)
+    api = _compose(database, redis, clock, loops, max_body_bytes)
     for username, role in (
         ("admin", Role.ADMIN),
         ("alice", Role.EDITOR),
@@ -147,13 +147,17 @@ async def open_api(
 
 
 def _compose(
-    database: Database, redis: Redis, clock: ManualClock, loops: tuple[LoopProbe, ...]
+    database: Database,
+    redis: Redis,
+    clock: ManualClock,
+    loops: tuple[LoopProbe, ...],
+    max_body_bytes: int,
 ) -> Api:
     """Compose the service as in production, in the role `api`, with a manual clock."""
     settings = Settings(
         _env_file=None,
         role="api",
-        max_body_bytes=MAX_REQUEST_BYTES,
+        max_body_bytes=max_body_bytes,
         access_token_expire_minutes=LIFETIME // timedelta(minutes=1),
     )
     resources = Resources(

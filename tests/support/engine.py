@@ -20,7 +20,7 @@ from app.models.job import Job, earliest_next_run
 from app.models.outcome import Outcome
 from app.models.schedule import IntervalSchedule, Schedule, first_slot
 from app.models.target import LogTargetSpec
-from app.repositories.executions import ExecutionFilter
+from app.repositories.execution_listings import ExecutionFilter
 from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.indexes import create_indexes
 from app.repositories.leases import LeaseRepository
@@ -32,8 +32,10 @@ from app.targets.target import Delivery
 from app.wake import Wake
 from tests.support.clock import ManualClock
 from tests.support.ids import make_id
+from tests.support.listings import list_all_executions
 
 OpenClient = Callable[..., Any]
+OWNER_ID = "owner"
 LEASE = timedelta(seconds=10)
 POLL_INTERVAL = timedelta(seconds=1)
 SUCCEEDED = Outcome(AttemptOutcome.SUCCEEDED)
@@ -149,6 +151,7 @@ class World:
             "lease_seconds": LEASE.total_seconds(),
             "poll_interval_seconds": POLL_INTERVAL.total_seconds(),
             "cache_ttl_seconds": 0,
+            "max_timeout_seconds": 86_400,  # the clock of a test may advance by hours
         }
         return Settings(_env_file=None, **(fields | changes))
 
@@ -172,7 +175,7 @@ class World:
         )
         fields: dict[str, Any] = {
             "id": self.new_id(),
-            "owner_id": "owner",
+            "owner_id": OWNER_ID,
             "name": "a job",
             "target": LogTargetSpec(),
             "schedules": initialised,
@@ -209,8 +212,7 @@ class World:
 
     async def list_executions(self, job: Job) -> list[Execution]:
         """Return the job's executions, the oldest slot first."""
-        wanted = ExecutionFilter(job_id=job.id)
-        return list(reversed(await self.executions.list_executions(wanted, limit=10_000)))
+        return await list_all_executions(self.executions, ExecutionFilter(job_id=job.id))
 
     async def read(self, execution: Execution) -> Execution:
         return await self.executions.get(execution.id, owner_id=None)
@@ -245,3 +247,10 @@ async def open_world(uri: str, name: str, *, driver: OpenClient = open_client) -
 def list_slots(executions: Sequence[Execution]) -> list[datetime]:
     """Return the `scheduled_for` of each execution."""
     return [execution.scheduled_for for execution in executions]
+
+
+async def claim_due(
+    leases: LeaseRepository, *, limit: int, owner_id: str = OWNER_ID
+) -> list[Execution]:
+    """Claim up to `limit` due executions of an owner, by default that of `World.add_job`."""
+    return await leases.claim({owner_id: limit}) or []

@@ -151,11 +151,12 @@ class RawReceiver:
     closed when the script returns.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, tls: ssl.SSLContext | None = None) -> None:
         self.connections = 0
         self.heads: list[bytes] = []
         self.port = 0
         self._script = script
+        self._tls = tls
         self._running: set[asyncio.Task[None]] = set()
 
     @classmethod
@@ -182,10 +183,10 @@ class RawReceiver:
 
     @property
     def url(self) -> str:
-        return f"http://{HOST}:{self.port}"
+        return f"{'https' if self._tls else 'http'}://{HOST}:{self.port}"
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._accept, HOST, 0)
+        self._server = await asyncio.start_server(self._accept, HOST, 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

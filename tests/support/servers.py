@@ -1,8 +1,9 @@
 """The tests' own mongod and redis-server: one of each for all pytest workers of a test session.
 
-They are the servers of `app/embedded/` in a temporary folder: the first pytest worker that needs a
-server starts it, and the last one that used it stops it. If a program is missing, the tests fail
-with an error that says how to install it; they are not skipped.
+They are shared like the servers of `app/embedded/`, but without passwords and in a temporary
+folder: the first pytest worker that needs a server starts it, and the last one that used it stops
+it. If a program is missing, the tests fail with an error that says how to install it; they are not
+skipped.
 """
 
 import json
@@ -15,8 +16,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.embedded.mongod import start_mongod
-from app.embedded.redis_server import start_redis
+from tests.support.open_servers import start_open_mongod, start_open_redis
 
 _FOLDER = "servers"
 _REDIS_DATABASES = 64  # one for each pytest worker
@@ -41,7 +41,7 @@ def shared_folder(factory: pytest.TempPathFactory) -> Path:
 @contextmanager
 def running_mongod(folder: Path) -> Iterator[str]:
     """Run the folder's mongod, a replica set of one with test commands, and yield its URI."""
-    with start_mongod(folder, extra_args=MONGOD_ARGS) as server:
+    with start_open_mongod(folder, extra_args=MONGOD_ARGS) as server:
         yield server.uri
 
 
@@ -49,7 +49,7 @@ def running_mongod(folder: Path) -> Iterator[str]:
 def running_redis(folder: Path) -> Iterator[str]:
     """Run the folder's redis-server and yield the URL of this pytest worker's database in it."""
     assert worker_number() < _REDIS_DATABASES, f"at most {_REDIS_DATABASES} pytest workers"
-    with start_redis(folder, extra_args=("--databases", str(_REDIS_DATABASES))) as server:
+    with start_open_redis(folder, extra_args=("--databases", str(_REDIS_DATABASES))) as server:
         yield f"redis://127.0.0.1:{server.port}/{worker_number()}"
 
 

@@ -1,6 +1,7 @@
 """The writes that a repository sends: counted, measured, or preceded by another process."""
 
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import bson
@@ -22,10 +23,10 @@ class RecordedCollection:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._collection, name)
 
-    def update_many(self, condition: Document, update: list[Document]) -> Any:
+    def update_many(self, condition: Document, update: list[Document], **options: Any) -> Any:
         self.writes.append({"q": condition, "u": update})
         act, self.before_write = self.before_write, None
-        write = self._collection.update_many
+        write = partial(self._collection.update_many, **options)
         return (
             write(condition, update) if act is None else _write_after(act, write, self.writes[-1])
         )

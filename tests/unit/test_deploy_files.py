@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import yaml  # type: ignore[import-untyped]
 
-from app.settings import Settings
+from app.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {"SECRET_KEY", "ADMIN_PASSWORD"}
+STORE_PASSWORDS = {"MONGODB_PASSWORD", "MONGODB_ROOT_PASSWORD", "REDIS_PASSWORD"}
+REQUIRED = re.compile(r"\$\{(\w+):\?")
 VARIABLES = {name.upper() for name in Settings.model_fields}
 
 
@@ -56,6 +58,71 @@ def test_compose_does_not_start_without_the_secrets(service: dict[str, Any], nam
     assert service["environment"][name].startswith("${" + name + ":?")
 
 
+def test_the_lines_of_the_readme_fill_what_compose_requires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marker = "<!-- run by tests/unit/test_deploy_files.py -->\n```sh\n"
+    lines = read("README.md").split(marker)[1].split("```")[0]
+    subprocess.run(["bash", "-euc", lines], cwd=tmp_path, check=True)
+    path = tmp_path / ".env"
+    assert path.stat().st_mode & 0o777 == 0o600
+    values = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    required = set(REQUIRED.findall(read("docker-compose.yml")))
+    assert set(values) == required == SECRETS | STORE_PASSWORDS
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    settings = load_settings(env_file=path, environment="production", host="0.0.0.0")
+    assert settings.secret_key is not None
+    assert settings.admin_password is not None
+    for name in STORE_PASSWORDS:
+        assert re.fullmatch(r"[a-z0-9]{32,}", values[name])
+    again = subprocess.run(["bash", "-c", lines], cwd=tmp_path, check=False)
+    assert again.returncode != 0
+    assert dict(line.split("=", 1) for line in path.read_text().splitlines()) == values
+
+
+@pytest.mark.parametrize("name", ["carillon", "mongo", "redis"])
+def test_every_container_has_limits_of_memory_processes_and_files(
+    services: dict[str, Any], name: str
+) -> None:
+    assert re.fullmatch(r"\d+[mg]", services[name]["mem_limit"])
+    assert services[name]["pids_limit"] > 0
+    assert services[name]["ulimits"]["nofile"] > 10_000
+
+
+def test_no_store_can_be_used_without_a_password(services: dict[str, Any]) -> None:
+    for name, variable in (("MONGODB_URI", "MONGODB_PASSWORD"), ("REDIS_URL", "REDIS_PASSWORD")):
+        address = services["carillon"]["environment"][name]
+        assert re.search(rf":\$\{{{variable}:\?[^}}]+\}}@", address)
+    assert (
+        services["mongo"]["entrypoint"] == services["redis"]["entrypoint"] == ["/deploy/start.sh"]
+    )
+    assert "--keyFile" in read("deploy/mongodb/start.sh")
+    assert "requirepass" in read("deploy/redis/start.sh")
+
+
+def test_no_password_is_an_argument_of_a_container(services: dict[str, Any]) -> None:
+    for one in services.values():
+        assert "PASSWORD" not in json.dumps([one.get("command"), one.get("entrypoint")])
+        assert "PASSWORD" not in json.dumps(one.get("healthcheck"))
+
+
+@pytest.mark.parametrize("script", ["mongodb/start.sh", "redis/start.sh"])
+def test_the_start_scripts_are_executable_and_parse(script: str) -> None:
+    path = ROOT / "deploy" / script
+    assert os.access(path, os.X_OK)
+    subprocess.run(["sh", "-n", path], check=True)
+
+
+def test_every_image_has_an_exact_version() -> None:
+    built = {"carillon"}
+    text = read("docker-compose.yml")
+    images = set(re.findall(r"^\s+image: (\S+)", text, re.MULTILINE)) - built
+    images |= {line.split()[0] for line in list_instructions("FROM")}
+    assert len(images) == 3
+    assert all(re.fullmatch(r"[a-z]+:\d+\.\d+\.\d+(-[a-z-]+)?", image) for image in images)
+
+
 def test_compose_publishes_only_the_service_and_only_on_this_machine(
     services: dict[str, Any],
 ) -> None:
@@ -88,7 +155,7 @@ def test_docker_waits_longer_than_the_service_lets_executions_run(service: dict[
 def test_database_files_are_in_named_volumes(services: dict[str, Any]) -> None:
     named = yaml.safe_load(read("docker-compose.yml"))["volumes"]
     used = [volume.split(":")[0] for volume in services["mongo"]["volumes"]]
-    assert used == list(named)
+    assert used == [*named, "./deploy/mongodb"]
 
 
 def list_instructions(name: str) -> list[str]:

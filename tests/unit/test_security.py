@@ -4,6 +4,9 @@ import base64
 import hashlib
 import hmac
 import json
+import secrets
+import shutil
+import subprocess
 from datetime import timedelta
 from typing import Any
 
@@ -13,6 +16,7 @@ from app.security import (
     Claims,
     TokenError,
     TokenKey,
+    find_weakness,
     generate_password,
     hash_password,
     issue_token,
@@ -105,9 +109,22 @@ FORGED: dict[str, str] = {
     "exp NaN": forge(claims=json.dumps({**CLAIMS, "exp": float("nan")}).encode()),
     **{
         f"sub {value!r}": forge(claims={**CLAIMS, "sub": value})
-        for value in (None, 5, "", {"$gt": ""}, ["user"])
+        for value in (
+            None,
+            5,
+            "",
+            {"$gt": ""},
+            ["user"],
+            "\ud800",
+            "a\0",
+            "a b",
+            "é",
+            "u\n",
+            "u" * 129,
+        )
     },
     "jti is a number": forge(claims={**CLAIMS, "jti": 7}),
+    "jti is a lone surrogate": forge(claims={**CLAIMS, "jti": "\ud800"}),
     "another issuer": forge(claims={**CLAIMS, "iss": "somebody"}),
     "issuers": forge(claims={**CLAIMS, "iss": ["carillon"]}),
     "another audience": forge(claims={**CLAIMS, "aud": "elsewhere"}),
@@ -216,3 +233,16 @@ def test_asymmetric_key_material_is_recognised(kind: str) -> None:
 )
 def test_random_text_is_not_taken_for_asymmetric_key_material(key: str) -> None:
     assert not looks_asymmetric(key)
+
+
+@pytest.mark.parametrize("encoding", ["hex", "base64"])
+def test_no_random_key_is_rejected(encoding: str) -> None:
+    """The formats of `openssl rand -hex 32` and of `openssl rand -base64 32`."""
+    raw = [secrets.token_bytes(32) for _ in range(10_000)]
+    if encoding == "hex":
+        keys = [one.hex() for one in raw]
+    else:
+        keys = [base64.b64encode(one).decode() for one in raw]
+    if openssl := shutil.which("openssl"):
+        keys.append(subprocess.check_output([openssl, "rand", f"-{encoding}", "32"], text=True))
+    assert [key for key in keys if find_weakness(key.strip()) or looks_asymmetric(key)] == []

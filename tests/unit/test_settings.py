@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from app.errors import ConfigurationError
+from app.models.job import LONGEST_TIMEOUT_SECONDS
 from app.security import EXAMPLE_SECRET_KEY
 from app.settings import Settings, load_settings
 from tests.support.key_material import generate_key_material
 
-GOOD_KEY = "0123456789abcdef0123456789abcdef"
+GOOD_KEY = "8d1f0c6a2b9e4735d0f1a6c28e7b5934"
 EXAMPLE_FILE = Path(__file__).resolve().parents[2] / ".env.example"
 
 
@@ -45,7 +46,7 @@ def test_every_variable_has_a_default() -> None:
     assert settings.mongodb_name == "carillon"
     assert settings.admin_password is None
     assert settings.http_allow_private_hosts is False
-    assert settings.max_body_bytes == 1_048_576
+    assert settings.max_body_bytes == 262_144
 
 
 def test_durations_are_timedeltas_in_code() -> None:
@@ -102,11 +103,17 @@ def test_a_file_that_is_not_text_is_a_configuration_error(tmp_path: Path) -> Non
         ("ACCESS_TOKEN_EXPIRE_MINUTES", "1440"),
         ("LOG_LEVEL", "debug"),
         ("WORKER_CONCURRENCY", "10000"),
+        ("MAX_RUNNING_PER_OWNER", "1"),
+        ("MAX_TIMEOUT_SECONDS", str(LONGEST_TIMEOUT_SECONDS)),
         ("POLL_INTERVAL_SECONDS", "0.05"),
         ("LEASE_SECONDS", "5"),
         ("SHUTDOWN_GRACE_SECONDS", "0"),
         ("HTTP_ALLOW_PRIVATE_HOSTS", "true"),
+        ("HTTP_DENY_NETWORKS", "203.0.113.0/24, 2001:db8::/32,198.51.100.7,::1,0.0.0.0/0"),
+        ("HTTP_DENY_NETWORKS", ",".join(["10.0.0.0/8"] * 100)),
         ("DNS_SERVERS", "9.9.9.9, 127.0.0.1:5353,[::1],[::1]:53"),
+        ("MAX_CONNECTIONS", "10"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8, 192.0.2.1,fd00::/8,::1"),
         ("CACHE_TTL_SECONDS", "0"),
         ("MONGODB_URI", "mongodb+srv://user:password@cluster.example"),
         ("REDIS_URL", "rediss://:password@cache.example/1"),
@@ -144,6 +151,9 @@ def test_a_valid_value_is_accepted(name: str, value: str) -> None:
         ("LOG_FORMAT", "xml"),
         ("WORKER_CONCURRENCY", "0"),
         ("WORKER_CONCURRENCY", "10001"),
+        ("MAX_RUNNING_PER_OWNER", "0"),
+        ("MAX_TIMEOUT_SECONDS", "0"),
+        ("MAX_TIMEOUT_SECONDS", str(LONGEST_TIMEOUT_SECONDS + 1)),
         ("POLL_INTERVAL_SECONDS", "0.01"),
         ("POLL_INTERVAL_SECONDS", "61"),
         ("POLL_INTERVAL_SECONDS", "nan"),
@@ -152,11 +162,24 @@ def test_a_valid_value_is_accepted(name: str, value: str) -> None:
         ("SHUTDOWN_GRACE_SECONDS", "-1"),
         ("SHUTDOWN_GRACE_SECONDS", "3601"),
         ("HTTP_ALLOW_PRIVATE_HOSTS", "perhaps"),
+        ("HTTP_DENY_NETWORKS", "canary.example"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.0/8,"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.0/8;11.0.0.0/8"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.0/33"),
+        ("HTTP_DENY_NETWORKS", "10.0.0.1/8"),
+        ("HTTP_DENY_NETWORKS", "2001:db8::1/32"),
+        ("HTTP_DENY_NETWORKS", '["10.0.0.0/8"]'),
+        ("HTTP_DENY_NETWORKS", ",".join(["10.0.0.0/8"] * 101)),
         ("DNS_SERVERS", "canary.example"),
         ("DNS_SERVERS", "127.0.0.1:0"),
         ("DNS_SERVERS", "::1"),
         ("DNS_SERVERS", "127.0.0.1:canary"),
         ("DNS_SERVERS", "127.0.0.1,"),
+        ("MAX_CONNECTIONS", "9"),
+        ("TRUSTED_PROXIES", "canary.example"),
+        ("TRUSTED_PROXIES", "10.0.0.1/8"),
+        ("TRUSTED_PROXIES", "10.0.0.1,"),
+        ("TRUSTED_PROXIES", "*"),
         ("CACHE_TTL_SECONDS", "61"),
         ("MAX_BODY_BYTES", "1023"),
         ("MAX_BODY_BYTES", "1e3"),
@@ -167,6 +190,20 @@ def test_an_invalid_value_is_rejected_by_name_and_not_repeated(name: str, value:
     assert message.count("\n") == 1, message
     assert f"  {name} " in message
     assert "canary" not in message
+
+
+def test_an_invalid_network_is_named_by_its_number() -> None:
+    message = load_error(HTTP_DENY_NETWORKS="10.0.0.0/8,nonsense")
+    assert "number 2 is not a network" in message
+    message = load_error(HTTP_DENY_NETWORKS="10.0.0.0/8,192.168.0.0/16,192.168.0.1/16")
+    assert "number 3 has a later address" in message
+
+
+def test_networks_are_separated_by_commas() -> None:
+    networks = load(HTTP_DENY_NETWORKS="203.0.113.0/24, 2001:db8::/32,198.51.100.7")
+    assert [str(network) for network in networks.http_deny_networks] == [
+        "203.0.113.0/24", "2001:db8::/32", "198.51.100.7/32",
+    ]  # fmt: skip
 
 
 def test_one_error_names_all_invalid_variables() -> None:
@@ -184,14 +221,63 @@ def test_printed_settings_do_not_contain_secrets() -> None:
     assert "canary" not in f"{settings!r} {settings}"
 
 
-@pytest.mark.parametrize("key", ["", "x" * 31, EXAMPLE_SECRET_KEY])
-def test_production_rejects_a_missing_short_or_example_secret(key: str) -> None:
-    assert "SECRET_KEY" in load_error(ENVIRONMENT="production", SECRET_KEY=key)
+OPEN_TO_OTHERS = (
+    {"ENVIRONMENT": "production"},
+    {"HOST": "0.0.0.0"},
+    {"HOST": "::"},
+    {"HOST": "192.0.2.1"},
+    {"HOST": "carillon.example"},
+)
+WEAK_KEYS = {
+    "short": GOOD_KEY[:31],
+    "short without the spaces": f"  {GOOD_KEY[:31]}\t",
+    "the example": EXAMPLE_SECRET_KEY,
+    "the example in capitals": EXAMPLE_SECRET_KEY.upper(),
+    "the example of FastAPI": "09D25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    "nine characters": "123456789" + "1" * 40,
+    "one word, repeated": "correct horse battery staple " * 2,
+    "a repetition that is cut": "0123456789abcdef" * 2 + "0123",
+}
 
 
-@pytest.mark.parametrize("key", [GOOD_KEY, "é" * 16])
+@pytest.mark.parametrize("variables", OPEN_TO_OTHERS, ids=str)
+@pytest.mark.parametrize("kind", WEAK_KEYS)
+def test_a_weak_secret_is_rejected_where_others_can_reach_the_service(
+    kind: str, variables: dict[str, str]
+) -> None:
+    message = load_error(SECRET_KEY=WEAK_KEYS[kind], **variables)
+    assert "SECRET_KEY must" in message
+    assert next(iter(variables)) in message
+    assert "openssl rand -hex 32" in message
+    assert WEAK_KEYS[kind] not in message
+
+
+@pytest.mark.parametrize("key", ["", " \t\n"])
+def test_production_rejects_a_missing_secret(key: str) -> None:
+    assert "SECRET_KEY must be set" in load_error(ENVIRONMENT="production", SECRET_KEY=key)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost"])
+@pytest.mark.parametrize("kind", WEAK_KEYS)
+def test_a_weak_secret_is_accepted_where_only_this_machine_can_reach_the_service(
+    kind: str, host: str
+) -> None:
+    assert load(SECRET_KEY=WEAK_KEYS[kind], HOST=host).secret_key
+
+
+def test_without_a_secret_a_service_in_development_may_listen_on_all_addresses() -> None:
+    assert load(HOST="0.0.0.0").secret_key is None
+
+
+@pytest.mark.parametrize("key", [GOOD_KEY, "äöüßéèêáàâøåñçœł", "a b c d e f g h i j k l m n o p q"])
 def test_production_accepts_a_secret_of_32_bytes(key: str) -> None:
     assert load(ENVIRONMENT="production", SECRET_KEY=key).secret_key
+
+
+def test_spaces_around_a_secret_do_not_belong_to_it() -> None:
+    key = load(ENVIRONMENT="production", SECRET_KEY=f" {GOOD_KEY}\r\n").secret_key
+    assert key is not None
+    assert key.get_secret_value() == GOOD_KEY
 
 
 @pytest.mark.parametrize("kind", ["PEM", "DER in hex", "OpenSSH", "JWK"])
@@ -211,13 +297,15 @@ def read_example_file() -> dict[str, str]:
 
 
 def test_the_example_file_names_every_variable_and_no_other() -> None:
-    assert set(read_example_file()) == {name.upper() for name in Settings.model_fields}
+    of_compose = {"MONGODB_PASSWORD", "MONGODB_ROOT_PASSWORD", "REDIS_PASSWORD"}
+    settings = {name.upper() for name in Settings.model_fields}
+    assert set(read_example_file()) == settings | of_compose
 
 
 def test_the_example_file_shows_the_defaults() -> None:
     defaults = load()
     for name, shown in read_example_file().items():
-        default = getattr(defaults, name.lower())
+        default = getattr(defaults, name.lower(), None)
         if shown and default is not None:
             assert getattr(load(**{name: shown}), name.lower()) == default, name
 

@@ -22,7 +22,7 @@ from tests.integration.engine.overlaps import (
     list_records,
 )
 from tests.support.commands import CommandLog
-from tests.support.engine import World
+from tests.support.engine import World, claim_due
 
 ADMIN = Actor(user_id="admin", username="admin", role=Role.ADMIN)
 CANCELLED = ("cancelled", "cancelled_by_overlap", False)
@@ -55,7 +55,7 @@ async def backfill(
     job = await world.add_job(world.every(1))
     if live:
         await world.queue(job, live_for=job.id)
-        await world.compose_process().leases.claim(limit=1)
+        await claim_due(world.compose_process().leases, limit=1)
     start = world.clock.now()
     world.clock.advance(MINUTE + timedelta(seconds=slots))
     end = start + timedelta(seconds=slots + 1)

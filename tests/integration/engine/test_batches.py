@@ -12,7 +12,7 @@ import pytest
 from app.models.execution import Execution
 from app.models.job import Job
 from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy
-from app.models.schedule import CronSchedule
+from app.models.schedule import MILLISECOND, CronSchedule
 from app.repositories import advances
 from app.repositories.advances import split_by_size
 from app.repositories.due_jobs import DueJobs
@@ -22,6 +22,8 @@ from tests.support.commands import CommandLog
 from tests.support.engine import Process, World
 
 SECOND = timedelta(seconds=1)
+OVERDUE = timedelta(milliseconds=100)
+TIMER_SLACK = timedelta(milliseconds=1)
 MINUTE = timedelta(minutes=1)
 
 
@@ -230,37 +232,99 @@ def count_results(process: Process, monkeypatch: pytest.MonkeyPatch) -> Counter[
     return counter
 
 
-async def test_a_scheduler_fires_all_due_jobs_immediately_after_another_one_died(
-    world: World,
+async def test_schedulers_insert_disjoint_records_of_few_jobs(
+    world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    processes = [world.compose_process() for _ in range(4)]
+    await add_jobs(world, 100)
+    await pass_time(world, processes, MINUTE - SECOND)
+    world.clock.advance(SECOND)
+    counters = [count_results(process, monkeypatch) for process in processes]
+    await asyncio.gather(*(process.scheduler.tick() for process in processes))
+
+    assert await count_statuses(world) == Counter(queued=100)
+    assert [counter[InsertResult.ALREADY_RECORDED] for counter in counters] == [0] * 4
+
+
+async def test_the_jobs_of_a_dead_scheduler_are_fired_when_they_are_overdue(world: World) -> None:
     one, two = world.compose_process(), world.compose_process()
     await add_jobs(world, 50)
     await pass_time(world, [one, two], MINUTE - SECOND)
     world.clock.advance(SECOND)
+    await one.schedule()  # the other one is dead
+    assert 0 < (await count_statuses(world))["queued"] < 50
+    world.clock.advance(OVERDUE)
     await one.schedule()
     assert await count_statuses(world) == Counter(queued=50)
 
 
-async def test_the_last_living_scheduler_fires_a_herd_immediately(world: World) -> None:
+async def test_jobs_of_others_are_left_to_them_until_they_are_overdue(world: World) -> None:
+    """Also when a scheduler fires overdue jobs of a dead one."""
+    one, two = world.compose_process(), world.compose_process()
+    await add_jobs(world, 50)
+    later = [await world.add_job(world.every(61)) for _ in range(50)]
+    await pass_time(world, [one, two], MINUTE - SECOND)
+    world.clock.advance(2 * SECOND)
+    await one.schedule()
+    fired = [job for job in later if await world.list_executions(job)]
+    assert 0 < len(fired) < 50
+    assert await count_statuses(world) == Counter(queued=50 + len(fired))
+
+
+async def test_a_scheduler_wakes_when_a_job_of_a_dead_one_is_overdue(world: World) -> None:
+    one, two = world.compose_process(), world.compose_process()
+    await add_jobs(world, 20)
+    await pass_time(world, [one, two], MINUTE - SECOND)
+    rest = await one.scheduler.tick()
+    assert rest <= SECOND + TIMER_SLACK
+    world.clock.advance(SECOND)
+    await one.schedule()  # its own part
+    world.clock.advance(OVERDUE - 10 * MILLISECOND)
+    assert await one.scheduler.tick() <= 10 * MILLISECOND + TIMER_SLACK
+
+
+async def test_a_scheduler_finds_its_due_jobs_behind_those_of_others(world: World) -> None:
+    one, two = world.compose_process(), world.compose_process()
+    jobs = await add_jobs(world, 120)
+    part = DueJobs().of_part(("process-1", "process-2"), "process-1")
+    own = [job for job in jobs if part.includes(job.id)]
+    await pass_time(world, [one, two], MINUTE - SECOND)
+    stored = world.database.collection("jobs")
+    earlier = world.clock.now() + SECOND - 10 * MILLISECOND
+    others = [job.id for job in jobs if job not in own]
+    change = {"next_run": earlier, "schedules.0.next_run": earlier}
+    await stored.update_many({"_id": {"$in": others}}, {"$set": change})
+    world.clock.advance(SECOND)
+    await one.scheduler.tick()
+    assert await count_statuses(world) == Counter(queued=len(own))
+
+
+async def test_the_last_living_scheduler_fires_a_herd(world: World) -> None:
     one, *dead = (world.compose_process() for _ in range(4))
     await add_jobs(world, 2_000)
     await pass_time(world, [one, *dead], MINUTE - SECOND)
     world.clock.advance(SECOND)
     await one.schedule()
+    world.clock.advance(OVERDUE)
+    await one.schedule()
     assert await count_statuses(world) == Counter(queued=2_000)
 
 
-async def test_schedulers_that_have_no_full_batch_do_not_share(world: World) -> None:
-    """Also not after a herd, in which they did."""
+async def test_a_job_of_a_dead_scheduler_does_not_wait_for_the_backlog_of_another_one(
+    world: World,
+) -> None:
     one, two = world.compose_process(), world.compose_process()
-    await add_jobs(world, 1_000)
-    later = [await world.add_job(world.every(61)) for _ in range(50)]
-    await pass_time(world, [one, two], MINUTE - SECOND)
-    world.clock.advance(SECOND)
-    await one.schedule()
-    world.clock.advance(SECOND)
-    await one.schedule()
-    assert all([await world.list_executions(job) for job in later])
+    for process in (one, two):
+        await process.scheduler.tick()
+    policy = CatchUpPolicy(policy=CatchUpMode.ALL)
+    await add_jobs(world, 1_500, catch_up=policy, overlap_policy=OverlapPolicy.ALLOW_ALL)
+    world.clock.advance(40 * MINUTE)
+    for process in (one, two):
+        await process.scheduler.tick()
+    jobs = [await world.add_job(world.every(1)) for _ in range(20)]
+    world.clock.advance(2 * SECOND)
+    await one.scheduler.tick()
+    assert all([await world.list_executions(job) for job in jobs])
 
 
 def test_the_parts_of_all_schedulers_are_disjoint_and_complete() -> None:

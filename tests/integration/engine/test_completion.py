@@ -18,7 +18,7 @@ from app.repositories.promotions import PromotionRepository
 from app.repositories.settlements import Settlement
 from app.services.completion import Completion, Transition
 from tests.integration.engine.attempts import renew_late
-from tests.support.engine import LEASE, Process, World
+from tests.support.engine import LEASE, Process, World, claim_due
 
 ADMIN = Actor(user_id="", username="", role=Role.ADMIN)
 FAILED = Outcome(AttemptOutcome.FAILED, Failure.STATUS, "status 500")
@@ -106,7 +106,7 @@ async def test_a_lost_lease_is_followed_by_nothing(world: World) -> None:
     process, other = world.compose_process(), world.compose_process()
     job = await world.add_job()
     await world.queue(job)
-    (claimed,) = await process.leases.claim(limit=1)
+    (claimed,) = await claim_due(process.leases, limit=1)
     lease = Lease(claimed.id, claimed.lease_token)
     world.clock.advance(LEASE)
     expired = (await other.leases.list_expired(limit=10)).executions
@@ -145,7 +145,7 @@ async def test_an_execution_that_runs_again_keeps_the_waiting_one_without_a_writ
     job = await world.add_job(overlap_policy=OverlapPolicy.BUFFER_ONE)
     await world.queue(job, live_for=job.id)
     waiting = await world.queue(job, waiting=True, place=0)
-    await dead.leases.claim(limit=1)
+    await claim_due(dead.leases, limit=1)
     promotions = Promotions(monkeypatch)
     world.clock.advance(LEASE)
     await alive.reaper.tick()
@@ -160,7 +160,7 @@ async def test_a_requested_cancel_of_an_execution_that_would_run_again_promotes(
     job = await world.add_job(overlap_policy=OverlapPolicy.BUFFER_ONE)
     live = await world.queue(job, live_for=job.id)
     waiting = await world.queue(job, waiting=True, place=0)
-    await dead.leases.claim(limit=1)
+    await claim_due(dead.leases, limit=1)
     await alive.runtime.executions.cancel(ADMIN, live.id)
     world.clock.advance(LEASE)
     await alive.reaper.tick()

@@ -11,7 +11,7 @@ from app.repositories import cancellation
 from app.repositories.leases import AttemptStart, LeaseRepository
 from app.repositories.settlements import Settlement, settlement_stages
 from tests.integration.engine.attempts import act_around, block_targets, make_lease, renew_late
-from tests.support.engine import LEASE, SUCCEEDED, Process, World
+from tests.support.engine import LEASE, SUCCEEDED, Process, World, claim_due
 from tests.support.statements import record_writes
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -21,7 +21,7 @@ async def claim_one(world: World, process: Process, **changes: object) -> Execut
     """Store an execution that `process` has claimed and not started."""
     job = await world.add_job(**changes)
     await world.queue(job, live_for=job.id)
-    (claimed,) = await process.leases.claim(limit=1)
+    (claimed,) = await claim_due(process.leases, limit=1)
     return claimed
 
 
@@ -39,17 +39,17 @@ async def test_a_batch_claim_takes_only_executions_that_are_still_claimable(worl
     first, second, third, fourth = [await world.queue(job) for _ in range(4)]
 
     async def claim_and_cancel() -> None:
-        assert [e.id for e in await two.leases.claim(limit=1)] == [second.id]
+        assert [e.id for e in await claim_due(two.leases, limit=1)] == [first.id]
         await world.executions.cancel_queued(third.id, reason=Reason.CANCELLED_BY_USER)
 
     record_writes(one.leases).before_write = claim_and_cancel
-    claimed = await one.leases.claim(limit=4)
+    claimed = await claim_due(one.leases, limit=4)
 
-    assert [e.id for e in claimed] == [first.id, fourth.id]
+    assert {e.id for e in claimed} == {second.id, fourth.id}
     stored = [await world.read(execution) for execution in (first, second, third, fourth)]
     assert [(e.status, e.lease_owner, e.lease_token) for e in stored] == [
-        ("running", "process-1", 1),
         ("running", "process-2", 1),
+        ("running", "process-1", 1),
         ("cancelled", None, 0),
         ("running", "process-1", 1),
     ]
@@ -266,7 +266,7 @@ async def test_a_claim_leaves_out_earlier_responses_and_ends_an_open_attempt(
     executions = world.database.collection("executions")
     await executions.update_one({"_id": claimed.id}, {"$set": changes})
     await world.queue(await world.add_job())
-    claimed_again = await process.leases.claim(limit=2)
+    claimed_again = await claim_due(process.leases, limit=2)
     owned = await process.leases.list_owned()
     world.clock.advance(LEASE)
     expired = (await process.leases.list_expired(limit=10)).executions

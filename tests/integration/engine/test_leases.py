@@ -12,7 +12,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import AttemptStart
 from app.repositories.settlements import Settlement
 from tests.integration.engine.attempts import block_targets, make_lease
-from tests.support.engine import LEASE, SUCCEEDED, Process, World
+from tests.support.engine import LEASE, SUCCEEDED, Process, World, claim_due
 from tests.support.waiting import eventually
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -22,7 +22,7 @@ async def add_started_execution(world: World, process: Process, **changes: objec
     """Store an execution that `process` has claimed and started."""
     job = await world.add_job(**changes)
     await world.queue(job, live_for=job.id)
-    (claimed,) = await process.leases.claim(limit=1)
+    (claimed,) = await claim_due(process.leases, limit=1)
     assert await process.leases.start([AttemptStart(make_lease(claimed), 1, job.revision)]) == [
         True
     ]
@@ -39,11 +39,11 @@ async def test_a_claim_leaves_out_executions_that_may_not_start_yet(world: World
     job = await world.add_job()
     soon = world.clock.now() + MILLISECOND
     later = [await world.queue(job, run_at=soon) for _ in range(2)]
-    assert await process.leases.claim(limit=1) == []
+    assert await claim_due(process.leases, limit=1) == []
     due = [await world.queue(job) for _ in range(2)]
-    assert {e.id for e in await process.leases.claim(limit=4)} == {e.id for e in due}
+    assert {e.id for e in await claim_due(process.leases, limit=4)} == {e.id for e in due}
     world.clock.advance(MILLISECOND)
-    assert {e.id for e in await process.leases.claim(limit=4)} == {e.id for e in later}
+    assert {e.id for e in await claim_due(process.leases, limit=4)} == {e.id for e in later}
 
 
 async def test_the_reaper_ignores_a_lease_that_has_not_expired(world: World) -> None:
@@ -93,7 +93,7 @@ async def test_an_expired_claim_without_a_start_leaves_no_attempt(world: World) 
     one, two = world.compose_process(), world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
-    await one.leases.claim(limit=1)
+    await claim_due(one.leases, limit=1)
     world.clock.advance(LEASE)
 
     await two.reaper.tick()

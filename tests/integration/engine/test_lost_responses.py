@@ -1,6 +1,8 @@
 """A worker whose calls of the database fail, or whose responses are lost or late."""
 
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -105,8 +107,8 @@ async def test_an_execution_whose_claim_had_a_late_response_is_not_started(
     queued = await world.queue(job)
     claim = LeaseRepository.claim
 
-    async def claim_slowly(self: LeaseRepository, *, limit: int) -> list[Execution]:
-        claimed = await claim(self, limit=limit)
+    async def claim_slowly(self: LeaseRepository, slots: Mapping[str, int]) -> Any:
+        claimed = await claim(self, slots)
         world.clock.advance(LEASE)
         return claimed
 

@@ -13,7 +13,7 @@ from app.models.policy import CatchUpMode, CatchUpPolicy, OverlapPolicy, RetryPo
 from app.models.schedule import IntervalSchedule
 from app.services.admission import Candidate
 from tests.integration.engine.attempts import block_targets, make_success
-from tests.support.engine import LEASE, SUCCEEDED, Process, World
+from tests.support.engine import LEASE, SUCCEEDED, Process, World, claim_due
 
 FAILED = Outcome(AttemptOutcome.FAILED, Failure.STATUS, "responded 500")
 MINUTE = timedelta(minutes=1)
@@ -23,7 +23,7 @@ async def add_busy_job(world: World, process: Process, policy: OverlapPolicy) ->
     """Store a job that is due every minute. Its first execution is claimed and does not end."""
     job = await world.add_job(world.every(60), overlap_policy=policy)
     await fire(world, process)
-    await process.leases.claim(limit=1)
+    await claim_due(process.leases, limit=1)
     return job
 
 
@@ -61,7 +61,7 @@ async def test_a_waiting_execution_is_not_claimed(world: World) -> None:
     process = world.compose_process()
     await add_busy_job(world, process, OverlapPolicy.BUFFER_ONE)
     await fire(world, process)
-    assert await process.leases.claim(limit=10) == []
+    assert await claim_due(process.leases, limit=10) == []
 
 
 async def test_a_waiting_execution_starts_when_the_live_one_ends(world: World) -> None:
@@ -225,7 +225,7 @@ async def test_an_allow_all_execution_neither_blocks_nor_is_blocked(world: World
     process = world.compose_process()
     job = await world.add_job(world.every(60), overlap_policy=OverlapPolicy.SKIP)
     await world.queue(job)  # manual: allow_all
-    await process.leases.claim(limit=1)
+    await claim_due(process.leases, limit=1)
     await fire(world, process)
 
     assert [e.status for e in await world.list_executions(job)] == ["running", "queued"]
@@ -334,7 +334,7 @@ async def retry_during_a_live_retry(world: World, policy: OverlapPolicy) -> list
     (ended,) = await world.list_executions(job)
     retry = {"kind": ExecutionKind.RETRY, "schedule_id": ended.schedule_id, "live_for": job.id}
     first = await world.queue(job, **retry, scheduled_for=ended.scheduled_for)
-    await process.leases.claim(limit=1)
+    await claim_due(process.leases, limit=1)
     second = first.model_copy(update={"id": world.new_id()})
     await world.admission.admit(second, policy, world.clock.now())
     return [await world.read(first), await world.read(second)]
@@ -372,4 +372,4 @@ async def test_cancel_other_promotes_a_newer_waiting_execution(world: World) -> 
         ("skipped", "buffer_full", False),
         ("queued", None, False),
     ]
-    assert [e.id for e in await process.leases.claim(limit=10)] == [newer.id]
+    assert [e.id for e in await claim_due(process.leases, limit=10)] == [newer.id]

@@ -9,7 +9,7 @@ from app.models.execution import ExecutionStatus
 from app.models.policy import RetryPolicy
 from app.repositories.leases import AttemptStart
 from tests.integration.engine.attempts import make_lease
-from tests.support.engine import LEASE, World
+from tests.support.engine import LEASE, World, claim_due
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2, 3])
@@ -20,12 +20,12 @@ async def test_each_abandoned_attempt_counts_once_for_max_attempts(
     job = await world.add_job(retry=RetryPolicy(max_attempts=max_attempts))
     queued = await world.queue(job)
     for number in range(1, max_attempts + 1):
-        (claimed,) = await process.leases.claim(limit=1)
+        (claimed,) = await claim_due(process.leases, limit=1)
         start = AttemptStart(make_lease(claimed), number, job.revision)
         assert await process.leases.start([start]) == [True]
         world.clock.advance(LEASE)
         await process.reaper.tick()
-    assert await process.leases.claim(limit=1) == []
+    assert await claim_due(process.leases, limit=1) == []
     assert (await world.read(queued)).status is ExecutionStatus.FAILED
 
 
@@ -37,7 +37,7 @@ async def test_the_reaper_continues_at_once_after_a_full_batch(
     job = await world.add_job()
     for _ in range(3):
         await world.queue(job)
-    await dead.leases.claim(limit=3)
+    await claim_due(dead.leases, limit=3)
     world.clock.advance(LEASE)
     assert await alive.reaper.tick() == AT_ONCE
     assert await alive.reaper.tick() > AT_ONCE

@@ -12,7 +12,7 @@ from app.models.execution import Execution, ExecutionStatus
 from app.repositories.leases import LeaseRepository
 from app.services.completion import Completion
 from tests.integration.engine.attempts import make_success
-from tests.support.engine import Process, World
+from tests.support.engine import Process, World, claim_due
 from tests.support.waiting import run_other_tasks
 
 
@@ -23,7 +23,7 @@ def get_recorder(process: Process) -> Recorder:
 async def queue_and_claim(world: World, process: Process, count: int) -> list[Execution]:
     for _ in range(count):
         await world.queue(await world.add_job())
-    return await process.leases.claim(limit=count)
+    return await claim_due(process.leases, limit=count)
 
 
 async def settle_in_two_batches(

@@ -14,7 +14,7 @@ from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.lease_fence import Lease
 from app.repositories.leases import AttemptStart
 from tests.integration.engine.attempts import make_lease
-from tests.support.engine import LEASE, Process, World
+from tests.support.engine import LEASE, Process, World, claim_due
 from tests.support.statements import list_searched, record_writes
 from tests.support.waiting import run_other_tasks
 
@@ -27,7 +27,7 @@ async def claim_and_hold(world: World, process: Process, count: int) -> list[Exe
     claimed: list[Execution] = []
     for _ in range(count):
         await world.queue(job)
-        claimed += await process.leases.claim(limit=1)
+        claimed += await claim_due(process.leases, limit=1)
         process.keeper.hold(make_lease(claimed[-1]), since=world.clock.monotonic())
         world.clock.advance(timedelta(milliseconds=1))
     return claimed

@@ -9,7 +9,7 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from app.errors import UnavailableError
-from app.models.execution import AttemptOutcome, Execution, TargetResponse
+from app.models.execution import AttemptOutcome, Execution, TargetResponse, Truncation
 from app.models.outcome import Outcome
 from app.models.policy import OverlapPolicy
 from app.repositories.leases import LeaseRepository
@@ -55,7 +55,7 @@ async def test_large_responses_of_many_attempts_are_recorded(
     world: World, count: int, body: str
 ) -> None:
     """Together they exceed the 16 MB that MongoDB accepts as one statement."""
-    process = world.compose_process(concurrency=count)
+    process = world.compose_process(concurrency=2 * count)
     queued = await queue_many(world, count)
     respond_at_once(world, count, lambda _: body)
     recorded = record_writes(process.leases)
@@ -72,7 +72,7 @@ async def test_large_responses_of_many_attempts_are_recorded(
 
 
 async def test_a_response_that_cannot_be_stored_harms_no_other_result(world: World) -> None:
-    process = world.compose_process()
+    process = world.compose_process(concurrency=200)
     odd, *others = await queue_many(world, 100)
     bodies = {odd.id: NOT_STORABLE}
     respond_at_once(world, 100, lambda delivery: bodies.get(delivery.execution_id, "text"))
@@ -81,7 +81,9 @@ async def test_a_response_that_cannot_be_stored_harms_no_other_result(world: Wor
 
     ended = await world.read(odd)
     assert (ended.status, len(ended.attempts)) == ("succeeded", 1)
-    assert ended.attempts[0].response == TargetResponse(status=200, truncated=True)
+    assert ended.attempts[0].response == TargetResponse(
+        status=200, truncated=True, truncated_reason=Truncation.TOO_LARGE
+    )
     for execution in others:
         response = (await world.read(execution)).attempts[0].response
         assert response is not None
@@ -162,7 +164,7 @@ def _has_body(settlement: Settlement, execution_id: str) -> bool:
 async def test_500_results_are_written_by_one_statement_that_searches_each_list_once(
     world: World,
 ) -> None:
-    process = world.compose_process(concurrency=500)
+    process = world.compose_process(concurrency=1_000)
     await queue_many(world, 500)
     respond_at_once(world, 500, lambda _: "text")
     recorded = record_writes(process.leases)

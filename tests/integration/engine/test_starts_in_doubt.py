@@ -1,7 +1,7 @@
 """Executions that a worker has claimed, and perhaps started, without a response."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
@@ -83,8 +83,8 @@ async def claim_slowly(
     """Claim; the call takes half of a lease, and its response may be lost."""
     claim = LeaseRepository.claim
 
-    async def respond_late(self: LeaseRepository, *, limit: int) -> list[Execution]:
-        claimed = await claim(self, limit=limit)
+    async def respond_late(self: LeaseRepository, slots: Mapping[str, int]) -> Any:
+        claimed = await claim(self, slots)
         world.clock.advance(LEASE / 2)
         if lose_response:
             raise UnavailableError("no response")

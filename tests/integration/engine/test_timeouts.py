@@ -33,6 +33,24 @@ async def test_a_target_that_ignores_the_timeout_is_stopped(world: World) -> Non
     assert done.attempts[0].error == "the target did not end within the timeout of 5 s"
 
 
+async def test_a_job_that_was_saved_with_a_longer_timeout_is_cut_at_the_limit(
+    world: World,
+) -> None:
+    process = world.compose_process(max_timeout_seconds=5)
+    job = await world.add_job(timeout_seconds=86_400, retry=RetryPolicy(max_attempts=1))
+    queued = await world.queue(job)
+    target = block_targets(world)
+    await process.worker.tick()
+    await target.began.wait()
+    assert world.targets.deliveries[0].timeout == timedelta(seconds=5)
+    world.clock.advance(timedelta(seconds=5.5))
+    await process.finish_attempts()
+
+    done = await world.read(queued)
+    assert done.status is ExecutionStatus.TIMED_OUT
+    assert done.attempts[0].error == "the target did not end within the timeout of 5 s"
+
+
 @pytest.mark.parametrize("late", [Outcome(AttemptOutcome.SUCCEEDED), ValueError("late")], ids=type)
 async def test_a_result_or_error_of_a_target_after_its_cancellation_is_ignored(
     world: World, late: Outcome | Exception

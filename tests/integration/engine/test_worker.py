@@ -12,7 +12,7 @@ from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy
 from app.repositories.leases import AttemptStart
 from tests.integration.engine.attempts import block_targets, make_lease, make_success
-from tests.support.engine import LEASE, SUCCEEDED, World
+from tests.support.engine import LEASE, SUCCEEDED, World, claim_due
 from tests.support.waiting import run_other_tasks
 
 MINUTE = timedelta(minutes=1)
@@ -157,7 +157,7 @@ async def test_an_attempt_that_is_stopped_before_its_delivery_sends_nothing(
     process = world.compose_process()
     job = await world.add_job()
     await world.queue(job)
-    (claimed,) = await process.leases.claim(limit=1)
+    (claimed,) = await claim_due(process.leases, limit=1)
     lease = make_lease(claimed)
     assert await process.leases.start([AttemptStart(lease, 1, job.revision)]) == [True]
     attempt = RunningAttempt(claimed, job, 1)
@@ -204,7 +204,7 @@ async def test_a_success_after_a_requested_cancel_ends_as_cancelled(world: World
     process = world.compose_process()
     job = await world.add_job()
     queued = await world.queue(job)
-    (claimed,) = await process.leases.claim(limit=1)
+    (claimed,) = await claim_due(process.leases, limit=1)
     await world.executions.cancel_for_deleted_job(job.id)
 
     assert await process.leases.settle([make_success(claimed)]) == [True]

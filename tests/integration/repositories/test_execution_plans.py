@@ -7,13 +7,8 @@ from typing import Any
 import pytest
 
 from app.models.execution import ExecutionKind, ExecutionStatus
-from app.repositories.executions import (
-    LISTING_ORDER,
-    ExecutionFilter,
-    listing_index,
-    listing_query,
-)
-from tests.integration.repositories.plans import explain, list_stages
+from app.repositories.execution_listings import LARGE_FIELDS, ExecutionFilter, listing_of
+from tests.integration.repositories.plans import explain_page, list_stages
 from tests.support.engine import World
 
 LIMIT = 20
@@ -39,17 +34,11 @@ async def _store_executions(world: World) -> None:
     await world.database.collection("executions").insert_many(documents)
 
 
-async def explain_page(world: World, wanted: ExecutionFilter, page: int) -> dict[str, Any]:
+async def explain_listing(world: World, wanted: ExecutionFilter, page: int) -> dict[str, Any]:
     now = world.clock.now()
     before = (now - timedelta(seconds=100 * page), "f" * 32) if page else None
-    return await explain(
-        world,
-        "executions",
-        filter=listing_query(wanted, before),
-        sort=dict(LISTING_ORDER),
-        hint=listing_index(wanted),
-        limit=LIMIT,
-    )
+    found = listing_of(wanted, before)
+    return await explain_page(world, "executions", found, limit=LIMIT, without=LARGE_FIELDS)
 
 
 async def test_no_listing_scans_the_collection_or_sorts(world: World) -> None:
@@ -60,7 +49,7 @@ async def test_no_listing_scans_the_collection_or_sorts(world: World) -> None:
         (None, since), (0, 1),
     ):  # fmt: skip
         wanted = ExecutionFilter(owner, job, statuses, kind, since=start)
-        plan = (await explain_page(world, wanted, page))["queryPlanner"]["winningPlan"]
+        plan = (await explain_listing(world, wanted, page))["queryPlanner"]["winningPlan"]
         assert list_stages(plan).isdisjoint({"COLLSCAN", "SORT"}), wanted
 
 
@@ -80,7 +69,7 @@ async def test_no_listing_scans_the_collection_or_sorts(world: World) -> None:
 async def test_a_page_examines_only_what_it_returns(
     world: World, wanted: ExecutionFilter, page: int
 ) -> None:
-    stats = (await explain_page(world, wanted, page))["executionStats"]
+    stats = (await explain_listing(world, wanted, page))["executionStats"]
     assert stats["nReturned"] == LIMIT
     # A page may also examine executions of its first instant that the previous page returned.
     assert stats["totalKeysExamined"] <= LIMIT + 8

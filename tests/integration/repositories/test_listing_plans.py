@@ -8,8 +8,9 @@ from uuid import uuid4
 import pytest
 
 from app.models.execution import ExecutionStatus
-from app.repositories.job_listings import JobFilter, JobPageStart, listing_of
-from tests.integration.repositories.plans import explain, list_stages
+from app.repositories.job_listings import LARGE_FIELDS, JobFilter, JobPageStart, listing_of
+from app.repositories.pages import Range
+from tests.integration.repositories.plans import explain_page, list_stages
 from tests.support.engine import World, open_world
 
 DATABASE = f"test_{uuid4().hex}"  # one database per pytest worker
@@ -53,8 +54,8 @@ async def world(mongo_uri: str, mongo_client: Any) -> AsyncIterator[World]:
     mongo_client.drop_database(DATABASE)
 
 
-async def explain_listing(world: World, find: dict[str, Any]) -> tuple[set[str], dict[str, Any]]:
-    response = await explain(world, "jobs", **find, limit=LIMIT)
+async def explain_listing(world: World, found: Range) -> tuple[set[str], dict[str, Any]]:
+    response = await explain_page(world, "jobs", found, limit=LIMIT, without=LARGE_FIELDS)
     stages = list_stages(response["queryPlanner"]["winningPlan"])
     return stages, response["executionStats"]
 
@@ -92,7 +93,7 @@ async def test_by_tag_and_by_prefix_a_page_examines_only_what_it_returns(
         listing_of(JobFilter(owner_id=owner_id, tag="even"), JobPageStart()),
         listing_of(JobFilter(owner_id=owner_id, folded_prefix="job 1"), JobPageStart(by_name=True)),
     ]
-    for find in listings:
-        _, stats = await explain_listing(world, find)
+    for found in listings:
+        _, stats = await explain_listing(world, found)
         assert stats["nReturned"] == LIMIT
         assert stats["totalKeysExamined"] <= LIMIT + 1

@@ -10,8 +10,8 @@ from app.models.job import Job
 from app.repositories.claims import UNCLAIMABLE
 from app.repositories.due_jobs import ALL, DueJobs
 from app.repositories.slot_records import SlotKey, build_conditions
-from tests.integration.repositories.plans import explain
-from tests.support.engine import LEASE, World
+from tests.integration.repositories.plans import explain, list_stages
+from tests.support.engine import LEASE, World, claim_due
 
 STORED = 2_000
 LIMIT = 50
@@ -114,18 +114,44 @@ async def test_the_records_of_slots_are_found_by_their_index(world: World) -> No
     assert stats["totalKeysExamined"] <= 2 * 400 + 200
 
 
-async def test_the_claim_examines_at_most_one_key_more_than_its_limit(world: World) -> None:
+async def test_the_claim_of_one_execution_examines_one_key(world: World) -> None:
     job = await world.add_job()
     await queue_many(world, job, 200)
     stats = await explain_statistics(
         world,
         "executions",
-        filter=world.compose_process().leases.claimable(),
+        filter=world.compose_process().leases.claimable() | {"owner_id": job.owner_id},
+        sort={"run_at": 1},
+        limit=1,
+    )
+    assert stats["nReturned"] == 1
+    assert stats["totalKeysExamined"] <= 2
+
+
+async def test_the_owners_of_due_executions_are_found_by_one_key_each(world: World) -> None:
+    """The filter of the claim of earlier releases finds them too: such a process may still run."""
+    process = world.compose_process()
+    for n in range(10):
+        await queue_many(world, await world.add_job(owner_id=f"owner {n}"), 100)
+    pipeline = process.runtime.repositories.queue.build_due_owners("")
+    command = {"aggregate": "executions", "pipeline": pipeline, "cursor": {}}
+    plan = await world.database.collection("executions").database.command(
+        {"explain": command, "verbosity": "executionStats"}
+    )
+    cursor = plan["stages"][0]["$cursor"]
+    assert {"DISTINCT_SCAN", "PROJECTION_COVERED"} <= list_stages(cursor["queryPlanner"])
+    assert cursor["executionStats"]["totalKeysExamined"] <= 11
+    assert cursor["executionStats"]["totalDocsExamined"] == 0
+
+    earlier = await explain(
+        world,
+        "executions",
+        filter=process.leases.claimable(),
         sort={"run_at": 1},
         limit=LIMIT,
     )
-    assert stats["nReturned"] == LIMIT
-    assert stats["totalKeysExamined"] <= LIMIT + 1
+    assert "COLLSCAN" not in list_stages(earlier["queryPlanner"])
+    assert earlier["executionStats"]["nReturned"] == LIMIT
 
 
 async def test_the_reaper_examines_at_most_one_key_more_than_the_expired_leases(
@@ -134,10 +160,10 @@ async def test_the_reaper_examines_at_most_one_key_more_than_the_expired_leases(
     leases = world.compose_process().leases
     job = await world.add_job()
     await queue_many(world, job, 100)
-    await leases.claim(limit=100)
+    await claim_due(leases, limit=100)
     world.clock.advance(LEASE / 2)
     await queue_many(world, job, 50)
-    await leases.claim(limit=50)
+    await claim_due(leases, limit=50)
 
     for expired in (0, 100):
         stats = await explain_statistics(

@@ -53,6 +53,7 @@ class TestRequest:
             "x-job-id": DELIVERY.job_id,
             "x-scheduled-for": "2026-11-23T08:00:00Z",
             "x-attempt": "2",
+            "x-carillon-hops": "1",
         }
 
     @pytest.mark.parametrize("method", HttpMethod)
@@ -103,6 +104,7 @@ class TestRequest:
             "X-Text": "Grüße",
             "accept-encoding": "gzip",
             "x-attempt": "99",
+            "x-carillon-hops": "0",
             "IDEMPOTENCY-KEY": "forged",
         }
         await target.deliver(make_spec(receiver, headers=headers), DELIVERY)
@@ -114,9 +116,16 @@ class TestRequest:
             "X-Text": "Grüße",
             "Accept-Encoding": "identity",
             "X-Attempt": "2",
+            "X-Carillon-Hops": "1",
             "Idempotency-Key": DELIVERY.execution_id,
         }.items():
             assert request.headers.getall(name) == [value]
+
+    async def test_the_receiver_gets_one_hop_more_than_the_execution_has(
+        self, target: HttpTarget, receiver: Receiver
+    ) -> None:
+        await target.deliver(make_spec(receiver), make_delivery(hops=1))
+        assert receiver.requests[0].headers["X-Carillon-Hops"] == "2"
 
     async def test_milliseconds_of_the_slot_are_sent_if_there_are_any(
         self, target: HttpTarget, receiver: Receiver

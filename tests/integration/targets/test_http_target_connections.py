@@ -2,27 +2,23 @@
 
 import asyncio
 import socket
-import ssl
-from datetime import UTC, datetime
-from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
 from aiohttp import ThreadedResolver
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from structlog.testing import capture_logs
 
 from app.models.execution import AttemptOutcome
 from app.models.outcome import Failure
 from app.models.target import HttpTargetSpec
 from app.targets.http import HttpTarget
 from tests.integration.targets.specs import make_spec
+from tests.support.certificates import make_self_signed_context
 from tests.support.deliveries import DELIVERY
 from tests.support.http_target import assert_fails, deliver_to
 from tests.support.loopback import keep_on_this_machine
 from tests.support.receiver import HOST, Receiver
-from tests.support.resolvers import FailingResolver
+from tests.support.resolvers import FailingResolver, ListResolver
 
 
 @pytest.fixture(autouse=True)
@@ -44,6 +40,17 @@ async def test_refused_blocked_and_unknown_addresses_have_the_same_outcome() -> 
     )
     assert_fails(refused, Failure.CONNECTION_ERROR, "could not connect")
     assert refused == blocked == metadata == unknown
+
+
+@pytest.mark.parametrize("url", ["http://169.254.169.254/latest/", "http://several.test:8080/"])
+async def test_a_denied_address_is_logged_with_the_job_and_its_owner(url: str) -> None:
+    resolver = ListResolver(["10.0.0.1", "fd00::1", "64:ff9b:2::1"])
+    with capture_logs() as lines:
+        await deliver_to(url, DELIVERY, resolver, private=False)
+    denied = [line for line in lines if line["event"] == "egress_denied"]
+    assert denied
+    for line in denied:
+        assert (line["job_id"], line["owner_id"]) == (DELIVERY.job_id, DELIVERY.owner_id)
 
 
 async def test_an_https_url_of_a_plain_http_server_is_a_tls_failure(
@@ -103,34 +110,3 @@ async def test_a_cancelled_delivery_closes_its_connection(
     with pytest.raises(asyncio.CancelledError):
         await delivering
     await receiver.wait_for_interrupted_requests(1)
-
-
-def make_self_signed_context(folder: Path) -> ssl.SSLContext:
-    """Return a server's TLS context with a self-signed certificate for 127.0.0.1."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "receiver")])
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
-        .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address(HOST))]), critical=False
-        )
-        .sign(key, hashes.SHA256())
-    )
-    path = folder / "receiver.pem"
-    path.write_bytes(
-        certificate.public_bytes(serialization.Encoding.PEM)
-        + key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        )
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context

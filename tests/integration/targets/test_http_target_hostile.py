@@ -110,18 +110,6 @@ class TestDeadline:
             async with asyncio.timeout(5):
                 assert await delivering == TIMED_OUT
 
-    async def test_a_delivery_times_out_during_endless_interim_responses(
-        self, target: HttpTarget
-    ) -> None:
-        async def interim(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while True:
-                writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 10)
-                await writer.drain()
-                await run_other_tasks()
-
-        async with RawReceiver(interim) as receiver:
-            await assert_times_out(target, make_spec(receiver))
-
     async def test_a_delivery_times_out_if_the_connection_is_not_accepted(
         self, target: HttpTarget
     ) -> None:

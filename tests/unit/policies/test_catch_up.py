@@ -2,13 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from app.models.coverage import Coverage, Gap
 from app.models.policy import CatchUpMode, CatchUpPolicy
 from app.models.schedule import CronSchedule, IntervalSchedule, OneTimeSchedule
-from app.policies.catch_up import MAX_LATE_SLOTS, Plan, plan
+from app.policies.catch_up import MAX_LATE_SLOTS, Plan, PlannedSlot, plan
 
 START = datetime(2026, 11, 23, 8, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -168,6 +169,22 @@ def test_all_executes_the_latest_thousand_slots_of_each_gap_ten_per_second() -> 
     starts = [slot.start_at for slot in decided.slots]
     step = timedelta(milliseconds=100)
     assert starts == [gap.found_at + n * step for n in range(len(starts))]
+
+
+@pytest.mark.parametrize("slots", [50, 1_500])
+def test_the_executions_of_a_gap_continue_in_the_next_plan(slots: int) -> None:
+    """With the slots and the starts that one plan would have had."""
+    due = make_schedule(1, SECOND)
+    gap = make_gap(timedelta(0), slots * SECOND)
+    now, coverage = gap.until, make_coverage(gap)
+    at_once = plan(due, catch_up("all"), now, coverage, most=10_000)
+    in_steps: list[PlannedSlot] = []
+    while due.next_run is not None and due.next_run <= now:
+        decided = plan(due, catch_up("all"), now, coverage, most=7)
+        in_steps += decided.slots
+        due = due.model_copy(update={"next_run": decided.next_run})
+    assert in_steps == at_once.slots
+    assert len(in_steps) == min(slots, MAX_LATE_SLOTS)
 
 
 def test_the_window_counts_from_the_end_of_the_gap() -> None:

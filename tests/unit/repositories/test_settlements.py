@@ -8,7 +8,7 @@ import bson
 import pytest
 from pymongo.read_concern import ReadConcern
 
-from app.models.execution import MOVES, AttemptOutcome, ExecutionStatus, TargetResponse
+from app.models.execution import MOVES, AttemptOutcome, ExecutionStatus, TargetResponse, Truncation
 from app.models.outcome import Failure, Outcome
 from app.repositories import heartbeat, lease_fence, leases
 from app.repositories.lease_fence import AttemptsSeen, Lease
@@ -17,9 +17,10 @@ from app.repositories.settlements import Settlement, settlement_stages
 from tests.support.clock import ManualClock
 from tests.support.variants import no_fence
 
+TRUNCATED = TargetResponse(status=201, truncated=True, truncated_reason=Truncation.TOO_LARGE)
 LEASE = Lease("an execution", 3)
 TERM = timedelta(seconds=1)
-_STAGES_BYTES = 1_500  # the parts of the update that do not depend on the settlements
+_STAGES_BYTES = 7_000  # the parts of the update that do not depend on the settlements
 
 
 @pytest.mark.parametrize("status", ExecutionStatus)
@@ -86,10 +87,10 @@ def test_a_settlement_without_its_response_keeps_the_status_and_the_error() -> N
     response = TargetResponse(status=201, headers={"a": "b"}, body="text")
     outcome = Outcome(AttemptOutcome.SUCCEEDED, None, "an error", response)
     settlement = Settlement(LEASE, ExecutionStatus.SUCCEEDED, 1, outcome)
-    smaller = settlement.without_response()
+    smaller = settlement.without_response(Truncation.TOO_LARGE)
     assert smaller is not None
-    assert smaller.without_response() is None
-    assert smaller.outcome == replace(outcome, response=TargetResponse(status=201, truncated=True))
+    assert smaller.without_response(Truncation.TOO_LARGE) is None
+    assert smaller.outcome == replace(outcome, response=TRUNCATED)
     assert replace(smaller, outcome=outcome) == settlement
 
 
@@ -104,7 +105,12 @@ def test_a_settlement_without_its_response_keeps_the_status_and_the_error() -> N
 def test_nothing_can_be_left_out_of_a_settlement_without_a_response(
     outcome: Outcome | None,
 ) -> None:
-    assert Settlement(LEASE, ExecutionStatus.SUCCEEDED, 1, outcome).without_response() is None
+    assert (
+        Settlement(LEASE, ExecutionStatus.SUCCEEDED, 1, outcome).without_response(
+            Truncation.TOO_LARGE
+        )
+        is None
+    )
 
 
 def test_a_fence_has_one_group_for_equal_tokens_and_attempts() -> None:

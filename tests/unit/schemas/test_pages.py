@@ -7,9 +7,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from app.errors import InvalidInputError
+from app.schemas.jobs import JobCreate
 from app.schemas.pages import (
+    PageQuery,
     decode_cursor,
     decode_execution_cursor,
     encode_cursor,
@@ -84,3 +87,17 @@ def test_any_text_is_read_or_rejected(cursor: str) -> None:
     for read in (read_any_job_cursor, read_any_execution_cursor):
         with suppress(InvalidInputError):
             read(cursor)
+
+
+@pytest.mark.parametrize(
+    "letter", ["a", "\x01", "\ufdfa", "\u0390", "\U0001f4a3", "\U0010ffff", '"']
+)
+def test_a_cursor_with_the_longest_name_is_accepted(letter: str) -> None:
+    name = JobCreate(name=letter * 200).name
+    cursor = encode_cursor("name", [ID, name])
+    assert decode_cursor("name", PageQuery(cursor=cursor).cursor or "") == [ID, name]
+
+
+def test_a_longer_cursor_is_rejected_before_it_is_decoded() -> None:
+    with pytest.raises(ValidationError, match="at most 2000"):
+        PageQuery(cursor="A" * 2_001)

@@ -166,6 +166,7 @@ def test_valid_headers_are_accepted(headers: dict[str, str]) -> None:
         "X-Scheduled-For",
         "X-Attempt",
         "x-attempt",
+        "X-Carillon-Hops",
         "Accept-Encoding",
     ],
 )

@@ -7,6 +7,8 @@ only checked against the policy.
 import errno
 import socket
 from collections.abc import AsyncIterator
+from ipaddress import ip_network
+from typing import Any
 
 import aiohttp
 import pytest
@@ -48,6 +50,13 @@ ALWAYS_DENIED = [
     "feff:ffff::1", "ff00::1", "ff02::1", "ff02::1%lo", "ff05::2",
     "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00:ec2::254", "fd20:ce::254",
     "fd00:c1::a9fe:a9fe", "fd00:42::42",
+    # Not in 2000::/3. No list names most of these: they are reserved, or were once assigned.
+    "::1:0:0", "::8.8.8.8", "::ffff:0:7f00:1", "0:0:0:0:ffff::7f00:1", "::fffe:7f00:1",
+    "::1:7f00:1", "0:0:1::1", "1::1", "64:ff9a::1", "64:ff9b:0:1::7f00:1", "64:ff9b:2::7f00:1",
+    "64:ff9b:ffff::1", "100:0:0:1::1", "100:1::1", "200::1", "400::1", "800::1", "1000::1",
+    "1fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "4000::", "4000::7f00:1", "5eff::1", "6000::1",
+    "8000::1", "a000::1", "c000::1", "e000::1", "f000::1", "f800::1", "fbff:ffff::1", "fe00::1",
+    "fe7f:ffff::1", "2002:a9fe:a9fe:0::1%eth0",
 ]  # fmt: skip
 
 NOT_ADDRESSES = [
@@ -64,7 +73,7 @@ PUBLIC_ADDRESSES = [
     "192.88.98.255", "192.167.255.255", "192.169.0.0", "198.17.255.255", "198.20.0.0",
     "198.51.99.255", "198.51.101.0", "203.0.112.255", "203.0.114.0", "223.255.255.255",
     "2001:200::1", "2001:4860:4860::8888", "2003::1", "2606:4700::1111", "2a00:1450::1", "3ffe::1",
-    "64:ff9a::1",
+    "2000::", "2001:200::", "2003::", "3fff:1000::1", "3fff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 ]  # fmt: skip
 
 
@@ -94,10 +103,31 @@ def test_public_addresses_are_allowed(address: str) -> None:
     assert WITH_PRIVATE_HOSTS.allows(address, 443)
 
 
-@pytest.mark.parametrize("network", DENIED_NETWORKS, ids=str)
-def test_every_denied_range_is_denied_from_its_first_to_its_last_address(network: object) -> None:
-    for end in (network[0], network[-1]):  # type: ignore[index]
+SPECIAL_IPV6 = [
+    ip_network(name)
+    for name in (
+        "::/96", "::ffff:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48", "100::/64", "2001::/23",
+        "2001:db8::/32", "2002::/16", "3fff::/20", "5f00::/16", "fc00::/7", "fe80::/10",
+        "fec0::/10", "ff00::/8", "::/3", "4000::/2", "8000::/1",
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("network", [*DENIED_NETWORKS, *SPECIAL_IPV6], ids=str)
+def test_every_special_range_is_denied_from_its_first_to_its_last_address(network: Any) -> None:
+    for end in (network[0], network[-1]):
         assert not DEFAULT.allows(str(end), 443)
+
+
+@pytest.mark.parametrize("address", [*PRIVATE_AND_LOOPBACK, *PUBLIC_ADDRESSES])
+def test_the_operators_networks_are_denied_even_if_private_hosts_are_allowed(address: str) -> None:
+    policy = EgressPolicy(
+        allow_private_hosts=True, deny_networks=(ip_network("10.20.0.0/16"), ip_network(address))
+    )
+    assert not policy.allows(address, 443)
+    assert policy.allows("10.21.0.1", 443)
+    assert not policy.allows("10.20.255.255", 443)
+    assert policy.allows("2a00:1450::2", 443)
 
 
 @pytest.mark.parametrize(
@@ -243,6 +273,19 @@ async def test_a_name_with_documentation_addresses_and_loopback_does_not_reach_l
     async with open_session(allow_private_hosts=False, limit=0, resolver=resolver) as session:
         with pytest.raises(aiohttp.ClientConnectorError):
             await session.get(f"http://both.test:{receiver.port}/")
+    assert receiver.requests == []
+
+
+async def test_an_address_in_the_operators_networks_is_not_reached(receiver: Receiver) -> None:
+    async with open_session(
+        allow_private_hosts=True,
+        deny_networks=(ip_network("127.0.0.0/8"),),
+        limit=0,
+        resolver=ListResolver(["127.0.0.1", "127.0.0.2"]),
+    ) as session:
+        for host in ("127.0.0.1", "some.test"):
+            with pytest.raises(aiohttp.ClientConnectorError):
+                await session.get(f"http://{host}:{receiver.port}/")
     assert receiver.requests == []
 
 

@@ -13,7 +13,7 @@ from app.repositories.lease_fence import Lease
 from app.repositories.leases import AttemptStart
 from tests.integration.engine.life.checked_engine import CheckedEngine, RunningAttempt, picks
 from tests.integration.engine.life.records import LEASE, ModelExecution, ModelLease
-from tests.support.engine import SUCCEEDED
+from tests.support.engine import SUCCEEDED, claim_due
 
 OUTCOMES = {
     "succeeded": SUCCEEDED,
@@ -76,7 +76,7 @@ class Workers(CheckedEngine):
     @rule(begins=st.booleans())
     def kill_worker(self, begins: bool) -> None:
         """Claim one execution, begin an attempt if `begins`, and never continue."""
-        (claimed,) = self.session.run(self.third_process.leases.claim(limit=1))
+        (claimed,) = self.session.run(claim_due(self.third_process.leases, limit=1))
         execution = self._get_prediction(claimed.model_dump())
         claimable = self.model.list_claimable()
         assert execution in claimable, f"{execution} was claimed"

@@ -1,0 +1,296 @@
+"""uvicorn's HTTP protocol, with limits that hold before the application sees a request.
+
+They limit the headers, the time to send them, the idle time, the time in which a client reads
+nothing of a response, and the number of connections.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httptools
+from uvicorn._types import ASGI3Application
+from uvicorn.config import Config
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.server import ServerState
+
+from app.addresses import find_client_address, group_of
+from app.http_server.connections import CONNECTIONS, Connections
+from app.http_server.rejections import MALFORMED, NO_ROOM, TOO_SLOW, Rejection
+from app.http_server.request_limits import RejectedError, RequestLimits
+
+HEAD_SECONDS = 10.0
+"""From the connect, or from the first byte of a later request, to the end of the headers."""
+
+IDLE_SECONDS = 75.0
+"""Between a response and the next request."""
+
+STALL_SECONDS = 30.0
+"""In this time a client must read `MIN_READ_BYTES` of a response that waits for it, or the rest."""
+
+MIN_READ_BYTES = 1_048_576
+
+LINGER_SECONDS = 5.0
+"""After a rejection, received bytes are dropped for this time: a reset of the connection would make
+the client lose the response."""
+
+MAX_DROPPED_BYTES = 1_048_576
+"""The most that is received and dropped if the response came before the end of the request."""
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection.
+
+    Received bytes go to the parser in slices (see `RequestLimits`). A request that follows on the
+    same connection is parsed only when the one before it is answered. A connection may be dropped
+    for a new one while no complete request waits for its response.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        super().__init__(config, server_state, app_state, _loop)
+        if isinstance(self.app, ProxyHeadersMiddleware):  # TRUSTED_PROXIES replaces it
+            self.app = self.app.app
+        self.ws_protocol_class = None  # the service has no WebSockets
+        self._open_connections: Connections = app_state[CONNECTIONS]
+        self._limits = RequestLimits()
+        self._unparsed = b""
+        self._dropped: int | None = None
+        self._rejection: Rejection | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._stall_timer: asyncio.TimerHandle | None = None
+        self._head_has_deadline = False
+
+    # --- The connection ---
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        peer = self.client[0] if self.client else ""
+        if self._open_connections.add(self, peer):
+            self._limit_head()
+        else:
+            transport.write(NO_ROOM.encode())
+            transport.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._open_connections.remove(self)
+        self._cancel_timer()
+        self._stop_watching()
+        self._unparsed = b""
+        super().connection_lost(exc)
+
+    def drop(self) -> None:
+        """Close the connection at once, without a response."""
+        self.transport.abort()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._watch_reading()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._stop_watching()
+
+    # --- Received bytes ---
+
+    def data_received(self, data: bytes) -> None:
+        if self._dropped is not None:
+            self._dropped += len(data)
+            if self._dropped > MAX_DROPPED_BYTES:
+                self.transport.abort()
+                return
+        if self._rejection is None:
+            self._unparsed = self._unparsed + data if self._unparsed else data
+            self._parse()
+
+    def _parse(self) -> None:
+        data, start = self._unparsed, 0
+        while start < len(data) and not self._is_answering() and not self._is_closing():
+            if self._limits.in_head and not self._head_has_deadline:
+                self._limit_head()
+            start += self._feed(data[start : self._limits.find_end_of_slice(data, start)])
+        self._unparsed = b"" if self._is_closing() else data[start:]
+        if self._unparsed:
+            self.flow.pause_reading()
+
+    def _feed(self, piece: bytes) -> int:
+        """Parse a slice, and return how many of its bytes were parsed."""
+        limits, parsed = self._limits, len(piece)
+        in_head = limits.in_head
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            parsed = upgrade.args[0]  # no upgrade is supported; what follows is the next request
+            if parsed == 0:
+                self._reject(MALFORMED)
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            self._reject(cause.rejection if isinstance(cause, RejectedError) else MALFORMED)
+        else:
+            if self._limits is limits and limits.in_head == in_head:
+                self._count(piece)
+        return parsed
+
+    def _count(self, piece: bytes) -> None:
+        try:
+            if self._limits.in_head:
+                self._limits.count_head(piece)
+            else:
+                self._limits.count_framing(len(piece))
+        except RejectedError as error:
+            self._reject(error.rejection)
+
+    # --- What the parser finds ---
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._limits.count_field(name)
+        if self._limits.in_head:  # a trailer must not become a header
+            super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        self._limits.end_head(self.headers, self.parser.get_http_version())
+        self._cancel_timer()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        self._limits.count_data(len(body))
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        self._limits = RequestLimits()
+        if self._dropped is None:
+            self._open_connections.set_busy(self)
+        else:
+            self._dropped = None
+            self._wait_for_request()
+
+    # --- Responses ---
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        def begin() -> None:
+            if not cycle.disconnected:
+                super(LimitedProtocol, self)._start_asgi_task(cycle, app)
+
+        self._open_connections.turns.start(self._find_client(cycle), begin)
+
+    def _find_client(self, cycle: RequestResponseCycle) -> str:
+        """Whose turn a request uses."""
+        peer, trusted = (
+            self.client[0] if self.client else "",
+            self._open_connections.trusted_proxies,
+        )
+        if trusted:
+            name = b"x-forwarded-for"
+            values = [v.decode("latin-1") for n, v in cycle.scope["headers"] if n == name]
+            peer = find_client_address(peer, values, trusted)
+        return group_of(peer)
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._unset_keepalive_if_required()
+        if not self.cycle.response_complete:  # a pipelined request follows
+            return
+        self._open_connections.set_waiting(self)
+        if self.transport.is_closing():
+            self._limit_rest(STALL_SECONDS)
+        elif self._rejection is not None:
+            self._send_rejection(self._rejection)
+        elif not self._limits.in_head:
+            self._dropped = 0
+            self._limit_time(HEAD_SECONDS, self.transport.abort)
+        else:
+            self._wait_for_request()
+            self._parse()
+
+    def _reject(self, rejection: Rejection) -> None:
+        """Respond and close, after the responses to the requests before. Nothing more is parsed."""
+        self._rejection = rejection
+        if not self._is_answering():
+            self._send_rejection(rejection)
+
+    def _send_rejection(self, rejection: Rejection) -> None:
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            if cycle.response_started or self.pipeline:  # it would look like a part of a response
+                self.transport.abort()
+                return
+            cycle.disconnected = True
+            cycle.message_event.set()
+        self._dropped = 0
+        self._open_connections.set_waiting(self)
+        self._limit_time(LINGER_SECONDS, self.transport.abort)
+        self.flow.resume_reading()
+        self.transport.write(rejection.encode())
+        self.transport.write_eof()
+
+    # --- Limits of time ---
+
+    def _limit_head(self) -> None:
+        self._limit_time(HEAD_SECONDS, self._end_head)
+        self._head_has_deadline = True
+
+    def _end_head(self) -> None:
+        if self._limits.head_bytes == 0:
+            self.transport.abort()
+        else:
+            self._reject(TOO_SLOW)
+
+    def _wait_for_request(self) -> None:
+        self._open_connections.set_waiting(self)
+        self._limit_rest(IDLE_SECONDS)
+
+    def _limit_rest(self, seconds: float) -> None:
+        """Close the connection after this time, or later if the client still reads a response."""
+
+        def end() -> None:
+            if self._stall_timer is None:
+                self.transport.abort()
+            else:
+                self._limit_rest(seconds)
+
+        self._limit_time(seconds, end)
+
+    def _watch_reading(self) -> None:
+        """Close the connection if the client reads too little of a response."""
+        before = self.transport.get_write_buffer_size()
+
+        def check() -> None:
+            if before - self.transport.get_write_buffer_size() < MIN_READ_BYTES:
+                self.transport.abort()
+            else:
+                self._watch_reading()
+
+        self._stall_timer = self.loop.call_later(STALL_SECONDS, check)
+
+    def _stop_watching(self) -> None:
+        if self._stall_timer is not None:
+            self._stall_timer.cancel()
+            self._stall_timer = None
+
+    def _limit_time(self, seconds: float, end: Callable[[], None]) -> None:
+        """Call `end` after this time. This replaces the call that was planned before."""
+        self._cancel_timer()
+        self._timer = self.loop.call_later(seconds, end)
+
+    def _cancel_timer(self) -> None:
+        self._head_has_deadline = False
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # --- States ---
+
+    def _is_answering(self) -> bool:
+        """Whether the last request is complete and its response is not."""
+        cycle = self.cycle
+        return cycle is not None and not cycle.response_complete and not cycle.more_body
+
+    def _is_closing(self) -> bool:
+        return self._rejection is not None or self.transport.is_closing()

@@ -1,0 +1,40 @@
+"""Lists of IP networks, as settings give them: `10.0.0.0/8,2001:db8::/32`."""
+
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from pydantic_core import PydanticCustomError
+
+Network = IPv4Network | IPv6Network
+Networks = tuple[Network, ...]
+
+MAX_NETWORKS = 100
+
+
+def parse_networks(text: str) -> Networks:
+    """Return the networks and addresses in a text that separates them by commas.
+
+    Raises PydanticCustomError, which names an invalid network by its number.
+    """
+    entries = [entry.strip() for entry in text.split(",")]
+    if len(entries) > MAX_NETWORKS:
+        raise PydanticCustomError("networks", f"must have at most {MAX_NETWORKS} networks")
+    return tuple(_parse_network(number, entry) for number, entry in enumerate(entries, start=1))
+
+
+def _parse_network(number: int, entry: str) -> Network:
+    try:
+        network = ip_network(entry, strict=False)
+        address = ip_address(entry.partition("/")[0])
+    except ValueError:
+        raise PydanticCustomError(
+            "networks",
+            "must be networks such as 203.0.113.0/24 or 2001:db8::/32, separated by commas;"
+            f" number {number} is not a network",
+        ) from None
+    if network.network_address != address:
+        raise PydanticCustomError(
+            "networks",
+            "must have the first address of each network before the slash;"
+            f" number {number} has a later address",
+        )
+    return network

@@ -1,0 +1,1 @@
+"""Hostile clients: attacks on a running service, whose other users must not notice them."""

@@ -1,0 +1,47 @@
+"""In which order requests start."""
+
+from functools import partial
+
+from app.http_server.connections import Connections
+from app.http_server.turns import Turns
+from tests.support.http_protocol import GET, Application, connect
+from tests.support.waiting import let_tasks_run
+
+
+async def test_one_request_starts_in_each_turn_of_the_event_loop() -> None:
+    turns = Turns()
+    started: list[int] = []
+    for n in range(3):
+        turns.start("a", partial(started.append, n))
+    seen = []
+    for _ in range(4):
+        seen.append(len(started))
+        await let_tasks_run()
+    assert seen == [1, 2, 3, 3]
+    assert started == [0, 1, 2]
+    turns.start("a", partial(started.append, 3))
+    assert started[-1] == 3
+
+
+async def test_clients_take_turns() -> None:
+    turns = Turns()
+    started: list[str] = []
+    for name in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
+        turns.start(name[0], partial(started.append, name))
+    await let_tasks_run(8)
+    assert started == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
+
+
+async def test_another_client_does_not_wait_for_a_thousand_requests_of_one() -> None:
+    connections, app = Connections(5_000), Application()
+    flood = [connect(app, peer="192.0.2.1", connections=connections) for _ in range(1_000)]
+    for one in flood:
+        one.send(GET)
+    other = connect(app, peer="192.0.2.2", connections=connections)
+    other.send(GET.replace(b"/ ", b"/other "))
+    await let_tasks_run(10)
+    assert app.paths.index("/other") <= 2
+    for one in flood:
+        one.protocol.connection_lost(None)
+    await let_tasks_run(1_001)
+    assert len(app.paths) < 20  # a request whose client is gone does not start
