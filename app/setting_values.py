@@ -8,10 +8,18 @@ from pydantic_core import PydanticCustomError
 from pydantic_settings import NoDecode
 
 from app.networks import Networks, parse_networks
-from app.security import find_weakness, looks_asymmetric
+from app.security import (
+    MAX_PASSWORD_LENGTH,
+    MIN_PASSWORD_LENGTH,
+    find_weakness,
+    looks_asymmetric,
+)
 
 _DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
 DNS_SERVERS = rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$"
+
+
+PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
 
 def uppercase(value: object) -> object:
@@ -35,6 +43,12 @@ def _read_networks(value: object) -> object:
 
 NetworkList = Annotated[Networks, NoDecode, BeforeValidator(_read_networks)]
 """Networks and addresses that are separated by commas."""
+
+
+def check_password_length(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not MIN_PASSWORD_LENGTH <= len(value) <= MAX_PASSWORD_LENGTH:
+        raise PydanticCustomError("length", f"must have {PASSWORD_LENGTHS}")
+    return value
 
 
 def clean_secret_key(value: SecretStr | None) -> SecretStr | None:

@@ -25,15 +25,15 @@ from app.errors import ConfigurationError
 from app.logs import LogFormat
 from app.networks import MAX_NETWORKS
 from app.security import (
-    MAX_PASSWORD_LENGTH,
-    MIN_PASSWORD_LENGTH,
     SECRET_KEY_MIN_BYTES,
     Algorithm,
 )
 from app.setting_values import (
     DNS_SERVERS,
+    PASSWORD_LENGTHS,
     NetworkList,
     check_database_name,
+    check_password_length,
     clean_secret_key,
     require_strong_secret_key,
     uppercase,
@@ -45,8 +45,6 @@ _EMBEDDED_LEASE_SECONDS = 10.0
 
 # pydantic reports this for a default that it could not compute, because another field is invalid.
 _CONSEQUENTIAL_ERROR = "default_factory_not_called"
-
-_PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
 _SCHEMES = {
     "mongodb_uri": ("mongodb://", "mongodb+srv://"),
@@ -108,7 +106,7 @@ class Settings(BaseSettings):
         " unset: an embedded redis-server, or a simulated one if none is installed.",
     )
 
-    secret_key: SecretStr | None = Field(
+    secret_key: Annotated[SecretStr | None, AfterValidator(clean_secret_key)] = Field(
         None,
         description=f"Signs tokens: {SECRET_KEY_MIN_BYTES} random bytes (`openssl rand -hex 32`);"
         " unset in development: generated once and kept in DATA_DIR.",
@@ -120,9 +118,9 @@ class Settings(BaseSettings):
     admin_username: str = Field(
         "admin", min_length=1, max_length=64, description="Name of the first admin."
     )
-    admin_password: SecretStr | None = Field(
+    admin_password: Annotated[SecretStr | None, AfterValidator(check_password_length)] = Field(
         None,
-        description=f"Password of the first admin, {_PASSWORD_LENGTHS};"
+        description=f"Password of the first admin, {PASSWORD_LENGTHS};"
         " unset: a random password is printed once, at the first start.",
     )
 
@@ -255,18 +253,6 @@ class Settings(BaseSettings):
         if value is not None and not value.get_secret_value().startswith(schemes):
             raise PydanticCustomError("scheme", f"must start with {' or '.join(schemes)}")
         return value
-
-    @field_validator("admin_password")
-    @classmethod
-    def _check_password_length(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not MIN_PASSWORD_LENGTH <= len(value) <= MAX_PASSWORD_LENGTH:
-            raise PydanticCustomError("length", f"must have {_PASSWORD_LENGTHS}")
-        return value
-
-    @field_validator("secret_key")
-    @classmethod
-    def _clean_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
-        return clean_secret_key(value)
 
     @model_validator(mode="after")
     def _require_strong_secret_key(self) -> Self:

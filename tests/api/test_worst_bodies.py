@@ -166,7 +166,7 @@ async def test_cookies_are_not_parsed(
     headers = {"Cookie": 'a="' + '\\"' * 10_000 + '"'}
     assert (await alice.get("/jobs", headers=headers)).status_code == 200
     assert (await nobody.get("/health/live", headers=headers)).status_code == 200
-    assert_problem(await nobody.post("/token", headers=headers), 422)
+    assert_problem(await nobody.post("/token", data={"username": "a"}, headers=headers), 422)
 
 
 def fail(*_: object) -> None:

@@ -15,6 +15,8 @@ from tests.chaos.faults import (
     restart_in_turn,
 )
 from tests.chaos.herd import CATCH_UP_POLICIES, release_herds
+from tests.chaos.hostile.attacks import ATTACKS
+from tests.chaos.hostile.trial import carry_out_attacks
 from tests.chaos.outages import delay_majority, step_down_primary
 from tests.chaos.testbed import FaultStep, say
 from tests.chaos.trials import TRIALS, Trial
@@ -26,7 +28,7 @@ _SIMULTANEOUS_JOBS = 10_000
 
 
 def main() -> None:
-    names = [*TRIALS, "contention", "smoke", "short"]
+    names = [*TRIALS, "contention", "hostile-clients", "smoke", "short"]
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("name", choices=names)
     parser.add_argument("--seed", type=int, default=1)
@@ -41,6 +43,9 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=3)
     parser.add_argument(
         "--broken", choices=sorted(VARIANTS), help="use a broken variant of the engine"
+    )
+    parser.add_argument(
+        "--attack", choices=sorted(ATTACKS), help="for hostile-clients: only this attack"
     )
     options = parser.parse_args()
     began = time.monotonic()
@@ -62,6 +67,8 @@ async def _run_named(options: argparse.Namespace) -> bool:
             return await _run_contention(options) and passed
         case "contention":
             return await _run_contention(options)
+        case "hostile-clients":
+            return await carry_out_attacks(options.attack)
         case name:
             trial = TRIALS[name]
             return await _run_trial(options, trial, options.times or trial.times)

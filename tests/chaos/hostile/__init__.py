@@ -1,1 +1,1 @@
-"""Hostile clients: attacks on a running service, whose other users must not notice them."""
+"""Hostile clients, tenants and receivers: attacks that the other users must not notice."""

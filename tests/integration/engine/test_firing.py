@@ -91,7 +91,7 @@ async def test_after_an_error_a_poll_reads_the_whole_index(
     behind = world.clock.now() - 2 * SECOND
     job = await world.add_job(OneTimeSchedule(id=world.new_id(), run_at=behind, next_run=behind))
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise UnavailableError("the database does not respond")
 
     with monkeypatch.context() as patch:
