@@ -91,7 +91,7 @@ LOCATION = {
 Reader = Annotated[Actor, Depends(authenticate_actor)]
 Writer = Annotated[Actor, Depends(require_writer)]
 
-_HOPS_HEADER = "X-Carillon-Hops"
+HOPS_HEADER = "X-Carillon-Hops"
 _MOST_HOPS = 1
 """A job may make an execution of another job, which may not make a third one."""
 
@@ -101,7 +101,7 @@ async def read_hops(
     hops: Annotated[
         str,
         Header(
-            alias=_HOPS_HEADER,
+            alias=HOPS_HEADER,
             description="Set by the service when it calls a target: how many of its targets stand "
             "between a user and this request. A request with more than 1 gets a 508.",
             pattern="^[0-9]{1,9}$",
@@ -110,8 +110,8 @@ async def read_hops(
 ) -> int:
     """The hops of a request that makes jobs or executions. Raises HopsError and
     InvalidInputError."""
-    if len(request.headers.getlist(_HOPS_HEADER)) > 1:
-        raise InvalidInputError.at(f"/header/{_HOPS_HEADER}", "send this header at most once")
+    if len(request.headers.getlist(HOPS_HEADER)) > 1:
+        raise InvalidInputError.at(f"/header/{HOPS_HEADER}", "send this header at most once")
     if int(hops) > _MOST_HOPS:
         raise HopsError(
             f"This request has made {int(hops)} hops through targets of this service: a job that a "

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from app.errors import CarillonError
 from app.models.idempotency import ReservedId, StoredResponse
 from app.models.user import Actor
-from app.routers.deps import runtime_of
+from app.routers.deps import HOPS_HEADER, runtime_of
 from app.routers.problems import build_problem_response
 
 HEADER = "Idempotency-Key"
@@ -27,9 +27,9 @@ async def key_header(
         str | None,
         Header(
             alias=HEADER,
-            description="Repeat a request safely: the same key with the same method, path, query "
-            "and body returns the stored response for 24 hours. 1 to 255 visible ASCII "
-            "characters.",
+            description="Repeat a request safely: the same key with the same method, path, "
+            "query, X-Carillon-Hops and body returns the stored response for 24 hours. "
+            "1 to 255 visible ASCII characters.",
             json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         ),
     ] = None,
@@ -75,9 +75,11 @@ async def _handle(request: Request, handler: Handler) -> Response:
 
 
 async def _request_bytes(request: Request) -> bytes:
-    """Method, path, query and body as bytes. Two requests are the same if these bytes are equal."""
+    """Method, path, query, hops and body as bytes. Two requests are the same if these bytes are
+    equal."""
     scope = request.scope
     head = [request.method, scope["path"], scope["query_string"].decode("latin-1")]
+    head += request.headers.getlist(HOPS_HEADER)
     return json.dumps(head).encode() + await request.body()
 
 

@@ -52,13 +52,17 @@ async def test_a_repeated_pause_has_no_second_effect(alice: httpx2.AsyncClient) 
     assert (await alice.get(path)).json()["active"] is True
 
 
-async def test_a_key_with_another_body_or_route_is_a_409(alice: httpx2.AsyncClient) -> None:
+async def test_a_key_with_another_body_route_or_number_of_hops_is_a_409(
+    alice: httpx2.AsyncClient,
+) -> None:
     job = (await alice.post("/jobs", json=NEW, headers=KEY)).json()
     others = [
         alice.post("/jobs", json={**NEW, "name": "other"}, headers=KEY),
         alice.post("/jobs?x=1", json=NEW, headers=KEY),
         alice.post(f"/jobs/{job['id']}/execute", json=NEW, headers=KEY),
         alice.post(f"/jobs/{job['id']}/activate", headers=KEY),
+        alice.post("/jobs", json=NEW, headers={**KEY, "X-Carillon-Hops": "1"}),
+        alice.post("/jobs", json=NEW, headers={**KEY, "X-Carillon-Hops": "no number"}),
     ]
     for other in others:
         assert_problem(await other, 409)
@@ -195,14 +199,15 @@ async def test_a_request_repeated_after_an_outage_does_not_repeat_the_write(
 ) -> None:
     job = (await alice.post("/jobs", json={"name": "a stored job"})).json()
     repository: Any = api.jobs if route == "create" else api.executions
+    method = "insert" if route == "create" else "insert_many"
     path, body = ("/jobs", NEW) if route == "create" else (f"/jobs/{job['id']}/execute", {})
-    insert = repository.insert
+    insert = getattr(repository, method)
 
-    async def lose_the_response(record: Any) -> Any:
-        await insert(record)
+    async def lose_the_response(records: Any) -> Any:
+        await insert(records)
         raise UnavailableError("The database does not respond.")
 
-    monkeypatch.setattr(repository, "insert", lose_the_response)
+    monkeypatch.setattr(repository, method, lose_the_response)
     assert_problem(await alice.post(path, json=body, headers=KEY), 503)
     monkeypatch.undo()
     first = await alice.post(path, json=body, headers=KEY)
