@@ -44,6 +44,41 @@ HISTORIES = {
 }
 
 
+RESPONSE: dict[str, Any] = {
+    "status_code": 200,
+    "headers": ["a", "b"],
+    "body": "text",
+    "truncated": False,
+}
+DROPPED = RESPONSE | {"headers": [], "body": "", "truncated": True}
+
+
+def end_with(**response: Any) -> list[Change]:
+    """An execution whose response is changed after its end."""
+    ended: dict[str, Any] = {"status": "succeeded", "finished_at": at(1)}
+    return [
+        insertion("e"),
+        change("e", **CLAIM),
+        change("e", attempts=[{"response": RESPONSE}], response_bytes=100, **ended),
+        change("e", attempts=[{"response": RESPONSE | response}], response_bytes=REMOVED),
+    ]
+
+
+def test_a_final_record_may_lose_the_contents_of_its_responses() -> None:
+    assert not list_broken_laws(end_with(**DROPPED))
+
+
+@pytest.mark.parametrize(
+    "response",
+    [{"body": ""}, DROPPED | {"body": "other"}, DROPPED | {"status_code": 500}],
+    ids=str,
+)
+def test_the_responses_of_a_final_record_do_not_change_otherwise(
+    response: dict[str, Any],
+) -> None:
+    assert list_broken_laws(end_with(**response)) == {"no final record changes"}
+
+
 @pytest.mark.parametrize("name", HISTORIES)
 def test_a_history_that_breaks_a_law_is_reported(name: str) -> None:
     assert list_broken_laws(HISTORIES[name]) == {name}

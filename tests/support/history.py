@@ -8,6 +8,9 @@ from typing import Any
 
 from tests.support.changes import Change, Document
 
+_CONTENTS = ("headers", "body", "truncated", "truncated_reason")
+"""The fields of a response that trimming changes."""
+
 END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 
 
@@ -108,13 +111,42 @@ class History:
 
 def _follow(life: ExecutionLife, before: Document, after: Document, at: datetime) -> None:
     """Add what the change from `before` to `after` tells about the execution."""
-    if before.get("finished_at") is not None and before != after:
+    if before.get("finished_at") is not None and not _is_trimmed(before, after):
         life.changed_after_end = True
     _extend(life.live, at, is_on=after.get("live_for") is not None)
     _extend(life.waiting, at, is_on=bool(after.get("waiting")) and after["status"] == "queued")
     token = after.get("lease_token", 0)
     if after["status"] == "running" and token != before.get("lease_token"):
         life.claims.append(Claim(at, after.get("lease_owner") or "", token))
+
+
+def _is_trimmed(before: Document, after: Document) -> bool:
+    """Whether a change of a final execution, if any, only dropped headers and bodies of responses.
+
+    Retention drops those of older executions, and marks each response of which it drops something.
+    """
+    old, new = _list_responses(before), _list_responses(after)
+    return _without_contents(before) == _without_contents(after) and all(
+        a == b or (b["headers"] == [] and b["body"] == "" and b["truncated"])
+        for a, b in zip(old, new, strict=True)
+    )
+
+
+def _list_responses(execution: Document) -> list[Document]:
+    responses = [attempt.get("response") for attempt in execution.get("attempts", [])]
+    return [response for response in responses if response is not None]
+
+
+def _without_contents(execution: Document) -> Document:
+    attempts = [
+        attempt | {"response": _omit(attempt.get("response") or {}, *_CONTENTS)}
+        for attempt in execution.get("attempts", [])
+    ]
+    return _omit(execution, "response_bytes") | {"attempts": attempts}
+
+
+def _omit(document: Document, *names: str) -> Document:
+    return {name: value for name, value in document.items() if name not in names}
 
 
 def _extend(spans: list[Span], at: datetime, *, is_on: bool) -> None:
