@@ -32,6 +32,7 @@ _STUCK_SECONDS = 60
 """The run waits for open executions as long as one of them ends in this time."""
 _CALM_SECONDS = 5
 """The time before the first fault, so that the bounds without faults are judged in each run."""
+_OPLOG_MB = 8_192.0
 _TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")
 _DATABASE = "carillon"
 
@@ -121,11 +122,20 @@ async def _start_stores(
     stack.callback(redis.kill)
     if not options.replica_set:
         start = asyncio.to_thread(start_open_mongod, folder / "stores", extra_args=_TEST_COMMANDS)
-        return stack.enter_context(await start).uri, redis, None
+        uri = stack.enter_context(await start).uri
+        await asyncio.to_thread(_enlarge_oplog, uri)
+        return uri, redis, None
     members = ReplicaSet(folder)
     stack.callback(members.stop)
     await asyncio.to_thread(members.start)
     return members.uri, redis, members
+
+
+def _enlarge_oplog(uri: str) -> None:
+    """Let the oplog keep every write of a long run."""
+    client: MongoClient[Document]
+    with MongoClient(uri, timeoutMS=10_000) as client:
+        client.admin.command("replSetResizeOplog", 1, size=_OPLOG_MB)
 
 
 async def _apply(testbed: Testbed, faults: list[FaultStep], options: Options) -> None:

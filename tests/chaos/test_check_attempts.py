@@ -87,8 +87,17 @@ def test_more_attempts_than_the_job_allows_are_reported() -> None:
 def test_a_long_attempt_is_reported_unless_the_database_had_a_fault(part: Part) -> None:
     evidence = make_evidence()
     evidence.executions[0] = execution(1, attempts=[attempt(1, finished_at=at(8))])
-    evidence.faults = [Fault("a fault", at(2), part=part)]
+    evidence.faults = [Fault("a fault", at(2), 78, part)]
     assert ("attempts in bounds" in list_violated(evidence)) == (part is not Part.DATABASE)
+
+
+@pytest.mark.parametrize("pid", [77, 78])
+def test_a_long_attempt_is_reported_unless_its_process_had_a_fault(pid: int) -> None:
+    evidence = make_abandoned_evidence()
+    ended = attempt(1, outcome="cancelled", finished_at=at(8))
+    evidence.executions[0] = execution(1, attempts=[ended])
+    evidence.faults = [Fault("kill", at(2), pid)]
+    assert ("attempts in bounds" in list_violated(evidence)) == (pid == 78)
 
 
 def test_an_attempt_abandoned_without_a_fault_is_reported() -> None:

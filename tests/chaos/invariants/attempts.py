@@ -5,11 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import timedelta
 
-from tests.chaos.evidence import JobDefinition, Part
+from tests.chaos.evidence import JobDefinition
 from tests.chaos.invariants.examination import CLOCK_TOLERANCE, Examination, count_attempts
 from tests.chaos.limits import GRACE_SECONDS
 from tests.support.changes import Document
-from tests.support.history import Span
 from tests.support.replay import UNFINISHED
 
 _GRACE = timedelta(seconds=GRACE_SECONDS)
@@ -100,25 +99,23 @@ def _find_out_of_bounds(
     if counted > max(one.max_attempts for one in definitions):
         yield f"{counted} attempts"
     yield from _find_short_delays(attempts, min(one.retry_delay for one in definitions))
-    yield from _find_long_attempts(examination, attempts, max(one.timeout for one in definitions))
+    yield from _find_long_attempts(examination, execution, max(one.timeout for one in definitions))
 
 
 def _find_long_attempts(
-    examination: Examination, attempts: Sequence[Document], timeout: timedelta
+    examination: Examination, execution: Document, timeout: timedelta
 ) -> Iterator[str]:
-    """Find attempts longer than their timeout, unless the database had a fault during the attempt.
+    """Find attempts longer than their timeout, unless their process or the database had a fault.
 
-    The end is recorded when the database accepts it.
+    The end is recorded when the database accepts it. The attempt of a process that was killed ends
+    when its lease has run out, or before that by a newer execution under `terminate_other`.
     """
-    for attempt in attempts:
+    for attempt in execution["attempts"]:
         began, ended = attempt["started_at"], attempt.get("finished_at")
         if attempt.get("outcome") == "abandoned" or not ended:
             continue
-        outage = any(
-            fault.part is Part.DATABASE and Span(fault.at, fault.ended_at).meets(began, ended)
-            for fault in examination.evidence.faults
-        )
-        if ended - began > timeout + timedelta(seconds=1) and not outage:
+        is_long = ended - began > timeout + timedelta(seconds=1)
+        if is_long and examination.find_cause(execution, attempt) is None:
             yield f"attempt {attempt['number']} took {ended - began}"
 
 

@@ -84,18 +84,16 @@ class Examination:
                 yield life
 
     def list_abandoned(self) -> Iterator[tuple[Document, Document, Fault | None]]:
-        """Each abandoned attempt with its execution and the fault that explains it.
-
-        That is a fault of the lease owner's process or of the database, from 1 s before the attempt
-        until its end.
-        """
+        """Each abandoned attempt with its execution and the fault that explains it."""
         for execution in self.evidence.executions:
             for attempt in execution["attempts"]:
                 stopped = attempt.get("error") == "shutdown"
                 if attempt.get("outcome") == "abandoned" and not stopped:
-                    yield execution, attempt, self._find_cause(execution, attempt)
+                    yield execution, attempt, self.find_cause(execution, attempt)
 
-    def _find_cause(self, execution: Document, attempt: Document) -> Fault | None:
+    def find_cause(self, execution: Document, attempt: Document) -> Fault | None:
+        """The fault, if any, of the attempt's process or of the database, from 1 s before the
+        attempt until its end."""
         pid = parse_pid(self.replay.lease_owners.get((execution["_id"], attempt["number"]), ""))
         for fault in self.evidence.faults:
             if not affects(fault, pid) or fault.name == "term" or not is_disturbing(fault):
