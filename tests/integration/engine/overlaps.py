@@ -1,8 +1,10 @@
 """Live, waiting and new executions for the tests of the overlap policies."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
+
+import pytest
 
 from app.models.execution import Attempt, Execution, ExecutionKind, ExecutionStatus
 from app.models.policy import OverlapPolicy
@@ -83,3 +85,17 @@ async def list_records(world: World, job_id: str) -> list[Expected]:
     found = world.database.collection("executions").find({"job_id": job_id})
     documents = await found.sort("scheduled_for").to_list(None)
     return [(one["status"], one.get("reason"), one["waiting"]) for one in documents]
+
+
+def act_before(
+    monkeypatch: pytest.MonkeyPatch, role: object, method: str, act: Callable[[], Awaitable[Any]]
+) -> None:
+    """Let another process act before the first call of the method."""
+    call, acts = getattr(role, method), [act]
+
+    async def act_first(*args: Any) -> Any:
+        while acts:
+            await acts.pop()()
+        return await call(*args)
+
+    monkeypatch.setattr(role, method, act_first)

@@ -21,6 +21,7 @@ from tests.integration.engine.overlaps import (
     RUNNING,
     SKIPPED,
     WAITING,
+    act_before,
     add_live,
     end_live,
     list_records,
@@ -30,7 +31,6 @@ from tests.integration.engine.overlaps import (
     run,
 )
 from tests.integration.engine.test_completion import completion_of, read_last_run
-from tests.integration.engine.test_overlap_races import act_before
 from tests.support.commands import CommandLog
 from tests.support.engine import World
 

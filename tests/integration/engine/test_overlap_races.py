@@ -1,8 +1,6 @@
 """Overlap policies of many executions at once, while other processes write in between."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import Any
 
 import pytest
 
@@ -20,6 +18,7 @@ from tests.integration.engine.overlaps import (
     SKIPPED,
     TERMINATED,
     WAITING,
+    act_before,
     add_live,
     end_live,
     list_records,
@@ -29,20 +28,6 @@ from tests.integration.engine.overlaps import (
     run,
 )
 from tests.support.engine import World
-
-
-def act_before(
-    monkeypatch: pytest.MonkeyPatch, role: object, method: str, act: Callable[[], Awaitable[Any]]
-) -> None:
-    """Let another process act before the first call of the method."""
-    call, acts = getattr(role, method), [act]
-
-    async def act_first(*args: Any) -> Any:
-        while acts:
-            await acts.pop()()
-        return await call(*args)
-
-    monkeypatch.setattr(role, method, act_first)
 
 
 @pytest.mark.parametrize("policy", POLICIES)
