@@ -18,7 +18,6 @@ from app.security import (
 _DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
 DNS_SERVERS = rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$"
 
-
 PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
 
