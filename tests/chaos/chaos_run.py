@@ -27,6 +27,7 @@ from tests.chaos.workload import Workload
 from tests.support.changes import Document
 from tests.support.open_servers import start_open_mongod
 from tests.support.redis_server import RedisServer
+from tests.support.service import USERNAME
 
 _STUCK_SECONDS = 60
 """The run waits for open executions as long as one of them ends in this time."""
@@ -35,6 +36,7 @@ _CALM_SECONDS = 5
 _OPLOG_MB = 8_192.0
 _TEST_COMMANDS = ("--setParameter", "enableTestCommands=1")
 _DATABASE = "carillon"
+_HOSTILE_USERNAME = "hostile"
 
 
 @dataclass(kw_only=True)
@@ -98,11 +100,15 @@ async def _collect_evidence(options: Options, faults: list[FaultStep], folder: P
         journal = Journal(folder / "journal.jsonl")
         stack.callback(journal.close)
         random = Random(options.seed)
-        client = Client(processes=processes, journal=journal, random=random)
-        await stack.enter_async_context(client)
+        client, hostile_client = [
+            await stack.enter_async_context(
+                Client(processes=processes, journal=journal, random=random, username=name)
+            )
+            for name in (USERNAME, _HOSTILE_USERNAME)
+        ]
         testbed = Testbed(
             processes=processes,
-            driver=Driver(client, f"http://127.0.0.1:{port}", random, options.load),
+            driver=Driver(client, hostile_client, f"http://127.0.0.1:{port}", random, options.load),
             journal=journal,
             random=Random(options.seed + 1),
             replica_set=members,
@@ -144,6 +150,7 @@ async def _apply(testbed: Testbed, faults: list[FaultStep], options: Options) ->
     for process in testbed.processes:
         process.start()
     await testbed.wait_until_all_ready()
+    await asyncio.to_thread(testbed.processes[0].add_user, _HOSTILE_USERNAME)
     await testbed.driver.create_jobs()
     _record_load(testbed, options)
     async with _use(testbed.driver, on=options.users):

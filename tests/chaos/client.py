@@ -27,8 +27,14 @@ class Client:
     """
 
     def __init__(
-        self, *, processes: Sequence[ServiceProcess], journal: Journal, random: Random
+        self,
+        *,
+        processes: Sequence[ServiceProcess],
+        journal: Journal,
+        random: Random,
+        username: str = USERNAME,
     ) -> None:
+        self._username = username
         self._processes = processes
         self._journal = journal
         self._random = random
@@ -143,7 +149,7 @@ class Client:
     async def _request_token(self, process: ServiceProcess) -> str:
         try:
             response = await self._http.post(
-                f"{process.url}/token", data={"username": USERNAME, "password": PASSWORD}
+                f"{process.url}/token", data={"username": self._username, "password": PASSWORD}
             )
         except httpx2.TransportError as error:
             raise httpx2.ConnectError(f"no token: {type(error).__name__}") from error

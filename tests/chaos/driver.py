@@ -36,6 +36,8 @@ class DrivenJob:
     schedule_ids: dict[str, str]
     raced: bool
     """Only `race_edits` acts on it."""
+    client: Client
+    """That of its owner."""
 
 
 @dataclass
@@ -43,6 +45,8 @@ class Driver:
     """Calls any of the service's processes, and tries another one if that does not respond."""
 
     client: Client
+    hostile_client: Client
+    """That of another user, who owns the jobs whose receivers misbehave."""
     receiver_url: str
     random: Random
     load: Workload
@@ -89,13 +93,15 @@ class Driver:
                 name = self.random.choice(own)
                 await operation(name)
                 if name in self.jobs:
-                    await self.client.read(name, self.jobs[name].id)
+                    await self.jobs[name].client.read(name, self.jobs[name].id)
 
     async def _execute(self, name: str) -> str | None:
         """Execute a job and return the id of the execution, if it was acknowledged."""
         policy = self.random.choice(_POLICIES)
         path, body = f"/jobs/{self.jobs[name].id}/execute", {"overlap_policy": policy}
-        done = await self.client.call("execute", name, "POST", path, body=body, policy=policy)
+        done = await self.jobs[name].client.call(
+            "execute", name, "POST", path, body=body, policy=policy
+        )
         return None if done is None else str(done["id"])
 
     async def _execute_and_cancel(self, name: str) -> None:
@@ -107,13 +113,13 @@ class Driver:
     async def _cancel_any(self, name: str) -> None:
         """Cancel the newest execution of the job that is queued or running."""
         path, params = f"/jobs/{self.jobs[name].id}/executions", {"status": ["queued", "running"]}
-        page = await self.client.get(path, params | {"limit": 1})
+        page = await self.jobs[name].client.get(path, params | {"limit": 1})
         if page is not None and page["items"]:
             await self._cancel(name, page["items"][0]["id"])
 
     async def _cancel(self, name: str, execution_id: str) -> None:
         path = f"/executions/{execution_id}/cancel"
-        await self.client.call("cancel", name, "POST", path, execution_id=execution_id)
+        await self.jobs[name].client.call("cancel", name, "POST", path, execution_id=execution_id)
 
     async def _backfill(self, name: str) -> None:
         end = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=2)
@@ -121,7 +127,7 @@ class Driver:
         body = {"start": start.isoformat(), "end": end.isoformat(), "overlap_policy": policy}
         facts: dict[str, Any] = {"start": start, "end": end, "policy": policy}
         path = f"/jobs/{self.jobs[name].id}/backfill"
-        await self.client.call("backfill", name, "POST", path, body=body, **facts)
+        await self.jobs[name].client.call("backfill", name, "POST", path, body=body, **facts)
 
     async def _pause_and_resume(self, name: str) -> None:
         path = f"/jobs/{self.jobs[name].id}"
@@ -148,14 +154,12 @@ class Driver:
         job = self.jobs[name]
         ends_at = time.monotonic() + _LONGEST_SECONDS
         while time.monotonic() < ends_at:
-            done = await self.client.call(
-                verb, name, method, path, if_revision=job.revision, **call
-            )
+            done = await job.client.call(verb, name, method, path, if_revision=job.revision, **call)
             if done is not None:
                 job.revision = done["revision"]
                 return done
             await asyncio.sleep(0.2)
-            content = await self.client.read(name, job.id)
+            content = await job.client.read(name, job.id)
             if content is not None:
                 job.revision = content["revision"]
         raise TimeoutError(f"{name}: no {verb} was acknowledged.")
@@ -163,22 +167,25 @@ class Driver:
     async def _replace(self, name: str) -> None:
         """Delete a job and create another one."""
         job = self.jobs.pop(name)
-        await self.client.call("delete", name, "DELETE", f"/jobs/{job.id}")
-        await self.client.read(name, job.id)
+        await job.client.call("delete", name, "DELETE", f"/jobs/{job.id}")
+        await job.client.read(name, job.id)
         await self._create(next(self._numbers))
 
     async def _create(self, number: int) -> None:
         """Try until a creation is acknowledged. Each try uses another name."""
+        client = self.hostile_client if self.load.is_hostile(number) else self.client
         ends_at = time.monotonic() + _LONGEST_SECONDS
         for attempt in itertools.takewhile(lambda _: time.monotonic() < ends_at, itertools.count()):
             name, job = f"job {number}.{attempt}", self.load.define(number, datetime.now(UTC))
             body = make_body(name, job, url=self.receiver_url)
             facts: dict[str, Any] = {"definition": job, "description": job.description}
-            content = await self.client.call("create", name, "POST", "/jobs", body=body, **facts)
+            content = await client.call("create", name, "POST", "/jobs", body=body, **facts)
             if content is not None:
                 ids = _pair_ids(job, content)
                 raced = number < _RACED_JOBS
-                self.jobs[name] = DrivenJob(content["id"], job, content["revision"], ids, raced)
+                self.jobs[name] = DrivenJob(
+                    content["id"], job, content["revision"], ids, raced, client
+                )
                 return
             await asyncio.sleep(0.2)
         raise TimeoutError(f"Job {number} could not be created.")
@@ -196,7 +203,7 @@ class Driver:
             name = raced[number % len(raced)]
             job, revision = self.jobs[name], None
             if number % 2:
-                content = await self.client.read(name, job.id)
+                content = await job.client.read(name, job.id)
                 if content is None:
                     continue
                 revision = content["revision"]
@@ -207,35 +214,39 @@ class Driver:
                 body["schedules"] = whole["schedules"]
             facts = {"if_revision": revision, "description": body["description"]}
             path = f"/jobs/{job.id}"
-            await self.client.call("edit", name, "PATCH", path, body=body, **facts)
+            await job.client.call("edit", name, "PATCH", path, body=body, **facts)
 
     async def pause_all(self) -> None:
         """Pause all jobs, also those whose creation, resume or deletion had no response."""
-        ends_at = time.monotonic() + _LONGEST_SECONDS
-        while time.monotonic() < ends_at:
-            active = await self._list_active()
-            if active == []:
-                return
-            if active is None:
-                await asyncio.sleep(0.5)
-                continue
-            for job in active:
-                await self.client.call(
-                    "pause", job["name"], "POST", f"/jobs/{job['id']}/deactivate"
-                )
-        raise TimeoutError("The jobs could not be paused.")
+        await asyncio.gather(*map(_pause_all, (self.client, self.hostile_client)))
 
-    async def _list_active(self) -> list[dict[str, Any]] | None:
-        jobs: list[dict[str, Any]] = []
-        params: dict[str, Any] = {"active": "true", "limit": 200}
-        while True:
-            page = await self.client.get("/jobs", params)
-            if page is None:
-                return None
-            jobs += page["items"]
-            if page["next_cursor"] is None:
-                return jobs
-            params["cursor"] = page["next_cursor"]
+
+async def _pause_all(client: Client) -> None:
+    """Pause all jobs of a user."""
+    ends_at = time.monotonic() + _LONGEST_SECONDS
+    while time.monotonic() < ends_at:
+        active = await _list_active(client)
+        if active == []:
+            return
+        if active is None:
+            await asyncio.sleep(0.5)
+            continue
+        for job in active:
+            await client.call("pause", job["name"], "POST", f"/jobs/{job['id']}/deactivate")
+    raise TimeoutError("The jobs could not be paused.")
+
+
+async def _list_active(client: Client) -> list[dict[str, Any]] | None:
+    jobs: list[dict[str, Any]] = []
+    params: dict[str, Any] = {"active": "true", "limit": 200}
+    while True:
+        page = await client.get("/jobs", params)
+        if page is None:
+            return None
+        jobs += page["items"]
+        if page["next_cursor"] is None:
+            return jobs
+        params["cursor"] = page["next_cursor"]
 
 
 def _belongs_to(name: str, user: int, job: DrivenJob) -> bool:

@@ -41,6 +41,12 @@ class Behaviour(StrEnum):
     """It responds 200 with a body of 64 KB."""
 
 
+HANGING = "hang"
+"""The behaviour of a receiver that never responds."""
+UNRESOLVED = "unresolved"
+"""The behaviour of a receiver whose name is not resolved, so that nothing reaches it."""
+
+
 class ScheduleType(StrEnum):
     """The types of schedules."""
 
@@ -154,8 +160,6 @@ class Part(StrEnum):
     SERVICE = "service"
     DATABASE = "database"
     REDIS = "redis"
-    NETWORK = "network"
-    """The names of receivers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from pymongo.errors import PyMongoError
 from app.embedded.mongod import prepare_mongod
 from tests.chaos.limits import LEASE_SECONDS
 from tests.support.changes import Document
-from tests.support.service import ROOT, free_port, make_environment
+from tests.support.service import ROOT, add_user, free_port, make_environment
 
 _SET = "chaos"
 _TIMEOUT_SECONDS = 60
@@ -60,6 +60,10 @@ class ServiceProcess:
                 stdout=log,
                 stderr=log,
             )
+
+    def add_user(self, name: str) -> None:
+        """Add a user to the database of this process."""
+        add_user(name, self._environment)
 
     def is_running(self) -> bool:
         return self._process is not None and self._process.poll() is None

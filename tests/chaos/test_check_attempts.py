@@ -5,13 +5,14 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.evidence import Evidence, Fault, Load, Part
+from tests.chaos.evidence import HANGING, Evidence, Fault, Load, Part
 from tests.chaos.made_up import (
     CLAIM,
     JOB,
     at,
     attempt,
     change,
+    creation,
     delivery,
     execution,
     insertion,
@@ -210,6 +211,12 @@ def test_a_wrong_wall_clock_delays_no_start() -> None:
     evidence = make_slow(5)
     evidence.faults = [Fault("clock +1h", at(1), 77, until=at(4))]
     assert list_violated(evidence) == {"starts in time"}
+
+
+def test_the_jobs_of_receivers_that_never_respond_may_wait_for_their_owners_share() -> None:
+    evidence = make_slow(5)
+    evidence.calls[0] = creation(definition=replace(JOB, behaviour=HANGING))
+    assert "starts in time" not in list_violated(evidence)
 
 
 def test_a_start_15_s_after_the_end_of_all_faults_is_too_late() -> None:

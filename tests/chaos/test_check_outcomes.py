@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.chaos.evidence import Evidence, Fault, Part
+from tests.chaos.evidence import UNRESOLVED, Evidence, Fault, JobDefinition, Part
 from tests.chaos.made_up import (
     JOB,
     NOON,
@@ -112,13 +112,24 @@ def test_an_outcome_that_is_not_retried_may_end_the_execution(
     assert ("each failure has a cause" not in list_violated(evidence)) == fails
 
 
-def test_a_failed_attempt_that_the_receiver_never_saw_is_reported_without_a_fault() -> None:
-    evidence = make_evidence()
+def make_unreceived(definition: JobDefinition = JOB) -> Evidence:
+    """Make evidence in which a failed attempt has not reached the receiver."""
+    evidence = make_evidence(definition=definition)
     attempts = [attempt(1, outcome="failed"), attempt(2, 2)]
     evidence.executions[0] = execution(1, attempts=attempts, lease_token=2)
     evidence.deliveries[0] = delivery(1, 2, received_at=at(2.05))
-    assert list_violated(evidence) >= {"each failure has a cause"}
-    evidence.faults = [Fault("silent name server", at(0), part=Part.NETWORK, until=at(2))]
+    return evidence
+
+
+def test_a_failed_attempt_that_the_receiver_never_saw_needs_a_fault() -> None:
+    evidence = make_unreceived()
+    for part, explains in ((Part.REDIS, False), (Part.DATABASE, True)):
+        evidence.faults = [Fault("killed", at(0), part=part, until=at(2))]
+        assert ("each failure has a cause" not in list_violated(evidence)) == explains
+
+
+def test_an_attempt_may_fail_if_the_name_of_the_receiver_is_not_resolved() -> None:
+    evidence = make_unreceived(replace(JOB, behaviour=UNRESOLVED))
     assert "each failure has a cause" not in list_violated(evidence)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tests.chaos import faults, outages
-from tests.chaos.evidence import Part
+from tests.chaos.evidence import HANGING
 from tests.chaos.process import STEPS
 from tests.chaos.receiver import HOSTILE
 from tests.chaos.testbed import FaultStep, Testbed, say
@@ -21,9 +21,9 @@ class Trial:
     """The names of faults that the journal has at least as many times."""
     replica_set: bool = False
     paths: Sequence[str] = ()
-    """Paths at which the receiver misbehaves; two jobs call each."""
+    """Paths at which the receiver misbehaves; two jobs of another user call each."""
     silent_names: int = 0
-    """Jobs whose receiver's name is not resolved."""
+    """Jobs of the other user whose receiver's name is not resolved."""
     large: bool = False
     """Whether each response of the receiver has 64 KB."""
 
@@ -43,16 +43,6 @@ def apply_only_load(seconds: int) -> FaultStep:
 
     async def apply(_: Testbed) -> None:
         await asyncio.sleep(seconds)
-
-    return apply
-
-
-def leave_names_unresolved(seconds: int) -> FaultStep:
-    """Apply only the load. The receivers of some jobs have names that are not resolved."""
-
-    async def apply(testbed: Testbed) -> None:
-        with testbed.journal.record_span("silent dns", part=Part.NETWORK):
-            await asyncio.sleep(seconds)
 
     return apply
 
@@ -79,8 +69,8 @@ TRIALS = {
     "bad-responses": Trial(outages.spoil_responses, 1, _BAD_RESPONSES),
     "redis": Trial(outages.disturb_redis, 1, _REDIS),
     "hostile": Trial(apply_only_load, 30, paths=HOSTILE),
-    "neighbour": Trial(apply_only_load, 30, paths=["hang"] * 50),
-    "silent-dns": Trial(leave_names_unresolved, 30, silent_names=20),
+    "neighbour": Trial(apply_only_load, 30, paths=[HANGING] * 50),
+    "silent-dns": Trial(apply_only_load, 30, silent_names=20),
     "large-responses": Trial(apply_only_load, 30, large=True),
     "edits": Trial(make_edits, 500),
     "nothing": Trial(apply_only_load, 30),

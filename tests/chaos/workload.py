@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 from tests.chaos.evidence import (
+    UNRESOLVED,
     Behaviour,
     JobDefinition,
     ScheduleDefinition,
@@ -25,8 +26,6 @@ _SLOW_POLICIES = (
     *("skip", "buffer_one", "buffer_all"),
     *("cancel_other", "terminate_other", "allow_all"),
 )
-UNRESOLVED = "unresolved"
-"""The behaviour of a receiver whose name is not resolved, so that nothing reaches it."""
 KINDS: tuple[JobDefinition, ...] = (
     JobDefinition(),
     JobDefinition(overlap_policy="allow_all"),
@@ -50,9 +49,10 @@ class Workload:
     jobs: int = 100
     period: timedelta = 2 * _SECOND
     paths: Sequence[str] = ()
-    """Paths at which the receiver misbehaves. Two more jobs are created for each."""
+    """Paths at which the receiver misbehaves. For each another user has two more jobs."""
     silent_names: int = 0
-    """Jobs whose receiver has a name that no DNS server resolves, each another one."""
+    """Jobs of the other user whose receiver has a name that no DNS server resolves, each another
+    one."""
     large: bool = False
     """Whether each job that has no other behaviour gets responses of 64 KB."""
 
@@ -73,6 +73,10 @@ class Workload:
         kinds = {self.define(number, now).behaviour for number in range(self.jobs)}
         return (*sorted(kinds), *dict.fromkeys(self.paths))
 
+    def is_hostile(self, number: int) -> bool:
+        """Whether the job belongs to the other user."""
+        return self.jobs <= number < self.first_jobs
+
     def define(self, number: int, now: datetime) -> JobDefinition:
         """Return the definition of a job. The anchors spread all slots evenly over the period."""
         share = (number % self.jobs) / self.jobs
@@ -80,7 +84,7 @@ class Workload:
         # The anchor is in the past, so that the first slot is due within one period.
         anchor = now.replace(microsecond=0) - timedelta(hours=1) + offset
         first = ScheduleDefinition(period=self.period, anchor=anchor)
-        if self.jobs <= number < self.first_jobs:
+        if self.is_hostile(number):
             return self._define_hostile(number - self.jobs, first)
         job = KINDS[number % len(KINDS)]
         if self.large and job.behaviour == Behaviour.PLAIN:

@@ -133,6 +133,19 @@ def make_environment(port: int, data_dir: Path) -> dict[str, str]:
     }
 
 
+def add_user(name: str, environment: Mapping[str, str]) -> None:
+    """Add a user with the password `PASSWORD` by the command of the service."""
+    subprocess.run(
+        [sys.executable, "-m", "app", "user", "add", name],
+        cwd=ROOT,
+        env=environment,
+        input=f"{PASSWORD}\n",
+        text=True,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

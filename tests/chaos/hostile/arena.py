@@ -15,7 +15,7 @@ from typing import Any
 import httpx2
 
 from tests.chaos.servers import run_receiver
-from tests.support.service import PASSWORD, ROOT, Service, make_environment
+from tests.support.service import PASSWORD, ROOT, Service, add_user, make_environment
 
 ATTACKERS = 5
 _CALL_SECONDS = 60
@@ -122,7 +122,9 @@ async def open_arena(folder: Path) -> AsyncIterator[tuple[Arena, Observer]]:
         )
         names = [f"attacker{number}" for number in range(ATTACKERS)]
         for name in names:
-            await asyncio.to_thread(_add_user, name, service)
+            await asyncio.to_thread(
+                add_user, name, make_environment(service.port, service.data_dir)
+            )
         clients = [await stack.enter_async_context(_sign_in(service.url, name)) for name in names]
         job = await service.call("POST", "/jobs", json=_make_neighbour(receiver))
         probe_log = folder / "probe.jsonl"
@@ -140,18 +142,6 @@ def _make_neighbour(receiver: str) -> dict[str, Any]:
         "schedules": [{"type": "interval", "interval_seconds": 1}],
         "overlap_policy": "skip",
     }
-
-
-def _add_user(name: str, service: Service) -> None:
-    subprocess.run(
-        [sys.executable, "-m", "app", "user", "add", name],
-        cwd=ROOT,
-        env=make_environment(service.port, service.data_dir),
-        input=f"{PASSWORD}\n",
-        text=True,
-        check=True,
-        stdout=subprocess.DEVNULL,
-    )
 
 
 @contextlib.asynccontextmanager

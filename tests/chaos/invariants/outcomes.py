@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
-from tests.chaos.evidence import JobDefinition, ReceivedDelivery
+from tests.chaos.evidence import UNRESOLVED, JobDefinition, ReceivedDelivery
 from tests.chaos.invariants.examination import (
     CLOCK_TOLERANCE,
     Examination,
     count_attempts,
 )
-from tests.chaos.invariants.windows import RECOVERY
+from tests.chaos.invariants.windows import RECOVERY, is_disturbing
 from tests.support.changes import Document
 from tests.support.history import Span
 from tests.support.replay import UNFINISHED
@@ -156,7 +156,11 @@ def _is_retried(attempt: Document, definition: JobDefinition) -> bool:
 def _find_causeless(
     examination: Examination, execution: Document, attempt: Document
 ) -> Iterator[str]:
-    """Yield a failed attempt of which the receiver knows nothing, if no fault explains it."""
+    """Yield a failed attempt of which the receiver knows nothing, unless a fault explains it, or
+    the name of the receiver is not resolved."""
+    definitions = examination.list_definitions(execution)
+    if any(one.behaviour == UNRESOLVED for one in definitions):
+        return
     if any(
         d.attempt == attempt["number"] for d in examination.deliveries.get(execution["_id"], [])
     ):
@@ -165,6 +169,7 @@ def _find_causeless(
     disturbed = any(
         Span(fault.at, fault.ended_at + RECOVERY).meets(began, ended)
         for fault in examination.evidence.faults
+        if is_disturbing(fault)
     )
     if not disturbed:
         yield f"{execution['_id']}: attempt {attempt['number']} never reached the receiver"

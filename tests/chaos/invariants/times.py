@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tests.chaos.evidence import Fault, Part
+from tests.chaos.evidence import HANGING, Fault, Part
 from tests.chaos.invariants.examination import FAULT_DELAY, Examination, affects
 from tests.chaos.invariants.windows import (
     RECOVERY,
@@ -104,6 +104,8 @@ def _find_slow(starts: Sequence[Start], limit: timedelta, when: str) -> list[str
 def list_starts(examination: Examination) -> Iterator[Start]:
     """Yield when each execution was to begin, and how much later its first request arrived."""
     for execution in examination.evidence.executions:
+        if _may_wait_for_its_share(examination, execution):
+            continue
         due_at = _find_due_time(execution, examination.lives.get(execution["_id"]))
         received = examination.deliveries.get(execution["_id"])
         if due_at is None or not (received or execution["attempts"]):
@@ -112,6 +114,13 @@ def list_starts(examination: Examination) -> Iterator[Start]:
             received[0].received_at if received else execution["attempts"][0]["started_at"]
         )
         yield Start(execution["_id"], due_at, began - due_at)
+
+
+def _may_wait_for_its_share(examination: Examination, execution: Document) -> bool:
+    """Whether the owner of the execution may want more slots than its share: its receivers never
+    respond."""
+    definitions = examination.list_definitions(execution)
+    return any(one.behaviour == HANGING for one in definitions)
 
 
 def _find_due_time(execution: Document, life: ExecutionLife | None) -> datetime | None:

@@ -11,9 +11,8 @@ RECOVERY = timedelta(seconds=15)
 
 
 def is_disturbing(fault: Fault) -> bool:
-    """Whether a fault may stop work. Without Redis or name servers, or with a wrong wall clock,
-    nothing stops."""
-    return fault.part in {Part.SERVICE, Part.DATABASE} and not fault.name.startswith("clock ")
+    """Whether a fault may stop work. Without Redis, or with a wrong wall clock, nothing stops."""
+    return fault.part is not Part.REDIS and not fault.name.startswith("clock ")
 
 
 def list_windows(faults: Iterable[Fault], *, before: timedelta, after: timedelta) -> list[Span]:
