@@ -71,8 +71,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        peer = self.client[0] if self.client else ""
-        if self._open_connections.add(self, peer):
+        self._peer = self.client[0] if self.client else ""
+        if self._open_connections.add(self, self._peer):
             self._limit_head()
         else:
             transport.write(NO_ROOM.encode())
@@ -89,13 +89,19 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close the connection at once, without a response."""
         self.transport.abort()
 
+    def count_unread(self) -> int:
+        """How many bytes of responses wait until the client reads them."""
+        return self.transport.get_write_buffer_size()
+
     def pause_writing(self) -> None:
         super().pause_writing()
         self._watch_reading()
+        self._open_connections.set_unread(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stop_watching()
+        self._open_connections.set_read(self)
 
     # --- Received bytes ---
 
@@ -182,10 +188,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _find_client(self, cycle: RequestResponseCycle) -> str:
         """Whose turn a request uses."""
-        peer, trusted = (
-            self.client[0] if self.client else "",
-            self._open_connections.trusted_proxies,
-        )
+        peer, trusted = self._peer, self._open_connections.trusted_proxies
         if trusted:
             name = b"x-forwarded-for"
             values = [v.decode("latin-1") for n, v in cycle.scope["headers"] if n == name]

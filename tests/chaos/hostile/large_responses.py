@@ -10,7 +10,7 @@ import httpx2
 
 JOBS = 100
 READS = 5
-SILENT_CLIENTS = 40
+SILENT_CLIENTS = 300
 SILENT_SECONDS = 10.0
 _LARGEST_JSON = 60_000
 _PAGE = "/jobs?limit=200&sort=name"

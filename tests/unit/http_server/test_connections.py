@@ -13,6 +13,10 @@ class Client:
     def __init__(self, name: str, dropped: list[str]) -> None:
         self._name = name
         self._dropped = dropped
+        self.unread = 0
+
+    def count_unread(self) -> int:
+        return self.unread
 
     def drop(self) -> None:
         self._dropped.append(self._name)
@@ -98,6 +102,52 @@ def test_a_connection_is_counted_until_it_is_removed(dropped: list[str]) -> None
     connections.set_busy(client)
     assert len(connections) == 0
     add(connections, ["a", "a"], dropped)
+    assert dropped == []
+
+
+def wait_for_readers(connections: Connections, clients: list[Client], *sizes: int) -> None:
+    for client, size in zip(clients, sizes, strict=True):
+        client.unread = size
+        connections.set_unread(client)
+
+
+def test_unread_responses_have_a_limit_in_all(dropped: list[str]) -> None:
+    connections = Connections(100, max_unread_bytes=100)
+    clients = add(connections, ["a", "b", "c"], dropped)
+    wait_for_readers(connections, clients, 40, 30, 30)
+    assert dropped == []
+    wait_for_readers(connections, add(connections, ["d"], dropped), 50)
+    assert dropped == ["0 a", "1 b"]
+    clients[2].unread = 0
+    wait_for_readers(connections, add(connections, ["e"], dropped), 50)
+    assert dropped == ["0 a", "1 b"]
+
+
+def test_unread_responses_of_one_client_have_half_of_the_limit(dropped: list[str]) -> None:
+    connections = Connections(100, max_unread_bytes=100)
+    wait_for_readers(connections, add(connections, ["b", "a", "a"], dropped), 20, 30, 20)
+    assert dropped == []
+    wait_for_readers(connections, add(connections, ["a"], dropped), 20)
+    assert dropped == ["1 a"]
+    wait_for_readers(connections, add(connections, ["a"], dropped), 51)
+    assert dropped == ["1 a", "2 a", "0 a", "0 a"]
+
+
+def test_what_was_read_does_not_count(dropped: list[str]) -> None:
+    connections = Connections(100, max_unread_bytes=100)
+    clients = add(connections, ["a", "a"], dropped)
+    wait_for_readers(connections, clients, 50, 0)
+    connections.set_read(clients[0])
+    wait_for_readers(connections, clients[1:], 50)
+    assert dropped == []
+
+
+def test_unread_responses_of_trusted_proxies_have_only_the_limit_in_all(
+    dropped: list[str],
+) -> None:
+    trusted = parse_networks("10.0.0.0/8")
+    connections = Connections(100, max_unread_bytes=100, trusted_proxies=trusted)
+    wait_for_readers(connections, add(connections, ["10.1.2.3"] * 2, dropped), 50, 50)
     assert dropped == []
 
 

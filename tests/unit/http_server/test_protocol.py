@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from app.http_server.connections import Connections
 from app.http_server.protocol import (
     HEAD_SECONDS,
     IDLE_SECONDS,
@@ -298,6 +299,24 @@ async def test_a_slow_reader_keeps_its_connection_while_it_makes_progress(
     connection.transport.unread -= MIN_READ_BYTES - 1
     connection.loop.advance(STALL_SECONDS)
     assert connection.transport.aborted
+
+
+async def test_beyond_a_limit_the_response_that_has_waited_longest_for_its_reader_is_dropped() -> (
+    None
+):
+    connections = Connections(10, max_unread_bytes=200)
+    first, second = (connect(Application(), connections=connections) for _ in range(2))
+    for connection in (first, second):
+        connection.transport.unread = 60
+        connection.protocol.pause_writing()
+    assert (first.transport.aborted, second.transport.aborted) == (True, False)
+    second.transport.unread = 0
+    second.protocol.resume_writing()
+    third = connect(Application(), connections=connections)
+    third.transport.unread = 60
+    third.protocol.pause_writing()
+    assert not second.transport.aborted
+    assert not third.transport.aborted
 
 
 async def test_a_response_that_closes_and_is_not_read_ends_after_30_seconds(
