@@ -21,6 +21,7 @@ from app.logs import configure_logs
 from app.middleware.body_limit import BodyLimit
 from app.middleware.client_address import ClientAddress
 from app.middleware.cookies import CookieRemover
+from app.middleware.loop_turns import RequestTurns
 from app.middleware.paths import PathRewriter
 from app.middleware.request_deadline import RequestDeadline
 from app.middleware.request_id import RequestId
@@ -81,6 +82,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
             Middleware(BodyLimit, limit_of=_get_max_body_bytes),
             Middleware(PathRewriter),
             Middleware(CookieRemover),
+            Middleware(RequestTurns),
         ],
     )
     install_handlers(app)

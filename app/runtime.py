@@ -56,6 +56,7 @@ from app.services.forecasts import ForecastService
 from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
 from app.services.jobs import JobService
+from app.services.large_reads import LargeReads
 from app.services.schedules import ScheduleService
 from app.services.ticks import TickService
 from app.settings import Settings
@@ -117,6 +118,7 @@ class Runtime:
     auth: AuthService
     jobs: JobService
     cached_jobs: CachedJobs
+    large_reads: LargeReads
     schedules: ScheduleService
     forecasts: ForecastService
     executions: ExecutionService
@@ -232,6 +234,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
             cache=parts.cache,
             max_timeout_seconds=settings.max_timeout_seconds,
         ),
+        large_reads=LargeReads(),
         schedules=ScheduleService(job_service=parts.jobs, jobs=jobs, new_id=new_id),
         forecasts=ForecastService(
             job_service=parts.jobs, jobs=jobs, executions=executions, new_id=new_id

@@ -1,6 +1,6 @@
 """Saturation: since when due executions have waited for slots of this process."""
 
-from collections.abc import Collection
+from collections.abc import Sequence
 from datetime import timedelta
 
 import structlog
@@ -26,8 +26,9 @@ class Saturation:
         self._all_taken = False
         self._logged = False
 
-    def note(self, *, all_taken: bool = False, owners: Collection[str] = ()) -> None:
-        """`owners`: those whose due executions wait although slots are free."""
+    def note(self, *, all_taken: bool = False, owners: Sequence[str] = ()) -> None:
+        """`owners`: those whose due executions wait although slots are free. With `all_taken`:
+        those that hold the slots, the largest holder first."""
         if not all_taken and not owners:
             self._since, self._logged = None, False
             return
@@ -36,7 +37,7 @@ class Saturation:
         self._all_taken = all_taken
         if not self._logged and self._count_seconds() >= _REPORTED_AFTER.total_seconds():
             self._logged = True
-            named = sorted(owners)[:_MAX_NAMED]
+            named = list(owners[:_MAX_NAMED])
             _log.warning("slots_saturated", all_taken=all_taken, owner_ids=named)
 
     def describe(self) -> str | None:
@@ -45,13 +46,15 @@ class Saturation:
         if seconds < _REPORTED_AFTER.total_seconds():
             return None
         if self._all_taken:
-            found = f"all {self._concurrency} slots of this worker have been taken"
+            found = f"all {self._concurrency} slots of this worker have been taken for"
+            effect = "due executions wait until one is free"
         else:
-            found = "an owner has run as many executions as it may"
+            found = "due executions have waited for"
+            effect = "their owner runs as many as it may"
         return (
-            f"{found} for {seconds:.0f} s, so due executions wait; the log (slots_saturated) names"
-            " the owners; lower their timeouts, or raise WORKER_CONCURRENCY, MAX_RUNNING_PER_OWNER"
-            " or the number of workers"
+            f"{found} {seconds:.0f} s: {effect}; the log (slots_saturated) names the owners; lower"
+            " their timeouts, or raise WORKER_CONCURRENCY, MAX_RUNNING_PER_OWNER or the number of"
+            " workers"
         )
 
     def _count_seconds(self) -> float:

@@ -62,7 +62,7 @@ class Turns:
         At most two round trips. Raises UnavailableError.
         """
         if free < 1:
-            self._saturation.note(all_taken=True)
+            self._saturation.note(all_taken=True, owners=sorted(held, key=lambda o: -held[o]))
             return Turn(self._poll_interval)  # woken when an attempt ends
         due = await self._find_due()
         most = min(free, _BATCH)
@@ -101,7 +101,7 @@ class Turns:
 
     def _note_waiting(self, owners: set[str]) -> None:
         self.is_short = bool(owners)
-        self._saturation.note(owners=owners)
+        self._saturation.note(owners=sorted(owners))
 
     def _advance(self, due: DueOwners, reached: int, slots: dict[str, int]) -> None:
         if due.owners:

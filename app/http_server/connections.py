@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from app.addresses import group_of, is_trusted
-from app.http_server.turns import Turns
+from app.loop_turns import LoopTurns
 from app.networks import Networks
 
 CONNECTIONS = "connections"
@@ -56,7 +56,7 @@ class Connections:
         self.limit = limit
         self.client_limit = max(1, limit // 2)
         self.max_unread_bytes = max_unread_bytes
-        self.turns = Turns()
+        self.turns = LoopTurns()
         self.trusted_proxies = trusted_proxies
         self._groups: dict[Connection, str] = {}
         self._clients: dict[str, _Client] = {}

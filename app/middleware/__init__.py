@@ -1,1 +1,2 @@
-"""Pure ASGI middleware: request ids, body limits, security headers, path rewriting."""
+"""Pure ASGI middleware: request ids, client addresses, deadlines, limits of bodies,
+security headers, paths, cookies, turns."""

@@ -53,8 +53,8 @@ class Job(Record):
     revision: Annotated[int, Strict(), Field(ge=1, le=10**15)] = 1
     """Each edit by a user increases it; firing does not."""
     hops: Hops = 0
-    """The most hops of the requests that created the job and added its schedules. Its executions
-    have at least as many."""
+    """The most hops of the requests that created and edited the job and its schedules. Its
+    executions have at least as many."""
     created_at: Instant
     updated_at: Instant
 

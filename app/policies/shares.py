@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 
 _HELD_PER_FREE_SLOT = 4
-"""One owner takes at most 80 % of the slots, two that come at the same time 44 % each."""
+"""One owner takes about 80 % of the slots at most, two that come at the same time 44 % each."""
 
 _SLOTS_PER_RESERVED_SLOT = 10
 """The last tenth is for owners that hold no slot, one slot each. Without it, owners that come one

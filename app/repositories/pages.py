@@ -5,13 +5,13 @@ document itself if it is small. Then it sends those large documents that fit on 
 a page of small documents needs one round trip, and one with large documents two.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 import structlog
 
+from app.loop_turns import wait_for_loop_turn
 from app.repositories.mongo import Collection, Document, aggregate
 
 _log = structlog.get_logger(__name__)
@@ -121,7 +121,7 @@ async def _read_in_turns(
     records: list[_T] = []
     for start in range(0, len(documents), _DECODED_AT_ONCE):
         records += await read(documents[start : start + _DECODED_AT_ONCE])
-        await asyncio.sleep(0)
+        await wait_for_loop_turn()
     return records
 
 

@@ -93,7 +93,7 @@ Writer = Annotated[Actor, Depends(require_writer)]
 
 HOPS_HEADER = "X-Carillon-Hops"
 _MOST_HOPS = 1
-"""A job may make an execution of another job, which may not make a third one."""
+"""A target may execute, create or edit another job, whose target may do none of these."""
 
 
 async def read_hops(
@@ -108,15 +108,15 @@ async def read_hops(
         ),
     ] = "0",
 ) -> int:
-    """The hops of a request that makes jobs or executions. Raises HopsError and
+    """The hops of a request that makes or edits jobs, or makes executions. Raises HopsError and
     InvalidInputError."""
     if len(request.headers.getlist(HOPS_HEADER)) > 1:
         raise InvalidInputError.at(f"/header/{HOPS_HEADER}", "send this header at most once")
     if int(hops) > _MOST_HOPS:
         raise HopsError(
             f"This request has made {int(hops)} hops through targets of this service: a job that a "
-            "target has executed or created must not create or execute jobs. Let the first job or "
-            "the receiver call the last job directly."
+            "target has executed, created or edited must not do the same to another job. Let the "
+            "first job or the receiver call the last job directly."
         )
     return int(hops)
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Body, Path, Query, Request, Response
 
+from app.loop_turns import wait_for_loop_turn
 from app.models.execution import ExecutionStatus
 from app.routers.conditional import respond
 from app.routers.deps import (
@@ -94,8 +95,10 @@ async def list_job_executions(
     `fields=full` returns whole items. A page ends at about 4 MB, so it may have fewer items than
     `limit`: another page follows if `next_cursor` is not null.
     """
-    listing = await runtime.executions.list_for_job(actor, job_id, query)
-    return respond(await execution_page_body(listing, query.fields))
+    async with runtime.large_reads.enter(actor.user_id):
+        listing = await runtime.executions.list_for_job(actor, job_id, query)
+        body = await execution_page_body(listing, query.fields)
+    return respond(body)
 
 
 @router.get(
@@ -113,8 +116,10 @@ async def list_executions(
     Items and pages are as in the listing of a job's executions: partial without `fields=full`, and
     at most about 4 MB.
     """
-    listing = await runtime.executions.list_all(actor, query)
-    return respond(await execution_page_body(listing, query.fields))
+    async with runtime.large_reads.enter(actor.user_id):
+        listing = await runtime.executions.list_all(actor, query)
+        body = await execution_page_body(listing, query.fields)
+    return respond(body)
 
 
 @router.post(
@@ -212,4 +217,8 @@ async def retry_execution(
 )
 async def get_execution(runtime: RuntimeDep, actor: Reader, execution_id: ExecutionId) -> Response:
     """One execution with all its attempts."""
-    return respond(execution_body(await runtime.executions.get(actor, execution_id)))
+    async with runtime.large_reads.enter(actor.user_id):
+        execution = await runtime.executions.get(actor, execution_id)
+        await wait_for_loop_turn()
+        body = execution_body(execution)
+    return respond(body)

@@ -26,7 +26,7 @@ _EDIT: dict[str, Any] = {
     "response_model": JobOut,
     "responses": {
         **WRITE_RESPONSES,
-        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503, 508),
     },
 }
 
@@ -81,7 +81,8 @@ async def list_jobs(
 
     Users' changes show immediately; `next_run`, `last_run` and `last_status` may be 60 s old.
     """
-    body = await runtime.cached_jobs.list_jobs(actor, query)
+    async with runtime.large_reads.enter(actor.user_id):
+        body = await runtime.cached_jobs.list_jobs(actor, query)
     return respond(body, if_none_match=if_none_match)
 
 
@@ -107,6 +108,7 @@ async def update_job(
     actor: Writer,
     job_id: JobId,
     accepted: IfMatch,
+    hops: HopsDep,
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
     """Change the fields that the body names; the others stay. The same as PATCH.
@@ -118,7 +120,7 @@ async def update_job(
     """
     return respond(
         runtime.cached_jobs.make_body(
-            await runtime.jobs.edit(actor, job_id, body, accepted=accepted)
+            await runtime.jobs.edit(actor, job_id, body, accepted=accepted, hops=hops)
         )
     )
 
@@ -129,12 +131,13 @@ async def patch_job(
     actor: Writer,
     job_id: JobId,
     accepted: IfMatch,
+    hops: HopsDep,
     body: Annotated[JobUpdate, Body(openapi_examples=EDIT_JOB)],
 ) -> Response:
     """Change the fields that the body names; the others stay. The same as PUT, see there."""
     return respond(
         runtime.cached_jobs.make_body(
-            await runtime.jobs.edit(actor, job_id, body, accepted=accepted)
+            await runtime.jobs.edit(actor, job_id, body, accepted=accepted, hops=hops)
         )
     )
 

@@ -30,7 +30,7 @@ _EDIT: dict[str, Any] = {
     "response_model": ScheduleOut,
     "responses": {
         **WRITE_RESPONSES,
-        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503),
+        **document_errors(401, 403, 404, 408, 409, 412, 413, 415, 422, 503, 508),
     },
 }
 
@@ -122,6 +122,7 @@ async def update_schedule(
     actor: Writer,
     schedule_id: ScheduleId,
     accepted: IfMatch,
+    hops: HopsDep,
     body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
 ) -> Response:
     """Change the fields that the body names; the others stay. The same as PATCH.
@@ -129,7 +130,9 @@ async def update_schedule(
     Slots that are due by the old rule are recorded first. An edit that does not change when the
     schedule is due does not affect pending slots. Another `type` requires that type's fields.
     """
-    job, schedule = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
+    job, schedule = await runtime.schedules.edit(
+        actor, schedule_id, body, accepted=accepted, hops=hops
+    )
     return respond(schedule_body(job, schedule))
 
 
@@ -141,10 +144,13 @@ async def patch_schedule(
     actor: Writer,
     schedule_id: ScheduleId,
     accepted: IfMatch,
+    hops: HopsDep,
     body: Annotated[ScheduleChange, Body(openapi_examples=EDIT_SCHEDULE)],
 ) -> Response:
     """Change the fields that the body names; the others stay. The same as PUT, see there."""
-    job, schedule = await runtime.schedules.edit(actor, schedule_id, body, accepted=accepted)
+    job, schedule = await runtime.schedules.edit(
+        actor, schedule_id, body, accepted=accepted, hops=hops
+    )
     return respond(schedule_body(job, schedule))
 
 

@@ -1,6 +1,5 @@
 """Response bodies: the one way from jobs, schedules and executions to JSON bytes."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -9,6 +8,7 @@ from typing import Self, TypeVar
 import orjson
 from pydantic import BaseModel
 
+from app.loop_turns import wait_for_loop_turn
 from app.models.execution import Execution
 from app.models.job import Job
 from app.models.schedule import Schedule
@@ -93,6 +93,6 @@ async def _render_page(listing: Listing[_Item], show: Callable[[_Item], BaseMode
             break
         items.append(content)
         if len(items) % _RENDERED_AT_ONCE == 0:
-            await asyncio.sleep(0)
+            await wait_for_loop_turn()
     next_cursor = orjson.dumps(listing.cut(len(items)).next_cursor)
     return b'{"items":[%b],"next_cursor":%b}' % (b",".join(items), next_cursor)

@@ -16,6 +16,7 @@ from app.policies.overlap import MAX_WAITING
 from app.repositories.jobs import JobRepository
 from app.schemas.executions import BackfillIn, BackfillOut, BackfillSlot
 from app.services.admission import Admission, Candidate
+from app.services.job_changes import raise_hops
 from app.wake import Wake
 
 MAX_SLOTS = 1_000
@@ -67,7 +68,7 @@ class BackfillService:
             return BackfillOut(backfill_id=None, count=len(slots), slots=shown)
         backfill_id = reserved.result_id if reserved else self._new_id()
         policy = wanted.overlap_policy
-        job = job.model_copy(update={"hops": max(hops, job.hops)})  # its executions inherit them
+        job = raise_hops(job, hops)
         executions = [
             self._queue(job, schedule, slot, backfill_id, policy, now) for slot, schedule in slots
         ]

@@ -101,6 +101,11 @@ def pause(job: Job, now: datetime, reason: PauseReason | None = None) -> Job:
     return replace_schedules(job.model_copy(update=changes), job.schedules, now)
 
 
+def raise_hops(job: Job, hops: int) -> Job:
+    """The job with at least the hops of a request that edits it. Its executions inherit them."""
+    return job.model_copy(update={"hops": max(hops, job.hops)})
+
+
 def replace_schedules(job: Job, schedules: tuple[Schedule, ...], now: datetime) -> Job:
     """The job with these schedules. In an inactive job no schedule has a `next_run`."""
     if not job.active:

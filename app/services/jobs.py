@@ -111,6 +111,7 @@ class JobService:
         body: JobUpdate,
         *,
         accepted: Revisions = ANY_REVISION,
+        hops: int = 0,
     ) -> Job:
         """Change the fields that the body names, if the present revision is accepted.
 
@@ -118,6 +119,7 @@ class JobService:
         """
 
         def change(job: Job, now: datetime) -> Job:
+            job = job_changes.raise_hops(job, hops)
             changed = job_changes.edit(job, body, now=now, new_id=self._new_id)
             job_changes.check_timeout(changed, self._max_timeout_seconds, before=job)
             return changed

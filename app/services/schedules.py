@@ -12,7 +12,7 @@ from app.repositories.jobs import JobRepository
 from app.schemas.etags import ANY_REVISION, Revisions
 from app.schemas.schedules import ScheduleChange, ScheduleIn
 from app.schemas.schedules_to_write import read_new_schedule, read_schedule_edit
-from app.services.job_changes import JobChange, replace_schedules
+from app.services.job_changes import JobChange, raise_hops, replace_schedules
 from app.services.jobs import JobService
 from app.services.schedule_changes import build_schedules
 
@@ -68,7 +68,7 @@ class ScheduleService:
                     "job."
                 )
             (added,) = build_schedules([to_write], (), now=now, new_id=lambda: schedule_id)
-            job = job.model_copy(update={"hops": max(hops, job.hops)})
+            job = raise_hops(job, hops)
             return replace_schedules(job, (*job.schedules, added), now)
 
         job = await self._job_service.rewrite(actor, job_id, change, accepted)
@@ -81,6 +81,7 @@ class ScheduleService:
         body: ScheduleChange,
         *,
         accepted: Revisions = ANY_REVISION,
+        hops: int = 0,
     ) -> tuple[Job, Schedule]:
         """Change the fields that the body names.
 
@@ -93,7 +94,7 @@ class ScheduleService:
             to_write = read_schedule_edit(body, present)
             (changed,) = build_schedules([to_write], [present], now=now, new_id=self._new_id)
             schedules = tuple(changed if s.id == schedule_id else s for s in job.schedules)
-            return replace_schedules(job, schedules, now)
+            return replace_schedules(raise_hops(job, hops), schedules, now)
 
         job = await self._rewrite(actor, schedule_id, change, accepted)
         return job, _get_schedule(job, schedule_id)

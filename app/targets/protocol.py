@@ -29,7 +29,7 @@ half a millisecond if they are chunks of one byte. The limits may be exceeded by
 
 TOO_MUCH_BEFORE_THE_HEAD = (
     f"no response within the first {MAX_HEAD_BYTES // 1_024} KB"
-    f" and {MAX_INTERIM_RESPONSES} interim responses"
+    f" or {MAX_INTERIM_RESPONSES} interim responses"
 )
 TOO_MUCH_FRAMING = (
     f"the body has more than {MAX_FRAMING_BYTES // 1_024} KB of chunk headers and trailers"

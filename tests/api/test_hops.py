@@ -11,12 +11,20 @@ from tests.support.api import Api, JsonBody, assert_problem
 
 HOPS = "X-Carillon-Hops"
 EXECUTE = "execute"
-ROUTES = {
-    "create": ("/jobs", {"name": "another job"}),
-    "execute": ("/jobs/{job}/execute", {}),
-    "retry": ("/executions/{execution}/retry", {}),
-    "backfill": ("/jobs/{job}/backfill", {}),
-    "add a schedule": ("/jobs/{job}/schedules", {"type": "interval", "interval_seconds": 60}),
+EDITS = ("PUT", "PATCH")
+SOONER = {"interval_seconds": 30}
+ROUTES: dict[str, tuple[str, str, JsonBody]] = {
+    "create": ("POST", "/jobs", {"name": "another job"}),
+    "execute": ("POST", "/jobs/{job}/execute", {}),
+    "retry": ("POST", "/executions/{execution}/retry", {}),
+    "backfill": ("POST", "/jobs/{job}/backfill", {}),
+    "add a schedule": (
+        "POST",
+        "/jobs/{job}/schedules",
+        {"type": "interval", "interval_seconds": 60},
+    ),
+    **{f"{method} a job": (method, "/jobs/{job}", {"interval": 30}) for method in EDITS},
+    **{f"{method} a schedule": (method, "/schedules/{schedule}", SOONER) for method in EDITS},
 }
 
 
@@ -29,10 +37,10 @@ async def job(api: Api, alice: httpx2.AsyncClient) -> JsonBody:
     return created
 
 
-async def post(
+async def call(
     api: Api, client: httpx2.AsyncClient, route: str, job: JsonBody, hops: str | None
 ) -> httpx2.Response:
-    path, body = ROUTES[route]
+    method, path, body = ROUTES[route]
     execution = ""
     if route == "retry":
         skipped = await client.post(f"/jobs/{job['id']}/execute", json={"overlap_policy": "skip"})
@@ -42,8 +50,10 @@ async def post(
         now = api.clock.now()
         start = now - timedelta(minutes=4)
         body = {"start": start.isoformat(), "end": now.isoformat()}
-    path = path.format(job=job["id"], execution=execution)
-    return await client.post(path, json=body, headers={} if hops is None else {HOPS: hops})
+    path = path.format(job=job["id"], execution=execution, schedule=job["schedules"][0]["id"])
+    return await client.request(
+        method, path, json=body, headers={} if hops is None else {HOPS: hops}
+    )
 
 
 async def list_stored(api: Api) -> list[Any]:
@@ -56,9 +66,9 @@ async def test_a_request_with_more_than_one_hop_is_a_loop(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody, route: str
 ) -> None:
     for hops in (None, "0", "1"):
-        assert (await post(api, alice, route, job, hops)).is_success
+        assert (await call(api, alice, route, job, hops)).is_success
     for hops in ("2", "25", "999999999"):
-        refused = await post(api, alice, route, job, hops)
+        refused = await call(api, alice, route, job, hops)
         before = await list_stored(api)
         problem = assert_problem(refused, 508)
         assert problem["type"] == "urn:carillon:problem:loop"
@@ -73,7 +83,7 @@ async def test_a_request_with_more_than_one_hop_is_a_loop(
 async def test_a_malformed_number_of_hops_is_refused_by_its_name(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody, route: str, hops: str
 ) -> None:
-    response = await post(api, alice, route, job, hops)
+    response = await call(api, alice, route, job, hops)
     assert assert_problem(response, 422)["errors"][0]["pointer"] == f"/header/{HOPS}"
 
 
@@ -103,9 +113,9 @@ async def test_executions_have_the_hops_of_the_request_or_of_their_job(
     assert (await api.read_job(created)).hops == 1
     assert (await api.read_job(job)).hops == 0
 
-    by_user = await post(api, alice, EXECUTE, created, None)
-    by_hop = await post(api, alice, EXECUTE, job, "1")
-    direct = await post(api, alice, EXECUTE, job, None)
+    by_user = await call(api, alice, EXECUTE, created, None)
+    by_hop = await call(api, alice, EXECUTE, job, "1")
+    direct = await call(api, alice, EXECUTE, job, None)
     hops = [(await read_execution(api, one)).hops for one in (by_user, by_hop, direct)]
     assert hops == [1, 1, 0]
 
@@ -120,7 +130,7 @@ async def test_a_retry_has_the_hops_of_what_it_retries_or_of_the_request(
 ) -> None:
     hops = []
     for first, second in (("1", None), (None, "1"), (None, None)):
-        executed = (await post(api, alice, EXECUTE, job, first)).json()["id"]
+        executed = (await call(api, alice, EXECUTE, job, first)).json()["id"]
         assert (await alice.post(f"/executions/{executed}/cancel")).status_code == 200
         headers = {} if second is None else {HOPS: second}
         retried = await alice.post(f"/executions/{executed}/retry", headers=headers)
@@ -131,20 +141,22 @@ async def test_a_retry_has_the_hops_of_what_it_retries_or_of_the_request(
 async def test_a_backfill_has_the_hops_of_the_request_or_of_the_job(
     api: Api, alice: httpx2.AsyncClient, job: JsonBody
 ) -> None:
-    assert (await post(api, alice, "backfill", job, "1")).status_code == 202
+    assert (await call(api, alice, "backfill", job, "1")).status_code == 202
     executions = await api.list_executions(job)
     assert len(executions) == 4
     assert {execution.hops for execution in executions} == {1}
     assert (await api.read_job(job)).hops == 0
 
 
-async def test_a_job_that_gets_schedules_from_its_own_target_starts_no_chain(
-    api: Api, alice: httpx2.AsyncClient, job: JsonBody
+@pytest.mark.parametrize(
+    "route", [route for route in ROUTES if "schedule" in route or "a job" in route]
+)
+async def test_a_job_that_its_own_target_edits_starts_no_chain(
+    api: Api, alice: httpx2.AsyncClient, job: JsonBody, route: str
 ) -> None:
-    assert (await post(api, alice, "add a schedule", job, "1")).status_code == 201
-    assert (await api.read_job(job)).hops == 1
-    assert (await post(api, alice, "add a schedule", job, None)).status_code == 201
-    assert (await api.read_job(job)).hops == 1
+    for hops in ("1", None):
+        assert (await call(api, alice, route, job, hops)).is_success
+        assert (await api.read_job(job)).hops == 1
 
 
 @pytest.mark.parametrize("name", [HOPS, HOPS.lower()])

@@ -32,6 +32,10 @@ async def _send_expensive_requests(arena: Arena) -> object:
     return await bodies.send_expensive_requests(arena.url, arena.tokens[0])
 
 
+async def _send_expensive_requests_at_once(arena: Arena) -> object:
+    return await bodies.send_expensive_requests(arena.url, arena.tokens[0], parallel=100)
+
+
 async def _read_large_listings(arena: Arena) -> str:
     headers = {"Authorization": f"Bearer {arena.tokens[0]}"}
     largest = await large_responses.read_large_listings(arena.url, headers)
@@ -54,6 +58,7 @@ async def _flood_attempts(arena: Arena) -> object:
 ATTACKS: Mapping[str, Attack] = {
     **{name: _without_token(attack) for name, attack in clients.ATTACKS.items()},
     "expensive requests": _send_expensive_requests,
+    "100 expensive requests at once": _send_expensive_requests_at_once,
     "large listings": _read_large_listings,
     "every slot, 1 owner": _hold_every_slot(1),
     "every slot, 2 owners": _hold_every_slot(2),

@@ -1,15 +1,17 @@
-"""In which order requests start."""
+"""In which order expensive steps of requests begin."""
 
+import asyncio
+import itertools
 from functools import partial
 
 from app.http_server.connections import Connections
-from app.http_server.turns import Turns
+from app.loop_turns import LoopTurns, set_loop_turns, wait_for_loop_turn
 from tests.support.http_protocol import GET, Application, connect
 from tests.support.waiting import let_tasks_run
 
 
 async def test_one_request_starts_in_each_turn_of_the_event_loop() -> None:
-    turns = Turns()
+    turns = LoopTurns()
     started: list[int] = []
     for n in range(3):
         turns.start("a", partial(started.append, n))
@@ -24,7 +26,7 @@ async def test_one_request_starts_in_each_turn_of_the_event_loop() -> None:
 
 
 async def test_clients_take_turns() -> None:
-    turns = Turns()
+    turns = LoopTurns()
     started: list[str] = []
     for name in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
         turns.start(name[0], partial(started.append, name))
@@ -45,3 +47,35 @@ async def test_another_client_does_not_wait_for_a_thousand_requests_of_one() -> 
         one.protocol.connection_lost(None)
     await let_tasks_run(1_001)
     assert len(app.paths) < 20  # a request whose client is gone does not start
+
+
+async def test_one_waiting_step_begins_in_each_turn_of_the_event_loop() -> None:
+    turns = LoopTurns()
+    begun: list[str] = []
+
+    async def step(name: str) -> None:
+        with set_loop_turns(turns, name[0]):
+            await wait_for_loop_turn()
+        begun.append(name)
+
+    tasks = [asyncio.create_task(step(name)) for name in ("a1", "a2", "a3", "b1")]
+    seen = []
+    for _ in range(8):
+        await asyncio.sleep(0)
+        seen.append(len(begun))
+    assert begun == ["a1", "a2", "b1", "a3"]
+    assert all(after - before <= 1 for before, after in itertools.pairwise(seen))
+    await asyncio.gather(*tasks)
+
+
+async def test_a_cancelled_step_takes_no_turn() -> None:
+    turns = LoopTurns()
+    tasks = [asyncio.create_task(turns.wait("a")) for _ in range(3)]
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    ended = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(one) for one in ended] == [type(None), asyncio.CancelledError, type(None)]
+
+
+async def test_a_step_outside_a_request_does_not_wait_for_others() -> None:
+    await asyncio.gather(*(wait_for_loop_turn() for _ in range(3)))
