@@ -39,7 +39,7 @@ _FLAGS = pycares.ARES_FLAG_IGNTC | pycares.ARES_FLAG_EDNS
 _LOOKUPS_PER_CHANNEL = 1_000
 
 MAX_ADDRESSES = 16
-"""The most addresses of a name that are used."""
+"""The most addresses of a name that are tried. aiohttp takes n² / 2 steps for n addresses."""
 
 _owner: ContextVar[str] = ContextVar("owner_of_lookups", default="")
 

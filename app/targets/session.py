@@ -1,32 +1,11 @@
 """The session of all http targets. It connects by the egress policy and repeats no request."""
 
-import socket
-
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import AbstractResolver
 
 from app.networks import Networks
 from app.targets.egress import EgressPolicy
 from app.targets.protocol import LimitedConnector
-
-MAX_ADDRESSES = 16
-"""The number of a name's addresses that are tried. A name may have thousands of addresses, and
-aiohttp takes n² / 2 steps for n addresses."""
-
-
-class FirstAddressesResolver(AbstractResolver):
-    """Returns the first `MAX_ADDRESSES` addresses of another resolver."""
-
-    def __init__(self, resolver: AbstractResolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return (await self._resolver.resolve(host, port, family))[:MAX_ADDRESSES]
-
-    async def close(self) -> None:
-        await self._resolver.close()
 
 
 class BrokenConnectionError(aiohttp.ClientConnectionError):
@@ -73,7 +52,7 @@ def open_session(
     """
     connector = LimitedConnector(
         socket_factory=EgressPolicy(allow_private_hosts, deny_networks).open_socket,
-        resolver=FirstAddressesResolver(resolver),
+        resolver=resolver,
         use_dns_cache=False,
         limit=limit,
         force_close=True,

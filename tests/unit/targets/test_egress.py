@@ -20,7 +20,7 @@ from app.targets.egress import (
     EgressDeniedError,
     EgressPolicy,
 )
-from app.targets.session import MAX_ADDRESSES, open_session
+from app.targets.session import open_session
 from tests.support.loopback import keep_on_this_machine
 from tests.support.receiver import Receiver
 from tests.support.resolvers import ListResolver, NumericResolver
@@ -298,14 +298,6 @@ async def test_an_allowed_address_of_a_name_is_reached_after_a_denied_one(
         session.get(f"http://some.test:{receiver.port}/") as response,
     ):
         assert response.status == 200
-
-
-async def test_only_the_first_addresses_of_a_name_are_tried() -> None:
-    resolver = ListResolver([f"203.0.113.{number}" for number in range(200)])
-    async with open_session(allow_private_hosts=False, limit=0, resolver=resolver) as session:
-        with capture_logs() as lines, pytest.raises(aiohttp.ClientConnectorError):
-            await session.get("http://many.test:8080/")
-    assert len({line["address"] for line in lines}) == MAX_ADDRESSES
 
 
 async def test_a_redirect_to_a_denied_address_is_denied(receiver: Receiver) -> None:
