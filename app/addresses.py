@@ -1,11 +1,9 @@
 """Addresses of clients: which one a request comes from, and which ones count as one client."""
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv6Address, IPv6Network, ip_address
 
-from app.networks import Networks
-
-Address = IPv4Address | IPv6Address
+from app.networks import Address, Networks, is_in
 
 _CUSTOMER_BITS = 64
 """A provider gives each customer at least this IPv6 network, so its addresses are one client."""
@@ -23,7 +21,7 @@ def parse_address(text: str) -> Address | None:
 def is_trusted(peer: str, trusted: Networks) -> bool:
     """Whether the peer of a connection is a trusted proxy."""
     address = parse_address(peer)
-    return address is not None and _is_in(address, trusted)
+    return address is not None and is_in(address, trusted)
 
 
 def find_client_address(peer: str, forwarded_for: Sequence[str], trusted: Networks) -> str:
@@ -35,7 +33,7 @@ def find_client_address(peer: str, forwarded_for: Sequence[str], trusted: Networ
     client = peer
     address = parse_address(peer)
     entries = [entry for value in forwarded_for for entry in value.split(",")]
-    while address is not None and _is_in(address, trusted) and entries:
+    while address is not None and is_in(address, trusted) and entries:
         address = parse_address(_without_port(entries.pop().strip()))
         if address is not None:
             client = str(address)
@@ -48,10 +46,6 @@ def group_of(address: str) -> str:
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, _CUSTOMER_BITS), strict=False))
     return address if parsed is None else str(parsed)
-
-
-def _is_in(address: Address, networks: Networks) -> bool:
-    return any(address in network for network in networks)
 
 
 def _without_port(entry: str) -> str:

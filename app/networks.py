@@ -1,9 +1,10 @@
 """Lists of IP networks, as settings give them: `10.0.0.0/8,2001:db8::/32`."""
 
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from pydantic_core import PydanticCustomError
 
+Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Networks = tuple[Network, ...]
 
@@ -19,6 +20,11 @@ def parse_networks(text: str) -> Networks:
     if len(entries) > MAX_NETWORKS:
         raise PydanticCustomError("networks", f"must have at most {MAX_NETWORKS} networks")
     return tuple(_parse_network(number, entry) for number, entry in enumerate(entries, start=1))
+
+
+def is_in(address: Address, networks: Networks) -> bool:
+    """Whether one of the networks contains the address."""
+    return any(address in network for network in networks)
 
 
 def _parse_network(number: int, entry: str) -> Network:

@@ -12,11 +12,9 @@ import aiohttp
 import structlog
 
 from app.models.target import is_allowed_port
-from app.networks import Networks
+from app.networks import Networks, is_in
 
 _log = structlog.get_logger(__name__)
-
-IpAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def _networks(*names: str) -> Networks:
@@ -126,13 +124,13 @@ class EgressPolicy:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return False
-        if _is_in(ip, self.deny_networks):
+        if is_in(ip, self.deny_networks):
             return False
-        if self.allow_private_hosts and _is_in(ip, PRIVATE_NETWORKS):
-            return not _is_in(ip, METADATA_NETWORKS)
+        if self.allow_private_hosts and is_in(ip, PRIVATE_NETWORKS):
+            return not is_in(ip, METADATA_NETWORKS)
         if ip.version == 6 and ip not in GLOBAL_IPV6:
             return False
-        return not _is_in(ip, DENIED_NETWORKS)
+        return not is_in(ip, DENIED_NETWORKS)
 
     def open_socket(self, addr_info: aiohttp.AddrInfoType) -> socket.socket:
         """Open a socket for an address. The session's connector uses this as `socket_factory`.
@@ -151,7 +149,3 @@ class EgressPolicy:
                 socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNSENT_TIMEOUT_MILLISECONDS
             )
         return opened
-
-
-def _is_in(ip: IpAddress, networks: Networks) -> bool:
-    return any(ip in network for network in networks)
