@@ -12,15 +12,12 @@ from typing import Any, Generic, TypeVar
 import structlog
 
 from app.loop_turns import wait_for_loop_turn
+from app.models.page import PAGE_BYTES
 from app.repositories.mongo import Collection, Document, aggregate
 
 _log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
-
-PAGE_BYTES = 4_000_000
-"""The most bytes of documents that one read of a page sends, except that it sends at least one
-document."""
 
 _DECODED_AT_ONCE = 20
 

@@ -11,15 +11,13 @@ from pydantic import BaseModel
 from app.loop_turns import wait_for_loop_turn
 from app.models.execution import Execution
 from app.models.job import Job
+from app.models.page import PAGE_BYTES
 from app.models.schedule import Schedule
 from app.schemas.etags import etag_of
 from app.schemas.executions import ExecutionOut, PartialExecutionOut
 from app.schemas.jobs import JobOut, PartialJobOut
 from app.schemas.pages import ItemFields, Listing
 from app.schemas.schedules import SchedulesOut, schedule_out
-
-MAX_PAGE_BYTES = 4_000_000
-"""The largest page of a listing. A page with one item may be larger."""
 
 _RENDERED_AT_ONCE = 20
 
@@ -79,7 +77,7 @@ async def execution_page_body(listing: Listing[Execution], fields: ItemFields) -
 
 
 async def _render_page(listing: Listing[_Item], show: Callable[[_Item], BaseModel]) -> bytes:
-    """The JSON of a page, cut before the item with which it exceeds `MAX_PAGE_BYTES`.
+    """The JSON of a page, cut before the item with which it exceeds `PAGE_BYTES`.
 
     The database has limited the page before, but an item may be larger in JSON than it is stored:
     a control character has six bytes. Other requests get their turn after a few items.
@@ -89,7 +87,7 @@ async def _render_page(listing: Listing[_Item], show: Callable[[_Item], BaseMode
     for item in listing.items:
         content = show(item).model_dump_json().encode()
         size += len(content)
-        if items and size > MAX_PAGE_BYTES:
+        if items and size > PAGE_BYTES:
             break
         items.append(content)
         if len(items) % _RENDERED_AT_ONCE == 0:

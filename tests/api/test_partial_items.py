@@ -9,12 +9,11 @@ import httpx2
 import pytest
 
 from app.models.execution import Attempt, TargetResponse
+from app.models.page import PAGE_BYTES
 from app.repositories.jobs import JobRepository
-from app.repositories.pages import PAGE_BYTES
 from app.schemas.executions import ExecutionOut, PartialAttempt, PartialExecutionOut
 from app.schemas.executions import PartialTargetResponse as PartialResponse
 from app.schemas.jobs import JobOut, PartialJobOut
-from app.schemas.response_bodies import MAX_PAGE_BYTES
 from app.schemas.targets import PartialHttpTarget
 from tests.support.api import Api, JsonBody, assert_names, create_job
 
@@ -190,7 +189,7 @@ async def test_a_page_of_large_jobs_has_fewer_items_than_its_limit(
     query: JsonBody = {"limit": 200, "fields": "full"}
     response = await alice.get("/jobs", params=query)
     page = response.json()
-    assert len(response.content) <= MAX_PAGE_BYTES + 1_000
+    assert len(response.content) <= PAGE_BYTES + 1_000
     assert 0 < len(page["items"]) < len(large_jobs)
     query["cursor"] = page["next_cursor"]
     rest = (await alice.get("/jobs", params=query)).json()
@@ -231,7 +230,7 @@ async def test_a_page_whose_json_is_larger_than_its_stored_form_is_cut_too(
     query: JsonBody = {"limit": 200, "fields": "full"}
     for _ in range(3):
         response = await alice.get("/executions", params=query)
-        assert len(response.content) <= MAX_PAGE_BYTES + 1_000
+        assert len(response.content) <= PAGE_BYTES + 1_000
         seen += [item["id"] for item in response.json()["items"]]
         query["cursor"] = response.json()["next_cursor"]
         if query["cursor"] is None:

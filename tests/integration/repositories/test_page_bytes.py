@@ -8,6 +8,7 @@ import pytest
 
 from app.models.execution import Attempt, AttemptOutcome, ExecutionStatus, TargetResponse
 from app.models.job import Job
+from app.models.page import PAGE_BYTES
 from app.models.target import HttpTargetSpec
 from app.repositories import pages
 from app.repositories.execution_listings import ExecutionFilter
@@ -15,7 +16,7 @@ from app.repositories.executions import ExecutionRepository
 from app.repositories.job_listings import JobFilter, JobPageStart
 from app.repositories.jobs import JobRepository
 from app.repositories.mongo import Database, aggregate
-from app.repositories.pages import PAGE_BYTES, FoundPage, choose_entries
+from app.repositories.pages import FoundPage, choose_entries
 from tests.support.commands import CommandLog
 from tests.support.engine import World
 
