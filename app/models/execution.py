@@ -163,6 +163,11 @@ Hops = Annotated[int, Strict(), Field(ge=0)]
 """How many targets of this service stand between a user and a request: a target that calls the
 service's own API adds one."""
 
+HOPS_HEADER = "X-Carillon-Hops"
+"""The header of a request that carries its hops."""
+MAX_HOPS = 1
+"""A target may execute, create or edit another job, whose target may do none of these."""
+
 
 class Origin(TypedDict, total=False):
     """Fields that only some executions have."""

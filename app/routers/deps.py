@@ -8,6 +8,7 @@ from fastapi.security import OAuth2PasswordBearer
 from starlette.types import Scope
 
 from app.errors import ForbiddenError, HopsError, InvalidInputError, NotAuthenticatedError
+from app.models.execution import HOPS_HEADER, MAX_HOPS
 from app.models.user import Actor, Role
 from app.runtime import Runtime
 
@@ -91,10 +92,6 @@ LOCATION = {
 Reader = Annotated[Actor, Depends(authenticate_actor)]
 Writer = Annotated[Actor, Depends(require_writer)]
 
-HOPS_HEADER = "X-Carillon-Hops"
-_MOST_HOPS = 1
-"""A target may execute, create or edit another job, whose target may do none of these."""
-
 
 async def read_hops(
     request: Request,
@@ -103,7 +100,7 @@ async def read_hops(
         Header(
             alias=HOPS_HEADER,
             description="Set by the service when it calls a target: how many of its targets stand "
-            "between a user and this request. A request with more than 1 gets a 508.",
+            f"between a user and this request. A request with more than {MAX_HOPS} gets a 508.",
             pattern="^[0-9]{1,9}$",
         ),
     ] = "0",
@@ -112,7 +109,7 @@ async def read_hops(
     InvalidInputError."""
     if len(request.headers.getlist(HOPS_HEADER)) > 1:
         raise InvalidInputError.at(f"/header/{HOPS_HEADER}", "send this header at most once")
-    if int(hops) > _MOST_HOPS:
+    if int(hops) > MAX_HOPS:
         raise HopsError(
             f"This request has made {int(hops)} hops through targets of this service: a job that a "
             "target has executed, created or edited must not do the same to another job. Let the "

@@ -10,9 +10,10 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from app.errors import CarillonError
+from app.models.execution import HOPS_HEADER
 from app.models.idempotency import ReservedId, StoredResponse
 from app.models.user import Actor
-from app.routers.deps import HOPS_HEADER, runtime_of
+from app.routers.deps import runtime_of
 from app.routers.problems import build_problem_response
 
 HEADER = "Idempotency-Key"
@@ -28,7 +29,7 @@ async def key_header(
         Header(
             alias=HEADER,
             description="Repeat a request safely: the same key with the same method, path, "
-            "query, X-Carillon-Hops and body returns the stored response for 24 hours. "
+            f"query, {HOPS_HEADER} and body returns the stored response for 24 hours. "
             "1 to 255 visible ASCII characters.",
             json_schema_extra={"minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
         ),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from yarl import URL  # aiohttp sends with this parser; another parser could read another host
 
 from app.errors import InvalidInputError
+from app.models.execution import HOPS_HEADER
 from app.models.target import FIRST_UNPRIVILEGED_PORT, is_allowed_port
 
 MAX_URL_LENGTH = 2_048
@@ -40,7 +41,7 @@ RESERVED_HEADERS = frozenset(
         "x-job-id",
         "x-scheduled-for",
         "x-attempt",
-        "x-carillon-hops",
+        HOPS_HEADER.lower(),
     }
 )
 RESERVED_PREFIXES = ("proxy-", "webhook-")

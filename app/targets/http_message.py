@@ -10,7 +10,7 @@ import aiohttp
 import orjson
 from multidict import CIMultiDict
 
-from app.models.execution import TargetResponse, Truncation
+from app.models.execution import HOPS_HEADER, TargetResponse, Truncation
 from app.models.record import rfc3339
 from app.models.target import BODILESS_METHODS, HttpTargetSpec
 from app.targets.envelope import build_envelope
@@ -60,7 +60,7 @@ def build_headers(
             "X-Scheduled-For": rfc3339(delivery.scheduled_for),
             "X-Attempt": str(delivery.attempt),
             # The API rejects requests that come from a job by way of another job.
-            "X-Carillon-Hops": str(delivery.hops + 1),
+            HOPS_HEADER: str(delivery.hops + 1),
         }
     )
     return headers
