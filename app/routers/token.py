@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Request
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
@@ -81,7 +81,6 @@ async def sign_in(
     runtime: RuntimeDep,
     request: Request,
     body: Annotated[SignIn, Depends(read_sign_in)],
-    response: Response,
 ) -> TokenOut:
     """Exchange a user name and a password for an access token (OAuth2 password grant).
 
@@ -90,5 +89,4 @@ async def sign_in(
     """
     address = request.client.host if request.client else ""
     token = await runtime.auth.sign_in(body.username, body.password, address=address)
-    response.headers["Cache-Control"] = "no-store"
     return TokenOut(access_token=token.token, expires_in=int(token.lifetime.total_seconds()))
