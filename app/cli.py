@@ -12,7 +12,6 @@ import uvicorn
 import uvloop
 
 from app.errors import CarillonError, ConfigurationError, InvalidInputError
-from app.http_server.descriptors import raise_descriptor_limit
 from app.http_server.protocol import LimitedProtocol
 from app.logs import configure_logs
 from app.main import announce_first_admin, create_app
@@ -126,7 +125,6 @@ def _serve(settings: Settings) -> None:
         # uvicorn raises the signal again when everything is closed. The exit code is then 0.
         signal.signal(signum, _exit)
     listener = _bind(settings.host, settings.port)
-    raise_descriptor_limit()
 
     async def serve() -> None:
         async with open_runtime(settings) as runtime:

@@ -15,7 +15,6 @@ from starlette.types import ASGIApp, Scope
 
 from app import __version__
 from app.http_server.connections import CONNECTIONS
-from app.http_server.descriptors import raise_descriptor_limit
 from app.http_server.limits import open_connections, warn_of_other_protocol
 from app.logs import configure_logs
 from app.middleware.body_limit import BodyLimit
@@ -100,7 +99,6 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[d
             settings = load_settings()
             configure_logs(settings.log_level, settings.log_format)
             warn_of_other_protocol()
-            raise_descriptor_limit()
             runtime = await stack.enter_async_context(open_runtime(settings))
         app.state.runtime = runtime
         connections = open_connections(

@@ -13,6 +13,7 @@ from redis.asyncio import Redis
 import app
 from app.cache import Cache
 from app.clock import Clock, SystemClock
+from app.descriptors import raise_descriptor_limit
 from app.embedded.secret_key import load_secret_key
 from app.embedded.stores import open_stores
 from app.engine.engine import Engine
@@ -152,6 +153,7 @@ async def open_runtime(
     The loops do not run yet. `migrate_again` checks every document, as `init-db` does. Raises
     ConfigurationError, and UnavailableError if the database does not respond.
     """
+    raise_descriptor_limit()
     async with AsyncExitStack() as stack:
         resources = await _open_resources(settings, stack)
         runtime = compose(settings, resources)

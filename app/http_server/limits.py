@@ -4,8 +4,8 @@ import sys
 
 import structlog
 
+from app.descriptors import get_descriptor_limit, plan_descriptors
 from app.http_server.connections import Connections
-from app.http_server.descriptors import plan_descriptors, raise_descriptor_limit
 from app.networks import Networks
 
 PROTOCOL = "app.http_server.protocol:LimitedProtocol"
@@ -19,7 +19,7 @@ def open_connections(
 ) -> Connections:
     """The connections of this process, as many as the limit of open files allows."""
     plan = plan_descriptors(
-        raise_descriptor_limit(),
+        get_descriptor_limit(),
         max_connections=max_connections,
         worker_concurrency=worker_concurrency,
     )

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 import pytest
 from structlog.testing import capture_logs
 
-from app.http_server import limits, protocol
-from app.http_server.descriptors import (
+from app.descriptors import (
     MIN_CONNECTIONS,
     STORES_AND_FILES,
+    get_descriptor_limit,
     plan_descriptors,
     raise_descriptor_limit,
 )
+from app.http_server import limits, protocol
 from app.http_server.limits import open_connections, warn_of_other_protocol
 
 
@@ -42,14 +43,14 @@ def soft_limit() -> Iterator[int]:
 
 @pytest.mark.usefixtures("soft_limit")
 def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
-    available = raise_descriptor_limit()
+    raise_descriptor_limit()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert available == soft
+    assert get_descriptor_limit() == soft
     assert soft == hard or hard == resource.RLIM_INFINITY
 
 
 def test_a_low_limit_is_a_warning_that_names_both_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "raise_descriptor_limit", lambda: 400)
+    monkeypatch.setattr(limits, "get_descriptor_limit", lambda: 400)
     with capture_logs() as logs:
         connections = open_connections(
             max_connections=2_000, worker_concurrency=100, trusted_proxies=()

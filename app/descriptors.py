@@ -31,14 +31,19 @@ class DescriptorPlan:
         return min(self.max_connections, max(MIN_CONNECTIONS, left))
 
 
-def raise_descriptor_limit() -> int:
-    """Raise the soft limit of open files to the hard one, and return it. Processes that are started
-    later, such as the embedded mongod, inherit it."""
+def raise_descriptor_limit() -> None:
+    """Raise the soft limit of open files to the hard one. Processes that are started later, such as
+    the embedded mongod, inherit it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     most = _MOST if hard == resource.RLIM_INFINITY else hard
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-    return most
+
+
+def get_descriptor_limit() -> int:
+    """How many files the process may open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else soft
 
 
 def plan_descriptors(
