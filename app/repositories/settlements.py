@@ -1,7 +1,7 @@
 """Settlements: how the end of a lease changes an execution. No I/O."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -42,9 +42,13 @@ class Settlement:
     outcome: Outcome | None = None
     reason: Reason | None = None
     delay: timedelta = timedelta(0)
+    response_size: int = field(init=False, repr=False, compare=False)
+    """About how many bytes the headers and the body of the response have; not fewer."""
 
     def __post_init__(self) -> None:
         require_move(ExecutionStatus.RUNNING, self.status)  # raises ValueError for other statuses
+        response = None if self.outcome is None else self.outcome.response
+        object.__setattr__(self, "response_size", _measure_response(response))
 
     @property
     def attempts_seen(self) -> AttemptsSeen:
@@ -55,16 +59,6 @@ class Settlement:
         """About how many bytes it adds to a statement; not fewer."""
         error = "" if self.outcome is None else self.outcome.error or ""
         return _FIXED_BYTES + _count_bytes(error) + self.response_size
-
-    @property
-    def response_size(self) -> int:
-        """About how many bytes the headers and the body of the response have; not fewer."""
-        if self.outcome is None or self.outcome.response is None:
-            return 0
-        size = _count_bytes(self.outcome.response.body)
-        for name, value in self.outcome.response.headers.items():
-            size += _count_bytes(name) + _count_bytes(value) + _HEADER_BYTES
-        return size
 
     def has_ended(self, document: Document | None) -> bool:
         """Whether a write under the token has ended the lease, as the execution is read now."""
@@ -158,6 +152,15 @@ def _dump_end(outcome: Outcome) -> Document:
 
 def _dump_response(response: TargetResponse | None) -> Document | None:
     return encode_response(None if response is None else response.model_dump())
+
+
+def _measure_response(response: TargetResponse | None) -> int:
+    if response is None:
+        return 0
+    size = _count_bytes(response.body)
+    for name, value in response.headers.items():
+        size += _count_bytes(name) + _count_bytes(value) + _HEADER_BYTES
+    return size
 
 
 def _count_bytes(text: str) -> int:

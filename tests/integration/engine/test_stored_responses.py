@@ -19,7 +19,7 @@ from app.models.job import Job
 from app.models.outcome import Failure, Outcome
 from app.models.policy import RetryPolicy
 from app.policies.retention import FAILURES
-from app.repositories import stored_responses
+from app.repositories import settlements, stored_responses
 from app.repositories.stored_responses import (
     StoredResponseRepository,
     build_job_page,
@@ -86,6 +86,23 @@ async def read_stored(world: World, execution: Execution) -> dict[str, Any]:
     stored = await world.database.collection("executions").find_one({"_id": execution.id})
     assert stored is not None
     return stored
+
+
+async def test_a_body_is_measured_once_for_each_result(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    count_bytes = settlements._count_bytes
+
+    def note(text: str) -> int:
+        measured.append(text)
+        return count_bytes(text)
+
+    monkeypatch.setattr(settlements, "_count_bytes", note)
+    bodies = [f"body {number}" for number in range(3)]
+    for body in bodies:
+        await execute(world, world.compose_process(), await world.add_job(), 1, body=body)
+    assert [text for text in measured if text in bodies] == bodies
 
 
 async def test_responses_of_the_newest_executions_and_failures_are_kept(world: World) -> None:
