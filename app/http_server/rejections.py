@@ -1,18 +1,10 @@
-"""The headers that every response has, and the responses that the server sends by itself."""
+"""The responses that the server sends by itself."""
 
 import http
 import json
 from dataclasses import dataclass, field
 
-SECURITY_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-}
-"""They stop browsers from guessing content types, framing pages, and sending the page's address to
-other sites."""
-
-NO_STORE = {"Cache-Control": "no-store"}
+from app.response_headers import NO_STORE, SECURITY_HEADERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.http_server.rejections import NO_STORE, SECURITY_HEADERS
+from app.response_headers import NO_STORE, SECURITY_HEADERS
 
 
 class SecurityHeaders:

@@ -15,8 +15,8 @@ from app.http_server.protocol import (
     MIN_READ_BYTES,
     STALL_SECONDS,
 )
-from app.http_server.rejections import SECURITY_HEADERS
 from app.http_server.request_limits import MAX_FIELDS, MAX_FRAMING_BYTES, MAX_HEAD_BYTES
+from app.response_headers import SECURITY_HEADERS
 from tests.support.http_protocol import GET, Application, ServedConnection, connect
 from tests.support.waiting import let_tasks_run
 
