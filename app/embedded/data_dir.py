@@ -7,11 +7,10 @@ from pathlib import Path
 
 import structlog
 
+from app.embedded.private_files import has_trusted_owner
 from app.errors import ConfigurationError
 
 _log = structlog.get_logger(__name__)
-
-_ROOT = 0
 
 
 def make_folder(path: Path) -> Path:
@@ -28,7 +27,7 @@ def make_folder(path: Path) -> Path:
         status = folder.stat()
     except OSError as error:
         raise _unusable(folder, str(error.strerror)) from None
-    if status.st_uid not in (os.geteuid(), _ROOT):
+    if not has_trusted_owner(status):
         raise _unusable(folder, "it belongs to another user, who could read and replace its files")
     if status.st_mode & stat.S_IWOTH:
         raise _unusable(

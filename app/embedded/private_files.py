@@ -34,6 +34,12 @@ def is_own_folder(path: Path) -> bool:
     return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
+def has_trusted_owner(status: os.stat_result) -> bool:
+    """Whether a file or folder belongs to the current user, or to root, who can change every file
+    anyway."""
+    return status.st_uid in (os.geteuid(), _ROOT)
+
+
 def load_secret(path: Path, *, label: str = "", effect: str = "") -> str:
     """Return the secret in the file, created at first use. In the file, `label` precedes it.
 
@@ -56,7 +62,7 @@ def _read_privately(path: Path) -> str:
     because only root can change it."""
     with path.open(encoding="utf-8", errors="replace") as file:
         status = os.fstat(file.fileno())
-        if status.st_uid not in (os.geteuid(), _ROOT):
+        if not has_trusted_owner(status):
             raise ConfigurationError(
                 f"{path} belongs to another user. Delete it, then start again."
             )

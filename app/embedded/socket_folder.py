@@ -5,7 +5,7 @@ import stat
 import tempfile
 from pathlib import Path
 
-from app.embedded.private_files import is_own_folder
+from app.embedded.private_files import has_trusted_owner, is_own_folder
 from app.errors import ConfigurationError
 
 MAX_PATH_BYTES = 90
@@ -72,5 +72,7 @@ def _is_private(folder: Path) -> bool:
 def _is_safe_parent(parent: Path) -> bool:
     """Whether other users cannot rename or delete the current user's folders in `parent`."""
     status = parent.stat()
-    trusted = status.st_uid in (os.geteuid(), 0)
-    return trusted and (not status.st_mode & 0o022 or bool(status.st_mode & stat.S_ISVTX))
+    others_may_write = status.st_mode & 0o022
+    return has_trusted_owner(status) and (
+        not others_may_write or bool(status.st_mode & stat.S_ISVTX)
+    )
