@@ -7,10 +7,8 @@ that only detects mistakes. A forged cursor is harmless, because each query also
 import base64
 import binascii
 import hashlib
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -18,8 +16,7 @@ import orjson
 from pydantic import Field
 
 from app.errors import InvalidInputError
-from app.models.ids import is_id
-from app.schemas.json_types import FIRST_YEAR, LAST_YEAR, InputModel, OutputModel, Text
+from app.schemas.json_types import InputModel, OutputModel, Text
 
 DEFAULT_LIMIT = 50
 MAX_LIMIT = 200
@@ -28,10 +25,6 @@ _MAX_CURSOR_LENGTH = 2_000
 and base64 makes 4 characters of 3 bytes."""
 # Only for the OpenAPI document: the check of the cursor has a clearer error message.
 _BASE64: Any = {"json_schema_extra": {"pattern": "^[A-Za-z0-9_-]*$"}}
-
-_DIGITS = re.compile(r"[0-9]{1,15}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 Item = TypeVar("Item")
 
@@ -121,31 +114,8 @@ def decode_cursor(query: str, cursor: str) -> list[str]:
     raise make_cursor_error()
 
 
-def encode_execution_cursor(query: str, scheduled_for: datetime, execution_id: str) -> str:
-    """The cursor of the page after the execution, valid only for `query`."""
-    return encode_cursor(query, [str((scheduled_for - _EPOCH) // _MILLISECOND), execution_id])
-
-
-def decode_execution_cursor(query: str, cursor: str) -> tuple[datetime, str]:
-    """The execution's slot and id. Raises InvalidInputError."""
-    match decode_cursor(query, cursor):
-        case [slot, execution_id] if _DIGITS.fullmatch(slot) and is_id(execution_id):
-            return _decode_instant(int(slot)), execution_id
-    raise make_cursor_error()
-
-
 def _checksum(query: str, position: list[str]) -> str:
     return hashlib.sha256(orjson.dumps([query, *position])).hexdigest()[:16]
-
-
-def _decode_instant(milliseconds: int) -> datetime:
-    try:
-        instant = _EPOCH + milliseconds * _MILLISECOND
-    except OverflowError:
-        raise make_cursor_error() from None
-    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
-        raise make_cursor_error()
-    return instant
 
 
 def _encode_base64(position: list[Any]) -> str:

@@ -1,6 +1,7 @@
 """Pages of listings: order, start position, and the cursor of the next page."""
 
-from datetime import datetime
+import re
+from datetime import UTC, datetime, timedelta
 
 from app.models.execution import Execution
 from app.models.ids import is_id
@@ -8,14 +9,12 @@ from app.models.job import Job, fold
 from app.repositories.job_listings import JobPageStart
 from app.schemas.executions import ExecutionQuery
 from app.schemas.jobs import JobQuery, JobSort
-from app.schemas.pages import (
-    NOT_IN_CURSOR,
-    decode_cursor,
-    decode_execution_cursor,
-    encode_cursor,
-    encode_execution_cursor,
-    make_cursor_error,
-)
+from app.schemas.json_types import FIRST_YEAR, LAST_YEAR
+from app.schemas.pages import NOT_IN_CURSOR, decode_cursor, encode_cursor, make_cursor_error
+
+_DIGITS = re.compile(r"[0-9]{1,15}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 _BY_NAME = frozenset({JobSort.NAME, JobSort.NAME_REVERSED})
 _DESCENDING = frozenset({JobSort.NEWEST, JobSort.NAME_REVERSED})
@@ -62,6 +61,19 @@ def cursor_after_execution(execution: Execution, query: ExecutionQuery) -> str:
     return encode_execution_cursor(identity, execution.scheduled_for, execution.id)
 
 
+def encode_execution_cursor(query: str, scheduled_for: datetime, execution_id: str) -> str:
+    """The cursor of the page after the execution, valid only for `query`."""
+    return encode_cursor(query, [str((scheduled_for - _EPOCH) // _MILLISECOND), execution_id])
+
+
+def decode_execution_cursor(query: str, cursor: str) -> tuple[datetime, str]:
+    """The execution's slot and id. Raises InvalidInputError."""
+    match decode_cursor(query, cursor):
+        case [slot, execution_id] if _DIGITS.fullmatch(slot) and is_id(execution_id):
+            return _decode_instant(int(slot)), execution_id
+    raise make_cursor_error()
+
+
 def _job_query_identity(query: JobQuery) -> str:
     """The parts of the query that all pages of a listing share."""
     filters = query.model_dump(mode="json", exclude={*NOT_IN_CURSOR, "sort"})
@@ -70,3 +82,13 @@ def _job_query_identity(query: JobQuery) -> str:
 
 def _execution_query_identity(query: ExecutionQuery) -> str:
     return query.model_dump_json(exclude=set(NOT_IN_CURSOR))
+
+
+def _decode_instant(milliseconds: int) -> datetime:
+    try:
+        instant = _EPOCH + milliseconds * _MILLISECOND
+    except OverflowError:
+        raise make_cursor_error() from None
+    if not FIRST_YEAR <= instant.year <= LAST_YEAR:
+        raise make_cursor_error()
+    return instant

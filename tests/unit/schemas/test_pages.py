@@ -11,13 +11,8 @@ from pydantic import ValidationError
 
 from app.errors import InvalidInputError
 from app.schemas.jobs import JobCreate
-from app.schemas.pages import (
-    PageQuery,
-    decode_cursor,
-    decode_execution_cursor,
-    encode_cursor,
-    encode_execution_cursor,
-)
+from app.schemas.pages import PageQuery, decode_cursor, encode_cursor
+from app.services.paging import decode_execution_cursor, encode_execution_cursor
 
 ID = "0123456789abcdef" * 2
 FIRST_INSTANT = datetime(2000, 1, 1, tzinfo=UTC)
