@@ -26,7 +26,7 @@ from app.engine.recorder import Recorder
 from app.engine.response_trimmer import ResponseTrimmer
 from app.engine.saturation import Saturation
 from app.engine.scheduler import Scheduler
-from app.engine.turns import Turns
+from app.engine.turns import OwnerTurns
 from app.engine.worker import Worker
 from app.models.ids import NewId, uuid7
 from app.models.target import TargetSpec
@@ -419,7 +419,7 @@ def _compose_worker(
         clock=clock,
         max_timeout_seconds=settings.max_timeout_seconds,
     )
-    turns = Turns(
+    turns = OwnerTurns(
         queue=repositories.queue,
         saturation=parts.saturation,
         clock=clock,

@@ -11,7 +11,7 @@ from datetime import timedelta
 from app.clock import Clock
 from app.engine.loop import AT_ONCE, rest_until
 from app.engine.saturation import Saturation
-from app.policies.shares import divide, may_take
+from app.policies.shares import divide_slots, may_take
 from app.repositories.queue import DueOwners, QueueRepository
 
 _BATCH = 500
@@ -26,7 +26,7 @@ class Turn:
     slots: Mapping[str, int] = field(default_factory=dict)
 
 
-class Turns:
+class OwnerTurns:
     """Gives free slots to the owners of due executions."""
 
     def __init__(
@@ -47,16 +47,16 @@ class Turns:
         self._poll_interval = poll_interval
         self._last = ""
         """The owner whose turn was the last."""
-        self._passed_over = 0
-        """How many owners have had their turn since the last claim."""
+        self._turns_since_claim = 0
+        """How many owners have had their turn since the last claim or rest."""
         self._unread: DueOwners | None = None
         """The owners of the last read whose turn has not come, if there were more than one read
         returns. They have the next turns, because each read costs as much as there are owners."""
         self._read_at = 0.0
-        self.is_short = False
+        self.has_waiting = False
         """Whether a due execution waits for the end of another one, although slots are free."""
 
-    async def take(self, held: Mapping[str, int], *, free: int) -> Turn:
+    async def grant(self, held: Mapping[str, int], *, free: int) -> Turn:
         """Give `free` slots to owners that hold `held` slots of this process.
 
         At most two round trips. Raises UnavailableError.
@@ -74,7 +74,7 @@ class Turns:
         chosen = [owner for owner in due.owners if owner not in at_share][:most]
         running = await self._queue.count_running(chosen) if chosen else {}
         reached = due.owners.index(chosen[-1]) + 1 if len(chosen) == most else len(due.owners)
-        slots = divide(
+        slots = divide_slots(
             chosen,
             held=held,
             room={owner: self._most_per_owner - running.get(owner, 0) for owner in chosen},
@@ -89,7 +89,7 @@ class Turns:
 
     def restart(self) -> None:
         """Note that executions were claimed: every owner gets another turn before a rest."""
-        self._passed_over = 0
+        self._turns_since_claim = 0
 
     async def _find_due(self) -> DueOwners:
         unread, self._unread = self._unread, None
@@ -100,7 +100,7 @@ class Turns:
         return await self._queue.list_due_owners(after=self._last)
 
     def _note_waiting(self, owners: set[str]) -> None:
-        self.is_short = bool(owners)
+        self.has_waiting = bool(owners)
         self._saturation.note(owners=sorted(owners))
 
     def _advance(self, due: DueOwners, reached: int, slots: dict[str, int]) -> None:
@@ -110,8 +110,8 @@ class Turns:
             self._unread = replace(due, owners=due.owners[reached:])
 
     def _choose_rest(self, due: DueOwners, reached: int) -> timedelta:
-        self._passed_over += reached
-        if self._passed_over < due.total:
+        self._turns_since_claim += reached
+        if self._turns_since_claim < due.total:
             return AT_ONCE
-        self._passed_over = 0
+        self._turns_since_claim = 0
         return rest_until(due.next_run_at, due.now, most=self._poll_interval)

@@ -13,7 +13,7 @@ from app.engine.executor import Executor, RunningAttempt, StopReason
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import AT_ONCE
 from app.engine.recorder import Recorder
-from app.engine.turns import Turns
+from app.engine.turns import OwnerTurns
 from app.errors import UnavailableError
 from app.models.execution import Execution, ExecutionStatus, Reason
 from app.repositories.jobs import JobRepository
@@ -37,7 +37,7 @@ class Worker:
         self,
         *,
         jobs: JobRepository,
-        turns: Turns,
+        turns: OwnerTurns,
         leases: LeaseRepository,
         executor: Executor,
         keeper: LeaseKeeper,
@@ -68,10 +68,10 @@ class Worker:
             await self._start_in_doubt(self._claims_in_doubt_since)
         free = self._concurrency - len(self._running)
         held = Counter(attempt.execution.owner_id for attempt in self._running.values())
-        turn = await self._turns.take(held, free=free)
+        turn = await self._turns.grant(held, free=free)
         if not turn.slots:
             has_more_free = self._concurrency - len(self._running) > free
-            return AT_ONCE if self._turns.is_short and has_more_free else turn.rest
+            return AT_ONCE if self._turns.has_waiting and has_more_free else turn.rest
         # If an error occurs before the starts are recorded, the executions stay claimed by this
         # process without an attempt. The next round starts them.
         self._claims_in_doubt_since = asked_at = self._clock.monotonic()
@@ -265,7 +265,7 @@ class Worker:
             self._keeper.release(attempt.lease)
             if not recorded:
                 self._give_up([attempt.lease])
-            if self._turns.is_short or len(self._running) == self._concurrency:
+            if self._turns.has_waiting or len(self._running) == self._concurrency:
                 self._wake.executions.set()  # the worker loop may wait for a free slot
             # A newer attempt of the same execution may have taken the entry.
             if self._running.get(attempt.execution.id) is attempt:

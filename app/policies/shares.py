@@ -22,7 +22,7 @@ def may_take(held: int, *, free: int, slots: int) -> bool:
     return held < _HELD_PER_FREE_SLOT * free and not (is_reserved and held)
 
 
-def divide(
+def divide_slots(
     owners: Sequence[str],
     *,
     held: Mapping[str, int],

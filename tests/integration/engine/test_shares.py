@@ -253,7 +253,7 @@ async def test_a_claim_takes_at_most_five_round_trips_with_ten_thousand_due_owne
     await queue_owners(counted, 10_000)
     commands.clear()
 
-    turn = await process.worker._turns.take({}, free=100)
+    turn = await process.worker._turns.grant({}, free=100)
     claimed = await process.leases.claim(turn.slots)
 
     assert claimed is not None
@@ -271,7 +271,7 @@ async def test_a_round_takes_few_round_trips_if_few_executions_are_due(
         await queue_for(counted, "a", due)
     commands.clear()
 
-    turn = await process.worker._turns.take({}, free=100)
+    turn = await process.worker._turns.grant({}, free=100)
     if turn.slots:
         await process.leases.claim(turn.slots)
 
@@ -287,7 +287,7 @@ async def test_the_reads_of_a_claim_examine_a_key_for_each_owner_and_each_execut
     database = world.database.collection("executions").database
     await database.command({"profile": 2})
 
-    turn = await process.worker._turns.take({}, free=100)
+    turn = await process.worker._turns.grant({}, free=100)
     claimed = await process.leases.claim(turn.slots)
     await database.command({"profile": 0})
 
@@ -320,14 +320,14 @@ async def test_the_turns_that_are_left_of_a_long_read_are_given_without_another_
     await queue_owners(counted, 8)
     turns = process.worker._turns
     commands.clear()
-    given = [list((await turns.take({}, free=2)).slots) for _ in range(4)]
+    given = [list((await turns.grant({}, free=2)).slots) for _ in range(4)]
     assert given == [[f"owner {n}", f"owner {n + 1}"] for n in (0, 2, 4, 6)]
     assert commands.count() == 4 + 2  # a count for each turn, and a read for each four owners
 
-    await turns.take({}, free=1)
+    await turns.grant({}, free=1)
     commands.clear()
     counted.clock.advance(2 * POLL_INTERVAL)
-    await turns.take({}, free=1)
+    await turns.grant({}, free=1)
     assert commands.count() == 2  # what was read is too old
 
 

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from app.policies.shares import divide, may_take
+from app.policies.shares import divide_slots, may_take
 
 
 def take_until_nobody_may(owners: int, slots: int) -> tuple[dict[str, int], int]:
@@ -21,7 +21,9 @@ def divide_freely(
     names: list[str], *, held: dict[str, int], free: int, slots: int = 5
 ) -> dict[str, int]:
     room = dict.fromkeys(names, 1_000)
-    return divide(names, held=held, room=room, free=free, slots=slots, most=500, most_each=500)
+    return divide_slots(
+        names, held=held, room=room, free=free, slots=slots, most=500, most_each=500
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,13 +57,13 @@ def test_the_last_key_is_the_owner_whose_turn_was_the_last() -> None:
 
 def test_an_owner_takes_no_more_than_it_may_run_in_all_processes() -> None:
     room = {"a": 0, "b": 1, "c": 9}
-    slots = divide("abc", held={}, room=room, free=100, slots=100, most=100, most_each=100)
+    slots = divide_slots("abc", held={}, room=room, free=100, slots=100, most=100, most_each=100)
     assert slots == {"b": 1, "c": 9}
 
 
 def test_a_division_is_limited_in_all_and_for_each_owner() -> None:
     room = dict.fromkeys("abc", 9)
-    assert divide("abc", held={}, room=room, free=100, slots=100, most=5, most_each=2) == {
+    assert divide_slots("abc", held={}, room=room, free=100, slots=100, most=5, most_each=2) == {
         "a": 2,
         "b": 2,
         "c": 1,
