@@ -40,7 +40,7 @@ class ResponseError(aiohttp.ClientPayloadError):
     """The response cannot be read to its end. The text is for the job's owner."""
 
 
-class LimitedProtocol(ResponseHandler):
+class LimitedResponseHandler(ResponseHandler):
     """Parses the response of one attempt within the limits of this module, counted from zero for
     each request of the connection.
 
@@ -50,7 +50,6 @@ class LimitedProtocol(ResponseHandler):
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
-        self._turns = loop
         self._unparsed = b""
         """What was received and has to wait for the next turn. Meanwhile reading is paused."""
         self._paused_by_reader = False
@@ -121,7 +120,7 @@ class LimitedProtocol(ResponseHandler):
             return
         self._parse_part()
         if self._unparsed:
-            self._turns.call_soon(self._parse_in_turn)
+            self._loop.call_soon(self._parse_in_turn)
         elif not self._paused_by_reader and not self._dropping:
             self._set_reading(on=True)
 
@@ -182,11 +181,11 @@ class LimitedProtocol(ResponseHandler):
 
 
 class LimitedConnector(aiohttp.TCPConnector):
-    """Opens connections that have a LimitedProtocol."""
+    """Opens connections that have a LimitedResponseHandler."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         # aiohttp has no public option for the class of the protocol. A unit test fails if this name
         # or its meaning changes.
-        protocol: type[ResponseHandler] = LimitedProtocol
+        protocol: type[ResponseHandler] = LimitedResponseHandler
         self._factory = partial(protocol, loop=self._loop)

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from app.targets.protocol import TURN_BYTES, LimitedConnector, LimitedProtocol
+from app.targets.protocol import TURN_BYTES, LimitedConnector, LimitedResponseHandler
 from tests.support.receiver import Receiver
 from tests.support.waiting import run_other_tasks
 
@@ -55,7 +55,7 @@ async def test_the_connections_of_a_session_have_the_limited_protocol() -> None:
         await receiver.wait_for_requests(1)
         assert session.connector is not None
         (protocol,) = session.connector._acquired
-        assert type(protocol) is LimitedProtocol
+        assert type(protocol) is LimitedResponseHandler
         sending.cancel()
         await asyncio.wait({sending})
 
@@ -89,8 +89,8 @@ class FakeTransport(asyncio.Transport):
         self.closing = True
 
 
-def open_protocol() -> tuple[LimitedProtocol, FakeTransport]:
-    protocol, transport = LimitedProtocol(asyncio.get_running_loop()), FakeTransport()
+def open_protocol() -> tuple[LimitedResponseHandler, FakeTransport]:
+    protocol, transport = LimitedResponseHandler(asyncio.get_running_loop()), FakeTransport()
     protocol.connection_made(transport)
     protocol.set_response_params(read_until_eof=True)
     return protocol, transport
