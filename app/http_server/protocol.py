@@ -32,11 +32,11 @@ STALL_SECONDS = 30.0
 MIN_READ_BYTES = 1_048_576
 
 LINGER_SECONDS = 5.0
-"""After a rejection, received bytes are dropped for this time: a reset of the connection would make
+"""After a rejection, received bytes are ignored for this time: a reset of the connection would make
 the client lose the response."""
 
-MAX_DROPPED_BYTES = 1_048_576
-"""The most that is received and dropped if the response came before the end of the request."""
+MAX_IGNORED_BYTES = 1_048_576
+"""The most that is received and ignored if the response came before the end of the request."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -61,7 +61,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._open_connections: Connections = app_state[CONNECTIONS]
         self._limits = RequestLimits()
         self._unparsed = b""
-        self._dropped: int | None = None
+        self._ignored_bytes: int | None = None
         self._rejection: Rejection | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._stall_timer: asyncio.TimerHandle | None = None
@@ -106,9 +106,9 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- Received bytes ---
 
     def data_received(self, data: bytes) -> None:
-        if self._dropped is not None:
-            self._dropped += len(data)
-            if self._dropped > MAX_DROPPED_BYTES:
+        if self._ignored_bytes is not None:
+            self._ignored_bytes += len(data)
+            if self._ignored_bytes > MAX_IGNORED_BYTES:
                 self.transport.abort()
                 return
         if self._rejection is None:
@@ -148,7 +148,7 @@ class LimitedProtocol(HttpToolsProtocol):
             if self._limits.in_head:
                 self._limits.count_head(piece)
             else:
-                self._limits.count_framing(len(piece))
+                self._limits.count_slice(len(piece))
         except RejectedError as error:
             self._reject(error.rejection)
 
@@ -171,10 +171,10 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         super().on_message_complete()
         self._limits = RequestLimits()
-        if self._dropped is None:
+        if self._ignored_bytes is None:
             self._open_connections.set_busy(self)
         else:
-            self._dropped = None
+            self._ignored_bytes = None
             self._wait_for_request()
 
     # --- Responses ---
@@ -206,7 +206,7 @@ class LimitedProtocol(HttpToolsProtocol):
         elif self._rejection is not None:
             self._send_rejection(self._rejection)
         elif not self._limits.in_head:
-            self._dropped = 0
+            self._ignored_bytes = 0
             self._limit_time(HEAD_SECONDS, self.transport.abort)
         else:
             self._wait_for_request()
@@ -226,7 +226,7 @@ class LimitedProtocol(HttpToolsProtocol):
                 return
             cycle.disconnected = True
             cycle.message_event.set()
-        self._dropped = 0
+        self._ignored_bytes = 0
         self._open_connections.set_waiting(self)
         self._limit_time(LINGER_SECONDS, self.transport.abort)
         self.flow.resume_reading()

@@ -50,7 +50,8 @@ class RequestLimits:
         self._fields = 0
         self._hosts = 0
         self._body_left: int | None = 0
-        self._framing = 0
+        self._excess = 0
+        """The bytes of a chunked body that are not data, minus those that its data allow."""
 
     def find_end_of_slice(self, data: bytes, start: int) -> int:
         """Where the slice that starts at `start` must end at the latest."""
@@ -71,11 +72,11 @@ class RequestLimits:
         if self.head_bytes >= MAX_HEAD_BYTES:
             raise RejectedError(_HEADERS_TOO_LARGE)
 
-    def count_framing(self, size: int) -> None:
+    def count_slice(self, size: int) -> None:
         """Count a slice in which the body did not end. Raises RejectedError."""
         if self._body_left is None:
-            self._framing += size
-            if self._framing > MAX_FRAMING_BYTES:
+            self._excess += size
+            if self._excess > MAX_FRAMING_BYTES:
                 raise RejectedError(TOO_MUCH_FRAMING)
 
     def count_field(self, name: bytes) -> None:
@@ -96,7 +97,7 @@ class RequestLimits:
     def count_data(self, size: int) -> None:
         """Count data of the body."""
         if self._body_left is None:
-            self._framing -= (1 + _FRAMING_PER_BYTE) * size
+            self._excess -= (1 + _FRAMING_PER_BYTE) * size
         else:
             self._body_left -= size
 

@@ -11,7 +11,7 @@ from app.http_server.protocol import (
     HEAD_SECONDS,
     IDLE_SECONDS,
     LINGER_SECONDS,
-    MAX_DROPPED_BYTES,
+    MAX_IGNORED_BYTES,
     MIN_READ_BYTES,
     STALL_SECONDS,
 )
@@ -331,7 +331,7 @@ async def test_a_response_that_closes_and_is_not_read_ends_after_30_seconds(
 
 async def test_a_body_after_its_response_is_limited_in_bytes_and_time() -> None:
     start = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
-    for wait, size in ((HEAD_SECONDS, 10), (0, MAX_DROPPED_BYTES + 1)):
+    for wait, size in ((HEAD_SECONDS, 10), (0, MAX_IGNORED_BYTES + 1)):
         connection = connect(Application(reads=False, status=401))
         connection.send(start)
         await connection.respond()
@@ -353,11 +353,11 @@ async def test_a_connection_goes_on_after_a_body_that_came_after_its_response() 
     assert not connection.transport.is_closing()
 
 
-async def test_after_a_rejection_received_bytes_are_dropped_up_to_a_limit(
+async def test_after_a_rejection_received_bytes_are_ignored_up_to_a_limit(
     connection: ServedConnection,
 ) -> None:
     connection.send(make_head(100_000))
-    connection.send(b"x" * MAX_DROPPED_BYTES)
+    connection.send(b"x" * MAX_IGNORED_BYTES)
     assert not connection.transport.aborted
     connection.send(b"x")
     assert connection.transport.aborted
