@@ -34,7 +34,7 @@ from app.security import (
     read_token,
     verify_password,
 )
-from app.services.sign_in_queue import PARALLEL_HASHES, SignInQueue
+from app.services.sign_in_limit import PARALLEL_HASHES, SignInLimit
 
 _log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ class AuthService:
         self._key = TokenKey(secret_key, algorithm)
         self._lifetime = token_lifetime
         self._threads = ThreadPoolExecutor(PARALLEL_HASHES, thread_name_prefix=PASSWORD_THREADS)
-        self._queue = SignInQueue()
+        self._sign_in_limit = SignInLimit()
         self._dummy_hash: str | None = None
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ class AuthService:
         same time, because a hash is verified in each case. Raises NotAuthenticatedError, and
         TooManyRequestsError if too many sign-ins are in progress.
         """
-        with self._queue.enter(address=group_of(address), account=username.casefold()):
+        with self._sign_in_limit.enter(address=group_of(address), account=username.casefold()):
             return await self._sign_in(username, password, address)
 
     async def _sign_in(self, username: str, password: str, address: str) -> AccessToken:

@@ -14,7 +14,7 @@ MAX_OF_ONE_CLIENT = 2
 """The sign-ins in progress from one address, and the sign-ins in progress to one account."""
 
 
-class SignInQueue:
+class SignInLimit:
     """Counts the sign-ins in progress, in all and for each address and account."""
 
     def __init__(self) -> None:
