@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Scope
 
 from app import __version__
 from app.http_server.connections import CONNECTIONS
-from app.http_server.limits import open_connections, warn_of_other_protocol
+from app.http_server.startup import open_connections, warn_of_other_protocol
 from app.logs import configure_logs
 from app.middleware.body_limit import BodyLimit
 from app.middleware.client_address import ClientAddress

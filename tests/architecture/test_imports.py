@@ -102,7 +102,7 @@ BROKEN = [
     BrokenContract("server", {"services/auth.py": "from app import http_server"}),
     BrokenContract("server", {"middleware/paths.py": "from app.http_server import connections"}),
     BrokenContract("server", {"middleware/loop_turns.py": "from app.http_server import protocol"}),
-    BrokenContract("uvicorn", {"http_server/limits.py": "import uvicorn"}),
+    BrokenContract("uvicorn", {"http_server/startup.py": "import uvicorn"}),
     BrokenContract("uvicorn", {"main.py": "import httptools"}),
     BrokenContract("jose", {"services/auth.py": "from jose import jwt"}),
     BrokenContract("jose", {"services/auth.py": "from passlib.hash import argon2"}),

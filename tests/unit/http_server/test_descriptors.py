@@ -14,8 +14,8 @@ from app.descriptors import (
     plan_descriptors,
     raise_descriptor_limit,
 )
-from app.http_server import limits, protocol
-from app.http_server.limits import open_connections, warn_of_other_protocol
+from app.http_server import protocol, startup
+from app.http_server.startup import open_connections, warn_of_other_protocol
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_the_soft_limit_is_raised_to_the_hard_one() -> None:
 
 
 def test_a_low_limit_is_a_warning_that_names_both_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "get_descriptor_limit", lambda: 400)
+    monkeypatch.setattr(startup, "get_descriptor_limit", lambda: 400)
     with capture_logs() as logs:
         connections = open_connections(
             max_connections=2_000, worker_concurrency=100, trusted_proxies=()
@@ -70,4 +70,4 @@ def test_a_process_with_uvicorns_own_protocol_warns(monkeypatch: pytest.MonkeyPa
         monkeypatch.delitem(sys.modules, protocol.__name__)
         warn_of_other_protocol()
     [warning] = logs
-    assert f"--http {limits.PROTOCOL}" in warning["problem"]
+    assert f"--http {startup.PROTOCOL}" in warning["problem"]
