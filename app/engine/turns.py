@@ -81,6 +81,7 @@ class OwnerTurns:
             free=free,
             slots=self._concurrency,
             most=most,
+            # While other owners have not had a turn, each takes one slot.
             most_each=most if reached == due.total else 1,
         )
         self._note_waiting(at_share.union(chosen) - slots.keys())

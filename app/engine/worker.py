@@ -70,6 +70,7 @@ class Worker:
         held = Counter(attempt.execution.owner_id for attempt in self._running.values())
         turn = await self._turns.grant(held, free=free)
         if not turn.slots:
+            # An attempt that ended during the grant has set no wake-up.
             has_more_free = self._concurrency - len(self._running) > free
             return AT_ONCE if self._turns.has_waiting and has_more_free else turn.rest
         # If an error occurs before the starts are recorded, the executions stay claimed by this
