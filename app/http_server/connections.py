@@ -1,9 +1,10 @@
 """Limits the open connections and the responses that wait in them, in all and for each client."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from app.addresses import group_of, is_trusted
+from app.addresses import find_client_address, group_of, is_trusted
 from app.loop_turns import LoopTurns
 from app.networks import Networks
 
@@ -126,6 +127,14 @@ class Connections:
         client.connections -= 1
         if client.connections == 0:
             del self._clients[group]
+
+    def find_client(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
+        """The client that a request on a connection from this peer counts for."""
+        if self.trusted_proxies:
+            name = b"x-forwarded-for"
+            values = [v.decode("latin-1") for n, v in headers if n == name]
+            peer = find_client_address(peer, values, self.trusted_proxies)
+        return group_of(peer)
 
     def _make_room(self, waiting: dict[Connection, None]) -> bool:
         oldest = next(iter(waiting), None)

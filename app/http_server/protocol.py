@@ -15,7 +15,6 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from app.addresses import find_client_address, group_of
 from app.http_server.connections import CONNECTIONS, Connections
 from app.http_server.rejections import MALFORMED, NO_ROOM, TOO_SLOW, Rejection
 from app.http_server.request_limits import RejectedError, RequestLimits
@@ -42,9 +41,16 @@ MAX_IGNORED_BYTES = 1_048_576
 class LimitedProtocol(HttpToolsProtocol):
     """One connection.
 
-    Received bytes go to the parser in slices (see `RequestLimits`). A request that follows on the
-    same connection is parsed only when the one before it is answered. A connection may be dropped
-    for a new one while no complete request waits for its response.
+    Received bytes go to the parser in slices (see `RequestLimits`). The states of a connection:
+
+    - It waits for a request, or receives one.
+    - It answers a complete request. The requests that follow are parsed after the response.
+    - It ignores the rest of a request, because the response came first (`_ignored_bytes`).
+    - It rejects a request (`_rejection`), after the responses to the requests before. Nothing more
+      is parsed.
+    - It closes when the client has read the last response.
+
+    It may be dropped for a new connection, except while it answers a complete request.
     """
 
     def __init__(
@@ -184,20 +190,12 @@ class LimitedProtocol(HttpToolsProtocol):
             if not cycle.disconnected:
                 super(LimitedProtocol, self)._start_asgi_task(cycle, app)
 
-        self._open_connections.turns.start(self._find_client(cycle), begin)
-
-    def _find_client(self, cycle: RequestResponseCycle) -> str:
-        """Whose turn a request uses."""
-        peer, trusted = self._peer, self._open_connections.trusted_proxies
-        if trusted:
-            name = b"x-forwarded-for"
-            values = [v.decode("latin-1") for n, v in cycle.scope["headers"] if n == name]
-            peer = find_client_address(peer, values, trusted)
-        return group_of(peer)
+        client = self._open_connections.find_client(self._peer, cycle.scope["headers"])
+        self._open_connections.turns.start(client, begin)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        self._unset_keepalive_if_required()
+        self._unset_keepalive_if_required()  # uvicorn has just started its own keep-alive timer
         if not self.cycle.response_complete:  # a pipelined request follows
             return
         self._open_connections.set_waiting(self)

@@ -38,8 +38,8 @@ class RequestLimits:
     """Counts what the parser of one connection has seen of the present request.
 
     A slice ends where the headers or the body end, so that each request on a connection has its own
-    limits. Only the end of a chunked body is not known before it is parsed. The slices of such a
-    body are small, because a slice with its end counts only as a part of this body.
+    limits. Only the parser finds the end of a chunked body. What follows in that slice is not
+    counted, so slices are small.
     """
 
     def __init__(self) -> None:
