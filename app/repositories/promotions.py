@@ -59,8 +59,9 @@ class PromotionRepository:
         page, first = {"$gt": after or ""}, {"$limit": limit}
         found = await self._read_jobs(page, [first])
         if len(found) == limit and not _is_sorted(found):
-            # Since an array was stored as a `job_id`, the server reads all documents, in any order,
-            # which is not that of the ids by chance: a page is large.
+            # An array that was stored as a `job_id` makes the index multikey. The server then reads
+            # all documents and returns the jobs in an undefined order, which is not that of the ids
+            # by chance: a page is large.
             found = await self._read_jobs(page, [{"$sort": {"_id": ASCENDING}}, first])
         job_ids = _read_ids(found)
         live = await self._list_live(job_ids)

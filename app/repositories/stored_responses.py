@@ -18,7 +18,6 @@ _log = structlog.get_logger(__name__)
 _STORED: Document = {"response_bytes": {"$gt": 0}}
 """The condition of both indexes."""
 _FIRST_INSTANT = datetime(1970, 1, 1, tzinfo=UTC)
-_MAX_EXAMINED = 540  # index keys of one job in one call
 _MAX_LISTED = 5_000
 _PAGE_KEYS = 2_000
 DROPPED_AT_ONCE = 500
@@ -48,8 +47,8 @@ class StoredResponseRepository:
         """Finished executions with stored responses that are neither one of the `keep` of their
         job that finished last, nor one of the `keep` that failed last.
 
-        Examines at most 540 index keys for each job, and returns at most 5,000 ids. A job may have
-        more, if the result has 500 ids or more.
+        Examines at most `DROPPED_AT_ONCE + 2 * keep` index keys for each job, and returns at most
+        5,000 ids. A job may have more, if the result has `DROPPED_AT_ONCE` ids or more.
         """
         pipeline = build_surplus_query(job_ids, keep=keep, failures=failures)
         return [document["_id"] for document in await self._database.compute(pipeline)]
@@ -142,7 +141,7 @@ def _build_surplus_stages(keep: int, failures: Sequence[str]) -> list[Document]:
         # With `$type` instead of an instant the server reads the documents.
         {"$match": _STORED | {"finished_at": {"$gt": _FIRST_INSTANT}}},
         {"$sort": newest_first},
-        {"$limit": _MAX_EXAMINED},
+        {"$limit": DROPPED_AT_ONCE + 2 * keep},
         {"$project": {"finished_at": True, "status": True}},
         {
             "$setWindowFields": {
