@@ -7,6 +7,9 @@ from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.clock import SystemClock
+from app.deadline import Deadline
+
 RECEIVE_SECONDS = 30.0
 
 
@@ -45,7 +48,7 @@ class _Body:
         self._limit = limit
         self._stated = stated
         self._seconds = seconds
-        self._deadline: float | None = None
+        self._deadline: Deadline | None = None
         self._size = 0
         self._complete = False
 
@@ -64,9 +67,10 @@ class _Body:
 
     async def _receive_in_time(self) -> Message:
         if self._deadline is None:
-            self._deadline = asyncio.timeout(self._seconds).when()
+            monotonic = SystemClock().monotonic
+            self._deadline = Deadline(monotonic() + self._seconds, monotonic)
         try:
-            async with asyncio.timeout_at(self._deadline):
+            async with asyncio.timeout(self._deadline.get_remaining_seconds()):
                 return await self._receive()
         except TimeoutError:
             raise HTTPException(
