@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.models.execution import MOVES, ExecutionStatus, Reason
+from app.models.execution import MOVES, ExecutionStatus, Reason, Truncation
+from app.models.job import PauseReason
 from app.models.policy import CatchUpMode, OverlapPolicy
 from app.schemas.forecasts import Verdict
 
@@ -39,6 +40,13 @@ def test_how_it_works_explains_each_reason_once() -> None:
     assert all(row[2] for row in rows)
 
 
+def test_how_it_works_explains_each_truncation_once() -> None:
+    rows = read_table(DOCS / "how-it-works.md", "`truncated_reason`")
+    *named, (null, _) = rows
+    assert [find_names(row[0]) for row in named] == [[reason] for reason in Truncation]
+    assert null == "null"
+
+
 def test_how_it_works_lists_exactly_the_legal_moves_between_statuses() -> None:
     documented = {
         status: set(find_names(moves)) - {"none"}
@@ -61,7 +69,12 @@ def test_how_it_works_explains_each_catch_up_policy() -> None:
 def test_the_api_page_explains_each_verdict_and_names_each_reason() -> None:
     page = DOCS / "api.md"
     assert [find_names(row[0]) for row in read_table(page, "`verdict`")] == [[v] for v in Verdict]
-    assert set(find_names(page.read_text())) >= set(Reason)
+    assert set(find_names(page.read_text())) >= {*Reason, *Truncation}
+
+
+def test_the_api_page_explains_each_reason_of_a_pause_once() -> None:
+    text = (DOCS / "api.md").read_text()
+    assert re.findall(r"its `pause_reason` is `(\w+)`", text) == list(PauseReason)
 
 
 def test_the_index_lists_every_decision_once() -> None:
