@@ -61,7 +61,7 @@ async def test_one_waiting_step_begins_in_each_turn_of_the_event_loop() -> None:
     tasks = [asyncio.create_task(step(name)) for name in ("a1", "a2", "a3", "b1")]
     seen = []
     for _ in range(8):
-        await asyncio.sleep(0)
+        await let_tasks_run()
         seen.append(len(begun))
     assert begun == ["a1", "a2", "b1", "a3"]
     assert all(after - before <= 1 for before, after in itertools.pairwise(seen))
@@ -71,7 +71,7 @@ async def test_one_waiting_step_begins_in_each_turn_of_the_event_loop() -> None:
 async def test_a_cancelled_step_takes_no_turn() -> None:
     turns = LoopTurns()
     tasks = [asyncio.create_task(turns.wait("a")) for _ in range(3)]
-    await asyncio.sleep(0)
+    await let_tasks_run()
     tasks[1].cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in ended] == [type(None), asyncio.CancelledError, type(None)]
