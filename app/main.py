@@ -5,12 +5,10 @@ import gc
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from app import __version__
@@ -31,8 +29,6 @@ from app.routers.deps import runtime_of
 from app.routers.problems import build_problem_response, install_handlers
 from app.runtime import Runtime, open_runtime
 from app.settings import load_settings
-
-_STATIC_FOLDER = Path(__file__).parent / "web" / "static"
 
 _DESCRIPTION = """\
 Carillon runs jobs on time: by cron, at intervals, once, or by request.
@@ -87,7 +83,6 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
     install_handlers(app)
     for module in (token, jobs, schedules, executions, health, docs):
         app.include_router(module.router)
-    app.mount(docs.STATIC, StaticFiles(directory=_STATIC_FOLDER, check_dir=False))
     app.openapi = functools.partial(docs.build_openapi, app)  # type: ignore[method-assign]
     return app
 

@@ -1,20 +1,27 @@
 """The OpenAPI document and Swagger UI, which loads all its files from this service."""
 
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from html import escape
+from pathlib import Path
 from typing import Any
 
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, HTTPException, Request, Response
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import HTMLResponse, JSONResponse
 
+from app.routers.conditional import IfNoneMatch
 from app.routers.token import OPENAPI_SCHEMAS
+from app.schemas.etags import etag_of, is_unchanged
 from app.schemas.problems import Problem
 
 router = APIRouter(include_in_schema=False)
 
-STATIC = "/static"
-_ASSETS = f"{STATIC}/swagger"
+_STATIC = "/static"
+_STATIC_FOLDER = Path(__file__).parents[1] / "web" / "static"
+_ASSETS = f"{_STATIC}/swagger"
 _OPENAPI = "/openapi.json"
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
@@ -56,6 +63,39 @@ async def openapi(request: Request) -> Response:
     """The OpenAPI document. It is encoded once, because everybody may ask for it."""
     root = request.scope.get("root_path", "").rstrip("/")
     return Response(_encode(request.app, root), media_type="application/json")
+
+
+@router.api_route(_STATIC + "/{path:path}", methods=["GET", "HEAD"])
+async def static_file(path: str, if_none_match: IfNoneMatch) -> Response:
+    """A file of the documentation."""
+    file = _load_static_files().get(path)
+    if file is None:
+        raise HTTPException(404)
+    headers = {"ETag": file.etag, "Cache-Control": "no-cache"}
+    if is_unchanged(file.etag, if_none_match):
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)
+
+
+@dataclass(frozen=True, slots=True)
+class _StaticFile:
+    content: bytes
+    media_type: str | None
+    etag: str
+
+
+@lru_cache(maxsize=1)
+def _load_static_files() -> Mapping[str, _StaticFile]:
+    """The files by path. They stay in memory: otherwise each client that does not read its response
+    keeps a file open."""
+    files = {}
+    for path in sorted(_STATIC_FOLDER.rglob("*")):
+        if path.is_file():
+            content = path.read_bytes()
+            media_type, _ = mimetypes.guess_type(path.name)
+            name = path.relative_to(_STATIC_FOLDER).as_posix()
+            files[name] = _StaticFile(content, media_type, etag_of(content))
+    return files
 
 
 @lru_cache(maxsize=4)

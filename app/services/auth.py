@@ -102,7 +102,7 @@ class AuthService:
         same time, because a hash is verified in each case. Raises NotAuthenticatedError, and
         TooManyRequestsError if too many sign-ins are in progress.
         """
-        with self._sign_in_limit.enter(address=group_of(address), account=username.casefold()):
+        with self._sign_in_limit.enter(group_of(address)):
             return await self._sign_in(username, password, address)
 
     async def _sign_in(self, username: str, password: str, address: str) -> AccessToken:

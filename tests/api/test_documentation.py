@@ -1,6 +1,7 @@
 """The pages of the documentation and the OpenAPI document that they show."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -34,6 +35,27 @@ async def test_swagger_ui_loads_our_document_and_uses_no_validator(
     redirect = await nobody.get("/static/swagger/oauth2-redirect.html")
     assert 'src="oauth2-redirect.js"' in redirect.text
     assert (await nobody.get("/static/swagger/oauth2-redirect.js")).status_code == 200
+
+
+async def test_a_file_is_sent_from_memory_and_only_if_it_has_changed(
+    nobody: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = "/static/swagger/swagger-ui-bundle.js"
+    first = await nobody.get(path)
+    assert first.headers["content-type"].startswith("text/javascript")
+    assert int(first.headers["content-length"]) == len(first.content) > 1_000_000
+    monkeypatch.setattr(Path, "read_bytes", lambda _: pytest.fail("a file was read"))
+    assert (await nobody.get(path)).content == first.content
+    unchanged = await nobody.get(path, headers={"If-None-Match": first.headers["etag"]})
+    assert (unchanged.status_code, unchanged.content) == (304, b"")
+    assert (await nobody.head(path)).headers["content-length"] == first.headers["content-length"]
+
+
+@pytest.mark.parametrize(
+    "path", ["", "/", "/swagger", "/swagger/", "/../web.py", "/..%2f..%2fmain.py"]
+)
+async def test_other_paths_are_not_files(nobody: httpx2.AsyncClient, path: str) -> None:
+    assert (await nobody.get(f"/static{path}")).status_code == 404
 
 
 async def test_the_documentation_works_behind_a_prefix(api: Api) -> None:
