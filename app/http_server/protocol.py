@@ -166,7 +166,8 @@ class LimitedProtocol(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._limits.end_head(self.headers, self.parser.get_http_version())
+        version, upgrades = self.parser.get_http_version(), self.parser.should_upgrade()
+        self._limits.end_head(self.headers, version, asks_for_upgrade=upgrades)
         self._cancel_timer()
         super().on_headers_complete()
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from app.http_server.rejections import (
+    MALFORMED,
     TOO_MUCH_FRAMING,
     WRONG_HOST,
     Rejection,
@@ -20,6 +21,7 @@ MAX_FRAMING_BYTES = 32_768
 
 _FRAMING_PER_BYTE = 8
 _CHUNKED_SLICE = 512
+_HTTP_VERSIONS = {"1.0", "1.1"}
 _END_OF_HEAD = b"\r\n\r\n"
 _HEADERS_TOO_LARGE = make_header_rejection(MAX_HEAD_BYTES, MAX_FIELDS)
 
@@ -87,12 +89,17 @@ class RequestLimits:
         if self.in_head and name.lower() == b"host":
             self._hosts += 1
 
-    def end_head(self, headers: Headers, http_version: str) -> None:
-        """Raises RejectedError if the request does not have one Host header."""
+    def end_head(self, headers: Headers, http_version: str, *, asks_for_upgrade: bool) -> None:
+        """Raises RejectedError if the request is not HTTP/1, does not have one Host header, or asks
+        for an upgrade and has a body: the parser would take this body for the next request."""
+        if http_version not in _HTTP_VERSIONS:
+            raise RejectedError(MALFORMED)
         if self._hosts > 1 or (self._hosts == 0 and http_version == "1.1"):
             raise RejectedError(WRONG_HOST)
         self.in_head = False
         self._body_left = _find_length(headers)
+        if asks_for_upgrade and self._body_left != 0:
+            raise RejectedError(MALFORMED)
 
     def count_data(self, size: int) -> None:
         """Count data of the body."""

@@ -143,6 +143,43 @@ async def test_pipelined_requests_are_answered_in_order(
     assert connection.transport.closed
 
 
+@pytest.mark.parametrize("piece", [10_000, 7])
+@pytest.mark.parametrize(
+    "start",
+    [
+        b"POST /token HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+        b"POST /token HTTP/1.1\r\nConnection: keep-alive, upgrade\r\nUpgrade: h2c\r\n",
+        b"CONNECT /ping HTTP/1.1\r\n",
+    ],
+)
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Host: a\r\nContent-Length: %d\r\n\r\n%b" % (len(GET), GET),
+        b"Host: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(GET), GET),
+    ],
+)
+async def test_a_request_for_an_upgrade_may_have_no_body(
+    connection: ServedConnection, app: Application, start: bytes, rest: bytes, piece: int
+) -> None:
+    for part in in_pieces(start + rest + GET, piece):
+        connection.send(part)
+        await let_tasks_run(5)
+    await connection.respond()
+    assert connection.statuses == [400]
+    assert app.scopes == []
+
+
+@pytest.mark.parametrize("line", [b"GET /", b"GET / HTTP/0.9", b"GET / HTTP/2.0"])
+async def test_a_request_of_another_version_than_http_1_is_rejected(
+    connection: ServedConnection, app: Application, line: bytes
+) -> None:
+    connection.send(line + b"\r\nHost: a\r\n\r\n")
+    await connection.respond()
+    assert connection.statuses == [400]
+    assert app.scopes == []
+
+
 async def test_pipelined_requests_wait_unparsed(
     connection: ServedConnection, app: Application
 ) -> None:
