@@ -5,7 +5,6 @@ nothing of a response, and the number of connections.
 """
 
 import asyncio
-from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -18,17 +17,13 @@ from uvicorn.server import ServerState
 from app.http_server.connections import CONNECTIONS, Connections
 from app.http_server.rejections import MALFORMED, NO_ROOM, TOO_SLOW, Rejection
 from app.http_server.request_limits import RejectedError, RequestLimits
+from app.http_server.timers import STALL_SECONDS, StallTimer, Timer
 
 HEAD_SECONDS = 10.0
 """From the connect, or from the first byte of a later request, to the end of the headers."""
 
 IDLE_SECONDS = 75.0
 """Between a response and the next request."""
-
-STALL_SECONDS = 30.0
-"""In this time a client must read `MIN_READ_BYTES` of a response that waits for it, or the rest."""
-
-MIN_READ_BYTES = 1_048_576
 
 LINGER_SECONDS = 5.0
 """After a rejection, received bytes are ignored for this time: a reset of the connection would make
@@ -69,15 +64,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = b""
         self._ignored_bytes: int | None = None
         self._rejection: Rejection | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._stall_timer: asyncio.TimerHandle | None = None
-        self._head_has_deadline = False
+        self._timer = Timer(self.loop)
 
     # --- The connection ---
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._peer = self.client[0] if self.client else ""
+        self._stall_timer = StallTimer(self.loop, transport)
         if self._open_connections.add(self, self._peer):
             self._limit_head()
         else:
@@ -86,8 +80,8 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._open_connections.remove(self)
-        self._cancel_timer()
-        self._stop_watching()
+        self._timer.cancel()
+        self._stall_timer.stop()
         self._unparsed = b""
         super().connection_lost(exc)
 
@@ -101,12 +95,12 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._watch_reading()
+        self._stall_timer.start()
         self._open_connections.set_unread(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._stop_watching()
+        self._stall_timer.stop()
         self._open_connections.set_read(self)
 
     # --- Received bytes ---
@@ -124,7 +118,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _parse(self) -> None:
         data, start = self._unparsed, 0
         while start < len(data) and not self._is_answering() and not self._is_closing():
-            if self._limits.in_head and not self._head_has_deadline:
+            if self._limits.in_head and not self._timer.has_planned(self._end_head):
                 self._limit_head()
             start += self._feed(data[start : self._limits.find_end_of_slice(data, start)])
         self._unparsed = b"" if self._is_closing() else data[start:]
@@ -168,7 +162,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         version, upgrades = self.parser.get_http_version(), self.parser.should_upgrade()
         self._limits.end_head(self.headers, version, asks_for_upgrade=upgrades)
-        self._cancel_timer()
+        self._timer.cancel()
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
@@ -206,7 +200,7 @@ class LimitedProtocol(HttpToolsProtocol):
             self._send_rejection(self._rejection)
         elif not self._limits.in_head:
             self._ignored_bytes = 0
-            self._limit_time(HEAD_SECONDS, self.transport.abort)
+            self._timer.plan(HEAD_SECONDS, self.transport.abort)
         else:
             self._wait_for_request()
             self._parse()
@@ -227,7 +221,7 @@ class LimitedProtocol(HttpToolsProtocol):
             cycle.message_event.set()
         self._ignored_bytes = 0
         self._open_connections.set_waiting(self)
-        self._limit_time(LINGER_SECONDS, self.transport.abort)
+        self._timer.plan(LINGER_SECONDS, self.transport.abort)
         self.flow.resume_reading()
         self.transport.write(rejection.encode())
         self.transport.write_eof()
@@ -235,8 +229,7 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- Limits of time ---
 
     def _limit_head(self) -> None:
-        self._limit_time(HEAD_SECONDS, self._end_head)
-        self._head_has_deadline = True
+        self._timer.plan(HEAD_SECONDS, self._end_head)
 
     def _end_head(self) -> None:
         if self._limits.head_bytes == 0:
@@ -252,40 +245,12 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close the connection after this time, or later if the client still reads a response."""
 
         def end() -> None:
-            if self._stall_timer is None:
-                self.transport.abort()
-            else:
+            if self._stall_timer.is_running:
                 self._limit_rest(seconds)
-
-        self._limit_time(seconds, end)
-
-    def _watch_reading(self) -> None:
-        """Close the connection if the client reads too little of a response."""
-        before = self.transport.get_write_buffer_size()
-
-        def check() -> None:
-            if before - self.transport.get_write_buffer_size() < MIN_READ_BYTES:
-                self.transport.abort()
             else:
-                self._watch_reading()
+                self.transport.abort()
 
-        self._stall_timer = self.loop.call_later(STALL_SECONDS, check)
-
-    def _stop_watching(self) -> None:
-        if self._stall_timer is not None:
-            self._stall_timer.cancel()
-            self._stall_timer = None
-
-    def _limit_time(self, seconds: float, end: Callable[[], None]) -> None:
-        """Call `end` after this time. This replaces the call that was planned before."""
-        self._cancel_timer()
-        self._timer = self.loop.call_later(seconds, end)
-
-    def _cancel_timer(self) -> None:
-        self._head_has_deadline = False
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.plan(seconds, end)
 
     # --- States ---
 

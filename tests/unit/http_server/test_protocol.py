@@ -12,10 +12,9 @@ from app.http_server.protocol import (
     IDLE_SECONDS,
     LINGER_SECONDS,
     MAX_IGNORED_BYTES,
-    MIN_READ_BYTES,
-    STALL_SECONDS,
 )
 from app.http_server.request_limits import MAX_FIELDS, MAX_FRAMING_BYTES, MAX_HEAD_BYTES
+from app.http_server.timers import MIN_READ_BYTES, STALL_SECONDS
 from app.response_headers import SECURITY_HEADERS
 from tests.support.http_protocol import GET, Application, ServedConnection, connect
 from tests.support.waiting import let_tasks_run
