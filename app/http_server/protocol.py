@@ -32,6 +32,10 @@ the client lose the response."""
 MAX_IGNORED_BYTES = 1_048_576
 """The most that is received and ignored if the response came before the end of the request."""
 
+HEALTH_PATHS = frozenset({"/ping", "/health/live", "/health/ready"})
+"""Requests for these paths take turns as if from a client of their own: who restarts a process that
+does not respond must not wait behind a thousand other requests of the same address."""
+
 
 class LimitedProtocol(HttpToolsProtocol):
     """One connection.
@@ -186,6 +190,8 @@ class LimitedProtocol(HttpToolsProtocol):
                 super(LimitedProtocol, self)._start_asgi_task(cycle, app)
 
         client = self._open_connections.find_client(self._peer, cycle.scope["headers"])
+        if cycle.scope["path"] in HEALTH_PATHS:
+            client = f"health {client}"
         self._open_connections.turns.start(client, begin)
 
     def on_response_complete(self) -> None:

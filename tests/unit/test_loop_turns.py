@@ -4,6 +4,8 @@ import asyncio
 import itertools
 from functools import partial
 
+import pytest
+
 from app.http_server.connections import Connections
 from app.loop_turns import LoopTurns, set_loop_turns, wait_for_loop_turn
 from tests.support.http_protocol import GET, Application, connect
@@ -47,6 +49,34 @@ async def test_another_client_does_not_wait_for_a_thousand_requests_of_one() -> 
         one.protocol.connection_lost(None)
     await let_tasks_run(1_001)
     assert len(app.paths) < 20  # a request whose client is gone does not start
+
+
+@pytest.mark.parametrize("path", ["/health/live", "/health/ready", "/ping"])
+async def test_a_health_check_does_not_wait_for_a_thousand_requests_of_its_address(
+    path: str,
+) -> None:
+    connections, app = Connections(5_000), Application()
+    served = [connect(app, connections=connections) for _ in range(1_001)]
+    for one in served[1:]:
+        one.send(GET)
+    served[0].send(GET.replace(b"/ ", path.encode() + b" "))
+    await let_tasks_run(10)
+    assert app.paths.index(path) <= 2
+    for one in served:
+        one.protocol.connection_lost(None)
+    await let_tasks_run(1_001)
+
+
+async def test_a_thousand_health_checks_start_one_in_each_turn() -> None:
+    connections, app = Connections(5_000), Application()
+    served = [connect(app, connections=connections) for _ in range(1_000)]
+    for one in served:
+        one.send(GET.replace(b"/ ", b"/health/live "))
+    await let_tasks_run(5)
+    assert len(app.paths) <= 5
+    for one in served:
+        one.protocol.connection_lost(None)
+    await let_tasks_run(1_001)
 
 
 async def test_one_waiting_step_begins_in_each_turn_of_the_event_loop() -> None:
