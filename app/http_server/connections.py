@@ -1,4 +1,4 @@
-"""Limits the open connections and the responses that wait in them, in all and for each client."""
+"""Limits the open connections and the bytes that wait in them, in all and for each client."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -15,35 +15,70 @@ CONNECTIONS = "connections"
 MAX_UNREAD_BYTES = 134_217_728
 """The most bytes of responses that wait in memory until clients read them: 30 pages of 4 MB."""
 
+MAX_RECEIVED_BYTES = 134_217_728
+"""The most bytes of requests that wait in memory for their responses: 512 bodies of 256 KB."""
+
 
 class Connection(Protocol):
     """One open connection."""
-
-    def count_unread(self) -> int:
-        """How many bytes of responses wait until the client reads them."""
 
     def drop(self) -> None:
         """Close the connection at once, without a response."""
 
 
-@dataclass
-class _Client:
-    """The connections of one client. `waiting` have no request in progress, and `unread` a response
-    that waits until the client reads it, the oldest first."""
+class _Bytes:
+    """The bytes that wait in connections, at most `limit`. The connection in which bytes have
+    waited longest is the first."""
 
-    is_limited: bool
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._total = 0
+        self._sizes: dict[Connection, int] = {}
+
+    def set_size(self, connection: Connection, size: int) -> None:
+        self._total += size - self._sizes.get(connection, 0)
+        if size:
+            self._sizes[connection] = size
+        else:
+            self._sizes.pop(connection, None)
+
+    def find_oldest(self) -> Connection | None:
+        return next(iter(self._sizes), None)
+
+    def find_excess(self) -> Connection | None:
+        """The connection to drop because the limit is exceeded."""
+        return self.find_oldest() if self._total > self._limit else None
+
+
+@dataclass
+class _Group:
+    """The connections that share limits: those of one client, or all.
+
+    `waiting` have no request in progress, the oldest first. `unread` are bytes of responses,
+    `received` those of requests.
+    """
+
+    limit: int
+    unread: _Bytes
+    received: _Bytes
     connections: int = 0
     waiting: dict[Connection, None] = field(default_factory=dict)
-    unread: dict[Connection, None] = field(default_factory=dict)
+
+    def find_replaceable(self) -> Connection | None:
+        """The connection that makes room for a new one."""
+        return next(iter(self.waiting), None)
 
 
 class Connections:
     """The open connections of this process: at most `limit`, half of them from one client.
 
     At a limit, a new connection takes the place of the one that has waited longest for a request:
-    idle, or with incomplete headers. If each connection has a request in progress, the new one is
-    refused. Likewise at most `max_unread_bytes` of responses wait for their clients, half of them
-    for one client; beyond it the connection that has waited longest for its client is dropped.
+    idle, or with an incomplete one. If all others are busy, the new one is refused.
+
+    At most `max_unread_bytes` of responses wait until their clients read them, and at most
+    `max_received_bytes` of requests wait until they are complete and answered, half of them for one
+    client. Beyond it the connection in which such bytes have waited longest is dropped.
+
     Trusted proxies have many clients, so only the limits of all connections apply.
     """
 
@@ -52,81 +87,67 @@ class Connections:
         limit: int,
         *,
         max_unread_bytes: int = MAX_UNREAD_BYTES,
+        max_received_bytes: int = MAX_RECEIVED_BYTES,
         trusted_proxies: Networks = (),
     ) -> None:
         self.limit = limit
-        self.client_limit = max(1, limit // 2)
         self.max_unread_bytes = max_unread_bytes
+        self.max_received_bytes = max_received_bytes
         self.turns = LoopTurns()
         self.trusted_proxies = trusted_proxies
-        self._groups: dict[Connection, str] = {}
-        self._clients: dict[str, _Client] = {}
-        self._waiting: dict[Connection, None] = {}
-        self._unread: dict[Connection, None] = {}
+        self._all = self._make_group(1)
+        self._clients: dict[str, _Group] = {}
+        self._names: dict[Connection, str] = {}
 
     def __len__(self) -> int:
-        return len(self._groups)
+        return len(self._names)
 
     def add(self, connection: Connection, peer: str) -> bool:
         """Count a new connection, which waits for a request. Returns whether there was room."""
-        is_limited = not is_trusted(peer, self.trusted_proxies)
-        group = group_of(peer) if is_limited else f"proxy {peer}"
-        client = self._clients.get(group, _Client(is_limited))
-        is_full = is_limited and client.connections >= self.client_limit
-        if is_full and not self._make_room(client.waiting):
-            return False
-        if len(self._groups) >= self.limit and not self._make_room(self._waiting):
-            return False
-        self._groups[connection] = group
-        self._clients[group] = client
-        client.connections += 1
+        is_proxy = is_trusted(peer, self.trusted_proxies)
+        name = f"proxy {peer}" if is_proxy else group_of(peer)
+        client = self._clients.get(name) or self._make_group(1 if is_proxy else 2)
+        for group in (client, self._all):
+            if group.connections >= group.limit and not self._drop(group.find_replaceable()):
+                return False
+        self._names[connection] = name
+        self._clients[name] = client
+        for group in (client, self._all):
+            group.connections += 1
         self.set_waiting(connection)
         return True
 
     def set_waiting(self, connection: Connection) -> None:
         """Note that the connection has no request in progress. It may be dropped from now on."""
-        group = self._groups.get(connection)
-        if group is not None:
-            self._waiting[connection] = None
-            self._clients[group].waiting[connection] = None
+        for group in self._groups_of(connection):
+            group.waiting[connection] = None
 
     def set_busy(self, connection: Connection) -> None:
         """Note that the connection has a request in progress."""
-        group = self._groups.get(connection)
-        if group is not None:
-            self._waiting.pop(connection, None)
-            self._clients[group].waiting.pop(connection, None)
+        for group in self._groups_of(connection):
+            group.waiting.pop(connection, None)
 
-    def set_unread(self, connection: Connection) -> None:
-        """Note that a response waits until the client reads it. Beyond a limit this drops
-        connections, perhaps this one."""
-        group = self._groups.get(connection)
-        if group is None:
-            return
-        client = self._clients[group]
-        self._unread[connection] = client.unread[connection] = None
-        if client.is_limited:
-            self._drop_unread(client.unread, self.max_unread_bytes // 2)
-        self._drop_unread(self._unread, self.max_unread_bytes)
+    def set_unread(self, connection: Connection, size: int) -> None:
+        """Note how many bytes of a response wait until the client reads them. Beyond a limit this
+        drops connections, perhaps this one."""
+        self._set_size([group.unread for group in self._groups_of(connection)], connection, size)
 
-    def set_read(self, connection: Connection) -> None:
-        """Note that the client has read what waited for it."""
-        group = self._groups.get(connection)
-        if group is not None:
-            self._unread.pop(connection, None)
-            self._clients[group].unread.pop(connection, None)
+    def set_received(self, connection: Connection, size: int) -> None:
+        """Note how many bytes of requests wait until these are complete and answered. Beyond a
+        limit this drops connections, perhaps this one."""
+        self._set_size([group.received for group in self._groups_of(connection)], connection, size)
 
     def remove(self, connection: Connection) -> None:
         """Note that the connection is closed. Does nothing if it was not counted."""
-        self.set_busy(connection)
-        self.set_read(connection)
-        group = self._groups.pop(connection, None)
-        if group is None:
-            return
-        client = self._clients[group]
-        client.connections -= 1
-        if client.connections == 0:
-            del self._clients[group]
+        groups = self._groups_of(connection)
+        name = self._names.pop(connection, "")
+        for group in groups:
+            group.connections -= 1
+            group.waiting.pop(connection, None)
+            group.unread.set_size(connection, 0)
+            group.received.set_size(connection, 0)
+            if group.connections == 0:
+                self._clients.pop(name, None)
 
     def find_client(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
         """The client that a request on a connection from this peer counts for."""
@@ -136,19 +157,30 @@ class Connections:
             peer = find_client_address(peer, values, self.trusted_proxies)
         return group_of(peer)
 
-    def _make_room(self, waiting: dict[Connection, None]) -> bool:
-        oldest = next(iter(waiting), None)
-        if oldest is None:
-            return False
-        self.remove(oldest)
-        oldest.drop()
-        return True
+    def _make_group(self, parts: int) -> _Group:
+        """A group that may have one of this number of equal parts of the limits."""
+        return _Group(
+            max(1, self.limit // parts),
+            _Bytes(self.max_unread_bytes // parts),
+            _Bytes(self.max_received_bytes // parts),
+        )
 
-    def _drop_unread(self, unread: dict[Connection, None], limit: int) -> None:
-        left = sum(connection.count_unread() for connection in unread)
-        for connection in list(unread):
-            if left <= limit:
-                return
-            left -= connection.count_unread()
-            self.remove(connection)
-            connection.drop()
+    def _groups_of(self, connection: Connection) -> tuple[_Group, ...]:
+        """The group of the connection's client, and that of all. None if it is not counted."""
+        name = self._names.get(connection)
+        return () if name is None else (self._clients[name], self._all)
+
+    def _set_size(self, groups: list[_Bytes], connection: Connection, size: int) -> None:
+        for group in groups:
+            group.set_size(connection, size)
+        for group in groups:
+            while self._drop(group.find_excess()):
+                pass
+
+    def _drop(self, connection: Connection | None) -> bool:
+        """Drop the connection, if there is one. Returns whether there was one."""
+        if connection is None:
+            return False
+        self.remove(connection)
+        connection.drop()
+        return True

@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol, with limits that hold before the application sees a request.
 
 They limit the headers, the time to send them, the idle time, the time in which a client reads
-nothing of a response, and the number of connections.
+nothing of a response, the number of connections, and the bytes that wait in them.
 """
 
 import asyncio
@@ -50,6 +50,7 @@ class LimitedProtocol(HttpToolsProtocol):
     - It closes when the client has read the last response.
 
     It may be dropped for a new connection, except while it answers a complete request.
+    It may be dropped at any time if too many bytes wait in memory.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._open_connections: Connections = app_state[CONNECTIONS]
         self._limits = RequestLimits()
         self._unparsed = b""
+        self._body_bytes = 0
         self._ignored_bytes: int | None = None
         self._rejection: Rejection | None = None
         self._timer = Timer(self.loop)
@@ -93,19 +95,15 @@ class LimitedProtocol(HttpToolsProtocol):
         """Close the connection at once, without a response."""
         self.transport.abort()
 
-    def count_unread(self) -> int:
-        """How many bytes of responses wait until the client reads them."""
-        return self.transport.get_write_buffer_size()
-
     def pause_writing(self) -> None:
         super().pause_writing()
         self._stall_timer.start()
-        self._open_connections.set_unread(self)
+        self._open_connections.set_unread(self, self.transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         super().resume_writing()
         self._stall_timer.stop()
-        self._open_connections.set_read(self)
+        self._open_connections.set_unread(self, 0)
 
     # --- Received bytes ---
 
@@ -128,6 +126,11 @@ class LimitedProtocol(HttpToolsProtocol):
         self._unparsed = b"" if self._is_closing() else data[start:]
         if self._unparsed:
             self.flow.pause_reading()
+        self._note_received()
+
+    def _note_received(self) -> None:
+        """Note the bytes that wait: those of an incomplete or unanswered request, and of others."""
+        self._open_connections.set_received(self, self._body_bytes + len(self._unparsed))
 
     def _feed(self, piece: bytes) -> int:
         """Parse a slice, and return how many of its bytes were parsed."""
@@ -172,6 +175,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         self._limits.count_data(len(body))
         super().on_body(body)
+        if not self.cycle.response_complete:
+            self._body_bytes += len(body)
 
     def on_message_complete(self) -> None:
         super().on_message_complete()
@@ -197,6 +202,8 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         super().on_response_complete()
         self._unset_keepalive_if_required()  # uvicorn has just started its own keep-alive timer
+        self._body_bytes = 0
+        self._note_received()
         if not self.cycle.response_complete:  # a pipelined request follows
             return
         self._open_connections.set_waiting(self)

@@ -1,9 +1,11 @@
 """How many connections there may be, and which one makes room for a new one."""
 
+from collections.abc import Callable
+
 import pytest
 
 from app.http_server.connections import Connections
-from app.networks import parse_networks
+from app.networks import Networks, parse_networks
 from tests.support.http_protocol import GET, Application, connect
 
 
@@ -13,10 +15,6 @@ class Client:
     def __init__(self, name: str, dropped: list[str]) -> None:
         self._name = name
         self._dropped = dropped
-        self.unread = 0
-
-    def count_unread(self) -> int:
-        return self.unread
 
     def drop(self) -> None:
         self._dropped.append(self._name)
@@ -105,49 +103,89 @@ def test_a_connection_is_counted_until_it_is_removed(dropped: list[str]) -> None
     assert dropped == []
 
 
-def wait_for_readers(connections: Connections, clients: list[Client], *sizes: int) -> None:
-    for client, size in zip(clients, sizes, strict=True):
-        client.unread = size
-        connections.set_unread(client)
+SetSize = Callable[[Connections, Client, int], None]
+
+for_unread_and_received = pytest.mark.parametrize(
+    "set_size", [Connections.set_unread, Connections.set_received]
+)
 
 
-def test_unread_responses_have_a_limit_in_all(dropped: list[str]) -> None:
-    connections = Connections(100, max_unread_bytes=100)
-    clients = add(connections, ["a", "b", "c"], dropped)
-    wait_for_readers(connections, clients, 40, 30, 30)
+def make_connections(*, trusted_proxies: Networks = ()) -> Connections:
+    return Connections(
+        100,
+        max_unread_bytes=100,
+        max_received_bytes=100,
+        trusted_proxies=trusted_proxies,
+    )
+
+
+@for_unread_and_received
+def test_bytes_that_wait_have_a_limit_in_all(dropped: list[str], set_size: SetSize) -> None:
+    connections = make_connections()
+    clients = add(connections, ["a", "b", "c", "d", "e"], dropped)
+    for client, size in zip(clients, (40, 30, 30), strict=False):
+        set_size(connections, client, size)
     assert dropped == []
-    wait_for_readers(connections, add(connections, ["d"], dropped), 50)
+    set_size(connections, clients[3], 50)
     assert dropped == ["0 a", "1 b"]
-    clients[2].unread = 0
-    wait_for_readers(connections, add(connections, ["e"], dropped), 50)
+    set_size(connections, clients[2], 0)
+    set_size(connections, clients[4], 50)
     assert dropped == ["0 a", "1 b"]
 
 
-def test_unread_responses_of_one_client_have_half_of_the_limit(dropped: list[str]) -> None:
-    connections = Connections(100, max_unread_bytes=100)
-    wait_for_readers(connections, add(connections, ["b", "a", "a"], dropped), 20, 30, 20)
-    assert dropped == []
-    wait_for_readers(connections, add(connections, ["a"], dropped), 20)
-    assert dropped == ["1 a"]
-    wait_for_readers(connections, add(connections, ["a"], dropped), 51)
-    assert dropped == ["1 a", "2 a", "0 a", "0 a"]
-
-
-def test_what_was_read_does_not_count(dropped: list[str]) -> None:
-    connections = Connections(100, max_unread_bytes=100)
-    clients = add(connections, ["a", "a"], dropped)
-    wait_for_readers(connections, clients, 50, 0)
-    connections.set_read(clients[0])
-    wait_for_readers(connections, clients[1:], 50)
-    assert dropped == []
-
-
-def test_unread_responses_of_trusted_proxies_have_only_the_limit_in_all(
-    dropped: list[str],
+@for_unread_and_received
+def test_bytes_that_wait_for_one_client_have_half_of_the_limit(
+    dropped: list[str], set_size: SetSize
 ) -> None:
-    trusted = parse_networks("10.0.0.0/8")
-    connections = Connections(100, max_unread_bytes=100, trusted_proxies=trusted)
-    wait_for_readers(connections, add(connections, ["10.1.2.3"] * 2, dropped), 50, 50)
+    connections = make_connections()
+    clients = add(connections, ["b", "a", "a", "a", "a"], dropped)
+    for client, size in zip(clients, (20, 30, 20), strict=False):
+        set_size(connections, client, size)
+    assert dropped == []
+    set_size(connections, clients[3], 20)
+    assert dropped == ["1 a"]
+    set_size(connections, clients[4], 51)
+    assert dropped == ["1 a", "2 a", "3 a", "4 a"]
+    assert len(connections) == 1
+    set_size(connections, clients[0], 50)
+    assert len(dropped) == 4
+
+
+@for_unread_and_received
+def test_a_connection_keeps_its_place_while_bytes_wait_in_it(
+    dropped: list[str], set_size: SetSize
+) -> None:
+    connections = make_connections()
+    clients = add(connections, ["a", "a", "a"], dropped)
+    for n, size in ((0, 10), (1, 10), (0, 20), (2, 21)):
+        set_size(connections, clients[n], size)
+    assert dropped == ["0 a"]
+    for n, size in ((1, 0), (1, 29), (2, 22)):
+        set_size(connections, clients[n], size)
+    assert dropped == ["0 a", "2 a"]
+
+
+@for_unread_and_received
+def test_bytes_that_wait_for_trusted_proxies_have_only_the_limit_in_all(
+    dropped: list[str], set_size: SetSize
+) -> None:
+    connections = make_connections(trusted_proxies=parse_networks("10.0.0.0/8"))
+    clients = add(connections, ["10.1.2.3"] * 3, dropped)
+    for client in clients[:2]:
+        set_size(connections, client, 50)
+    assert dropped == []
+    set_size(connections, clients[2], 1)
+    assert dropped == ["0 10.1.2.3"]
+
+
+@for_unread_and_received
+def test_bytes_of_a_closed_connection_do_not_count(dropped: list[str], set_size: SetSize) -> None:
+    connections = make_connections()
+    clients = add(connections, ["a", "a"], dropped)
+    set_size(connections, clients[0], 50)
+    connections.remove(clients[0])
+    set_size(connections, clients[0], 50)
+    set_size(connections, clients[1], 50)
     assert dropped == []
 
 

@@ -1,6 +1,7 @@
 """The limits of one connection, and that everything within them works as before."""
 
 import json
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -353,6 +354,70 @@ async def test_beyond_a_limit_the_response_that_has_waited_longest_for_its_reade
     third.protocol.pause_writing()
     assert not second.transport.aborted
     assert not third.transport.aborted
+
+
+def make_post(size: int) -> bytes:
+    """The head of a request whose body has this size."""
+    return b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+
+
+@pytest.fixture
+async def two(app: Application) -> AsyncIterator[list[ServedConnection]]:
+    """Two connections of one client, whose requests may have 100 bytes in memory."""
+    connections = Connections(10, max_received_bytes=200)
+    served = [connect(app, connections=connections) for _ in range(2)]
+    yield served
+    for connection in served:
+        connection.protocol.connection_lost(None)
+        await connection.respond()
+
+
+@pytest.mark.parametrize("start", [make_post(1_000), CHUNKED + b"64\r\n"])
+async def test_beyond_a_limit_the_body_that_has_waited_longest_is_dropped(
+    two: list[ServedConnection], start: bytes
+) -> None:
+    first, second = two
+    for connection in (first, second):
+        connection.send(start + b"x" * 30)
+    for _ in range(20):
+        second.send(b"x")
+    assert not first.transport.aborted
+    for _ in range(21):
+        first.send(b"x")
+    assert first.transport.aborted
+    assert not second.transport.aborted
+
+
+async def test_a_body_counts_until_its_request_is_answered(two: list[ServedConnection]) -> None:
+    first, second = two
+    second.send(make_post(60) + b"x" * 60)
+    await second.respond()
+    first.send(make_post(60) + b"x" * 60)
+    second.send(make_post(60) + b"x" * 40)
+    assert not first.transport.aborted
+    second.send(b"x")
+    assert first.transport.aborted
+    assert not second.transport.aborted
+
+
+async def test_pipelined_requests_that_wait_count(two: list[ServedConnection]) -> None:
+    first, second = two
+    first.send(GET + GET)
+    second.send(make_post(1_000) + b"x" * (100 - len(GET)))
+    assert not first.transport.aborted
+    second.send(b"x")
+    assert first.transport.aborted
+
+
+async def test_a_body_that_is_ignored_does_not_count() -> None:
+    app, connections = Application(reads=False, status=401), Connections(10, max_received_bytes=200)
+    first, second = (connect(app, connections=connections) for _ in range(2))
+    for connection in (first, second):
+        connection.send(make_post(1_000) + b"x" * 30)
+        await connection.respond()
+        connection.send(b"x" * 500)
+    assert not first.transport.aborted
+    assert not second.transport.aborted
 
 
 async def test_a_response_that_closes_and_is_not_read_ends_after_30_seconds(
