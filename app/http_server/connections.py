@@ -66,14 +66,15 @@ class _Group:
 
     def find_replaceable(self) -> Connection | None:
         """The connection that makes room for a new one."""
-        return next(iter(self.waiting), None)
+        return next(iter(self.waiting), None) or self.unread.find_oldest()
 
 
 class Connections:
     """The open connections of this process: at most `limit`, half of them from one client.
 
     At a limit, a new connection takes the place of the one that has waited longest for a request:
-    idle, or with an incomplete one. If all others are busy, the new one is refused.
+    idle, or with an incomplete one. If there is none, it takes the place of the one that has waited
+    longest for its client to read a response. If all others are busy, the new one is refused.
 
     At most `max_unread_bytes` of responses wait until their clients read them, and at most
     `max_received_bytes` of requests wait until they are complete and answered, half of them for one

@@ -49,8 +49,8 @@ class LimitedProtocol(HttpToolsProtocol):
       is parsed.
     - It closes when the client has read the last response.
 
-    It may be dropped for a new connection, except while it answers a complete request.
-    It may be dropped at any time if too many bytes wait in memory.
+    It may be dropped for a new connection, except while it answers a complete request and the
+    client reads what is sent. It may be dropped at any time if too many bytes wait in memory.
     """
 
     def __init__(

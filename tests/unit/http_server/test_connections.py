@@ -55,6 +55,24 @@ def test_a_new_connection_is_refused_if_all_are_busy(dropped: list[str]) -> None
     assert connections.add(Client("new", dropped), "e")
 
 
+def test_if_none_waits_the_one_makes_room_whose_client_has_not_read_for_longest(
+    dropped: list[str],
+) -> None:
+    connections = Connections(4)
+    clients = add(connections, ["a", "a", "b", "b"], dropped)
+    for client in clients:
+        connections.set_busy(client)
+    for client in (clients[2], clients[1], clients[0]):
+        connections.set_unread(client, 10)
+    for peer, replaced in (("a", "1 a"), ("c", "2 b")):
+        [new] = add(connections, [peer], dropped)
+        connections.set_busy(new)
+        assert dropped[-1] == replaced
+    connections.set_unread(clients[0], 0)
+    assert not connections.add(Client("new", dropped), "d")
+    assert dropped == ["1 a", "2 b"]
+
+
 def test_one_address_has_half_of_the_connections(dropped: list[str]) -> None:
     connections = Connections(4)
     other, *_ = add(connections, ["b", "a", "a", "a"], dropped)
