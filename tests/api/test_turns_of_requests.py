@@ -1,15 +1,19 @@
-"""Expensive requests let other requests have their turn: what is computed in one turn is bounded."""
+"""Expensive requests take turns: what is computed in one turn of the event loop is bounded."""
 
+import asyncio
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from zoneinfo import available_timezones
 
 import httpx2
 import pytest
 
+from app.repositories import executions
 from app.routers import json_route
-from app.services import forecasts
+from app.services import backfills, forecasts
 from app.triggers import cron, zone_offsets
+from tests.support.api import Api, JsonBody
 
 EVERY_SECOND = {"type": "cron", "cron_expression": "* * * * * *", "seconds": True}
 
@@ -81,4 +85,35 @@ async def test_a_preview_computes_its_slots_in_many_turns(
     shown = await alice.post("/schedules/preview", params={"count": 100}, json=EVERY_SECOND)
     assert len(shown.json()["next_runs"]) == 100
     assert steps.counts[0] == 0
-    assert max(steps.counts) <= 20
+    assert max(steps.counts) <= 20 + 1
+
+
+async def backfill(client: httpx2.AsyncClient, api: Api, **changes: Any) -> httpx2.Response:
+    """Backfill the 120 slots before now of a new job."""
+    job: JsonBody = (await client.post("/jobs", json={"name": "a job", "interval": 1})).json()
+    api.clock.advance(timedelta(seconds=121))
+    now = api.clock.now()
+    start = now - timedelta(seconds=120)
+    body = {"start": start.isoformat(), "end": now.isoformat(), "overlap_policy": "allow_all"}
+    return await client.post(f"/jobs/{job['id']}/backfill", json=body | changes)
+
+
+async def test_a_backfill_builds_and_stores_its_executions_in_many_turns(
+    api: Api, alice: httpx2.AsyncClient, steps: Steps
+) -> None:
+    steps.watch(backfills, wait="wait_for_loop_turn", expensive=("next_slot",))
+    steps.count_calls(executions, "to_document")
+    response = await backfill(alice, api)
+    assert (response.status_code, response.json()["count"]) == (202, 120)
+    assert sum(steps.counts) >= 120 + 120
+    assert max(steps.counts) <= 20 + 1
+
+
+async def test_a_user_has_one_backfill_in_progress(
+    api: Api, alice: httpx2.AsyncClient, bob: httpx2.AsyncClient
+) -> None:
+    async with api.runtime.backfills._in_progress.enter(api.ids["alice"]):
+        waiting = asyncio.create_task(backfill(alice, api))
+        assert (await backfill(bob, api, dry_run=True)).status_code == 200
+        assert not waiting.done()
+    assert (await waiting).status_code == 202
