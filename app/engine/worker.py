@@ -228,13 +228,12 @@ class Worker:
         # At the same time, so that the recorder writes them in batches.
         settled = await asyncio.gather(*map(self._recorder.settle, executions, settlements))
         for execution, ok in zip(executions, settled, strict=True):
-            if not ok:
+            if ok:
+                self._keeper.release(_lease_of(execution))
+            else:
                 self._give_up([_lease_of(execution)])
-                continue
-            self._keeper.release(_lease_of(execution))
-            _log.info(
-                "claim_ended", execution_id=execution.id, job_id=execution.job_id, status=status
-            )
+        if ended := sum(settled):  # one line, because a deleted job may leave thousands
+            _log.info("claims_ended", executions=ended, status=status, reason=reason)
 
     def _give_up(self, leases: Iterable[Lease]) -> None:
         for lease in leases:

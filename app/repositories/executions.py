@@ -46,6 +46,9 @@ from app.repositories.slot_records import (
 INSERT_LIMIT = 1_000
 """The most records of one insert. Records that are inserted together have no parameters of users,
 so that they are far below the server's 16 MB."""
+CANCEL_LIMIT = 5_000
+"""The most queued executions that the deletion of a job cancels."""
+_CANCELLED_AT_ONCE = 500
 _DUPLICATE_KEY = 11000
 
 
@@ -215,12 +218,21 @@ class ExecutionRepository:
     async def cancel_for_deleted_job(self, job_id: str) -> None:
         """Cancel the job's queued executions and ask the running ones to stop.
 
-        A second call changes nothing.
+        It cancels at most `CANCEL_LIMIT`, so that the request ends in time. A worker cancels the
+        others when it claims them.
         """
         of_job = known(Execution) | {"job_id": job_id}
-        await self._executions.update_many(
-            of_job | cancellation.CAN_END, cancellation.end(Reason.JOB_DELETED, self._now)
-        )
+        for _ in range(0, CANCEL_LIMIT, _CANCELLED_AT_ONCE):
+            queued = self._executions.find(
+                of_job | cancellation.CAN_END, {"_id": True}, limit=_CANCELLED_AT_ONCE
+            )
+            ids = [document["_id"] for document in await queued.to_list(None)]
+            if not ids:
+                break
+            await self._executions.update_many(
+                of_job | cancellation.CAN_END | {"_id": {"$in": ids}},
+                cancellation.end(Reason.JOB_DELETED, self._now),
+            )
         await self._executions.update_many(
             of_job | cancellation.CAN_BE_ASKED, cancellation.request(Reason.JOB_DELETED, self._now)
         )

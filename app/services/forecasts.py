@@ -6,6 +6,7 @@ from datetime import datetime
 from itertools import islice
 from zoneinfo import ZoneInfo
 
+from app.loop_turns import wait_for_loop_turn
 from app.models.execution import Execution, ExecutionStatus
 from app.models.ids import NewId
 from app.models.schedule import MILLISECOND, Schedule, find_start, next_slot, runs_left, trigger_of
@@ -19,6 +20,7 @@ from app.services.jobs import JobService
 from app.services.schedule_changes import build_schedules
 from app.triggers.preview import describe, notes_on, warnings_of
 
+_COMPUTED_AT_ONCE = 20
 _PAUSED = "The job is paused: it has no future slots until it is resumed."
 
 
@@ -44,39 +46,38 @@ class ForecastService:
     async def preview(self, body: ScheduleIn, count: int) -> Preview:
         """The first slots of a schedule that is not saved. Raises InvalidInputError."""
         now = await self._jobs.now()
+        await wait_for_loop_turn()
         to_write = read_new_schedule(body)
         (schedule,) = build_schedules([to_write], (), now=now, new_id=self._new_id)
         trigger = trigger_of(schedule)
         after = schedule.start_at - MILLISECOND if schedule.start_at else now
+        coming = (
+            _show_slot(schedule, slot, schedule_id=None) for slot in _slots_after(schedule, after)
+        )
         return Preview(
             description=describe(trigger),
             warnings=warnings_of(trigger, jitter_seconds=schedule.jitter_seconds, now=now),
-            next_runs=[
-                _show_slot(schedule, slot, schedule_id=None)
-                for slot in islice(_slots_after(schedule, after), count)
-            ],
+            next_runs=await _compute(coming, count),
         )
 
     async def next_runs(self, actor: Actor, job_id: str, count: int) -> Preview:
         """The next slots of all active schedules of a job, in order."""
         job = await self._job_service.get(actor, job_id)
         now = await self._jobs.now()
+        descriptions, warnings = [], []
+        for s in job.schedules:
+            await wait_for_loop_turn()
+            trigger = trigger_of(s)
+            descriptions.append(describe(trigger))
+            if s.active:
+                warnings += warnings_of(trigger, jitter_seconds=s.jitter_seconds, now=now)
         active = [s for s in job.schedules if s.active] if job.active else []
-        coming = heapq.merge(
-            *([(slot, n) for slot in islice(_coming_slots(s), count)] for n, s in enumerate(active))
-        )
-        warnings = [
-            warning
-            for s in active
-            for warning in warnings_of(trigger_of(s), jitter_seconds=s.jitter_seconds, now=now)
-        ]
+        slots = heapq.merge(*(_coming_slots(s, n) for n, s in enumerate(active)))
+        coming = (_show_slot(active[n], slot, schedule_id=active[n].id) for slot, n in slots)
         return Preview(
-            description="; ".join(describe(trigger_of(s)) for s in job.schedules) or "Never",
+            description="; ".join(descriptions) or "Never",
             warnings=warnings if job.active else [_PAUSED],
-            next_runs=[
-                _show_slot(active[n], slot, schedule_id=active[n].id)
-                for slot, n in islice(coming, count)
-            ],
+            next_runs=await _compute(coming, count),
         )
 
     async def explain(self, actor: Actor, job_id: str, at: datetime) -> InstantExplanation:
@@ -91,6 +92,15 @@ class ForecastService:
         return InstantExplanation(at=at, items=verdicts)
 
 
+async def _compute(coming: Iterator[PreviewSlot], count: int) -> list[PreviewSlot]:
+    """Compute the first slots. Other requests get their turn after a few."""
+    found: list[PreviewSlot] = []
+    for start in range(0, count, _COMPUTED_AT_ONCE):
+        await wait_for_loop_turn()
+        found += islice(coming, min(_COMPUTED_AT_ONCE, count - start))
+    return found
+
+
 def _slots_after(schedule: Schedule, instant: datetime) -> Iterator[datetime]:
     """The schedule's slots after an instant, as many as `max_runs` still allows."""
     left = runs_left(schedule)
@@ -101,9 +111,11 @@ def _slots_after(schedule: Schedule, instant: datetime) -> Iterator[datetime]:
         slot = next_slot(schedule, slot)
 
 
-def _coming_slots(schedule: Schedule) -> Iterator[datetime]:
+def _coming_slots(schedule: Schedule, number: int) -> Iterator[tuple[datetime, int]]:
+    """The schedule's future slots, each with this number. They are computed one by one."""
     if schedule.next_run is not None:
-        yield from _slots_after(schedule, schedule.next_run - MILLISECOND)
+        for slot in _slots_after(schedule, schedule.next_run - MILLISECOND):
+            yield slot, number
 
 
 def _show_slot(schedule: Schedule, slot: datetime, *, schedule_id: str | None) -> PreviewSlot:

@@ -156,6 +156,7 @@ class JobService:
         self, actor: Actor, job_id: str, *, accepted: Revisions = ANY_REVISION
     ) -> None:
         """Delete the job and cancel its queued and running executions. Its history stays.
+        Workers cancel those that are too many for a request.
 
         A job that cannot be read is deleted too; slots of it that are due are not fired. Raises
         PreconditionError and BusyError.

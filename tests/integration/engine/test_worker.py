@@ -1,15 +1,18 @@
 """Claims, deliveries and the stop of a worker."""
 
 import asyncio
+from collections import Counter
 from datetime import timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.engine.executor import RunningAttempt, StopReason
 from app.engine.loop import AT_ONCE
 from app.models.execution import AttemptOutcome, ExecutionStatus, TargetResponse
 from app.models.outcome import Failure, Outcome
-from app.models.policy import RetryPolicy
+from app.models.policy import OverlapPolicy, RetryPolicy
+from app.repositories import executions
 from app.repositories.leases import AttemptStart
 from tests.integration.engine.attempts import block_targets, make_lease, make_success
 from tests.support.engine import LEASE, SUCCEEDED, World, claim_due
@@ -198,6 +201,33 @@ async def test_deleting_a_job_cancels_its_queued_and_running_executions(world: W
     stopped = await world.read(running)
     assert (stopped.status, stopped.reason) == (ExecutionStatus.CANCELLED, "job_deleted")
     assert stopped.attempts[0].outcome is AttemptOutcome.CANCELLED
+
+
+async def test_a_deletion_cancels_a_bounded_number_and_the_worker_cancels_the_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(executions, "CANCEL_LIMIT", 4)
+    monkeypatch.setattr(executions, "_CANCELLED_AT_ONCE", 2)
+    process = world.compose_process()
+    job = await world.add_job(overlap_policy=OverlapPolicy.ALLOW_ALL)
+    queued = [await world.queue(job) for _ in range(7)]
+
+    assert await world.jobs.delete(job)
+    await world.executions.cancel_for_deleted_job(job.id)
+    stored = [await world.read(one) for one in queued]
+    assert Counter(one.status for one in stored) == {
+        ExecutionStatus.CANCELLED: 4,
+        ExecutionStatus.QUEUED: 3,
+    }
+
+    with capture_logs() as logs:
+        await process.work()
+    stored = [await world.read(one) for one in queued]
+    assert {(one.status, one.reason) for one in stored} == {
+        (ExecutionStatus.CANCELLED, "job_deleted")
+    }
+    assert world.targets.deliveries == []
+    assert [line["executions"] for line in logs if line["event"] == "claims_ended"] == [3]
 
 
 async def test_a_success_after_a_requested_cancel_ends_as_cancelled(world: World) -> None:
