@@ -1,5 +1,10 @@
 """`python -m app`: the command line."""
 
-from app.cli import main
+import sys
 
-main()
+try:
+    from app.cli import main
+
+    main()
+except KeyboardInterrupt:  # Ctrl-C while the modules are imported, which takes a second
+    sys.exit(130)

@@ -12,6 +12,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Scope
 
 from app import __version__
+from app.errors import ConfigurationError
 from app.http_server.connections import CONNECTIONS
 from app.http_server.startup import open_connections, warn_of_other_protocol
 from app.logs import configure_logs
@@ -28,7 +29,8 @@ from app.routers import docs, executions, health, jobs, schedules, token
 from app.routers.deps import runtime_of
 from app.routers.problems import build_problem_response, install_handlers
 from app.runtime import Runtime, open_runtime
-from app.settings import load_settings
+from app.security import find_weakness
+from app.settings import Settings, load_settings
 
 _DESCRIPTION = """\
 Carillon runs jobs on time: by cron, at intervals, once, or by request.
@@ -91,7 +93,7 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
 async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[dict[str, Any]]:
     async with AsyncExitStack() as stack:
         if runtime is None:  # uvicorn has imported `app`; the command line passes a runtime
-            settings = load_settings()
+            settings = _load_settings()
             configure_logs(settings.log_level, settings.log_format)
             warn_of_other_protocol()
             runtime = await stack.enter_async_context(open_runtime(settings))
@@ -110,6 +112,23 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[d
             yield {CONNECTIONS: connections}
         finally:
             await runtime.stop()
+
+
+def _load_settings() -> Settings:
+    """The settings of an application that uvicorn's command has started.
+
+    uvicorn listens where its own options say, so HOST does not tell whether others can connect,
+    and a weak SECRET_KEY is always rejected. Raises ConfigurationError.
+    """
+    settings = load_settings()
+    if settings.secret_key is not None:
+        weakness = find_weakness(settings.secret_key.get_secret_value())
+        if weakness is not None:
+            raise ConfigurationError(
+                f"SECRET_KEY {weakness} when uvicorn's command starts the service, because its"
+                " --host decides who can connect; generate one with `openssl rand -hex 32`"
+            )
+    return settings
 
 
 def announce_first_admin(runtime: Runtime) -> None:

@@ -10,6 +10,9 @@ Networks = tuple[Network, ...]
 
 MAX_NETWORKS = 100
 
+_MAPPED_BITS = 96
+"""The length of ::ffff:0:0/96, the IPv6 network of the IPv4 addresses."""
+
 
 def parse_networks(text: str) -> Networks:
     """Return the networks and addresses in a text that separates them by commas.
@@ -43,4 +46,6 @@ def _parse_network(number: int, entry: str) -> Network:
             "must have the first address of each network before the slash;"
             f" number {number} has a later address",
         )
-    return network
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    # Addresses are compared as IPv4 (`parse_address`), so a mapped network would contain none.
+    return network if mapped is None else IPv4Network((mapped, network.prefixlen - _MAPPED_BITS))

@@ -5,6 +5,7 @@ of asymmetric keys has known vulnerabilities (CVE-2024-33663, CVE-2026-85394).
 """
 
 import base64
+import itertools
 import json
 import math
 import re
@@ -33,6 +34,9 @@ _PUBLIC_SECRET_KEYS = frozenset(
         "a-string-secret-at-least-256-bits-long",
     }
 )
+_COMMAND = "openssl rand"
+"""A key with the text of the command, where its output was meant."""
+_SUBSTITUTION = "$("
 _MIN_DISTINCT_CHARACTERS = 10
 """32 random bytes have fewer with a probability of 1e-12 in hex, and much less in base64."""
 
@@ -185,21 +189,37 @@ def find_weakness(secret_key: str) -> str | None:
     """Return why a service that others can reach must reject `secret_key`, or None."""
     if not secret_key:
         return "must be set"
-    if secret_key.lower() in _PUBLIC_SECRET_KEYS:
-        return "must not be an example that is public"
+    lower = secret_key.lower()
+    if any(example in lower for example in _PUBLIC_SECRET_KEYS):
+        return "must not contain an example that is public"
+    if _COMMAND in lower or _SUBSTITUTION in lower:
+        return "must be the output of a command, not the command"
+    secret_key = _without_quotes(secret_key)
     if len(secret_key.encode()) < SECRET_KEY_MIN_BYTES:
         return f"must have at least {SECRET_KEY_MIN_BYTES} bytes"
     if len(set(secret_key)) < _MIN_DISTINCT_CHARACTERS:
         return f"must have at least {_MIN_DISTINCT_CHARACTERS} different characters"
     if _is_repetition(secret_key):
         return "must not repeat a part of itself"
+    if _count_jumps(lower) < _MIN_DISTINCT_CHARACTERS:
+        return "must not consist of letters or digits in their order"
     return None
+
+
+def _without_quotes(text: str) -> str:
+    """`docker run --env-file` passes the quotes around a value as a part of it."""
+    return text[1:-1] if text[0] in "'\"" and text[-1] == text[0] else text
 
 
 def _is_repetition(text: str) -> bool:
     """Whether `text` begins with a part that is repeated to its end. The last repetition may be
     cut, as by the removal of a space at the end."""
     return any(text[size:] == text[:-size] for size in range(1, (len(text) + 1) // 2 + 1))
+
+
+def _count_jumps(text: str) -> int:
+    """How many characters are not neighbours, in the order of Unicode, of the ones before them."""
+    return sum(abs(ord(one) - ord(other)) > 1 for one, other in itertools.pairwise(text))
 
 
 def looks_asymmetric(key: str) -> bool:

@@ -16,10 +16,19 @@ _ROOT = 0
 def make_private_folder(path: Path) -> Path:
     """Create the folder, or take the rights of other users away. Raises ConfigurationError if it
     belongs to another user, or is not a folder."""
-    path.mkdir(mode=0o700, exist_ok=True)
+    with suppress(FileExistsError):
+        path.mkdir(mode=0o700)
+    if path.is_symlink():
+        raise ConfigurationError(
+            f"{path} is a link, not a folder. To keep its data, move the folder that it leads to"
+            f" here, in place of the link. To use another disk, move all of {path.parent} there and"
+            " set DATA_DIR to it."
+        )
     if not is_own_folder(path):
         raise ConfigurationError(
-            f"{path} is not a folder of the current user. Delete it, then start again."
+            f"{path} is not a folder of the current user. To keep its data, start as the user whose"
+            " folder it is, or give it to the current user (chown -R). To start without data, set"
+            " DATA_DIR to another folder."
         )
     path.chmod(0o700)
     return path
@@ -40,15 +49,28 @@ def has_trusted_owner(status: os.stat_result) -> bool:
     return status.st_uid in (os.geteuid(), _ROOT)
 
 
+def can_be_replaced(parent: os.stat_result, *, by: int) -> bool:
+    """Whether the users with these rights to write (bits of the mode) can rename or delete folders
+    of the current user in `parent`. In a sticky folder they cannot."""
+    return bool(parent.st_mode & by) and not parent.st_mode & stat.S_ISVTX
+
+
 def load_secret(path: Path, *, label: str = "", effect: str = "") -> str:
     """Return the secret in the file, created at first use. In the file, `label` precedes it.
 
     Processes that create the file at the same time all get the same secret. `effect` tells what a
     new secret changes. Raises ConfigurationError.
     """
-    if not path.exists():
-        _publish(path, f"{label}{secrets.token_hex(_MIN_BYTES)}\n")
-    secret = _read_privately(path).strip().removeprefix(label.strip()).strip()
+    try:
+        if not path.exists():
+            _publish(path, f"{label}{secrets.token_hex(_MIN_BYTES)}\n")
+        text = _read_privately(path)
+    except OSError as error:
+        raise ConfigurationError(
+            f"{path} cannot be read or created: {error.strerror}. Check that its disk has room and"
+            " that the current user may write to it, then start again."
+        ) from None
+    secret = text.strip().removeprefix(label.strip()).strip()
     if len(secret.encode()) < _MIN_BYTES:
         raise ConfigurationError(
             f"{path} is damaged: its secret has fewer than {_MIN_BYTES} bytes."

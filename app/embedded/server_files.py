@@ -27,6 +27,7 @@ _LOG_LIMIT_BYTES = 10_000_000
 _PROTECTED = 1
 """The value in the record of a server that requires a password. Earlier releases started servers
 without one, and recorded nothing."""
+_RECORDED = {"port": range(65_536), "pid": range(1, 2**31), "protected": range(_PROTECTED + 1)}
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,14 @@ class ServerFiles:
         return _is_locked(self.path("alive"))
 
     def read_record(self) -> dict[str, int]:
-        """Return the recorded `port` and `pid` of the last server. A value that was not recorded is
-        absent."""
+        """Return the recorded `port` and `pid` of the last server. A value that was not recorded,
+        or is none that was, is absent."""
         try:
-            return dict(json.loads(self.path("json").read_text(encoding="utf-8")))
+            record = json.loads(self.path("json").read_text(encoding="utf-8"))
         except (FileNotFoundError, ValueError):
             return {}
+        given = record.items() if isinstance(record, dict) else ()
+        return {k: v for k, v in given if type(v) is int and v in _RECORDED.get(k, ())}
 
     def is_protected(self) -> bool:
         """Whether the last server was started by a release whose servers require a password."""

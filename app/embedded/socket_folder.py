@@ -5,11 +5,12 @@ import stat
 import tempfile
 from pathlib import Path
 
-from app.embedded.private_files import has_trusted_owner, is_own_folder
+from app.embedded.private_files import can_be_replaced, has_trusted_owner, is_own_folder
 from app.errors import ConfigurationError
 
 MAX_PATH_BYTES = 90
 """The system's limit is 108 bytes on Linux and 104 on macOS."""
+_GROUP_AND_OTHERS = stat.S_IWGRP | stat.S_IWOTH
 
 
 def choose_socket(folder: Path, name: str) -> Path:
@@ -72,7 +73,4 @@ def _is_private(folder: Path) -> bool:
 def _is_safe_parent(parent: Path) -> bool:
     """Whether other users cannot rename or delete the current user's folders in `parent`."""
     status = parent.stat()
-    others_may_write = status.st_mode & 0o022
-    return has_trusted_owner(status) and (
-        not others_may_write or bool(status.st_mode & stat.S_ISVTX)
-    )
+    return has_trusted_owner(status) and not can_be_replaced(status, by=_GROUP_AND_OTHERS)

@@ -12,6 +12,7 @@ from redis.asyncio import Redis
 from app.embedded.mongod import start_mongod
 from app.embedded.redis_server import find_redis_server, start_redis
 from app.embedded.shared_server import SharedServer
+from app.errors import ConfigurationError
 from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -74,7 +75,13 @@ async def _run_server(
 
 def _open_redis(url: str | None) -> Redis:
     if url is not None:
-        return Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        try:
+            return Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)
+        except ValueError:
+            raise ConfigurationError(
+                "REDIS_URL is not an address. Set it to one such as redis://cache.example:6379/0,"
+                " with special characters in its password as %XX."
+            ) from None
     from fakeredis import FakeAsyncRedis
 
     _log.warning(

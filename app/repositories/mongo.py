@@ -21,11 +21,18 @@ from motor.core import AgnosticClient
 from motor.frameworks import asyncio as motor_framework
 from motor.metaprogramming import create_class_with_framework
 from motor.motor_asyncio import AsyncIOMotorClient, AsyncIOMotorCollection, AsyncIOMotorDatabase
-from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    ConnectionFailure,
+    InvalidURI,
+    OperationFailure,
+    PyMongoError,
+)
+from pymongo.errors import ConfigurationError as InvalidOptions
 
 from app.clock import Clock
 from app.deadline import find_deadline
-from app.errors import UnavailableError
+from app.errors import ConfigurationError, UnavailableError
 
 THREADS = 10
 """The number of threads for the calls of requests, and the number for all other calls. Together
@@ -55,8 +62,23 @@ _NO_RESPONSE = "The database does not respond."
 
 
 def open_client(uri: str, *, timeout: timedelta) -> Client:
-    """A client whose calls each end within `timeout`, including the time to connect and wait."""
-    client: Client = _build_client_class()(uri, **client_options(timeout))
+    """A client whose calls each end within `timeout`, including the time to connect and wait.
+
+    Raises ConfigurationError. Its text does not contain parts of the address, which may be secret.
+    """
+    try:
+        client: Client = _build_client_class()(uri, **client_options(timeout))
+    except (InvalidURI, ValueError):
+        raise ConfigurationError(
+            "MONGODB_URI is not an address. Set it to one such as"
+            " mongodb://db.example:27017/?replicaSet=rs0, with special characters in its password"
+            " as %XX."
+        ) from None
+    except InvalidOptions as error:
+        raise ConfigurationError(
+            f"MONGODB_URI cannot be used: {error}. Correct its options, or the DNS records that it"
+            " names."
+        ) from None
     return client
 
 

@@ -22,7 +22,7 @@ TOLERANCE = timedelta(seconds=10)
 """A slot is on time if a process schedules at most this long after it."""
 
 _ID = "scheduling"
-_BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
+BEGINNING = datetime(2000, 1, 1, tzinfo=UTC)
 """The start of the first gap. No trigger has an earlier slot that is due."""
 _LEAVE_LIMIT = timedelta(seconds=1)
 _SCHEDULER_LIFETIME = count_milliseconds(timedelta(seconds=6))
@@ -86,7 +86,7 @@ class TickRepository:
 
     def _build_changes(self, scheduler: str | None) -> Document:
         now = self._database.clock.now_expression
-        covered_until = {"$ifNull": ["$covered_until", _BEGINNING]}
+        covered_until = {"$ifNull": ["$covered_until", BEGINNING]}
         late_until = {"$subtract": [now, count_milliseconds(TOLERANCE) + 1]}
         gaps = {"$ifNull": ["$gaps", []]}
         gap = {"after": covered_until, "until": late_until, "found_at": now}

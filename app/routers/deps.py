@@ -1,6 +1,7 @@
 """Dependencies of the routes: the runtime, and the actor who sends the request."""
 
 import inspect
+import re
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Path, Request
@@ -12,6 +13,7 @@ from app.models.execution import HOPS_HEADER, MAX_HOPS
 from app.models.user import Actor, Role
 from app.runtime import Runtime
 
+_HOPS = re.compile(r"^[0-9]{1,9}$")
 _bearer = OAuth2PasswordBearer(
     tokenUrl="token",
     auto_error=False,
@@ -101,7 +103,7 @@ async def read_hops(
             alias=HOPS_HEADER,
             description="Set by the service when it calls a target: how many of its targets stand "
             f"between a user and this request. A request with more than {MAX_HOPS} gets a 508.",
-            pattern="^[0-9]{1,9}$",
+            json_schema_extra={"pattern": _HOPS.pattern},
         ),
     ] = "0",
 ) -> int:
@@ -109,6 +111,10 @@ async def read_hops(
     InvalidInputError."""
     if len(request.headers.getlist(HOPS_HEADER)) > 1:
         raise InvalidInputError.at(f"/header/{HOPS_HEADER}", "send this header at most once")
+    if not _HOPS.fullmatch(hops):
+        raise InvalidInputError.at(
+            f"/header/{HOPS_HEADER}", "send a whole number of at most 9 digits"
+        )
     if int(hops) > MAX_HOPS:
         raise HopsError(
             f"This request has made {int(hops)} hops through targets of this service: a job that a "

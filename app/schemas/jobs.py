@@ -29,7 +29,9 @@ from app.models.schedule import MAX_SCHEDULES, Schedule
 from app.models.target import FIRST_STATUS_CODE, LAST_STATUS_CODE, TargetSpec
 from app.schemas.json_types import (
     AtMost,
+    EditModel,
     Flag,
+    InputInstant,
     InputModel,
     Integer,
     JsonObject,
@@ -42,7 +44,7 @@ from app.schemas.json_types import (
     without_defaults,
 )
 from app.schemas.pages import PARTIAL, Page, PageQuery
-from app.schemas.schedules import ScheduleIn
+from app.schemas.schedules import ScheduleEdit, ScheduleIn
 from app.schemas.short_forms import ShortFormIn, check_combination, check_completeness
 from app.schemas.targets import PartialTarget, TargetChange, TargetIn
 
@@ -152,8 +154,15 @@ class JobCreate(JobFields):
         return self
 
 
-class JobUpdate(JobFields):
+class JobUpdate(JobFields, EditModel):
     """The fields to change; the others stay."""
+
+    ignored_fields = frozenset(
+        {
+            *("id", "owner_id", "revision", "created_at", "updated_at", "last_run", "last_status"),
+            *("pause_reason", "effective_timeout_seconds"),
+        }
+    )
 
     # The defaults are never used: only given fields are read (`model_fields_set`).
     model_config = ConfigDict(json_schema_extra=without_defaults)
@@ -165,6 +174,21 @@ class JobUpdate(JobFields):
         description="An item of a listing has this field. It is ignored: fields that the body does "
         "not have stay in any case.",
     )
+    schedules: Annotated[tuple[ScheduleEdit, ...], AtMost(MAX_SCHEDULES)] = Field(
+        default=(), description="When the job runs. They replace the present ones."
+    )
+    next_run: InputInstant | None = Field(
+        default=None,
+        description="Beside `interval`: another name of `start_time`. Otherwise ignored: responses "
+        "have this field too.",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_next_run_of_response(cls, body: Any) -> Any:
+        if isinstance(body, dict) and body.get("interval") is None:
+            return {name: value for name, value in body.items() if name != "next_run"}
+        return body
 
 
 class JobSort(StrEnum):

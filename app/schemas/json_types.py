@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, ClassVar, NoReturn
 from zoneinfo import available_timezones
 
 import orjson
@@ -68,6 +68,30 @@ class InputModel(BaseModel):
     @classmethod
     def _check_number_of_members(cls, value: Any) -> Any:
         return _check_length(value, MAX_MEMBERS)
+
+
+class EditModel(InputModel):
+    """An edit, or a part of one. It ignores the fields that only responses have, so that what was
+    read can be sent back."""
+
+    ignored_fields: ClassVar[frozenset[str]]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_ignored_fields(cls, body: Any) -> Any:
+        if not isinstance(body, dict):
+            return body
+        return {name: value for name, value in body.items() if name not in cls.ignored_fields}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        shown = handler(schema)
+        properties = handler.resolve_ref_schema(shown)["properties"]
+        for name in sorted(cls.ignored_fields):
+            properties[name] = {"description": "Ignored. Only responses have this field."}
+        return shown
 
 
 class OutputModel(BaseModel):

@@ -23,6 +23,7 @@ from app.models.schedule import (
     Schedule,
 )
 from app.schemas.json_types import (
+    EditModel,
     Flag,
     InputInstant,
     InputModel,
@@ -38,6 +39,8 @@ from app.triggers import CronTrigger
 from app.triggers.cron import Dst
 
 _UNSET_INSTANT = datetime.min.replace(tzinfo=UTC)
+
+_ONLY_IN_RESPONSES = frozenset({"job_id", "anchor_at", "next_run", "runs"})
 
 IntervalSeconds = Annotated[Integer, Field(ge=1, le=MAX_INTERVAL_SECONDS)]
 MaxRuns = Annotated[Integer, Field(ge=1, le=MAX_RUNS)]
@@ -117,6 +120,29 @@ ScheduleIn = Annotated[
 ]
 
 
+class _ScheduleEdit(EditModel):
+    """What the schedules of an edited job have in common."""
+
+    ignored_fields = _ONLY_IN_RESPONSES
+
+
+class CronScheduleEdit(CronScheduleIn, _ScheduleEdit):
+    """Slots by a cron expression."""
+
+
+class IntervalScheduleEdit(IntervalScheduleIn, _ScheduleEdit):
+    """Slots at a fixed period, counted from `start_at`, else from the creation."""
+
+
+class OneTimeScheduleEdit(OneTimeScheduleIn, _ScheduleEdit):
+    """A single slot."""
+
+
+ScheduleEdit = Annotated[
+    CronScheduleEdit | IntervalScheduleEdit | OneTimeScheduleEdit, Field(discriminator="type")
+]
+
+
 def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
     """Return `expression` if it is valid and fires. `valid_fields` are the fields beside it that
     passed validation."""
@@ -132,8 +158,10 @@ def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
     return expression
 
 
-class ScheduleChange(InputModel):
+class ScheduleChange(EditModel):
     """The fields to change; the others stay. Another `type` requires that type's fields."""
+
+    ignored_fields = _ONLY_IN_RESPONSES | {"id"}
 
     # The defaults are never used: only given fields are read (`model_fields_set`).
     model_config = ConfigDict(json_schema_extra=without_defaults)

@@ -8,7 +8,7 @@ import structlog
 from app.clock import Clock
 from app.models.coverage import Coverage, Gap
 from app.repositories.jobs import JobRepository
-from app.repositories.ticks import Tick, TickRepository
+from app.repositories.ticks import BEGINNING, Tick, TickRepository
 
 _log = structlog.get_logger(__name__)
 
@@ -78,7 +78,8 @@ class TickService:
         # Otherwise a later tick was answered first. It has all gaps of this one, and maybe more.
         if tick.gaps and tick.gaps[-1].found_at == tick.at:
             gap = tick.gaps[-1]
-            _log.warning("nothing_scheduled", after=gap.after, until=gap.until)
+            if gap.after != BEGINNING:  # otherwise this is the first start
+                _log.warning("nothing_scheduled", after=gap.after, until=gap.until)
             await self._prune(tick.at, tick.gaps)
         return self._last or tick
 

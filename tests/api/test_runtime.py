@@ -1,14 +1,19 @@
 """All routes, dependencies and middleware take the runtime from `get_runtime`."""
 
-from collections.abc import Callable
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx2
 import pytest
 
+from app.errors import ConfigurationError
 from app.main import create_app
 from app.models.user import Role
 from app.routers.deps import get_runtime
 from app.runtime import Runtime
+from app.settings import Settings
 from tests.support.api import MAX_REQUEST_BYTES, Api, assert_problem
 from tests.support.service import PASSWORD
 
@@ -75,3 +80,32 @@ async def test_an_override_of_get_runtime_sets_the_limit_of_bodies(overridden: A
             "/jobs", json={"name": "x", "description": "x" * MAX_REQUEST_BYTES}
         )
     assert_problem(response, 413)
+
+
+async def test_an_application_without_a_runtime_rejects_a_weak_secret_on_any_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """uvicorn's command listens on its --host, whatever HOST is."""
+    opened: list[Settings] = []
+
+    @asynccontextmanager
+    async def record(settings: Settings) -> AsyncIterator[Runtime]:
+        opened.append(settings)
+        raise InterruptedError
+        yield
+
+    monkeypatch.setattr("app.main.open_runtime", record)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOST", "127.0.0.1")
+    app = create_app()
+    monkeypatch.setenv("SECRET_KEY", "weak")
+    with pytest.raises(ConfigurationError, match="SECRET_KEY must have at least 32 bytes"):
+        async with app.router.lifespan_context(app):
+            pass
+    assert opened == []
+    for strong in ("", secrets.token_hex(32)):
+        monkeypatch.setenv("SECRET_KEY", strong)
+        with pytest.raises(InterruptedError):
+            async with app.router.lifespan_context(app):
+                pass
+    assert len(opened) == 2

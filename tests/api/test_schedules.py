@@ -87,8 +87,7 @@ async def test_another_type_needs_its_own_fields(alice: httpx2.AsyncClient, job:
         ({"timezone": "Mars/Olympus"}, "/timezone"),
         ({"end_at": "2020-01-01T00:00:00Z"}, "/end_at"),
         ({"max_runs": 0}, "/max_runs"),
-        ({"next_run": "2027-01-01T00:00:00Z"}, "/next_run"),
-        ({"runs": 5}, "/runs"),
+        ({"run": 5}, "/run"),
     ],
 )
 async def test_an_invalid_edit_names_the_field(

@@ -1,8 +1,10 @@
 """Which address a request comes from."""
 
+from ipaddress import ip_network
+
 import pytest
 
-from app.addresses import find_client_address
+from app.addresses import find_client_address, is_trusted
 from app.networks import parse_networks
 
 TRUSTED = parse_networks("10.0.0.0/8, fd00::1")
@@ -32,6 +34,20 @@ def test_the_client_is_the_right_most_untrusted_entry(
     peer: str, forwarded_for: list[str], client: str
 ) -> None:
     assert find_client_address(peer, forwarded_for, TRUSTED) == client
+
+
+@pytest.mark.parametrize("network", ["::ffff:10.20.0.0/112", "::ffff:a14:0/112"])
+def test_an_ipv4_network_that_is_mapped_to_ipv6_contains_its_ipv4_addresses(network: str) -> None:
+    assert parse_networks(network) == parse_networks("10.20.0.0/16")
+    assert is_trusted("10.20.3.4", parse_networks(network))
+    assert is_trusted("::ffff:10.20.3.4", parse_networks(network))
+    assert not is_trusted("10.21.0.0", parse_networks(network))
+
+
+def test_a_single_mapped_address_and_all_of_them_are_ipv4() -> None:
+    assert parse_networks("::ffff:10.20.0.1") == parse_networks("10.20.0.1")
+    assert parse_networks("::ffff:0:0/96") == parse_networks("0.0.0.0/0")
+    assert parse_networks("::/0, fd00::/8") == (ip_network("::/0"), ip_network("fd00::/8"))
 
 
 def test_without_trusted_proxies_the_header_does_not_count() -> None:

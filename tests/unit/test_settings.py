@@ -236,6 +236,14 @@ WEAK_KEYS = {
     "the example of FastAPI": "09D25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
     "nine characters": "123456789" + "1" * 40,
     "one word, repeated": "correct horse battery staple " * 2,
+    "the example in quotes": f'"{EXAMPLE_SECRET_KEY}"',
+    "the example and more": f"{EXAMPLE_SECRET_KEY}-2f6d8a0c",
+    "short without the quotes": f"'{GOOD_KEY[:31]}'",
+    "letters and digits in their order": "abcdefghijklmnopqrstuvwxyz0123456789",
+    "letters in reverse order": "ZYXWVUTSRQPONMLKJIHGFEDCBAzyxwvutsrqponm",
+    "a command that was not run": "$(openssl rand -hex 32) and some more",
+    "a command as text": "output of openssl rand -hex 32, pasted",
+    "a substitution": "$(pwgen --secure --numerals 64 1)",
     "a repetition that is cut": "0123456789abcdef" * 2 + "0123",
 }
 
@@ -269,7 +277,9 @@ def test_without_a_secret_a_service_in_development_may_listen_on_all_addresses()
     assert load(HOST="0.0.0.0").secret_key is None
 
 
-@pytest.mark.parametrize("key", [GOOD_KEY, "äöüßéèêáàâøåñçœł", "a b c d e f g h i j k l m n o p q"])
+@pytest.mark.parametrize(
+    "key", [GOOD_KEY, f"'{GOOD_KEY}'", "äöüßéèêáàâøåñçœł", "a b c d e f g h i j k l m n o p q"]
+)
 def test_production_accepts_a_secret_of_32_bytes(key: str) -> None:
     assert load(ENVIRONMENT="production", SECRET_KEY=key).secret_key
 

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.errors import UnavailableError
 from app.models.coverage import Coverage, Gap
@@ -47,6 +48,15 @@ async def test_slots_before_the_first_tick_are_late_except_those_of_the_last_ten
     assert coverage.gaps == (first,)
     assert coverage.covered_until == now + AHEAD
     assert coverage.find_gap(now - TOLERANCE) is None
+
+
+async def test_a_gap_is_logged_except_the_one_before_the_first_start(world: World) -> None:
+    with capture_logs() as logs:
+        covered_until = (await cover(world.compose_process())).covered_until
+        world.clock.advance(MINUTE)
+        await cover(world.compose_process())
+    (line,) = [one for one in logs if one["event"] == "nothing_scheduled"]
+    assert line["after"] == covered_until
 
 
 async def test_without_ticks_for_at_most_ten_seconds_there_is_no_gap(world: World) -> None:

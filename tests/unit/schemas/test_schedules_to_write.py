@@ -90,7 +90,7 @@ def test_a_short_form_equals_its_full_form(short: dict[str, Any], full: dict[str
         ]
     listed = read({"schedules": [full]})
     assert listed is not None
-    assert listed[0].fields == read_full_form(**full)
+    assert listed[0].fields.model_dump() == read_full_form(**full).model_dump()
 
 
 def test_absent_schedules_stay_and_an_empty_list_removes_them() -> None:
