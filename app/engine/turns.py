@@ -62,7 +62,7 @@ class OwnerTurns:
         At most two round trips. Raises UnavailableError.
         """
         if free < 1:
-            self._saturation.note(all_taken=True, owners=sorted(held, key=lambda o: -held[o]))
+            self._saturation.note_taken(sorted(held, key=lambda o: -held[o]))
             return Turn(self._poll_interval)  # woken when an attempt ends
         due = await self._find_due()
         most = min(free, _BATCH)
@@ -84,7 +84,7 @@ class OwnerTurns:
             # While other owners have not had a turn, each takes one slot.
             most_each=most if reached == due.total else 1,
         )
-        self._note_waiting(at_share.union(chosen) - slots.keys())
+        self._note_waiting(due, at_share.union(chosen) - slots.keys())
         self._advance(due, reached, slots)
         return Turn(self._choose_rest(due, reached), slots)
 
@@ -100,9 +100,12 @@ class OwnerTurns:
         self._read_at = self._clock.monotonic()
         return await self._queue.list_due_owners(after=self._last)
 
-    def _note_waiting(self, owners: set[str]) -> None:
+    def _note_waiting(self, due: DueOwners, owners: set[str]) -> None:
         self.has_waiting = bool(owners)
-        self._saturation.note(owners=sorted(owners))
+        due_since = None
+        if due.first_run_at is not None:
+            due_since = self._read_at - (due.now - due.first_run_at).total_seconds()
+        self._saturation.note_read(due_since=due_since, owners=sorted(owners))
 
     def _advance(self, due: DueOwners, reached: int, slots: dict[str, int]) -> None:
         if due.owners:

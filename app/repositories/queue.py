@@ -33,6 +33,8 @@ class DueOwners:
     """In the order of their ids, beginning after the id that the caller has named."""
     total: int
     """How many owners there are. `owners` has at most `MAX_OWNERS` of them."""
+    first_run_at: datetime | None
+    """The earliest `run_at` of what is due; None if nothing is."""
     next_run_at: datetime | None
     """When the first execution of any other owner may start."""
 
@@ -60,6 +62,7 @@ class QueueRepository:
             now=found["now"],
             owners=found["owners"],
             total=found.get("total", 0),
+            first_run_at=read_key(found, "first_run_at") if "total" in found else None,
             next_run_at=read_key(found, "run_at") if "run_at" in found else None,
         )
 
@@ -89,6 +92,7 @@ class QueueRepository:
         is_due = {"$lte": ["$run_at", now]}
         is_text = {"$eq": [{"$type": "$_id"}, "string"]}
         due = {"$match": {"$expr": {"$and": [is_due, is_text]}}}
+        first_run_at = {"$min": "$run_at"}
         keys = ("status", "waiting", "owner_id", "run_at")
         return [
             {"$match": _QUEUED},
@@ -102,10 +106,13 @@ class QueueRepository:
                         {"$sort": {"is_before": ASCENDING, "_id": ASCENDING}},
                         {"$limit": MAX_OWNERS},
                     ],
-                    "count": [due, {"$count": "total"}],
+                    "count": [
+                        due,
+                        {"$group": {"_id": None, "total": {"$sum": 1}, "run_at": first_run_at}},
+                    ],
                     "later": [
                         {"$match": {"$expr": {"$not": is_due}}},
-                        {"$group": {"_id": None, "run_at": {"$min": "$run_at"}}},
+                        {"$group": {"_id": None, "run_at": first_run_at}},
                     ],
                     "odd": [{"$match": {"$expr": {"$not": is_text}}}, {"$limit": _MAX_ODD}],
                 }
@@ -114,6 +121,7 @@ class QueueRepository:
                 "$project": {
                     "owners": "$due._id",
                     "total": {"$first": "$count.total"},
+                    "first_run_at": {"$first": "$count.run_at"},
                     "run_at": {"$first": "$later.run_at"},
                     "odd": "$odd._id",
                     "now": now,

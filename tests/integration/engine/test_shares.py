@@ -1,12 +1,10 @@
 """Owners take turns, and none takes all slots: the claims of one owner do not stop the others."""
 
 from collections import Counter
-from collections.abc import Iterable, MutableMapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from app.engine.loop import AT_ONCE
 from app.models.execution import Execution, ExecutionStatus
@@ -329,46 +327,3 @@ async def test_the_turns_that_are_left_of_a_long_read_are_given_without_another_
     counted.clock.advance(2 * POLL_INTERVAL)
     await turns.grant({}, free=1)
     assert commands.count() == 2  # what was read is too old
-
-
-async def test_owners_that_wait_for_slots_are_reported_after_ten_seconds(world: World) -> None:
-    process = world.compose_process(concurrency=5)
-    block_targets(world)
-    health = process.runtime.health
-    await queue_for(world, "a", 9)
-    await claim_until_rest(process)
-    assert health.list_warnings() == {}
-
-    world.clock.advance(10 * SECOND)
-    with capture_logs() as logs:
-        await process.worker.tick()
-        await process.worker.tick()
-    warning = health.list_warnings()["slots"]
-    assert warning.startswith("due executions have waited for 10 s: their owner runs as many")
-    assert list_saturated(logs) == [(False, ["a"])]
-
-    await process.worker.drain(timedelta(0))
-    world.targets.outcome_of = lambda _: BlockedTarget().outcome
-    await process.work()
-    assert health.list_warnings() == {}
-
-
-async def test_a_worker_whose_slots_are_all_taken_reports_who_holds_them(world: World) -> None:
-    process = world.compose_process(concurrency=5)
-    block_targets(world)
-    await queue_for(world, "b", 9)
-    await claim_until_rest(process)
-    await queue_for(world, "a")
-    await claim_until_rest(process)
-    world.clock.advance(10 * SECOND)
-    with capture_logs() as logs:
-        await process.worker.tick()
-    warning = process.runtime.health.list_warnings()["slots"]
-    assert warning.startswith("all 5 slots of this worker have been taken for 10 s")
-    assert list_saturated(logs) == [(True, ["b", "a"])]
-
-
-def list_saturated(logs: Iterable[MutableMapping[str, Any]]) -> list[tuple[bool, list[str]]]:
-    """Whether all slots were taken, and the owners, of each logged warning."""
-    event = "slots_saturated"
-    return [(one["all_taken"], one["owner_ids"]) for one in logs if one["event"] == event]
