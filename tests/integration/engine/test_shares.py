@@ -327,3 +327,26 @@ async def test_the_turns_that_are_left_of_a_long_read_are_given_without_another_
     counted.clock.advance(2 * POLL_INTERVAL)
     await turns.grant({}, free=1)
     assert commands.count() == 2  # what was read is too old
+
+
+@pytest.mark.parametrize("slots", [1, 10])
+async def test_owners_that_may_run_no_more_are_passed_by_hundreds_in_a_round(
+    counted: World, commands: CommandLog, slots: int
+) -> None:
+    process = counted.compose_process(concurrency=slots, max_running_per_owner=1)
+    block_targets(counted)
+    await queue_owners(counted, 900)
+    executions = counted.database.collection("executions")
+    running = {"status": ExecutionStatus.RUNNING, "lease_owner": "another process"}
+    await executions.update_many({"status": ExecutionStatus.QUEUED}, {"$set": running})
+    await queue_owners(counted, 900)
+    other = await queue_for(counted, "zoe")
+    commands.clear()
+
+    assert await process.worker.tick() == AT_ONCE
+    assert commands.count() == 2
+    turn = await process.worker._turns.grant({}, free=slots)
+    claimed = await process.leases.claim(turn.slots) or []
+
+    assert [execution.id for execution in claimed] == [other.id]
+    assert commands.count() <= 2 + 5
