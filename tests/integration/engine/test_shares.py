@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from app.engine.loop import AT_ONCE
 from app.models.execution import Execution, ExecutionStatus
@@ -14,8 +15,11 @@ from app.repositories.indexes import create_indexes
 from tests.integration.engine.attempts import BlockedTarget, block_targets
 from tests.support.commands import CommandLog
 from tests.support.engine import POLL_INTERVAL, Process, World
+from tests.support.not_utf_8 import spoil
 
 SECOND = timedelta(seconds=1)
+
+Client = MongoClient[dict[str, Any]]
 
 
 async def queue_for(world: World, owner_id: str, count: int = 1, **changes: Any) -> Execution:
@@ -223,24 +227,45 @@ async def test_executions_that_only_a_newer_release_knows_take_no_turn(world: Wo
     assert [d.execution_id for d in world.targets.deliveries] == [other.id]
 
 
-@pytest.mark.parametrize("owner_id", [None, 7, ["owner"], {"$gt": ""}, b"owner"], ids=repr)
+NO_TEXT = [None, 7, ["owner"], {"$gt": ""}, b"owner", {"$gt": "xyxyxy"}, "xyxyxy", "axyxyxy"]
+"""`spoil` replaces `xyxyxy` by bytes that are not UTF-8."""
+
+
+@pytest.mark.parametrize("owner_id", NO_TEXT, ids=repr)
 async def test_an_execution_whose_owner_is_no_text_ends_and_harms_no_other(
-    world: World, owner_id: Any
+    world: World, mongo_client: Client, database_name: str, owner_id: Any
 ) -> None:
-    process = world.compose_process()
-    odd, healthy = await queue_for(world, "a"), await queue_for(world, "a")
-    executions = world.database.collection("executions")
-    await executions.update_one({"_id": odd.id}, {"$set": {"owner_id": owner_id}})
+    process = world.compose_process(concurrency=1)
+    odd, *healthy = [await queue_for(world, owner) for owner in ("a", "a", "z", "\ufffd")]
+    executions = mongo_client[database_name]["executions"]
+    document = executions.find_one({"_id": odd.id})
+    assert document is not None
+    executions.replace_one({"_id": odd.id}, spoil(document | {"owner_id": owner_id}))
 
     await process.work()
 
-    assert [d.execution_id for d in world.targets.deliveries] == [healthy.id]
-    stored = await executions.find_one({"_id": odd.id})
-    assert stored is not None
-    assert (stored["status"], stored["reason"]) == ("failed", "unreadable")
+    assert [d.execution_id for d in world.targets.deliveries] == [e.id for e in healthy]
+    stored = executions.find_one({"_id": odd.id}, ["status", "reason"])
+    assert stored == {"_id": odd.id, "status": "failed", "reason": "unreadable"}
     # An array makes the index "multikey" for good; other tests use the same database.
-    await executions.drop_index("claimable_by_owner")
+    executions.drop_index("claimable_by_owner")
     await create_indexes(world.database)
+
+
+async def test_executions_whose_owner_is_no_text_end_without_a_read_of_their_contents(
+    counted: World, commands: CommandLog
+) -> None:
+    process = counted.compose_process()
+    await queue_for(counted, "a", 5)
+    changes = {"owner_id": 7, "parameters": "x" * 100_000}
+    executions = counted.database.collection("executions")
+    await executions.update_many({}, {"$set": changes})
+    commands.clear()
+
+    await process.worker.tick()
+
+    assert max(commands.count_received_bytes()) < 5_000
+    assert await executions.count_documents({"status": ExecutionStatus.FAILED}) == 5
 
 
 async def test_a_claim_takes_at_most_five_round_trips_with_ten_thousand_due_owners(
