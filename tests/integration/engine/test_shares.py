@@ -12,6 +12,7 @@ from app.models.execution import Execution, ExecutionStatus
 from app.repositories import queue as queue_module
 from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.indexes import create_indexes
+from app.repositories.queue import DueOwners, QueueRepository
 from tests.integration.engine.attempts import BlockedTarget, block_targets
 from tests.support.commands import CommandLog
 from tests.support.engine import POLL_INTERVAL, Process, World
@@ -189,10 +190,11 @@ async def test_a_worker_rests_while_every_due_owner_is_at_its_share(world: World
     assert await process.worker.tick() == timedelta(milliseconds=501)
 
 
-async def test_the_end_of_an_attempt_wakes_a_worker_whose_owners_are_at_their_share(
-    world: World,
+@pytest.mark.parametrize(("concurrency", "most_running"), [(5, 1_000), (100, 4)])
+async def test_the_end_of_an_attempt_wakes_a_worker_whose_owners_may_run_no_more(
+    world: World, concurrency: int, most_running: int
 ) -> None:
-    process = world.compose_process(concurrency=5)
+    process = world.compose_process(concurrency=concurrency, max_running_per_owner=most_running)
     target = block_targets(world)
     await queue_for(world, "a", 5)
     await claim_until_rest(process)
@@ -206,6 +208,26 @@ async def test_the_end_of_an_attempt_wakes_a_worker_whose_owners_are_at_their_sh
     assert len(world.targets.deliveries) == 5
 
 
+async def test_a_worker_does_not_rest_if_an_attempt_ended_while_it_looked_for_owners(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process(concurrency=5)
+    target = block_targets(world)
+    await queue_for(world, "a", 5)
+    await process.worker.tick()
+    assert count_held(process) == {"a": 4}
+    read = QueueRepository.list_due_owners
+
+    async def end_after_the_read(self: QueueRepository, *, after: str) -> DueOwners:
+        due = await read(self, after=after)
+        await end_all(process, target)
+        return due
+
+    monkeypatch.setattr(QueueRepository, "list_due_owners", end_after_the_read)
+
+    assert await process.worker.tick() == AT_ONCE
+
+
 async def end_all(process: Process, target: BlockedTarget) -> None:
     target.may_end.set()
     await process.finish_attempts()
@@ -213,10 +235,8 @@ async def end_all(process: Process, target: BlockedTarget) -> None:
 
 async def test_executions_that_only_a_newer_release_knows_take_no_turn(world: World) -> None:
     process = world.compose_process()
-    newer = await queue_for(world, "a")
-    await world.database.collection("executions").update_one(
-        {"_id": newer.id}, {"$set": {"schema": SCHEMA_VERSION + 1}}
-    )
+    await queue_for(world, "a")
+    await make_newer(world, "a")
     for slots in ({"a": 1}, {"a": 2}):
         assert await process.leases.claim(slots) is None
     await claim_until_rest(process)
@@ -225,6 +245,38 @@ async def test_executions_that_only_a_newer_release_knows_take_no_turn(world: Wo
     await process.work()
 
     assert [d.execution_id for d in world.targets.deliveries] == [other.id]
+
+
+async def test_every_owner_has_a_turn_after_a_claim_before_the_worker_rests(world: World) -> None:
+    process = world.compose_process(concurrency=1)
+    for owner in ("a", "b", "c"):
+        await queue_for(world, owner)
+    await make_newer(world, "b", "c")
+    assert await process.worker.tick() == AT_ONCE
+    await process.finish_attempts()
+
+    assert await process.worker.tick() == AT_ONCE
+    assert await process.worker.tick() == POLL_INTERVAL
+
+
+async def test_every_owner_has_a_turn_between_two_rests(world: World) -> None:
+    process = world.compose_process(concurrency=1)
+    await queue_for(world, "a")
+    await queue_for(world, "c")
+    await make_newer(world, "a", "c")
+    await claim_until_rest(process)
+
+    other = await queue_for(world, "b")
+    await claim_until_rest(process)
+
+    assert await is_running(world, other)
+
+
+async def make_newer(world: World, *owners: str) -> None:
+    """Let a newer release have written the executions of these owners."""
+    await world.database.collection("executions").update_many(
+        {"owner_id": {"$in": owners}}, {"$set": {"schema": SCHEMA_VERSION + 1}}
+    )
 
 
 NO_TEXT = [None, 7, ["owner"], {"$gt": ""}, b"owner", {"$gt": "xyxyxy"}, "xyxyxy", "axyxyxy"]
@@ -333,6 +385,22 @@ async def queue_owners(world: World, owners: int, each: int = 1) -> None:
         for n in range(owners)
     ]
     await world.executions.insert_many(records[1:])
+
+
+async def test_a_grant_is_of_at_most_one_batch_of_a_claim(world: World) -> None:
+    process = world.compose_process(concurrency=1_000)
+    await queue_for(world, "a")
+    turn = await process.worker._turns.grant({}, free=1_000)
+    assert turn.slots == {"a": 500}
+
+
+async def test_the_next_turn_is_that_of_the_owner_after_the_last_one_that_was_given_a_slot(
+    world: World,
+) -> None:
+    turns = world.compose_process(concurrency=5).worker._turns
+    await queue_owners(world, 3, 3)
+    assert (await turns.grant({}, free=4)).slots == {"owner 0": 2, "owner 1": 1, "owner 2": 1}
+    assert (await turns.grant({}, free=1)).slots == {"owner 1": 1}
 
 
 async def test_the_turns_that_are_left_of_a_long_read_are_given_without_another_read(
