@@ -59,8 +59,11 @@ class ResponseTrimmer:
 
     async def _walk(self) -> bool:
         """Queue the next jobs of the pass. False at its end."""
-        self._queue = await self._responses.list_job_ids(after=self._reached)
-        self._reached = self._queue[-1] if self._queue else None
+        found = await self._responses.list_job_ids(after=self._reached)
+        if found and self._reached is not None and found[-1] <= self._reached:
+            found = []  # an id that is not UTF-8: the database sorts it behind what is read
+        self._queue = found
+        self._reached = found[-1] if found else None
         return bool(self._queue)
 
     async def _trim(self, job_ids: list[str]) -> bool:

@@ -62,7 +62,7 @@ class OwnerTurns:
         At most two round trips. Raises UnavailableError.
         """
         if free < 1:
-            self._saturation.note(all_taken=True, owners=sorted(held, key=lambda o: -held[o]))
+            self._saturation.note_taken(sorted(held, key=lambda o: -held[o]))
             return Turn(self._poll_interval)  # woken when an attempt ends
         due = await self._find_due()
         most = min(free, _BATCH)
@@ -71,20 +71,27 @@ class OwnerTurns:
             for owner in due.owners
             if not may_take(held.get(owner, 0), free=free, slots=self._concurrency)
         }
-        chosen = [owner for owner in due.owners if owner not in at_share][:most]
-        running = await self._queue.count_running(chosen) if chosen else {}
-        reached = due.owners.index(chosen[-1]) + 1 if len(chosen) == most else len(due.owners)
+        counted = [owner for owner in due.owners if owner not in at_share][:_BATCH]
+        running = await self._queue.count_running(counted) if counted else {}
+        room = {owner: self._most_per_owner - running.get(owner, 0) for owner in counted}
+        at_limit = {owner for owner in counted if room[owner] < 1}
+        chosen = [owner for owner in counted if owner not in at_limit][:most]
+        reached = len(due.owners)
+        if len(chosen) == most:
+            reached = due.owners.index(chosen[-1]) + 1
+        elif len(counted) == _BATCH:
+            reached = due.owners.index(counted[-1]) + 1
         slots = divide_slots(
             chosen,
             held=held,
-            room={owner: self._most_per_owner - running.get(owner, 0) for owner in chosen},
+            room=room,
             free=free,
             slots=self._concurrency,
             most=most,
             # While other owners have not had a turn, each takes one slot.
             most_each=most if reached == due.total else 1,
         )
-        self._note_waiting(at_share.union(chosen) - slots.keys())
+        self._note_waiting(due, at_share.union(at_limit, chosen) - slots.keys())
         self._advance(due, reached, slots)
         return Turn(self._choose_rest(due, reached), slots)
 
@@ -100,9 +107,12 @@ class OwnerTurns:
         self._read_at = self._clock.monotonic()
         return await self._queue.list_due_owners(after=self._last)
 
-    def _note_waiting(self, owners: set[str]) -> None:
+    def _note_waiting(self, due: DueOwners, owners: set[str]) -> None:
         self.has_waiting = bool(owners)
-        self._saturation.note(owners=sorted(owners))
+        due_since = None
+        if due.first_run_at is not None:
+            due_since = self._read_at - (due.now - due.first_run_at).total_seconds()
+        self._saturation.note_read(due_since=due_since, owners=sorted(owners))
 
     def _advance(self, due: DueOwners, reached: int, slots: dict[str, int]) -> None:
         if due.owners:

@@ -1,10 +1,13 @@
 """The queue of the `executions` collection, as the owners of its executions take turns in it."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from bson import encode
+from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING
 
 from app.models.execution import ExecutionStatus
@@ -22,6 +25,12 @@ _BATCH = 500
 _QUEUED: Document = {name: QUEUE[name] for name in ("status", "waiting")}
 """Without the condition on `schema`, which no index contains: the aggregation reads only keys."""
 
+_NOT_UTF_8 = re.compile("[\udc80-\udcff]")
+"""What "surrogateescape" reads bytes as that are not UTF-8."""
+
+_NOTED: Document = {"job_id": True, "scheduled_for": True}
+"""What is noted of an execution that ends unread."""
+
 
 @dataclass(frozen=True, slots=True)
 class DueOwners:
@@ -33,6 +42,8 @@ class DueOwners:
     """In the order of their ids, beginning after the id that the caller has named."""
     total: int
     """How many owners there are. `owners` has at most `MAX_OWNERS` of them."""
+    first_run_at: datetime | None
+    """The earliest `run_at` of what is due; None if nothing is."""
     next_run_at: datetime | None
     """When the first execution of any other owner may start."""
 
@@ -44,6 +55,12 @@ class QueueRepository:
         self._database = database
         self._executions = database.collection("executions")
         self._reader = ExecutionReader(database)
+        self._exact: Any = self._executions.with_options(
+            codec_options=self._executions.codec_options.with_options(
+                document_class=RawBSONDocument, unicode_decode_error_handler="surrogateescape"
+            )
+        )
+        """Returns each stored value without a change, also text that is not UTF-8."""
 
     @database_call
     async def list_due_owners(self, *, after: str) -> DueOwners:
@@ -53,19 +70,21 @@ class QueueRepository:
         executions, and no document. So an owner may be in the list although this process knows none
         of its executions, because a newer release has written them.
         """
-        [found] = await aggregate(self._executions, self.build_due_owners(after))
-        for owner_id in found["odd"]:
-            await self._end_odd(owner_id)
+        [found] = await aggregate(self._exact, self.build_due_owners(after))
+        odd = [owner_id for owner_id in found["owners"] if not _is_utf_8(owner_id)]
+        for condition in (*found["odd"], *map(_equals, odd[:_MAX_ODD])):
+            await self._end_odd(condition)
         return DueOwners(
             now=found["now"],
-            owners=found["owners"],
-            total=found.get("total", 0),
+            owners=[owner_id for owner_id in found["owners"] if _is_utf_8(owner_id)],
+            total=found.get("total", 0) - len(odd),
+            first_run_at=read_key(found, "first_run_at") if "total" in found else None,
             next_run_at=read_key(found, "run_at") if "run_at" in found else None,
         )
 
-    async def _end_odd(self, owner_id: Any) -> None:
-        """End queued executions whose `owner_id` is no string: nobody's turn would come to them."""
-        found = self._executions.find(QUEUE | {"owner_id": {"$eq": owner_id}}).limit(_BATCH)
+    async def _end_odd(self, condition: RawBSONDocument) -> None:
+        """End queued executions whose `owner_id` is no text: nobody's turn would come to them."""
+        found = self._executions.find({"$and": [QUEUE, condition]}, _NOTED).limit(_BATCH)
         documents = await found.to_list(None)
         await self._reader.end([Unreadable(document, "owner_id") for document in documents])
 
@@ -89,6 +108,9 @@ class QueueRepository:
         is_due = {"$lte": ["$run_at", now]}
         is_text = {"$eq": [{"$type": "$_id"}, "string"]}
         due = {"$match": {"$expr": {"$and": [is_due, is_text]}}}
+        # The condition on this very value: as a raw document it loses nothing on its way back.
+        equals = {"$arrayToObject": [[{"k": {"$literal": "$eq"}, "v": "$_id"}]]}
+        first_run_at = {"$min": "$run_at"}
         keys = ("status", "waiting", "owner_id", "run_at")
         return [
             {"$match": _QUEUED},
@@ -102,21 +124,40 @@ class QueueRepository:
                         {"$sort": {"is_before": ASCENDING, "_id": ASCENDING}},
                         {"$limit": MAX_OWNERS},
                     ],
-                    "count": [due, {"$count": "total"}],
+                    "count": [
+                        due,
+                        {"$group": {"_id": None, "total": {"$sum": 1}, "run_at": first_run_at}},
+                    ],
                     "later": [
                         {"$match": {"$expr": {"$not": is_due}}},
-                        {"$group": {"_id": None, "run_at": {"$min": "$run_at"}}},
+                        {"$group": {"_id": None, "run_at": first_run_at}},
                     ],
-                    "odd": [{"$match": {"$expr": {"$not": is_text}}}, {"$limit": _MAX_ODD}],
+                    "odd": [
+                        {"$match": {"$expr": {"$not": is_text}}},
+                        {"$limit": _MAX_ODD},
+                        {"$project": {"_id": False, "owner_id": equals}},
+                    ],
                 }
             },
             {
                 "$project": {
                     "owners": "$due._id",
                     "total": {"$first": "$count.total"},
+                    "first_run_at": {"$first": "$count.run_at"},
                     "run_at": {"$first": "$later.run_at"},
-                    "odd": "$odd._id",
+                    "odd": True,
                     "now": now,
                 }
             },
         ]
+
+
+def _is_utf_8(text: str) -> bool:
+    return _NOT_UTF_8.search(text) is None
+
+
+def _equals(owner_id: str) -> RawBSONDocument:
+    """The condition on an `owner_id` that is not UTF-8, which the driver does not encode."""
+    stored = owner_id.encode(errors="surrogateescape")
+    filler = b"x" * len(stored)
+    return RawBSONDocument(encode({"owner_id": filler.decode()}).replace(filler, stored))

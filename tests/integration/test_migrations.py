@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bson import CodecOptions, DatetimeMS, Regex, encode, json_util
+from bson import DatetimeMS, Regex, encode, json_util
 from bson.raw_bson import RawBSONDocument
 from pymongo import IndexModel, MongoClient, _csot
 from structlog.testing import capture_logs
@@ -30,11 +30,9 @@ from app.runtime import Runtime, open_runtime
 from app.schemas.executions import AllExecutionsQuery
 from app.schemas.jobs import JobQuery
 from app.settings import Settings
+from tests.support.not_utf_8 import TOLERANT, spoil
 
 DATA = Path(__file__).parent / "data" / "schema_1.json"
-TOLERANT: CodecOptions[RawBSONDocument] = CodecOptions(
-    document_class=RawBSONDocument, unicode_decode_error_handler="replace"
-)
 PASSWORD = "correct horse battery"
 ADMIN = Actor(user_id="", username="", role=Role.ADMIN)
 
@@ -360,13 +358,6 @@ async def test_a_step_keeps_the_value_under_either_name(
 
 def make_earlier(id_: str, parameters: object) -> Document:
     return {"_id": id_, "schema": 2, "parameters": parameters, "attempts": [], "waiting": False}
-
-
-def spoil(document: Document) -> RawBSONDocument:
-    """Replace the text `xyxyxy` by bytes that are not UTF-8, which no driver would write."""
-    return RawBSONDocument(
-        encode(document).replace(b"xyxyxy", b"\xff\xfe\xff\xfe\xff\xfe"), TOLERANT
-    )
 
 
 async def migrate_and_list_schemas(

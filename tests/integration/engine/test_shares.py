@@ -1,23 +1,26 @@
 """Owners take turns, and none takes all slots: the claims of one owner do not stop the others."""
 
 from collections import Counter
-from collections.abc import Iterable, MutableMapping
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
+from pymongo import MongoClient
 
 from app.engine.loop import AT_ONCE
 from app.models.execution import Execution, ExecutionStatus
 from app.repositories import queue as queue_module
 from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.indexes import create_indexes
+from app.repositories.queue import DueOwners, QueueRepository
 from tests.integration.engine.attempts import BlockedTarget, block_targets
 from tests.support.commands import CommandLog
 from tests.support.engine import POLL_INTERVAL, Process, World
+from tests.support.not_utf_8 import spoil
 
 SECOND = timedelta(seconds=1)
+
+Client = MongoClient[dict[str, Any]]
 
 
 async def queue_for(world: World, owner_id: str, count: int = 1, **changes: Any) -> Execution:
@@ -187,10 +190,11 @@ async def test_a_worker_rests_while_every_due_owner_is_at_its_share(world: World
     assert await process.worker.tick() == timedelta(milliseconds=501)
 
 
-async def test_the_end_of_an_attempt_wakes_a_worker_whose_owners_are_at_their_share(
-    world: World,
+@pytest.mark.parametrize(("concurrency", "most_running"), [(5, 1_000), (100, 4)])
+async def test_the_end_of_an_attempt_wakes_a_worker_whose_owners_may_run_no_more(
+    world: World, concurrency: int, most_running: int
 ) -> None:
-    process = world.compose_process(concurrency=5)
+    process = world.compose_process(concurrency=concurrency, max_running_per_owner=most_running)
     target = block_targets(world)
     await queue_for(world, "a", 5)
     await claim_until_rest(process)
@@ -204,6 +208,26 @@ async def test_the_end_of_an_attempt_wakes_a_worker_whose_owners_are_at_their_sh
     assert len(world.targets.deliveries) == 5
 
 
+async def test_a_worker_does_not_rest_if_an_attempt_ended_while_it_looked_for_owners(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process(concurrency=5)
+    target = block_targets(world)
+    await queue_for(world, "a", 5)
+    await process.worker.tick()
+    assert count_held(process) == {"a": 4}
+    read = QueueRepository.list_due_owners
+
+    async def end_after_the_read(self: QueueRepository, *, after: str) -> DueOwners:
+        due = await read(self, after=after)
+        await end_all(process, target)
+        return due
+
+    monkeypatch.setattr(QueueRepository, "list_due_owners", end_after_the_read)
+
+    assert await process.worker.tick() == AT_ONCE
+
+
 async def end_all(process: Process, target: BlockedTarget) -> None:
     target.may_end.set()
     await process.finish_attempts()
@@ -211,10 +235,8 @@ async def end_all(process: Process, target: BlockedTarget) -> None:
 
 async def test_executions_that_only_a_newer_release_knows_take_no_turn(world: World) -> None:
     process = world.compose_process()
-    newer = await queue_for(world, "a")
-    await world.database.collection("executions").update_one(
-        {"_id": newer.id}, {"$set": {"schema": SCHEMA_VERSION + 1}}
-    )
+    await queue_for(world, "a")
+    await make_newer(world, "a")
     for slots in ({"a": 1}, {"a": 2}):
         assert await process.leases.claim(slots) is None
     await claim_until_rest(process)
@@ -225,24 +247,77 @@ async def test_executions_that_only_a_newer_release_knows_take_no_turn(world: Wo
     assert [d.execution_id for d in world.targets.deliveries] == [other.id]
 
 
-@pytest.mark.parametrize("owner_id", [None, 7, ["owner"], {"$gt": ""}, b"owner"], ids=repr)
+async def test_every_owner_has_a_turn_after_a_claim_before_the_worker_rests(world: World) -> None:
+    process = world.compose_process(concurrency=1)
+    for owner in ("a", "b", "c"):
+        await queue_for(world, owner)
+    await make_newer(world, "b", "c")
+    assert await process.worker.tick() == AT_ONCE
+    await process.finish_attempts()
+
+    assert await process.worker.tick() == AT_ONCE
+    assert await process.worker.tick() == POLL_INTERVAL
+
+
+async def test_every_owner_has_a_turn_between_two_rests(world: World) -> None:
+    process = world.compose_process(concurrency=1)
+    await queue_for(world, "a")
+    await queue_for(world, "c")
+    await make_newer(world, "a", "c")
+    await claim_until_rest(process)
+
+    other = await queue_for(world, "b")
+    await claim_until_rest(process)
+
+    assert await is_running(world, other)
+
+
+async def make_newer(world: World, *owners: str) -> None:
+    """Let a newer release have written the executions of these owners."""
+    await world.database.collection("executions").update_many(
+        {"owner_id": {"$in": owners}}, {"$set": {"schema": SCHEMA_VERSION + 1}}
+    )
+
+
+NO_TEXT = [None, 7, ["owner"], {"$gt": ""}, b"owner", {"$gt": "xyxyxy"}, "xyxyxy", "axyxyxy"]
+"""`spoil` replaces `xyxyxy` by bytes that are not UTF-8."""
+
+
+@pytest.mark.parametrize("owner_id", NO_TEXT, ids=repr)
 async def test_an_execution_whose_owner_is_no_text_ends_and_harms_no_other(
-    world: World, owner_id: Any
+    world: World, mongo_client: Client, database_name: str, owner_id: Any
 ) -> None:
-    process = world.compose_process()
-    odd, healthy = await queue_for(world, "a"), await queue_for(world, "a")
-    executions = world.database.collection("executions")
-    await executions.update_one({"_id": odd.id}, {"$set": {"owner_id": owner_id}})
+    process = world.compose_process(concurrency=1)
+    odd, *healthy = [await queue_for(world, owner) for owner in ("a", "a", "z", "\ufffd")]
+    executions = mongo_client[database_name]["executions"]
+    document = executions.find_one({"_id": odd.id})
+    assert document is not None
+    executions.replace_one({"_id": odd.id}, spoil(document | {"owner_id": owner_id}))
 
     await process.work()
 
-    assert [d.execution_id for d in world.targets.deliveries] == [healthy.id]
-    stored = await executions.find_one({"_id": odd.id})
-    assert stored is not None
-    assert (stored["status"], stored["reason"]) == ("failed", "unreadable")
+    assert [d.execution_id for d in world.targets.deliveries] == [e.id for e in healthy]
+    stored = executions.find_one({"_id": odd.id}, ["status", "reason"])
+    assert stored == {"_id": odd.id, "status": "failed", "reason": "unreadable"}
     # An array makes the index "multikey" for good; other tests use the same database.
-    await executions.drop_index("claimable_by_owner")
+    executions.drop_index("claimable_by_owner")
     await create_indexes(world.database)
+
+
+async def test_executions_whose_owner_is_no_text_end_without_a_read_of_their_contents(
+    counted: World, commands: CommandLog
+) -> None:
+    process = counted.compose_process()
+    await queue_for(counted, "a", 5)
+    changes = {"owner_id": 7, "parameters": "x" * 100_000}
+    executions = counted.database.collection("executions")
+    await executions.update_many({}, {"$set": changes})
+    commands.clear()
+
+    await process.worker.tick()
+
+    assert max(commands.count_received_bytes()) < 5_000
+    assert await executions.count_documents({"status": ExecutionStatus.FAILED}) == 5
 
 
 async def test_a_claim_takes_at_most_five_round_trips_with_ten_thousand_due_owners(
@@ -312,6 +387,22 @@ async def queue_owners(world: World, owners: int, each: int = 1) -> None:
     await world.executions.insert_many(records[1:])
 
 
+async def test_a_grant_is_of_at_most_one_batch_of_a_claim(world: World) -> None:
+    process = world.compose_process(concurrency=1_000)
+    await queue_for(world, "a")
+    turn = await process.worker._turns.grant({}, free=1_000)
+    assert turn.slots == {"a": 500}
+
+
+async def test_the_next_turn_is_that_of_the_owner_after_the_last_one_that_was_given_a_slot(
+    world: World,
+) -> None:
+    turns = world.compose_process(concurrency=5).worker._turns
+    await queue_owners(world, 3, 3)
+    assert (await turns.grant({}, free=4)).slots == {"owner 0": 2, "owner 1": 1, "owner 2": 1}
+    assert (await turns.grant({}, free=1)).slots == {"owner 1": 1}
+
+
 async def test_the_turns_that_are_left_of_a_long_read_are_given_without_another_read(
     counted: World, commands: CommandLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -331,44 +422,24 @@ async def test_the_turns_that_are_left_of_a_long_read_are_given_without_another_
     assert commands.count() == 2  # what was read is too old
 
 
-async def test_owners_that_wait_for_slots_are_reported_after_ten_seconds(world: World) -> None:
-    process = world.compose_process(concurrency=5)
-    block_targets(world)
-    health = process.runtime.health
-    await queue_for(world, "a", 9)
-    await claim_until_rest(process)
-    assert health.list_warnings() == {}
+@pytest.mark.parametrize("slots", [1, 10])
+async def test_owners_that_may_run_no_more_are_passed_by_hundreds_in_a_round(
+    counted: World, commands: CommandLog, slots: int
+) -> None:
+    process = counted.compose_process(concurrency=slots, max_running_per_owner=1)
+    block_targets(counted)
+    await queue_owners(counted, 900)
+    executions = counted.database.collection("executions")
+    running = {"status": ExecutionStatus.RUNNING, "lease_owner": "another process"}
+    await executions.update_many({"status": ExecutionStatus.QUEUED}, {"$set": running})
+    await queue_owners(counted, 900)
+    other = await queue_for(counted, "zoe")
+    commands.clear()
 
-    world.clock.advance(10 * SECOND)
-    with capture_logs() as logs:
-        await process.worker.tick()
-        await process.worker.tick()
-    warning = health.list_warnings()["slots"]
-    assert warning.startswith("due executions have waited for 10 s: their owner runs as many")
-    assert list_saturated(logs) == [(False, ["a"])]
+    assert await process.worker.tick() == AT_ONCE
+    assert commands.count() == 2
+    turn = await process.worker._turns.grant({}, free=slots)
+    claimed = await process.leases.claim(turn.slots) or []
 
-    await process.worker.drain(timedelta(0))
-    world.targets.outcome_of = lambda _: BlockedTarget().outcome
-    await process.work()
-    assert health.list_warnings() == {}
-
-
-async def test_a_worker_whose_slots_are_all_taken_reports_who_holds_them(world: World) -> None:
-    process = world.compose_process(concurrency=5)
-    block_targets(world)
-    await queue_for(world, "b", 9)
-    await claim_until_rest(process)
-    await queue_for(world, "a")
-    await claim_until_rest(process)
-    world.clock.advance(10 * SECOND)
-    with capture_logs() as logs:
-        await process.worker.tick()
-    warning = process.runtime.health.list_warnings()["slots"]
-    assert warning.startswith("all 5 slots of this worker have been taken for 10 s")
-    assert list_saturated(logs) == [(True, ["b", "a"])]
-
-
-def list_saturated(logs: Iterable[MutableMapping[str, Any]]) -> list[tuple[bool, list[str]]]:
-    """Whether all slots were taken, and the owners, of each logged warning."""
-    event = "slots_saturated"
-    return [(one["all_taken"], one["owner_ids"]) for one in logs if one["event"] == event]
+    assert [execution.id for execution in claimed] == [other.id]
+    assert commands.count() <= 2 + 5

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from pymongo import MongoClient
 
 from app.engine.response_trimmer import ResponseTrimmer
 from app.models.execution import (
@@ -29,6 +30,7 @@ from app.repositories.stored_responses import (
 from app.targets.target import Delivery
 from tests.support.commands import CommandLog
 from tests.support.engine import Process, World
+from tests.support.not_utf_8 import spoil
 
 MINUTE = timedelta(minutes=1)
 HEADERS = {"content-type": "text/plain"}
@@ -165,6 +167,21 @@ async def test_a_pass_trims_the_jobs_of_a_process_that_died(world: World) -> Non
     await trim(world, get_trimmer(process), 10 * MINUTE)
     for one, executions in zip((deleted, job), newest, strict=True):
         assert await list_with_bodies(world, one) == ids(executions[2:])
+
+
+async def test_a_pass_ends_if_a_job_id_is_not_utf_8(
+    world: World, mongo_client: MongoClient[dict[str, Any]], database_name: str
+) -> None:
+    await store_history(world, await world.add_job(), 1)
+    executions = mongo_client[database_name]["executions"]
+    [stored] = executions.find({})
+    executions.insert_one(spoil(stored | {"_id": "another", "job_id": "xyxyxy"}))
+    trimmer = get_trimmer(world.compose_process())
+
+    ticks = 1
+    while await trimmer.tick() < MINUTE:
+        ticks += 1
+        assert ticks < 10
 
 
 async def test_several_trimmers_keep_the_same_responses(world: World) -> None:
