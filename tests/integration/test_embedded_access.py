@@ -96,15 +96,6 @@ def test_mongod_decompresses_nothing(tmp_path: Path) -> None:
     assert "compression" not in hello
 
 
-def test_mongod_accepts_a_limited_number_of_connections(tmp_path: Path) -> None:
-    with (
-        start_mongod(tmp_path) as server,
-        MongodAccess.load(tmp_path / "mongodb").open_as_system(server.port) as system,
-    ):
-        connections = system.admin.command("serverStatus")["connections"]
-    assert connections["current"] + connections["available"] == 500
-
-
 def test_the_account_of_the_service_cannot_administer_mongod(tmp_path: Path) -> None:
     client: Client
     with start_mongod(tmp_path) as server, MongoClient(server.uri) as client:
