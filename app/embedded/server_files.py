@@ -110,6 +110,23 @@ class ServerFiles:
         os.fchmod(log.fileno(), 0o600)
         return log
 
+    def limit_log(self) -> None:
+        """Move the newest part of a log over the limit to `NAME.log.1` while the server runs.
+
+        The server appends to its open file, so the file is emptied, not renamed.
+        """
+        path = self.path("log")
+        size = path.stat().st_size
+        if size <= _LOG_LIMIT_BYTES:
+            return
+        with path.open("rb") as log:
+            log.seek(size - _LOG_LIMIT_BYTES)
+            newest = log.read(_LOG_LIMIT_BYTES)
+        descriptor = os.open(self.path("log.1"), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as kept:
+            kept.write(newest)
+        os.truncate(path, 0)
+
     def _lock_or_raise(self, suffix: str, kind: int) -> int:
         lock = _lock(self.path(suffix), kind)
         if lock is None:

@@ -83,6 +83,10 @@ class SharedServer:
             self._process.returncode = 0
         return last
 
+    def limit_log(self) -> None:
+        """Bound the server's log: every user of the machine can make a server log errors."""
+        self._files.limit_log()
+
     def __enter__(self) -> Self:
         return self
 

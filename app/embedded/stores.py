@@ -17,6 +17,8 @@ from app.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
+_LOG_CHECK_SECONDS = 10
+
 
 @dataclass(frozen=True)
 class Stores:
@@ -66,11 +68,22 @@ async def _run_server(
         await asyncio.to_thread((await starting).stop)
         raise
     _log.info("embedded_server_ready", address=server.address, pid=server.pid)
+    limiting = asyncio.create_task(_limit_log(server), name="limit-log")
     try:
         yield server.uri
     finally:
+        limiting.cancel()
         stopped = await asyncio.shield(asyncio.create_task(asyncio.to_thread(server.stop)))
         _log.info("embedded_server_left", address=server.address, stopped=stopped)
+
+
+async def _limit_log(server: SharedServer) -> None:
+    while True:
+        await asyncio.sleep(_LOG_CHECK_SECONDS)
+        try:
+            await asyncio.to_thread(server.limit_log)
+        except OSError:
+            _log.warning("embedded_log_not_limited", address=server.address, exc_info=True)
 
 
 def _open_redis(url: str | None) -> Redis:

@@ -17,6 +17,7 @@ from app.targets.http_message import (
     read_response,
 )
 from app.targets.protocol import ResponseError
+from app.targets.received_bytes import TOO_MANY_BYTES, ReceiveLimit
 from app.targets.resolver import look_up_for
 from app.targets.target import Delivery
 
@@ -31,19 +32,24 @@ class HttpTarget:
         self._session = session
         self._clock = clock
         self._user_agent = f"Carillon/{version}"
+        self._receive_limit = ReceiveLimit(clock)
 
     async def deliver(self, spec: HttpTargetSpec, delivery: Delivery) -> Outcome:
         try:
             # One timeout covers the whole exchange: with a limit on each read, a receiver that
             # sends one byte per second could occupy the attempt for hours.
             async with self._clock.timeout(delivery.timeout):
-                return await self._exchange(spec, delivery)
+                with self._receive_limit.apply() as received:
+                    outcome = await self._exchange(spec, delivery)
         except TimeoutError:
             return Outcome(
                 AttemptOutcome.TIMED_OUT,
                 failure=Failure.TIMEOUT,
                 error=f"no complete response within {delivery.timeout.total_seconds():g} s",
             )
+        if received.exceeded:
+            return _build_failure(Failure.CONNECTION_ERROR, TOO_MANY_BYTES)
+        return outcome
 
     async def _exchange(self, spec: HttpTargetSpec, delivery: Delivery) -> Outcome:
         try:

@@ -131,9 +131,11 @@ def parse_retry_after(value: str | None, now: datetime) -> timedelta | None:
     if value is None:
         return None
     value = value.strip()
-    if re.fullmatch(r"[0-9]{1,20}", value):
-        # Limited before the conversion, because a large timedelta overflows.
-        return timedelta(seconds=min(int(value), int(MAX_RETRY_AFTER.total_seconds())))
+    if re.fullmatch(r"[0-9]+", value):
+        # Limited before the conversions: Python converts no more than 4,300 digits, and a large
+        # timedelta overflows.
+        digits = value.lstrip("0")[:20] or "0"
+        return timedelta(seconds=min(int(digits), int(MAX_RETRY_AFTER.total_seconds())))
     try:
         instant = parsedate_to_datetime(value)
     except (ValueError, OverflowError):

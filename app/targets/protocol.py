@@ -6,6 +6,7 @@ without end would use the processor until the timeout of each attempt.
 """
 
 import asyncio
+import re
 from functools import partial
 from typing import Any
 
@@ -26,6 +27,8 @@ TURN_BYTES = 4_096
 """The most bytes of a connection that are parsed in one turn of the event loop. They take about
 half a millisecond if they are chunks of one byte. The limits may be exceeded by as much."""
 
+_END_OF_HEAD = re.compile(rb"[^\r\n]\r?\n\r?\n")
+_END_OF_HEAD_BYTES = 5
 
 TOO_MUCH_BEFORE_THE_HEAD = (
     f"no response within the first {MAX_HEAD_BYTES // 1_024} KB"
@@ -113,6 +116,8 @@ class LimitedResponseHandler(ResponseHandler):
         self._head_bytes: int | None = None
         """Set when the final head is complete. Includes the framing of the same turn."""
         self._content = None
+        self._end_of_parsed = b""
+        """The last bytes of a head of which the rest has not been received."""
 
     def _parse_in_turn(self) -> None:
         if self.transport is None:  # closed: nobody waits for the response any more
@@ -129,14 +134,34 @@ class LimitedResponseHandler(ResponseHandler):
         self._parse(part)
 
     def _parse(self, data: bytes) -> None:
-        if not self._is_complete():
-            super().data_received(data)
-            self._parsed += len(data)
+        while data and self.exception() is None:
+            if self._is_complete():
+                self._drop_the_rest()
+                return
+            end = self._find_end_of_head(data)
+            part, data = data[:end], data[end:]
+            super().data_received(part)
+            self._parsed += len(part)
             self._check()
-        elif data:
-            self._unparsed, self._dropping = b"", True
-            self.force_close()
-            self._set_reading(on=False)
+
+    def _find_end_of_head(self, data: bytes) -> int:
+        """Return where a head ends in the data, otherwise the length of the data.
+
+        Each head is parsed alone. If the parser finds an error, it drops the heads of the same
+        data, but bytes after a response are no error.
+        """
+        if self._content is not None:
+            return len(data)
+        known = self._end_of_parsed
+        found = _END_OF_HEAD.search(known + data)
+        end = len(data) if found is None else found.end() - len(known)
+        self._end_of_parsed = (known + data[:end])[1 - _END_OF_HEAD_BYTES :]
+        return end
+
+    def _drop_the_rest(self) -> None:
+        self._unparsed, self._dropping = b"", True
+        self.force_close()
+        self._set_reading(on=False)
 
     def _is_complete(self) -> bool:
         """Whether further bytes are not part of what is read of the response."""
@@ -146,7 +171,9 @@ class LimitedResponseHandler(ResponseHandler):
     def _check(self) -> None:
         """Fail if the parser found an error or a limit is exceeded."""
         content = self._content
-        if self.exception() is not None:
+        if self.exception() is not None and self._is_complete():
+            self._drop_the_rest()
+        elif self.exception() is not None:
             self._fail("the response is not valid HTTP")
         elif content is None:
             if self._parsed > MAX_HEAD_BYTES:

@@ -1,11 +1,14 @@
 """The session of all http targets. It connects by the egress policy and repeats no request."""
 
+import socket
+
 import aiohttp
 from aiohttp.abc import AbstractResolver
 
 from app.networks import Networks
 from app.targets.egress import EgressPolicy
 from app.targets.protocol import LimitedConnector
+from app.targets.received_bytes import limit_received
 
 
 class BrokenConnectionError(aiohttp.ClientConnectionError):
@@ -50,8 +53,15 @@ def open_session(
     as the next request is sent: a job that runs every 5 seconds coincides with the keep-alive
     timeout of 5 seconds that many servers have. The attempt would then fail or be sent twice.
     """
+    policy = EgressPolicy(allow_private_hosts, deny_networks)
+
+    def open_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+        opened = policy.open_socket(address)
+        limit_received(opened)
+        return opened
+
     connector = LimitedConnector(
-        socket_factory=EgressPolicy(allow_private_hosts, deny_networks).open_socket,
+        socket_factory=open_socket,
         resolver=resolver,
         use_dns_cache=False,
         limit=limit,

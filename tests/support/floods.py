@@ -55,3 +55,6 @@ INVALID = {
     "text that is not HTTP": Flood(b"", b"a"),
 }
 """The parser itself has a limit for these."""
+
+HELLO_REQUESTS = Flood(b"", b"\x16\x03\x03\x40\x00" + bytes(16_384))
+"""TLS records of 4,096 HelloRequests each. Clients skip them, even before the certificate."""

@@ -1,7 +1,8 @@
 """Receivers that answer the attempts of an attacker's jobs with endless bytes without content.
 
 `python -m tests.chaos.hostile.receivers` is such a receiver: a process of its own, so that it sends
-at full speed. It prints its port. The path of a request is the number of the flood.
+at full speed. It prints its port. The path of a request is the number of the flood. A client that
+starts TLS gets HelloRequests.
 """
 
 import asyncio
@@ -18,15 +19,17 @@ from typing import Any
 
 import httpx2
 
-from tests.support.floods import BEFORE_THE_HEAD, IN_THE_BODY, INVALID
+from tests.support.floods import BEFORE_THE_HEAD, HELLO_REQUESTS, IN_THE_BODY, INVALID, Flood
 
 ROOT = Path(__file__).resolve().parents[3]
-FLOODS = BEFORE_THE_HEAD | IN_THE_BODY | INVALID
+_BELOW_HTTP = {"HelloRequests of TLS": HELLO_REQUESTS}
+FLOODS = BEFORE_THE_HEAD | IN_THE_BODY | INVALID | _BELOW_HTTP
 TIMEOUT_SECONDS = 30
 """Of an attempt. The receiver sends for as long."""
 
 _FINAL = {"succeeded", "failed", "timed_out", "cancelled"}
 _HOST = "127.0.0.1"
+_TLS_HANDSHAKE = b"\x16"
 
 
 async def flood_attempts(
@@ -42,10 +45,12 @@ async def flood_attempts(
     with which error. Raises TimeoutError after `seconds`. Deletes the jobs at the end.
     """
     jobs: dict[str, str] = {}
-    async with _run_receiver() as url:
+    async with _run_receiver() as address:
         try:
             for name in floods:
-                jobs[name] = await _create_job(attacker, f"{url}/{list(FLOODS).index(name)}")
+                scheme = "https" if name in _BELOW_HTTP else "http"
+                url = f"{scheme}://{address}/{list(FLOODS).index(name)}"
+                jobs[name] = await _create_job(attacker, url)
             started = [
                 (name, await _execute(attacker, job_id))
                 for _ in range(executions)
@@ -109,7 +114,7 @@ async def _run_receiver() -> AsyncIterator[str]:
     )
     try:
         assert process.stdout is not None
-        yield f"http://{_HOST}:{int(await process.stdout.readline())}"
+        yield f"{_HOST}:{int(await process.stdout.readline())}"
     finally:
         process.kill()
         await process.wait()
@@ -126,15 +131,22 @@ def serve() -> None:
 
 def _send(connection: socket.socket) -> None:
     with connection, contextlib.suppress(OSError):
-        head = b""
-        while b"\r\n\r\n" not in head:
-            head += connection.recv(65_536)
-        number = int(head.split(b" ")[1].removeprefix(b"/"))
-        flood = list(FLOODS.values())[number]
+        flood = _read_flood(connection)
         block, ends_at = flood.make_block(), time.monotonic() + TIMEOUT_SECONDS
         connection.sendall(flood.start)
         while time.monotonic() < ends_at:
             connection.sendall(block)
+
+
+def _read_flood(connection: socket.socket) -> Flood:
+    """Return the flood that the request asks for."""
+    head = connection.recv(65_536)
+    if head.startswith(_TLS_HANDSHAKE):
+        return HELLO_REQUESTS
+    while b"\r\n\r\n" not in head:
+        head += connection.recv(65_536)
+    number = int(head.split(b" ")[1].removeprefix(b"/"))
+    return list(FLOODS.values())[number]
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 
 from app.targets.egress import (
     DENIED_NETWORKS,
+    RECEIVE_BUFFER_BYTES,
     UNSENT_TIMEOUT_MILLISECONDS,
     EgressDeniedError,
     EgressPolicy,
@@ -167,6 +168,14 @@ def test_an_allowed_socket_has_the_family_of_its_address() -> None:
     info = (socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("::1", 8080, 0, 0))
     with WITH_PRIVATE_HOSTS.open_socket(info) as opened:
         assert opened.family == socket.AF_INET6
+
+
+def test_a_socket_has_a_small_receive_buffer() -> None:
+    """TLS gets as much at once. The kernel doubles the number."""
+    address = (socket.AF_INET, socket.SOCK_STREAM, 0, "", ("192.168.0.1", 8080))
+    with EgressPolicy(allow_private_hosts=True).open_socket(address) as opened:
+        size = opened.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    assert size <= 2 * RECEIVE_BUFFER_BYTES <= 32_768
 
 
 @pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="only Linux has it")

@@ -146,3 +146,25 @@ async def test_bytes_after_the_response_are_dropped_and_end_the_connection() -> 
     assert protocol.should_close
     assert not transport.reading
     assert len(protocol) == 0
+
+
+@pytest.mark.parametrize("cut", range(60))
+@pytest.mark.parametrize(
+    ("data", "length"),
+    [
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more", 2),
+        (b"HTTP/1.1 204 OK\r\nContent-Length: 5\r\n\r\nhello", 0),
+        (b"HTTP/1.1 100 C\r\n\r\nHTTP/1.1 204 OK\r\n\r\nhello and goodbye", 0),
+    ],
+)
+async def test_bytes_after_the_response_are_dropped_wherever_tcp_cuts_it(
+    data: bytes, length: int, cut: int
+) -> None:
+    protocol, _ = open_protocol()
+    for part in (data[:cut], data[cut:]):
+        protocol.data_received(part)
+    message, content = await protocol.read()
+    while message.code == 100:
+        message, content = await protocol.read()
+    assert (content.is_eof(), content.total_bytes, content.exception()) == (True, length, None)
+    assert protocol.should_close
