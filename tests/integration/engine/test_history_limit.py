@@ -1,0 +1,100 @@
+"""Response headers and bodies are stored up to a limit per owner, executions always."""
+
+from datetime import timedelta
+
+from app.models.execution import ExecutionStatus, TargetResponse, Truncation
+from app.models.policy import RetryPolicy
+from app.repositories.stored_responses import StoredResponseRepository
+from tests.integration.engine.responses import (
+    execute,
+    get_trimmer,
+    has_body,
+    respond,
+    store_sizes,
+    trim,
+)
+from tests.support.engine import World
+
+MEGABYTE = 1_000_000
+
+
+async def test_beyond_the_limit_executions_are_stored_without_their_responses(world: World) -> None:
+    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
+    limit = process.runtime.engine.history_limit
+    assert limit is not None
+    job = await world.add_job(retry=RetryPolicy(max_attempts=1))
+    await store_sizes(world, job, 9_990_000)
+    other = await world.add_job(owner_id="another owner")
+    (first,) = await execute(world, process, job, 1, body="x" * 60_000)
+    await limit.tick()
+    (second,) = await execute(world, process, job, 1, body="x" * 60_000, status=500)
+    (of_other,) = await execute(world, process, other, 1, body="x" * 60_000)
+    assert has_body((await world.read(first)).attempts[0].response)
+    read = await world.read(second)
+    assert read.status is ExecutionStatus.FAILED
+    assert read.attempts[0].response == TargetResponse(
+        status=500, truncated=True, truncated_reason=Truncation.HISTORY_LIMIT
+    )
+    assert has_body((await world.read(of_other)).attempts[0].response)
+
+
+async def test_responses_are_stored_again_after_others_were_removed(world: World) -> None:
+    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
+    limit = process.runtime.engine.history_limit
+    assert limit is not None
+    job = await world.add_job()
+    await store_sizes(world, job, 10 * MEGABYTE)
+    await execute(world, process, job, 1)
+    await limit.tick()
+    (refused,) = await execute(world, process, job, 1)
+    await world.database.collection("executions").delete_one({"_id": f"{job.id}-000000"})
+    world.clock.advance(timedelta(seconds=31))
+    await limit.tick()
+    (stored,) = await execute(world, process, job, 1)
+    assert not has_body((await world.read(refused)).attempts[0].response)
+    assert has_body((await world.read(stored)).attempts[0].response)
+
+
+async def test_several_processes_exceed_the_limit_by_a_64th_each(world: World) -> None:
+    """Also with trims in between, and if no process reads the size of what the others store."""
+    limit, share = 10 * MEGABYTE, 10 * MEGABYTE // 64
+    processes = [
+        world.compose_process(max_history_bytes_per_owner=limit, concurrency=10) for _ in range(3)
+    ]
+    jobs = [await world.add_job() for _ in range(6)]
+    world.targets.outcome_of = lambda _: respond("x" * 20_000)
+    responses = StoredResponseRepository(world.database)
+    most = 0
+    for round_number in range(60):
+        for job in jobs * 3:
+            await world.queue(job)
+        world.clock.advance(timedelta(seconds=2))
+        for process in processes:
+            history_limit = process.runtime.engine.history_limit
+            assert history_limit is not None
+            if history_limit.wake.is_set() or round_number % 15 == 0:
+                history_limit.wake.clear()
+                await history_limit.tick()
+            await process.worker.tick()
+        for process in processes:
+            await process.finish_attempts()
+        most = max(most, (await responses.sum_bytes(["owner"]))["owner"])
+        if round_number % 45 == 44:
+            for process in processes:
+                await trim(world, get_trimmer(process))
+    assert most > limit * 0.9
+    assert most <= limit + len(processes) * share
+    assert (await responses.sum_bytes(["owner"]))["owner"] < limit
+    documents = world.database.collection("executions")
+    assert await documents.count_documents({"status": "succeeded"}) == 60 * 18
+
+
+async def test_a_result_that_is_recorded_again_counts_once(world: World) -> None:
+    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
+    limit = process.runtime.engine.history_limit
+    assert limit is not None
+    for _ in range(20):
+        assert limit.take("owner", 600_000)
+        limit.give_back("owner", 600_000)
+    assert limit.take("owner", 600_000)
+    assert not limit.take("owner", 600_000)
