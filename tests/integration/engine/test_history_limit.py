@@ -2,6 +2,10 @@
 
 from datetime import timedelta
 
+import pytest
+from bson import Decimal128, Int64
+
+from app.engine.history_limit import HistoryLimit
 from app.models.execution import ExecutionStatus, TargetResponse, Truncation
 from app.models.policy import RetryPolicy
 from app.repositories.stored_responses import StoredResponseRepository
@@ -10,6 +14,7 @@ from tests.integration.engine.responses import (
     get_trimmer,
     has_body,
     respond,
+    store_history,
     store_sizes,
     trim,
 )
@@ -98,3 +103,48 @@ async def test_a_result_that_is_recorded_again_counts_once(world: World) -> None
         limit.give_back("owner", 600_000)
     assert limit.take("owner", 600_000)
     assert not limit.take("owner", 600_000)
+
+
+@pytest.mark.parametrize(
+    "size",
+    [Decimal128("5"), Decimal128("Infinity"), float("inf"), 1e308, Int64(2**63 - 1)],
+    ids=str,
+)
+async def test_a_malformed_size_of_an_execution_harms_no_result(
+    world: World, size: Decimal128 | float
+) -> None:
+    process = world.compose_process()
+    limit = process.runtime.engine.history_limit
+    assert limit is not None
+    odd, other = await world.add_job(owner_id="odd"), await world.add_job(owner_id="other")
+    await store_history(world, odd, 2)
+    stored = world.database.collection("executions")
+    await stored.update_many({"owner_id": "odd"}, {"$set": {"response_bytes": size}})
+    await execute(world, process, odd, 1)
+    await limit.tick()
+    executions = [await world.queue(job) for job in (odd, other)]
+    await process.work()
+    read = [await world.read(execution) for execution in executions]
+    assert [one.status for one in read] == [ExecutionStatus.SUCCEEDED] * 2
+    assert has_body(read[1].attempts[0].response)
+
+
+async def test_a_failure_of_the_limit_costs_only_the_response_with_which_it_fails(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    take = HistoryLimit.take
+
+    def fail(self: HistoryLimit, owner_id: str, size: int) -> bool:
+        if owner_id == "odd":
+            raise TypeError("a bug")
+        return take(self, owner_id, size)
+
+    monkeypatch.setattr(HistoryLimit, "take", fail)
+    world.targets.outcome_of = lambda _: respond("a body")
+    owners = ["other", "odd", "another"]
+    executions = [await world.queue(await world.add_job(owner_id=owner)) for owner in owners]
+    await process.work()
+    read = [await world.read(execution) for execution in executions]
+    assert [one.status for one in read] == [ExecutionStatus.SUCCEEDED] * 3
+    assert [has_body(one.attempts[0].response) for one in read] == [True, False, True]
