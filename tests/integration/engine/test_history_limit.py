@@ -1,5 +1,7 @@
 """Response headers and bodies are stored up to a limit per owner, executions always."""
 
+import asyncio
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
@@ -9,6 +11,7 @@ from app.engine.history_limit import HistoryLimit
 from app.models.execution import ExecutionStatus, TargetResponse, Truncation
 from app.models.policy import RetryPolicy
 from app.repositories.stored_responses import StoredResponseRepository
+from tests.integration.engine.attempts import block_targets
 from tests.integration.engine.responses import (
     execute,
     get_trimmer,
@@ -18,15 +21,41 @@ from tests.integration.engine.responses import (
     store_sizes,
     trim,
 )
-from tests.support.engine import World
+from tests.support.engine import Process, World
 
 MEGABYTE = 1_000_000
+SECOND = timedelta(seconds=1)
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The owners of each read of their sums."""
+    reads: list[list[str]] = []
+    sum_bytes = StoredResponseRepository.sum_bytes
+
+    async def note(self: StoredResponseRepository, owner_ids: Sequence[str]) -> dict[str, int]:
+        reads.append(list(owner_ids))
+        return await sum_bytes(self, owner_ids)
+
+    monkeypatch.setattr(StoredResponseRepository, "sum_bytes", note)
+    return reads
+
+
+def get_limit(process: Process) -> HistoryLimit:
+    limit = process.runtime.engine.history_limit
+    assert limit is not None
+    return limit
+
+
+async def let_pass(world: World, limit: HistoryLimit, seconds: int) -> None:
+    for _ in range(seconds):
+        world.clock.advance(SECOND)
+        await limit.tick()
 
 
 async def test_beyond_the_limit_executions_are_stored_without_their_responses(world: World) -> None:
     process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
-    limit = process.runtime.engine.history_limit
-    assert limit is not None
+    limit = get_limit(process)
     job = await world.add_job(retry=RetryPolicy(max_attempts=1))
     await store_sizes(world, job, 9_990_000)
     other = await world.add_job(owner_id="another owner")
@@ -45,8 +74,7 @@ async def test_beyond_the_limit_executions_are_stored_without_their_responses(wo
 
 async def test_responses_are_stored_again_after_others_were_removed(world: World) -> None:
     process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
-    limit = process.runtime.engine.history_limit
-    assert limit is not None
+    limit = get_limit(process)
     job = await world.add_job()
     await store_sizes(world, job, 10 * MEGABYTE)
     await execute(world, process, job, 1)
@@ -58,6 +86,80 @@ async def test_responses_are_stored_again_after_others_were_removed(world: World
     (stored,) = await execute(world, process, job, 1)
     assert not has_body((await world.read(refused)).attempts[0].response)
     assert has_body((await world.read(stored)).attempts[0].response)
+
+
+async def test_responses_are_stored_half_a_minute_after_removals_also_if_nothing_ended_meanwhile(
+    world: World,
+) -> None:
+    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
+    job = await world.add_job()
+    await store_sizes(world, job, 10 * MEGABYTE)
+    await execute(world, process, job, 1)
+    await let_pass(world, get_limit(process), 60)
+    await world.database.collection("executions").delete_one({"_id": f"{job.id}-000000"})
+    await let_pass(world, get_limit(process), 30)
+    (stored,) = await execute(world, process, job, 1)
+    assert has_body((await world.read(stored)).attempts[0].response)
+
+
+async def test_rare_bursts_of_an_owner_at_the_limit_do_not_add_up(world: World) -> None:
+    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
+    responses = StoredResponseRepository(world.database)
+    await store_sizes(world, await world.add_job(), 10 * MEGABYTE)
+    jobs = [await world.add_job() for _ in range(12)]
+    target = block_targets(world, respond("x" * 60_000))
+    sizes = []
+    for _ in range(4):
+        target.may_end.clear()
+        for job in jobs:
+            await world.queue(job)
+        await process.worker.tick()
+        target.may_end.set()
+        await process.finish_attempts()
+        await let_pass(world, get_limit(process), 3_600)
+        sizes.append((await responses.sum_bytes(["owner"]))["owner"])
+    assert sizes[0] <= 10 * MEGABYTE * 17 // 16
+    assert sizes == [sizes[0]] * 4
+
+
+async def test_owners_far_from_the_limit_are_read_only_after_responses(
+    world: World, reads: list[list[str]]
+) -> None:
+    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
+    limit = get_limit(process)
+    await store_sizes(world, await world.add_job(owner_id="full"), 9_400_000)
+    await store_sizes(world, await world.add_job(owner_id="far"), 9_300_000)
+    for owner_id in ("full", "far"):
+        assert limit.take(owner_id, 1)
+    await let_pass(world, limit, 95)
+    assert reads == [["full", "far"], ["full"], ["full"], ["full"]]
+    assert limit.take("far", 1)
+    await let_pass(world, limit, 1)
+    assert reads[4:] == [["far"]]
+
+
+async def test_what_is_stored_during_a_read_counts_after_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = get_limit(world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE))
+    began, may_end = asyncio.Event(), asyncio.Event()
+    sum_bytes = StoredResponseRepository.sum_bytes
+
+    async def wait(self: StoredResponseRepository, owner_ids: Sequence[str]) -> dict[str, int]:
+        sizes = await sum_bytes(self, owner_ids)
+        began.set()
+        await may_end.wait()
+        return sizes
+
+    monkeypatch.setattr(StoredResponseRepository, "sum_bytes", wait)
+    assert limit.take("owner", 100_000)
+    reading = asyncio.create_task(limit.tick())
+    await asyncio.wait_for(began.wait(), 5)
+    assert limit.take("owner", 400_000)
+    may_end.set()
+    await reading
+    assert not limit.take("owner", 400_000)  # 1/16 of 10 MB is 625,000
+    assert limit.take("owner", 200_000)
 
 
 async def test_several_processes_exceed_the_limit_by_a_64th_each(world: World) -> None:
@@ -75,8 +177,7 @@ async def test_several_processes_exceed_the_limit_by_a_64th_each(world: World) -
             await world.queue(job)
         world.clock.advance(timedelta(seconds=2))
         for process in processes:
-            history_limit = process.runtime.engine.history_limit
-            assert history_limit is not None
+            history_limit = get_limit(process)
             if history_limit.wake.is_set() or round_number % 15 == 0:
                 history_limit.wake.clear()
                 await history_limit.tick()
@@ -96,8 +197,7 @@ async def test_several_processes_exceed_the_limit_by_a_64th_each(world: World) -
 
 async def test_a_result_that_is_recorded_again_counts_once(world: World) -> None:
     process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
-    limit = process.runtime.engine.history_limit
-    assert limit is not None
+    limit = get_limit(process)
     for _ in range(20):
         assert limit.take("owner", 600_000)
         limit.give_back("owner", 600_000)
@@ -114,8 +214,7 @@ async def test_a_malformed_size_of_an_execution_harms_no_result(
     world: World, size: Decimal128 | float
 ) -> None:
     process = world.compose_process()
-    limit = process.runtime.engine.history_limit
-    assert limit is not None
+    limit = get_limit(process)
     odd, other = await world.add_job(owner_id="odd"), await world.add_job(owner_id="other")
     await store_history(world, odd, 2)
     stored = world.database.collection("executions")
