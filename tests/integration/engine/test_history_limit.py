@@ -3,15 +3,19 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from bson import Decimal128, Int64
 
 from app.engine.history_limit import HistoryLimit
+from app.errors import UnavailableError
 from app.models.execution import ExecutionStatus, TargetResponse, Truncation
 from app.models.policy import RetryPolicy
+from app.repositories.leases import AttemptStart, LeaseRepository
+from app.repositories.settlements import Settlement
 from app.repositories.stored_responses import StoredResponseRepository
-from tests.integration.engine.attempts import block_targets
+from tests.integration.engine.attempts import block_targets, make_lease
 from tests.integration.engine.responses import (
     execute,
     get_trimmer,
@@ -21,7 +25,7 @@ from tests.integration.engine.responses import (
     store_sizes,
     trim,
 )
-from tests.support.engine import Process, World
+from tests.support.engine import Process, World, claim_due
 
 MEGABYTE = 1_000_000
 SECOND = timedelta(seconds=1)
@@ -138,6 +142,17 @@ async def test_owners_far_from_the_limit_are_read_only_after_responses(
     assert reads[4:] == [["far"]]
 
 
+async def test_a_sum_that_has_grown_since_the_last_read_is_read_again(
+    world: World, reads: list[list[str]]
+) -> None:
+    limit = get_limit(world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE))
+    assert limit.take("owner", 1)
+    await let_pass(world, limit, 1)
+    assert limit.take("owner", 1)
+    await let_pass(world, limit, 95)
+    assert reads == [["owner"]] * 2
+
+
 async def test_what_is_stored_during_a_read_counts_after_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -247,3 +262,29 @@ async def test_a_failure_of_the_limit_costs_only_the_response_with_which_it_fail
     read = [await world.read(execution) for execution in executions]
     assert [one.status for one in read] == [ExecutionStatus.SUCCEEDED] * 3
     assert [has_body(one.attempts[0].response) for one in read] == [True, False, True]
+
+
+async def test_results_that_an_outage_keeps_from_the_database_leave_room_for_others(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
+    await world.queue(await world.add_job())
+    (execution,) = await claim_due(process.leases, limit=1)
+    lease, recorder = make_lease(execution), process.worker._recorder
+    assert await process.leases.start([AttemptStart(lease, 1, 1)]) == [True]
+    settlement = Settlement(lease, ExecutionStatus.SUCCEEDED, 1, respond("x" * 60_000))
+    settle, calls = LeaseRepository.settle, 0
+
+    async def fail(self: LeaseRepository, settlements: Any) -> list[bool]:
+        nonlocal calls
+        calls += 1
+        if calls <= 20:
+            raise UnavailableError("outage")
+        return await settle(self, settlements)
+
+    monkeypatch.setattr(LeaseRepository, "settle", fail)
+    for _ in range(20):
+        with pytest.raises(UnavailableError):
+            await recorder.settle(execution, settlement)
+    assert await recorder.settle(execution, settlement)
+    assert has_body((await world.read(execution)).attempts[0].response)

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from app.engine import response_trimmer
 from app.models.execution import (
     AttemptOutcome,
     Execution,
@@ -119,6 +120,26 @@ async def test_jobs_are_trimmed_once_a_minute_and_only_if_an_execution_has_finis
     assert looks == [[job.id]]
 
 
+async def test_an_execution_of_which_only_an_earlier_attempt_has_a_response_is_trimmed(
+    world: World,
+) -> None:
+    """The trimmer looks at its job a minute later, before the next pass."""
+    process = world.compose_process()
+    await trim(world, get_trimmer(process), timedelta(0))
+    retry = RetryPolicy(max_attempts=2, delay_seconds=1)
+    job = await world.add_job(retry=retry)
+    for _ in range(22):
+        await world.queue(job)
+    world.targets.outcome_of = lambda _: respond("a body", status=500)
+    await process.work()
+    world.clock.advance(timedelta(seconds=30))
+    world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.SUCCEEDED)
+    await process.work()
+    assert len(await list_with_bodies(world, job)) == 22
+    await trim(world, get_trimmer(process))
+    assert len(await list_with_bodies(world, job)) == 20
+
+
 async def test_a_pass_trims_the_jobs_of_a_process_that_died(world: World) -> None:
     died, process = world.compose_process(), world.compose_process()
     await trim(world, get_trimmer(process), timedelta(0))
@@ -131,6 +152,33 @@ async def test_a_pass_trims_the_jobs_of_a_process_that_died(world: World) -> Non
     await trim(world, get_trimmer(process), 10 * MINUTE)
     for one, executions in zip((deleted, job), newest, strict=True):
         assert await list_with_bodies(world, one) == ids(executions[2:])
+
+
+async def test_passes_begin_again_with_the_first_job(world: World) -> None:
+    died, process = world.compose_process(), world.compose_process()
+    jobs = [await world.add_job() for _ in range(2)]
+    for _ in range(3):
+        for job in jobs:
+            await execute(world, died, job, 22)
+        await trim(world, get_trimmer(process), 10 * MINUTE)
+        assert [len(await list_with_bodies(world, job)) for job in jobs] == [20, 20]
+
+
+async def test_jobs_that_wait_for_their_trim_are_not_forgotten_with_the_next_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_trimmer, "_JOBS", 1)
+    process = world.compose_process()
+    trimmer = get_trimmer(process)
+    await trim(world, trimmer, timedelta(0))
+    jobs = [await world.add_job() for _ in range(3)]
+    for job in jobs:
+        await execute(world, process, job, 22)
+    world.clock.advance(MINUTE)
+    await trimmer.tick()  # trims the first
+    await execute(world, process, jobs[0], 1)
+    await trim(world, trimmer)
+    assert [len(await list_with_bodies(world, job)) for job in jobs] == [20] * 3
 
 
 async def test_several_trimmers_keep_the_same_responses(world: World) -> None:
@@ -253,7 +301,15 @@ async def test_of_an_execution_the_last_three_responses_are_whole(world: World) 
     process = world.compose_process()
     retry = RetryPolicy(max_attempts=7, delay_seconds=1)
     job = await world.add_job(retry=retry)
-    bodies = ["é" * 6_000, "b" * 6_000, "é" * 6_000, "d", "e" * 60_000, "f" * 60_000, "g" * 60_000]
+    bodies = [
+        "é" * 6_000,
+        "b" * 6_000,
+        "é" * 6_000,
+        "d" * 60_000,
+        "e" * 60_000,
+        "f" * 60_000,
+        "g" * 60_000,
+    ]
 
     def fail(delivery: Delivery) -> Outcome:
         return respond(bodies[delivery.attempt - 1], status=500)
