@@ -71,7 +71,9 @@ def find_failed_test(root: Path, tests: Sequence[str]) -> str | None:
         return f"no end after {_LIMIT_SECONDS} s"
     if ended.returncode == 0:
         return None
-    failed = [line for line in ended.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    # Lines of a captured log begin with "ERROR", too.
+    ends = ("FAILED tests/", "ERROR tests/")
+    failed = [line for line in ended.stdout.splitlines() if line.startswith(ends)]
     if ended.returncode != 1 or not failed:
         raise ValueError(ended.stdout + ended.stderr)
     return failed[0].split(" ")[1]

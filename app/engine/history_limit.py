@@ -13,20 +13,19 @@ from app.repositories.stored_responses import StoredResponseRepository
 _log = structlog.get_logger(__name__)
 
 _MAX_AGE = timedelta(seconds=30)
-"""Within this time a process knows that responses of the owner were removed."""
-_FORGOTTEN_AFTER = timedelta(minutes=10)
+"""After this time the size of an owner is read again."""
 _BETWEEN_READS = timedelta(seconds=1)
 _OWNERS = 100
 _SHARES_OF_LIMIT = 64
 """With the smallest limit, 10 MB, a share has room for one response of the largest size, 80 KB."""
 _SHARES_OF_REST = 16
+"""Before the first read of an owner, the rest is the limit."""
 
 
 @dataclass(slots=True)
 class _Usage:
     """What is known about an owner's stored responses."""
 
-    seen_at: float
     stored: int | None = None
     """Their size at the last read; None before the first read."""
     added: int = 0
@@ -39,9 +38,12 @@ class HistoryLimit:
     """Knows the size of each owner's stored responses, by reads of the database.
 
     Each read is a sum over index keys, so it is also right after crashes and removals. Between two
-    reads a process stores at most 1/16 of what is left to the limit, or 1/64 of the limit if that
-    is more. So up to 16 processes exceed the limit by at most 1/64 each, and what they are writing.
-    Before the first read of an owner, a process stores at most 1/16 of the limit.
+    reads a process stores at most 1/16 of what was left to the limit, or 1/64 of the limit if that
+    is more. Meanwhile others may store what was left, so each process exceeds the limit by at most
+    this share, and what it was writing during the read.
+
+    An owner of whom nothing was stored since the last read is forgotten, if 1/16 of the limit is
+    left. The others are read every 30 seconds, so a burst never begins anew with 1/16 of the limit.
     """
 
     def __init__(self, *, responses: StoredResponseRepository, limit: int, clock: Clock) -> None:
@@ -54,9 +56,7 @@ class HistoryLimit:
 
     def take(self, owner_id: str, size: int) -> bool:
         """Whether a response of this size may be stored; if so, it counts as stored."""
-        now = self._clock.monotonic()
-        usage = self._usages.setdefault(owner_id, _Usage(now))
-        usage.seen_at = now
+        usage = self._usages.setdefault(owner_id, _Usage())
         added = usage.added + size
         fits = added <= self._count_most_added(usage) and (usage.stored or 0) + added <= self._limit
         if fits:
@@ -77,11 +77,7 @@ class HistoryLimit:
     async def tick(self) -> timedelta:
         """Read the sizes of up to 100 owners whose known size is too old."""
         now = self._clock.monotonic()
-        self._usages = {
-            owner_id: usage
-            for owner_id, usage in self._usages.items()
-            if now - usage.seen_at < _FORGOTTEN_AFTER.total_seconds()
-        }
+        self._forget(now)
         due = [owner_id for owner_id, usage in self._usages.items() if self._is_due(usage, now)]
         part = due[:_OWNERS]
         if not part:
@@ -95,9 +91,22 @@ class HistoryLimit:
             usage.is_refused = usage.is_refused and stored >= self._limit
         return AT_ONCE if len(due) > _OWNERS else _BETWEEN_READS
 
+    def _forget(self, now: float) -> None:
+        self._usages = {
+            owner_id: usage
+            for owner_id, usage in self._usages.items()
+            if not self._is_old(usage, now) or usage.added or self._is_near_limit(usage)
+        }
+
+    def _is_near_limit(self, usage: _Usage) -> bool:
+        """Whether a process that has forgotten the owner could exceed the limit."""
+        return self._limit - (usage.stored or 0) < self._limit // _SHARES_OF_REST
+
     def _is_due(self, usage: _Usage, now: float) -> bool:
-        is_old = now - usage.read_at >= _MAX_AGE.total_seconds() and usage.seen_at > usage.read_at
-        return is_old or self._must_be_read_now(usage)
+        return self._is_old(usage, now) or self._must_be_read_now(usage)
+
+    def _is_old(self, usage: _Usage, now: float) -> bool:
+        return now - usage.read_at >= _MAX_AGE.total_seconds()
 
     def _must_be_read_now(self, usage: _Usage) -> bool:
         return usage.stored is None or usage.added > self._count_most_added(usage) // 2

@@ -78,7 +78,12 @@ class Recorder:
             while self._pending:
                 count = _count_fitting(self._pending)
                 batch, self._pending = self._pending[:count], self._pending[count:]
-                await self._write_batch(batch)
+                try:
+                    await self._write_batch(batch)
+                except Exception as error:  # a bug; the callers of later batches wait for this task
+                    # What is stored stays so; the reaper promotes what still waits.
+                    _log.exception("batch_failed", executions=len(batch))
+                    _fail(batch, error)
         finally:
             self._writing = None
             for one in (*batch, *self._pending):
@@ -86,28 +91,30 @@ class Recorder:
             self._pending = []
 
     async def _write_batch(self, batch: Sequence[_PendingSettlement]) -> None:
-        """Settle a batch, give each caller its result, and follow up.
-
-        Catches every exception, because the callers of later batches wait for this task.
-        """
+        """Settle a batch, give each caller its result, and follow up."""
         settled = await self._settle([self._apply_limit(one) for one in batch])
         for one in settled:
             if _may_have_responses(one.settlement):
                 self._response_trimmer.note_finished(one.execution.job_id)
-        try:
-            await self._completion.follow_up(
-                [Transition(one.execution, one.settlement.status) for one in settled]
-            )
-        except Exception:  # the results are stored; the reaper promotes what still waits
-            _log.exception("follow_up_failed", executions=len(settled))
+        await self._completion.follow_up(
+            [Transition(one.execution, one.settlement.status) for one in settled]
+        )
 
     def _apply_limit(self, one: _PendingSettlement) -> _PendingSettlement:
         """Leave the headers and the body of the response out, if the owner has too many stored."""
         size = one.settlement.response_size
-        if not size or self._history_limit.take(one.execution.owner_id, size):
+        if not size or self._take(one.execution, size):
             return one
         smaller = one.settlement.without_response(Truncation.HISTORY_LIMIT)
         return one if smaller is None else replace(one, settlement=smaller)
+
+    def _take(self, execution: Execution, size: int) -> bool:
+        """Whether a response of this size may be stored."""
+        try:
+            return self._history_limit.take(execution.owner_id, size)
+        except Exception:  # a bug with one owner must not harm the others of the batch
+            _log.exception("response_not_stored", execution_id=execution.id)
+            return False
 
     async def _settle(self, batch: Sequence[_PendingSettlement]) -> list[_PendingSettlement]:
         """Settle a batch and give each caller its result. Returns those that were settled."""

@@ -21,9 +21,9 @@ class ResponseTrimmer:
     """Keeps the responses of the newest 20 executions and the newest 20 failures of each job. Any
     number may run at once: each removal stays right, whatever finishes afterwards.
 
-    Once a minute it looks at the jobs whose executions this process has finished. Every ten minutes
-    it also walks over all jobs that have stored responses, because a process may have died before
-    its round.
+    Once a minute it looks at the jobs whose executions the worker of this process has finished.
+    Every ten minutes it also walks over all jobs that have stored responses: a process may have
+    died before its round, and a cancel or the reaper may have ended executions.
     """
 
     def __init__(self, *, responses: StoredResponseRepository, clock: Clock) -> None:

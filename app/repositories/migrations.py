@@ -18,6 +18,7 @@ from bson.errors import BSONError
 from bson.raw_bson import RawBSONDocument
 from pymongo import ASCENDING, UpdateOne
 
+from app.errors import UnavailableError
 from app.repositories.batches import describe_rejection, is_rejection, write_in_parts
 from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.free_form import FREE_FORM_SCHEMA, encode_json
@@ -27,7 +28,7 @@ from app.repositories.mongo import Collection, Database, Document, database_call
 
 _log = structlog.get_logger(__name__)
 
-_PAGE = 500  # documents per write: far below the time limit of a database call
+_PAGE = 500  # documents per write: usually far below the time limit of a database call
 _MAX_TRIES = 5  # a try fails if a process of the earlier release edits a document of the page
 
 _RAW: CodecOptions[RawBSONDocument] = CodecOptions(
@@ -137,7 +138,7 @@ async def _apply(step: Step, documents: Collection) -> None:
     migrated = 0
     ids = await _list_ids(documents, after=None)
     while ids:
-        migrated += sum(await write_in_parts(ids, page.migrate, page.reject))
+        migrated += await _migrate(page, ids)
         reached = ids[-1]
         ids = await _list_ids(documents, after=reached)
         if ids and ids[-1] <= reached:  # malformed ids, which the query cannot exclude
@@ -147,6 +148,18 @@ async def _apply(step: Step, documents: Collection) -> None:
         _log.info(
             "documents_migrated", collection=step.collection, schema=step.number, count=migrated
         )
+
+
+async def _migrate(page: "_Page", ids: Sequence[str]) -> int:
+    """Migrate the documents at once, or in halves if a call takes longer than its time limit: what
+    it has written by then stays. Returns how many, without those."""
+    try:
+        return sum(await write_in_parts(ids, page.migrate, page.reject))
+    except UnavailableError:
+        if len(ids) == 1:
+            raise
+    middle = len(ids) // 2
+    return await _migrate(page, ids[:middle]) + await _migrate(page, ids[middle:])
 
 
 class _Page:

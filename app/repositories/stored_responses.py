@@ -87,7 +87,8 @@ class StoredResponseRepository:
         """By owner: the size of the stored responses. Reads only index keys."""
         pipeline = build_sum(owner_ids)
         found = await aggregate(self._executions, pipeline, hint="responses_by_owner")
-        return dict.fromkeys(owner_ids, 0) | {one["_id"]: one["bytes"] for one in found}
+        # A sum that 64 bits cannot hold is a double.
+        return dict.fromkeys(owner_ids, 0) | {one["_id"]: int(one["bytes"]) for one in found}
 
 
 def _finished(execution_ids: Sequence[str]) -> Document:
@@ -105,9 +106,11 @@ def build_job_page(job_ids: Document) -> list[Document]:
 
 
 def build_sum(owner_ids: Sequence[str]) -> list[Document]:
+    # A malformed size can be decimal, which MongoDB adds up as such, or infinite.
+    size = {"$convert": {"input": "$response_bytes", "to": "long", "onError": 0}}
     return [
         {"$match": _STORED | {"owner_id": {"$in": list(owner_ids)}}},
-        {"$group": {"_id": "$owner_id", "bytes": {"$sum": "$response_bytes"}}},
+        {"$group": {"_id": "$owner_id", "bytes": {"$sum": size}}},
     ]
 
 

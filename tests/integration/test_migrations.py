@@ -204,6 +204,30 @@ async def test_another_process_finishes_a_migration_that_was_interrupted(
     )
 
 
+async def test_a_page_that_takes_too_long_is_migrated_in_halves(
+    mongo_uri: str, database_name: str, mongo_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    executions = mongo_client[database_name]["executions"]
+    older: Document = {"parameters": None, "attempts": [], "waiting": False, "schema": 3}
+    executions.insert_many([older | {"_id": f"{n:03}"} for n in range(400)])
+    update, sizes = migrations._update, []
+
+    async def update_at_most_60(documents: Any, query: Document, pipeline: list[Document]) -> int:
+        """As an update that the time limit ends: what it has written stays."""
+        ids = query["_id"]["$in"]
+        sizes.append(len(ids))
+        migrated = await update(documents, query | {"_id": {"$in": ids[:60]}}, pipeline)
+        if len(ids) > 60:
+            raise UnavailableError("the time limit")
+        return migrated
+
+    monkeypatch.setattr(migrations, "_update", update_at_most_60)
+    async with open_database(mongo_uri, database_name) as database:
+        await migrate(database, meta=MetaRepository(database))
+    assert executions.count_documents({"schema": 4}) == 400
+    assert [size for size in sizes if size > 50] == [400, 200, 100, 100, 200, 100, 100] * 3
+
+
 async def test_a_finished_migration_is_repeated_only_on_request(
     mongo_uri: str, database_name: str, mongo_client: Client, stored: Collections
 ) -> None:

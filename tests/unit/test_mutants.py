@@ -1,6 +1,8 @@
-"""The list of mistakes in `tests/mutants.toml` fits the present source."""
+"""The mistakes in `tests/mutants.toml` fit the present source, and failed tests are named."""
 
-from tests.mutants import ROOT, load_mutants
+from pathlib import Path
+
+from tests.mutants import ROOT, find_failed_test, load_mutants
 
 
 def test_every_mistake_can_be_applied_and_names_existing_tests() -> None:
@@ -24,3 +26,11 @@ def _exists(test: str) -> bool:
 def test_names_of_mistakes_are_unique() -> None:
     names = [mutant.name for mutant in load_mutants()]
     assert len(names) == len(set(names)) > 0
+
+
+def test_the_failed_test_is_named_also_if_it_has_logged_an_error(tmp_path: Path) -> None:
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    source = "import logging\n\ndef test_one():\n    logging.error('a line')\n    assert False\n"
+    (tests / "test_log.py").write_text(source)
+    assert find_failed_test(tmp_path, ["tests/test_log.py"]) == "tests/test_log.py::test_one"

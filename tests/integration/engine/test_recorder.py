@@ -54,6 +54,26 @@ async def test_a_failure_of_the_follow_up_leaves_no_caller_waiting(
     await asyncio.wait_for(get_recorder(process).finish(), 5)
 
 
+async def test_a_bug_in_one_batch_leaves_no_caller_of_the_next_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = world.compose_process()
+    first, *others = await queue_and_claim(world, process, 3)
+    bug, write, calls = RuntimeError("a bug"), Recorder._write_batch, 0
+
+    async def fail_once(self: Recorder, batch: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await run_other_tasks(2)
+            raise bug
+        await write(self, batch)
+
+    monkeypatch.setattr(Recorder, "_write_batch", fail_once)
+    results = await settle_in_two_batches(get_recorder(process), first, others)
+    assert results == [bug, True, True]
+
+
 @pytest.mark.parametrize("error", [UnavailableError("outage"), RuntimeError("a bug")])
 async def test_a_failed_write_is_the_failure_of_its_batch_only(
     world: World, monkeypatch: pytest.MonkeyPatch, error: Exception

@@ -1,5 +1,4 @@
-"""Response headers and bodies are kept for the newest executions of a job, up to a limit per owner.
-The executions themselves stay."""
+"""Response headers and bodies are kept for the newest executions of a job. All executions stay."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -8,7 +7,7 @@ from typing import Any
 import pytest
 from pymongo import MongoClient
 
-from app.engine.response_trimmer import ResponseTrimmer
+from app.engine import response_trimmer
 from app.models.execution import (
     AttemptOutcome,
     Execution,
@@ -17,7 +16,7 @@ from app.models.execution import (
     Truncation,
 )
 from app.models.job import Job
-from app.models.outcome import Failure, Outcome
+from app.models.outcome import Outcome
 from app.models.policy import RetryPolicy
 from app.policies.retention import FAILURES
 from app.repositories import settlements, stored_responses
@@ -28,56 +27,24 @@ from app.repositories.stored_responses import (
     build_surplus_query,
 )
 from app.targets.target import Delivery
+from tests.integration.engine.responses import (
+    HEADERS,
+    MINUTE,
+    execute,
+    get_trimmer,
+    has_body,
+    respond,
+    store_history,
+    trim,
+)
 from tests.support.commands import CommandLog
-from tests.support.engine import Process, World
+from tests.support.engine import World
 from tests.support.not_utf_8 import spoil
-
-MINUTE = timedelta(minutes=1)
-HEADERS = {"content-type": "text/plain"}
-MEGABYTE = 1_000_000
-
-
-def respond(body: str, *, status: int = 200) -> Outcome:
-    response = TargetResponse(status=status, headers=HEADERS, body=body)
-    if status == 200:
-        return Outcome(AttemptOutcome.SUCCEEDED, response=response)
-    return Outcome(AttemptOutcome.FAILED, Failure.STATUS, "an error", response)
-
-
-async def execute(
-    world: World, process: Process, job: Job, count: int, *, body: str = "a body", status: int = 200
-) -> list[Execution]:
-    """Execute the job so many times, one after the other."""
-    world.targets.outcome_of = lambda _: respond(body, status=status)
-    executions = []
-    for _ in range(count):
-        world.clock.advance(timedelta(milliseconds=1))
-        executions.append(await world.queue(job))
-        await process.work()
-    return executions
-
-
-async def trim(world: World, trimmer: ResponseTrimmer | None, after: timedelta = MINUTE) -> None:
-    """Let the time pass, and do what is due."""
-    assert trimmer is not None
-    world.clock.advance(after)
-    while await trimmer.tick() < timedelta(seconds=1):
-        pass
-
-
-def get_trimmer(process: Process) -> ResponseTrimmer:
-    trimmer = process.runtime.engine.response_trimmer
-    assert trimmer is not None
-    return trimmer
 
 
 async def list_with_bodies(world: World, job: Job) -> list[str]:
     executions = await world.list_executions(job)
     return [e.id for e in executions if any(has_body(attempt.response) for attempt in e.attempts)]
-
-
-def has_body(response: TargetResponse | None) -> bool:
-    return response is not None and response.body != ""
 
 
 def ids(executions: list[Execution]) -> list[str]:
@@ -155,6 +122,26 @@ async def test_jobs_are_trimmed_once_a_minute_and_only_if_an_execution_has_finis
     assert looks == [[job.id]]
 
 
+async def test_an_execution_of_which_only_an_earlier_attempt_has_a_response_is_trimmed(
+    world: World,
+) -> None:
+    """The trimmer looks at its job a minute later, before the next pass."""
+    process = world.compose_process()
+    await trim(world, get_trimmer(process), timedelta(0))
+    retry = RetryPolicy(max_attempts=2, delay_seconds=1)
+    job = await world.add_job(retry=retry)
+    for _ in range(22):
+        await world.queue(job)
+    world.targets.outcome_of = lambda _: respond("a body", status=500)
+    await process.work()
+    world.clock.advance(timedelta(seconds=30))
+    world.targets.outcome_of = lambda _: Outcome(AttemptOutcome.SUCCEEDED)
+    await process.work()
+    assert len(await list_with_bodies(world, job)) == 22
+    await trim(world, get_trimmer(process))
+    assert len(await list_with_bodies(world, job)) == 20
+
+
 async def test_a_pass_trims_the_jobs_of_a_process_that_died(world: World) -> None:
     died, process = world.compose_process(), world.compose_process()
     await trim(world, get_trimmer(process), timedelta(0))
@@ -184,6 +171,33 @@ async def test_a_pass_ends_if_a_job_id_is_not_utf_8(
         assert ticks < 10
 
 
+async def test_passes_begin_again_with_the_first_job(world: World) -> None:
+    died, process = world.compose_process(), world.compose_process()
+    jobs = [await world.add_job() for _ in range(2)]
+    for _ in range(3):
+        for job in jobs:
+            await execute(world, died, job, 22)
+        await trim(world, get_trimmer(process), 10 * MINUTE)
+        assert [len(await list_with_bodies(world, job)) for job in jobs] == [20, 20]
+
+
+async def test_jobs_that_wait_for_their_trim_are_not_forgotten_with_the_next_minute(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(response_trimmer, "_JOBS", 1)
+    process = world.compose_process()
+    trimmer = get_trimmer(process)
+    await trim(world, trimmer, timedelta(0))
+    jobs = [await world.add_job() for _ in range(3)]
+    for job in jobs:
+        await execute(world, process, job, 22)
+    world.clock.advance(MINUTE)
+    await trimmer.tick()  # trims the first
+    await execute(world, process, jobs[0], 1)
+    await trim(world, trimmer)
+    assert [len(await list_with_bodies(world, job)) for job in jobs] == [20] * 3
+
+
 async def test_several_trimmers_keep_the_same_responses(world: World) -> None:
     processes = [world.compose_process() for _ in range(3)]
     job = await world.add_job()
@@ -203,32 +217,6 @@ async def test_an_execution_that_another_attempt_follows_keeps_its_responses(wor
     await execute(world, process, job, 25)
     await trim(world, get_trimmer(process))
     assert (await list_with_bodies(world, job))[0] == waits.id
-
-
-async def store_history(world: World, job: Job, count: int) -> None:
-    """Store finished executions with responses, the oldest first."""
-    now = world.clock.now()
-    response = {"status": 200, "headers": [], "body": "a body", "truncated": False}
-    attempt = {"number": 1, "job_revision": 1, "started_at": now, "outcome": "succeeded"}
-    documents = [
-        {
-            "_id": f"{job.id}-{n:06}",
-            "job_id": job.id,
-            "owner_id": job.owner_id,
-            "kind": "manual",
-            "scheduled_for": now,
-            "run_at": now,
-            "status": "succeeded",
-            "created_at": now,
-            "finished_at": now + timedelta(milliseconds=n),
-            "lease_token": 1,
-            "attempts": [attempt | {"response": response}],
-            "response_bytes": 100,
-            "schema": 4,
-        }
-        for n in range(count)
-    ]
-    await world.database.collection("executions").insert_many(documents)
 
 
 async def count_stored(world: World, job: Job) -> int:
@@ -330,7 +318,15 @@ async def test_of_an_execution_the_last_three_responses_are_whole(world: World) 
     process = world.compose_process()
     retry = RetryPolicy(max_attempts=7, delay_seconds=1)
     job = await world.add_job(retry=retry)
-    bodies = ["é" * 6_000, "b" * 6_000, "é" * 6_000, "d", "e" * 60_000, "f" * 60_000, "g" * 60_000]
+    bodies = [
+        "é" * 6_000,
+        "b" * 6_000,
+        "é" * 6_000,
+        "d" * 60_000,
+        "e" * 60_000,
+        "f" * 60_000,
+        "g" * 60_000,
+    ]
 
     def fail(delivery: Delivery) -> Outcome:
         return respond(bodies[delivery.attempt - 1], status=500)
@@ -368,93 +364,3 @@ async def test_the_size_of_stored_responses_is_that_of_the_database(world: World
     assert 1_000 < size < 1_200
     header_size = (await read_stored(world, without))["response_bytes"]
     assert sizes == {"owner": 3 * size + header_size, "another owner": size - 500, "x": 0}
-
-
-async def test_beyond_the_limit_executions_are_stored_without_their_responses(world: World) -> None:
-    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
-    limit = process.runtime.engine.history_limit
-    assert limit is not None
-    job = await world.add_job(retry=RetryPolicy(max_attempts=1))
-    await store_sizes(world, job, 9_990_000)
-    other = await world.add_job(owner_id="another owner")
-    (first,) = await execute(world, process, job, 1, body="x" * 60_000)
-    await limit.tick()
-    (second,) = await execute(world, process, job, 1, body="x" * 60_000, status=500)
-    (of_other,) = await execute(world, process, other, 1, body="x" * 60_000)
-    assert has_body((await world.read(first)).attempts[0].response)
-    read = await world.read(second)
-    assert read.status is ExecutionStatus.FAILED
-    assert read.attempts[0].response == TargetResponse(
-        status=500, truncated=True, truncated_reason=Truncation.HISTORY_LIMIT
-    )
-    assert has_body((await world.read(of_other)).attempts[0].response)
-
-
-async def store_sizes(world: World, job: Job, size: int) -> None:
-    """Store one execution whose responses count as so many bytes."""
-    await store_history(world, job, 1)
-    await world.database.collection("executions").update_one(
-        {"_id": f"{job.id}-000000"}, {"$set": {"response_bytes": size}}
-    )
-
-
-async def test_responses_are_stored_again_after_others_were_removed(world: World) -> None:
-    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
-    limit = process.runtime.engine.history_limit
-    assert limit is not None
-    job = await world.add_job()
-    await store_sizes(world, job, 10 * MEGABYTE)
-    await execute(world, process, job, 1)
-    await limit.tick()
-    (refused,) = await execute(world, process, job, 1)
-    await world.database.collection("executions").delete_one({"_id": f"{job.id}-000000"})
-    world.clock.advance(timedelta(seconds=31))
-    await limit.tick()
-    (stored,) = await execute(world, process, job, 1)
-    assert not has_body((await world.read(refused)).attempts[0].response)
-    assert has_body((await world.read(stored)).attempts[0].response)
-
-
-async def test_several_processes_exceed_the_limit_by_a_64th_each(world: World) -> None:
-    """Also with trims in between, and if no process reads the size of what the others store."""
-    limit, share = 10 * MEGABYTE, 10 * MEGABYTE // 64
-    processes = [
-        world.compose_process(max_history_bytes_per_owner=limit, concurrency=10) for _ in range(3)
-    ]
-    jobs = [await world.add_job() for _ in range(6)]
-    world.targets.outcome_of = lambda _: respond("x" * 20_000)
-    responses = StoredResponseRepository(world.database)
-    most = 0
-    for round_number in range(60):
-        for job in jobs * 3:
-            await world.queue(job)
-        world.clock.advance(timedelta(seconds=2))
-        for process in processes:
-            history_limit = process.runtime.engine.history_limit
-            assert history_limit is not None
-            if history_limit.wake.is_set() or round_number % 15 == 0:
-                history_limit.wake.clear()
-                await history_limit.tick()
-            await process.worker.tick()
-        for process in processes:
-            await process.finish_attempts()
-        most = max(most, (await responses.sum_bytes(["owner"]))["owner"])
-        if round_number % 45 == 44:
-            for process in processes:
-                await trim(world, get_trimmer(process))
-    assert most > limit * 0.9
-    assert most <= limit + len(processes) * share
-    assert (await responses.sum_bytes(["owner"]))["owner"] < limit
-    documents = world.database.collection("executions")
-    assert await documents.count_documents({"status": "succeeded"}) == 60 * 18
-
-
-async def test_a_result_that_is_recorded_again_counts_once(world: World) -> None:
-    process = world.compose_process(max_history_bytes_per_owner=10 * MEGABYTE)
-    limit = process.runtime.engine.history_limit
-    assert limit is not None
-    for _ in range(20):
-        assert limit.take("owner", 600_000)
-        limit.give_back("owner", 600_000)
-    assert limit.take("owner", 600_000)
-    assert not limit.take("owner", 600_000)
