@@ -118,6 +118,10 @@ class _Server(uvicorn.Server):
             )
 
 
+_SEND_BUFFER_BYTES = 131_072
+"""Of each connection, in the kernel. Otherwise it keeps up to 4 MB that a client does not read."""
+
+
 def _serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
     configure_logs(settings.log_level, settings.log_format)
@@ -155,6 +159,7 @@ def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     try:
         listener.bind((host, port))
     except OSError as error:
