@@ -30,6 +30,7 @@ MAX_SLOTS_IN_TURN = MAX_WAITING + 1
 MOST_IN_PROGRESS = 4
 """In this process: of each user one."""
 _BUILT_AT_ONCE = 20
+_INSERTED_AT_ONCE = 60
 
 
 class BackfillService:
@@ -86,14 +87,14 @@ class BackfillService:
     ) -> None:
         """Insert the executions. Other requests get their turn after a few.
 
-        Under `allow_all` each part is inserted immediately, because the executions do not affect
-        each other. All other policies need the executions at once: all slots are treated as due
-        now, so none may end before the last is admitted.
+        Under `allow_all` they are inserted in parts, because they do not affect each other. All
+        other policies need the executions at once: all slots are treated as due now, so none may
+        end before the last is admitted.
         """
         candidates: list[Candidate] = []
         while part := [Candidate(e, policy) for e in islice(executions, _BUILT_AT_ONCE)]:
             candidates += part
-            if policy is OverlapPolicy.ALLOW_ALL:
+            if policy is OverlapPolicy.ALLOW_ALL and len(candidates) >= _INSERTED_AT_ONCE:
                 await self._admission.admit_many(candidates, now)
                 candidates = []
             await wait_for_loop_turn()

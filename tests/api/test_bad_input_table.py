@@ -163,7 +163,7 @@ BODIES: dict[str, list[bytes]] = {
         *encode_cron(OPERATOR),
         *encode_zone(OPERATOR),
         encode_job(tags=[OPERATOR]),
-        encode_job(id=OPERATOR),
+        encode_job(timeout_seconds=OPERATOR),
     ]
     + [encode_schedule(type=OPERATOR), encode_schedule(type="one_time", run_at=OPERATOR)]
     + [
