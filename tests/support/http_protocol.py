@@ -11,7 +11,7 @@ from uvicorn.server import ServerState
 
 from app.http_server.connections import CONNECTIONS, Connections
 from app.http_server.protocol import LimitedProtocol
-from tests.support.waiting import let_tasks_run
+from tests.support.waiting import run_other_tasks
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
@@ -139,7 +139,7 @@ class ServedConnection:
         """Let the application respond to what it has received."""
         while tasks := self.protocol.tasks:
             await asyncio.wait(set(tasks), timeout=10)
-            await let_tasks_run()
+            await run_other_tasks()
 
     @property
     def statuses(self) -> list[int]:

@@ -31,12 +31,6 @@ async def eventually(
         raise AssertionError(_message(condition, seconds)) from None
 
 
-async def let_tasks_run(turns: int = 1) -> None:
-    """Let every task that is ready run, in this number of turns of the event loop."""
-    for _ in range(turns):
-        await asyncio.sleep(0)
-
-
 async def _holds(condition: Callable[[], bool | Awaitable[bool]]) -> bool:
     result = condition()
     return await result if inspect.isawaitable(result) else result

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 from app.services.large_reads import MOST, MOST_OF_A_USER, LargeReads
-from tests.support.waiting import let_tasks_run
+from tests.support.waiting import run_other_tasks
 
 
 class Reads:
@@ -25,7 +25,7 @@ async def test_a_user_has_two_large_reads_in_progress_and_all_have_eight() -> No
     reads = Reads()
     users = "abcde"
     tasks = [asyncio.create_task(reads.read(user)) for user in users for _ in range(100)]
-    await let_tasks_run(5)
+    await run_other_tasks(5)
     assert reads.begun == dict.fromkeys(users[: MOST // MOST_OF_A_USER], MOST_OF_A_USER)
     reads.may_end.set()
     await asyncio.gather(*tasks)
@@ -35,10 +35,10 @@ async def test_a_user_has_two_large_reads_in_progress_and_all_have_eight() -> No
 async def test_a_cancelled_read_makes_room() -> None:
     reads = Reads()
     tasks = [asyncio.create_task(reads.read("a")) for _ in range(4)]
-    await let_tasks_run(5)
+    await run_other_tasks(5)
     tasks[0].cancel()
     tasks[2].cancel()  # it waits
-    await let_tasks_run(5)
+    await run_other_tasks(5)
     assert reads.begun["a"] == 3
     reads.may_end.set()
     await asyncio.gather(*tasks, return_exceptions=True)

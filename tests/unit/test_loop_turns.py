@@ -9,7 +9,7 @@ import pytest
 from app.http_server.connections import Connections
 from app.loop_turns import LoopTurns, set_loop_turns, wait_for_loop_turn
 from tests.support.http_protocol import GET, Application, connect
-from tests.support.waiting import let_tasks_run
+from tests.support.waiting import run_other_tasks
 
 
 async def test_one_request_starts_in_each_turn_of_the_event_loop() -> None:
@@ -20,7 +20,7 @@ async def test_one_request_starts_in_each_turn_of_the_event_loop() -> None:
     seen = []
     for _ in range(4):
         seen.append(len(started))
-        await let_tasks_run()
+        await run_other_tasks()
     assert seen == [1, 2, 3, 3]
     assert started == [0, 1, 2]
     turns.start("a", partial(started.append, 3))
@@ -32,7 +32,7 @@ async def test_clients_take_turns() -> None:
     started: list[str] = []
     for name in ("a1", "a2", "a3", "a4", "b1", "b2", "c1"):
         turns.start(name[0], partial(started.append, name))
-    await let_tasks_run(8)
+    await run_other_tasks(8)
     assert started == ["a1", "a2", "b1", "c1", "a3", "b2", "a4"]
 
 
@@ -43,11 +43,11 @@ async def test_another_client_does_not_wait_for_a_thousand_requests_of_one() -> 
         one.send(GET)
     other = connect(app, peer="192.0.2.2", connections=connections)
     other.send(GET.replace(b"/ ", b"/other "))
-    await let_tasks_run(10)
+    await run_other_tasks(10)
     assert app.paths.index("/other") <= 2
     for one in flood:
         one.protocol.connection_lost(None)
-    await let_tasks_run(1_001)
+    await run_other_tasks(1_001)
     assert len(app.paths) < 20  # a request whose client is gone does not start
 
 
@@ -60,11 +60,11 @@ async def test_a_health_check_does_not_wait_for_a_thousand_requests_of_its_addre
     for one in served[1:]:
         one.send(GET)
     served[0].send(GET.replace(b"/ ", path.encode() + b" "))
-    await let_tasks_run(10)
+    await run_other_tasks(10)
     assert app.paths.index(path) <= 2
     for one in served:
         one.protocol.connection_lost(None)
-    await let_tasks_run(1_001)
+    await run_other_tasks(1_001)
 
 
 async def test_a_thousand_health_checks_start_one_in_each_turn() -> None:
@@ -72,11 +72,11 @@ async def test_a_thousand_health_checks_start_one_in_each_turn() -> None:
     served = [connect(app, connections=connections) for _ in range(1_000)]
     for one in served:
         one.send(GET.replace(b"/ ", b"/health/live "))
-    await let_tasks_run(5)
+    await run_other_tasks(5)
     assert len(app.paths) <= 5
     for one in served:
         one.protocol.connection_lost(None)
-    await let_tasks_run(1_001)
+    await run_other_tasks(1_001)
 
 
 async def test_one_waiting_step_begins_in_each_turn_of_the_event_loop() -> None:
@@ -91,7 +91,7 @@ async def test_one_waiting_step_begins_in_each_turn_of_the_event_loop() -> None:
     tasks = [asyncio.create_task(step(name)) for name in ("a1", "a2", "a3", "b1")]
     seen = []
     for _ in range(8):
-        await let_tasks_run()
+        await run_other_tasks()
         seen.append(len(begun))
     assert begun == ["a1", "a2", "b1", "a3"]
     assert all(after - before <= 1 for before, after in itertools.pairwise(seen))
@@ -101,7 +101,7 @@ async def test_one_waiting_step_begins_in_each_turn_of_the_event_loop() -> None:
 async def test_a_cancelled_step_takes_no_turn() -> None:
     turns = LoopTurns()
     tasks = [asyncio.create_task(turns.wait("a")) for _ in range(3)]
-    await let_tasks_run()
+    await run_other_tasks()
     tasks[1].cancel()
     ended = await asyncio.gather(*tasks, return_exceptions=True)
     assert [type(one) for one in ended] == [type(None), asyncio.CancelledError, type(None)]

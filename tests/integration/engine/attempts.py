@@ -99,3 +99,17 @@ def act_around(
         return result
 
     monkeypatch.setattr(LeaseRepository, method, act)
+
+
+def fail_settlements(monkeypatch: pytest.MonkeyPatch, times: int) -> None:
+    """Let the first `times` calls that settle fail, as in an outage."""
+    settle, calls = LeaseRepository.settle, 0
+
+    async def fail_at_first(self: LeaseRepository, settlements: Any) -> list[bool]:
+        nonlocal calls
+        calls += 1
+        if calls <= times:
+            raise UnavailableError("no primary")
+        return await settle(self, settlements)
+
+    monkeypatch.setattr(LeaseRepository, "settle", fail_at_first)

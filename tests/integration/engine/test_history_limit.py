@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
-from typing import Any
 
 import pytest
 from bson import Decimal128, Int64
@@ -12,10 +11,10 @@ from app.engine.history_limit import HistoryLimit
 from app.errors import UnavailableError
 from app.models.execution import ExecutionStatus, TargetResponse, Truncation
 from app.models.policy import RetryPolicy
-from app.repositories.leases import AttemptStart, LeaseRepository
+from app.repositories.leases import AttemptStart
 from app.repositories.settlements import Settlement
 from app.repositories.stored_responses import StoredResponseRepository
-from tests.integration.engine.attempts import block_targets, make_lease
+from tests.integration.engine.attempts import block_targets, fail_settlements, make_lease
 from tests.integration.engine.responses import (
     execute,
     get_trimmer,
@@ -273,16 +272,7 @@ async def test_results_that_an_outage_keeps_from_the_database_leave_room_for_oth
     lease, recorder = make_lease(execution), process.worker._recorder
     assert await process.leases.start([AttemptStart(lease, 1, 1)]) == [True]
     settlement = Settlement(lease, ExecutionStatus.SUCCEEDED, 1, respond("x" * 60_000))
-    settle, calls = LeaseRepository.settle, 0
-
-    async def fail(self: LeaseRepository, settlements: Any) -> list[bool]:
-        nonlocal calls
-        calls += 1
-        if calls <= 20:
-            raise UnavailableError("outage")
-        return await settle(self, settlements)
-
-    monkeypatch.setattr(LeaseRepository, "settle", fail)
+    fail_settlements(monkeypatch, 20)
     for _ in range(20):
         with pytest.raises(UnavailableError):
             await recorder.settle(execution, settlement)

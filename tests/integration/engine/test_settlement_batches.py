@@ -15,6 +15,7 @@ from app.models.policy import OverlapPolicy
 from app.repositories.leases import LeaseRepository
 from app.repositories.settlements import Settlement
 from app.targets.target import Delivery
+from tests.integration.engine.attempts import fail_settlements
 from tests.support.engine import Process, World
 from tests.support.statements import list_searched, record_writes
 
@@ -128,16 +129,7 @@ async def test_an_outage_neither_divides_a_batch_nor_removes_a_response(
     process = world.compose_process()
     queued = await queue_many(world, 8)
     respond_at_once(world, 8, lambda _: "text")
-    settle, calls = LeaseRepository.settle, 0
-
-    async def fail_at_first(self: LeaseRepository, settlements: Any) -> list[bool]:
-        nonlocal calls
-        calls += 1
-        if calls <= 6:
-            raise UnavailableError("no primary")
-        return await settle(self, settlements)
-
-    monkeypatch.setattr(LeaseRepository, "settle", fail_at_first)
+    fail_settlements(monkeypatch, 6)
     monkeypatch.setattr("app.engine.executor._SETTLE_RETRY_INTERVAL", timedelta(0))
     await run_all(process)
 

@@ -18,7 +18,7 @@ from app.http_server.request_limits import MAX_FIELDS, MAX_FRAMING_BYTES, MAX_HE
 from app.http_server.timers import MIN_READ_BYTES, STALL_SECONDS
 from app.response_headers import SECURITY_HEADERS
 from tests.support.http_protocol import GET, Application, ServedConnection, connect
-from tests.support.waiting import let_tasks_run
+from tests.support.waiting import run_other_tasks
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
@@ -135,7 +135,7 @@ async def test_pipelined_requests_are_answered_in_order(
     )
     for part in in_pieces(requests, piece):
         connection.send(part)
-        await let_tasks_run(5)
+        await run_other_tasks(5)
     await connection.respond()
     assert app.paths == ["/1", "/2", "/3", "/4", "/5", "/6"]
     assert app.bodies == [b"", b"hello", b"abc", b"", b"", b""]
@@ -164,7 +164,7 @@ async def test_a_request_for_an_upgrade_may_have_no_body(
 ) -> None:
     for part in in_pieces(start + rest + GET, piece):
         connection.send(part)
-        await let_tasks_run(5)
+        await run_other_tasks(5)
     await connection.respond()
     assert connection.statuses == [400]
     assert app.scopes == []
@@ -215,7 +215,7 @@ async def test_a_client_that_expects_it_gets_a_100_before_it_sends_the_body(
     connection.send(
         b"POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 5\r\n\r\n"
     )
-    await let_tasks_run(3)
+    await run_other_tasks(3)
     assert connection.statuses == [100]
     connection.send(b"hello")
     await connection.respond()
