@@ -119,13 +119,31 @@ class Scheduler:
         scheduler.
         """
         jobs = await self._jobs.list_due(until, limit=_BATCH, due=part)
-        if len(jobs) == _BATCH and coverage.is_before_gap_end(jobs[-1].next_run):
-            on_time = coverage.gaps[-1].until + MILLISECOND
-            return _join(jobs, *await self._list_on_time(due, part, until, on_time))
+        if len(jobs) == _BATCH:
+            lists = [jobs, await self._list_of_other_owners(jobs, due, part, until)]
+            if coverage.is_before_gap_end(jobs[-1].next_run):
+                on_time = coverage.gaps[-1].until + MILLISECOND
+                lists += await self._list_on_time(due, part, until, on_time)
+            return _join(*lists)
         if jobs or part == due:
             return jobs
         overdue = until - _OVERDUE
         return await self._jobs.list_due(overdue, limit=_BATCH, due=due, newest_first=True)
+
+    async def _list_of_other_owners(
+        self, jobs: Sequence[Job], due: DueJobs, part: DueJobs, until: datetime
+    ) -> list[Job]:
+        """The due jobs of owners that have few of them, and none among `jobs`.
+
+        So they do not wait for the many due jobs of another owner.
+        """
+        owners = await self._jobs.list_owners_with_few_due(
+            until, due=due, without={job.owner_id for job in jobs}, most=_BATCH
+        )
+        if not owners:
+            return []
+        of_owners = replace(part, owner_ids=owners)
+        return await self._jobs.list_due(until, limit=_BATCH, due=of_owners)
 
     async def _list_on_time(
         self, due: DueJobs, part: DueJobs, until: datetime, since: datetime

@@ -4,6 +4,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, timeout
 from pymongo.errors import OperationFailure
 
 from app.models.execution import ExecutionKind, ExecutionStatus
+from app.repositories.due_jobs import POLL
 from app.repositories.mongo import Collection, Database, database_call
 
 _QUEUED, _RUNNING = ExecutionStatus.QUEUED.value, ExecutionStatus.RUNNING.value
@@ -16,8 +17,8 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("schedules.id", ASCENDING)], name="by_schedule"),
         # The poll. With `$exists` instead of `$type` a null `next_run` would count as due.
         IndexModel(
-            [("next_run", ASCENDING)],
-            name="poll",
+            [("next_run", ASCENDING), ("owner_id", ASCENDING)],
+            name=POLL,
             partialFilterExpression={"next_run": {"$type": "date"}},
         ),
         # The listings. A listing's query names its index (see job_listings.py), so that it is one
@@ -164,7 +165,7 @@ INDEXES: dict[str, list[IndexModel]] = {
 }
 
 
-RETIRED: dict[str, list[str]] = {"executions": ["claim", "claimable"]}
+RETIRED: dict[str, list[str]] = {"executions": ["claim", "claimable"], "jobs": ["poll"]}
 """Indexes of earlier releases. An index that changes gets another name, because MongoDB
 rejects an index whose name exists with other keys."""
 

@@ -1,6 +1,6 @@
 """The `jobs` collection: one document per job, with its schedules embedded."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -12,7 +12,14 @@ from app.models.execution import ExecutionStatus
 from app.models.job import Job, differs_in_slots
 from app.repositories.advances import Advance, split_by_size
 from app.repositories.documents import known, read_key, to_document
-from app.repositories.due_jobs import ALL, IS_SCHEDULED, DueJobs
+from app.repositories.due_jobs import (
+    ALL,
+    IS_SCHEDULED,
+    POLL,
+    DueJobs,
+    build_due_counts,
+    choose_owners,
+)
 from app.repositories.job_listings import (
     LARGE_FIELDS,
     NEWEST_FIRST,
@@ -25,6 +32,7 @@ from app.repositories.mongo import (
     LISTING_LIMIT,
     Database,
     Document,
+    aggregate,
     database_call,
     pick,
 )
@@ -42,7 +50,7 @@ LAST_RUNS_BATCH = 500
 
 @dataclass(frozen=True, slots=True)
 class NextDue:
-    """The database's now, and the first keys of the index `poll`: each `next_run` and its job."""
+    """The database's now, and the first keys of the poll: each `next_run` and its job."""
 
     now: datetime
     first: Sequence[tuple[datetime, str]]
@@ -192,7 +200,7 @@ class JobRepository:
 
     @database_call
     async def peek(self, due: DueJobs = ALL, *, limit: int = 1) -> NextDue:
-        """The first keys of the index `poll` among these jobs, at most `limit`."""
+        """The first keys of the index of the poll among these jobs, at most `limit`."""
         found = self._jobs.find(
             due.build_peek_query(),
             {"next_run": True, "now": self._database.clock.now_expression},
@@ -225,11 +233,23 @@ class JobRepository:
         fields = dict.fromkeys(_NOT_FOR_FIRING, False)
         direction = DESCENDING if newest_first else ASCENDING
         found = self._jobs.find(due.build_due_query(now), fields).sort("next_run", direction)
-        documents = await found.limit(limit).batch_size(limit).to_list(None)
+        documents = await found.hint(POLL).limit(limit).batch_size(limit).to_list(None)
         jobs: dict[str, Job] = {}
         for job in (await self._reader.read(documents)).records:
             jobs.setdefault(job.id, job)
         return list(jobs.values())
+
+    @database_call
+    async def list_owners_with_few_due(
+        self, now: datetime, *, due: DueJobs, without: Collection[str], most: int
+    ) -> tuple[str, ...]:
+        """Owners of due jobs, without these owners: those with the fewest due jobs, as many as
+        have `most` due jobs together, but at least one if there is one.
+
+        Examines the first `COUNTED` keys of the range, and no document.
+        """
+        pipeline = build_due_counts(now, due=due, without=without, most=most)
+        return choose_owners(await aggregate(self._jobs, pipeline, hint=POLL), most=most)
 
     @database_call
     async def advance(self, advances: Sequence[tuple[Job, Job]]) -> int:

@@ -20,6 +20,7 @@ from app.models.job import Job, earliest_next_run
 from app.models.schedule import Schedule
 from app.policies import catch_up
 from app.policies.catch_up import Plan
+from app.policies.firing_shares import MAX_DECISIONS, share_decisions
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
 from app.repositories.slot_records import SlotRecord, key_of
@@ -34,13 +35,12 @@ STALE_AFTER = timedelta(seconds=30)
 """A batch that was read longer ago is dropped: if the process was frozen for more than a day,
 retention may have deleted the records that prevent a second execution of a slot."""
 
-MAX_DECISIONS = 1_000
-"""The most records of one job in one firing, and about the most of all late jobs together. The next
-firing continues. So the backlog of an outage does not delay the jobs that are on time."""
-_MIN_DECISIONS = 20  # of a late job, so that a firing makes progress with each job that it reads
 _FLUSH_SIZE = 500
-_FLUSH_SECONDS = 1
-"""Decisions are written when there are this many, or when they have taken this long."""
+"""Decisions are written when there are this many."""
+
+_MAX_DURATION = timedelta(milliseconds=500)
+"""A firing writes its decisions and ends after this time. Otherwise the many slots of one owner
+would delay the jobs that have become due since the read."""
 
 _INVALID_SCHEDULE = (
     InvalidInputError,
@@ -86,30 +86,44 @@ class Firing:
         """Record the slots of `jobs` up to the database's `now`. Returns the number of advanced
         jobs.
 
-        `read_at` is when the jobs were read, on the monotonic clock; None means just now. When
+        `read_at` is when the jobs were read, on the monotonic clock; None means just now. After
+        half a second for the jobs that are on time and half a second for the late ones, or when
         `is_stopping` returns true, the rest is left to the next firing. Raises UnavailableError;
         the records that were stored before stay, and the next call continues.
         """
-        flushed_at = self._clock.monotonic()
-        read_at = flushed_at if read_at is None else read_at
+        read_at = self._clock.monotonic() if read_at is None else read_at
+        advanced = await self._repair(jobs)
+        for shares in share_decisions(jobs, await self._ticks.cover(now)):
+            advanced += await self._fire_shares(shares, now, read_at, is_stopping)
+        return advanced
+
+    async def _fire_shares(
+        self,
+        shares: Sequence[tuple[Job, int]],
+        now: datetime,
+        read_at: float,
+        is_stopping: Callable[[], bool],
+    ) -> int:
+        """Fire these jobs, each with at most so many decisions."""
+        ends_at = self._clock.monotonic() + _MAX_DURATION.total_seconds()
         builder = RecordBuilder(self._new_id, now)
-        coverage = await self._ticks.cover(now)
-        advanced, batch, late = await self._repair(jobs), Batch(), 0
-        for job, most in _share_decisions(jobs, coverage):
+        coverage = await self._ticks.cover()
+        advanced, batch, late = 0, Batch(), 0
+        for job, most in shares:
             until = coverage.find_limit(min(now, coverage.covered_until))
             decided = _decide(job, until, coverage, builder, most=most)
             batch.add(decided)
             late += sum(one.late_size for one in decided)
             if late >= MAX_DECISIONS:
                 break
-            seconds = self._clock.monotonic() - flushed_at
-            if batch.size >= _FLUSH_SIZE or seconds >= _FLUSH_SECONDS:
-                advanced += await self._record(batch.due, now, read_at)
-                if is_stopping() or self._is_stale(read_at):
-                    return advanced
-                await asyncio.sleep(0)  # lets other tasks run, also if nothing was written
-                batch, flushed_at = Batch(), self._clock.monotonic()
-                coverage = await self._ticks.cover()
+            if batch.size < _FLUSH_SIZE and self._clock.monotonic() < ends_at:
+                continue
+            advanced += await self._record(batch.due, now, read_at)
+            batch = Batch()
+            if is_stopping() or self._clock.monotonic() >= ends_at:
+                break
+            await asyncio.sleep(0)  # lets other tasks run, also if nothing was written
+            coverage = await self._ticks.cover()
         return advanced + await self._record(batch.due, now, read_at)
 
     def _is_stale(self, read_at: float) -> bool:
@@ -180,15 +194,6 @@ class Firing:
         others = {e.id: key_of(e) for e in new if e.id not in records}
         found = await self._executions.list_recorded_slots(others.values())
         return records | {id_: found[slot] for id_, slot in others.items() if slot in found}
-
-
-def _share_decisions(jobs: Sequence[Job], coverage: Coverage) -> list[tuple[Job, int]]:
-    """The jobs that are on time and then those that are late, each with the most decisions in this
-    firing. The late ones share them."""
-    on_time = [job for job in jobs if not coverage.is_before_gap_end(job.next_run)]
-    late = [job for job in jobs if coverage.is_before_gap_end(job.next_run)]
-    share = max(_MIN_DECISIONS, MAX_DECISIONS // max(1, len(late)))
-    return [(job, MAX_DECISIONS) for job in on_time] + [(job, share) for job in late]
 
 
 def _decide(

@@ -18,6 +18,7 @@ from app.repositories.advances import split_by_size
 from app.repositories.due_jobs import DueJobs
 from app.repositories.executions import InsertResult
 from app.services import firing
+from tests.integration.engine.jobs import add_jobs, count_statuses
 from tests.support.commands import CommandLog
 from tests.support.engine import Process, World
 
@@ -32,25 +33,6 @@ def world(counted: World) -> World:
     return counted
 
 
-async def add_jobs(world: World, count: int, schedules: int = 1, **changes: Any) -> list[Job]:
-    """Store copies of a job, each with ids of its own."""
-    job = await world.add_job(*(world.every(60) for _ in range(schedules)), **changes)
-    jobs = world.database.collection("jobs")
-    document = await jobs.find_one({"_id": job.id})
-    assert document is not None
-    copies = [
-        document
-        | {
-            "_id": world.new_id(),
-            "schedules": [one | {"id": world.new_id()} for one in document["schedules"]],
-        }
-        for _ in range(count - 1)
-    ]
-    if copies:
-        await jobs.insert_many(copies)
-    return await world.jobs.list_due(world.clock.now() + MINUTE, limit=count)
-
-
 async def pass_time(world: World, processes: Sequence[Process], duration: timedelta) -> None:
     """Let time pass while all of these processes schedule."""
     end = world.clock.now() + duration
@@ -58,11 +40,6 @@ async def pass_time(world: World, processes: Sequence[Process], duration: timede
         world.clock.advance(min(2 * SECOND, end - world.clock.now()))
         for process in processes:
             await process.scheduler.tick()
-
-
-async def count_statuses(world: World) -> Counter[str]:
-    found = world.database.collection("executions").find({}, {"status": True})
-    return Counter([one["status"] for one in await found.to_list(None)])
 
 
 @pytest.mark.parametrize("mode", CatchUpMode)
@@ -133,7 +110,7 @@ async def test_a_stopping_scheduler_leaves_the_rest_of_its_batch_to_others(world
     assert await count_statuses(world) == Counter(queued=len(jobs) * 20)
 
 
-async def test_decisions_that_take_long_are_written_every_second(
+async def test_a_firing_that_takes_long_ends_and_the_next_one_continues(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     process = world.compose_process()
@@ -149,13 +126,14 @@ async def test_decisions_that_take_long_are_written_every_second(
     new_id = process.firing._new_id
 
     def new_id_slowly() -> str:
-        world.clock.advance(SECOND / 2)
+        world.clock.advance(SECOND / 4)
         return new_id()
 
     monkeypatch.setattr(executions, "insert_many", note_size)
     monkeypatch.setattr(process.firing, "_new_id", new_id_slowly)
-    await process.firing.fire(jobs, world.clock.now())
+    await process.schedule()
     assert [size for size in sizes if size] == [2, 2, 1]
+    assert await count_statuses(world) == Counter(queued=len(jobs))
 
 
 async def test_a_stale_batch_is_not_decided_further(

@@ -1,0 +1,49 @@
+"""Shares of a firing: in which order due jobs are fired, and how many slots of each are decided.
+
+The owners take turns, and those with the fewest due jobs come first. So the jobs of one owner wait
+for a few jobs of each other owner at most, however many due jobs or slots that owner has.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from app.models.coverage import Coverage
+from app.models.job import Job
+
+MAX_DECISIONS = 1_000
+"""The most decisions on one owner's jobs that are on time in one firing, and about the most on all
+late jobs together. The next firing continues. So neither one owner nor the backlog of an outage
+delays the other jobs that are on time."""
+
+_MIN_DECISIONS = 20  # of a job, so that a firing makes progress with each job that it reads
+
+
+def share_decisions(
+    jobs: Sequence[Job], coverage: Coverage
+) -> tuple[list[tuple[Job, int]], list[tuple[Job, int]]]:
+    """The jobs that are on time, and those that are late, each with the most decisions in this
+    firing. The jobs of an owner keep their order."""
+    ordered = _take_turns(jobs)
+    on_time = [job for job in ordered if not coverage.is_before_gap_end(job.next_run)]
+    late = [job for job in ordered if coverage.is_before_gap_end(job.next_run)]
+    counts = Counter(job.owner_id for job in on_time)
+    return (
+        [(job, _divide(counts[job.owner_id])) for job in on_time],
+        [(job, _divide(len(late))) for job in late],
+    )
+
+
+def _divide(jobs: int) -> int:
+    return max(_MIN_DECISIONS, MAX_DECISIONS // jobs)
+
+
+def _take_turns(jobs: Sequence[Job]) -> list[Job]:
+    """The first job of each owner, then the second of each, and so on."""
+    counts = Counter(job.owner_id for job in jobs)
+    turns: Counter[str] = Counter()
+    keys = []
+    for job in jobs:
+        turns[job.owner_id] += 1
+        keys.append((turns[job.owner_id], counts[job.owner_id]))
+    ordered = sorted(zip(keys, jobs, strict=True), key=lambda pair: pair[0])
+    return [job for _, job in ordered]
