@@ -64,6 +64,9 @@ class InputModel(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    output_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only responses have. They are rejected with a text of their own."""
+
     @model_validator(mode="before")
     @classmethod
     def _check_number_of_members(cls, value: Any) -> Any:

@@ -50,6 +50,8 @@ JitterSeconds = Annotated[Integer, Field(ge=0, le=MAX_JITTER_SECONDS)]
 class _ScheduleIn(InputModel):
     """The fields of every schedule."""
 
+    output_fields = _ONLY_IN_RESPONSES
+
     id: Text | None = Field(
         default=None,
         description="In an edit: the id of the schedule of this job to change. The schedule keeps "
