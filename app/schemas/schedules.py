@@ -152,7 +152,7 @@ def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
         CronTrigger.parse(
             expression,
             zone=ZoneInfo(valid_fields.get("timezone") or "UTC"),
-            seconds=valid_fields.get("seconds", False),
+            seconds=valid_fields.get("seconds") or False,
             dst=valid_fields.get("dst", Dst.DEBIAN),
         )
     except InvalidInputError as error:

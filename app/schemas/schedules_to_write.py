@@ -121,7 +121,10 @@ def _complete_short_form(form: ShortFormIn, present: Sequence[Schedule]) -> Sche
 def _build_from_short_form(form: ShortFormIn) -> ScheduleIn:
     if form.cron_expression is not None:
         return CronScheduleIn(
-            type="cron", cron_expression=form.cron_expression, **form.short_form_bounds()
+            type="cron",
+            seconds=form.seconds or False,
+            cron_expression=form.cron_expression,
+            **form.short_form_bounds(),
         )
     period = form.short_form_period()
     if period is None:
@@ -145,7 +148,7 @@ def _change_by_short_form(present: Schedule, form: ShortFormIn) -> ScheduleIn:
                 **kept,
                 id=present.id,
                 type="cron",
-                seconds=present.seconds and expression is None,
+                seconds=present.seconds if expression is None else form.seconds or False,
                 dst=present.dst,
                 cron_expression=expression or present.cron_expression,
             )

@@ -1,12 +1,20 @@
-"""What a request may have meant by a name that does not exist. Pure functions on names."""
+"""What a request may have meant by a name that does not exist: of a field or of a time zone.
+
+Pure functions on names.
+"""
 
 import difflib
+import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 
 _MAX_COMPARED_LENGTH = 64
 """Characters of a name that are compared; no name of the service is longer."""
 _SIMILARITY = 0.75
 """From 0 to 1. At 0.75, `maxruns` and `nmae` are similar to a name, `months` and `minutes` not."""
+
+_ZONE_SIMILARITY = 0.8
+_OFFSET = re.compile(r"(?:utc|gmt)?[+-]\d.*", re.DOTALL)
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "cron_expression": ("cron", "crontab", "cron_schedule", "cron_string", "expression"),
@@ -71,5 +79,28 @@ def find_synonym(field: str, names: Collection[str]) -> str | None:
     return next((synonym for synonym in _SYNONYMS.get(field, ()) if synonym in names), None)
 
 
-def _find_nearest(name: str, known: Collection[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, 1, _SIMILARITY)), None)
+def advise_on_zone(name: str, zones: frozenset[str]) -> str:
+    """What to send instead of the name of a time zone that does not exist."""
+    wanted = name[:_MAX_COMPARED_LENGTH].lower().replace(" ", "_")
+    if _OFFSET.fullmatch(wanted):
+        return "an offset from UTC is written with the opposite sign: Etc/GMT-1 is UTC+01:00"
+    known = _list_known_zones(zones)
+    nearest = wanted if wanted in known else None
+    if nearest is None and "/" in wanted:
+        nearest = _find_nearest(wanted, known, _ZONE_SIMILARITY)
+    if nearest is None:
+        return "send a name such as Europe/Berlin"
+    return f"did you mean {known[nearest]}?"
+
+
+@lru_cache(maxsize=1)
+def _list_known_zones(zones: frozenset[str]) -> dict[str, str]:
+    """The zones by their names and by the last parts of these, in small letters. Of zones with the
+    same last part, the one with the shortest name counts."""
+    by_length = sorted(zones, key=lambda zone: (-len(zone), zone))
+    cities = {zone.rpartition("/")[2].lower(): zone for zone in by_length}
+    return cities | {zone.lower(): zone for zone in zones}
+
+
+def _find_nearest(name: str, known: Collection[str], similarity: float = _SIMILARITY) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, 1, similarity)), None)

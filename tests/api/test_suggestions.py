@@ -93,6 +93,14 @@ async def test_a_new_job_is_told_to_omit_what_only_responses_have(
     assert "only responses have this field; omit it" in find_detail(response, f"/{name}")
 
 
+async def test_a_misspelt_time_zone_gets_the_nearest_one(alice: httpx2.AsyncClient) -> None:
+    schedule = {**INTERVAL, "timezone": "Europe/Berln"}
+    response = await alice.post("/jobs", json={"name": "a job", "schedules": [schedule]})
+    assert "did you mean Europe/Berlin?" in find_detail(response, "/schedules/0/timezone")
+    response = await alice.post("/jobs", json={"name": "x", "interval": 5, "timezone": "utc"})
+    assert "did you mean UTC?" in find_detail(response, "/timezone")
+
+
 async def test_only_the_first_unknown_fields_get_a_suggestion(alice: httpx2.AsyncClient) -> None:
     unknown: dict[str, Any] = {f"timeout_second{n}": 5 for n in range(40)}
     response = await alice.post("/jobs", json={"name": "a job", **unknown})
