@@ -123,8 +123,8 @@ async def build_problem_response(request: Request, error: Exception) -> Response
 async def _handle_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CarillonError)  # noqa: S101 - what the handler is registered for
     headers: dict[str, str] = {}
-    if error.status == http.HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, NotAuthenticatedError):
+        headers["WWW-Authenticate"] = error.challenge
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     detail = error.detail
