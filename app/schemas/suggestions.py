@@ -87,7 +87,7 @@ def advise_on_zone(name: str, zones: frozenset[str]) -> str:
     known = _list_known_zones(zones)
     nearest = wanted if wanted in known else None
     if nearest is None and "/" in wanted:
-        nearest = _find_nearest(wanted, known, _ZONE_SIMILARITY)
+        nearest = _find_nearest(wanted, [n for n in known if "/" in n], _ZONE_SIMILARITY)
     if nearest is None:
         return "send a name such as Europe/Berlin"
     return f"did you mean {known[nearest]}?"
