@@ -4,6 +4,8 @@ CarillonError
 ├── ConfigurationError          the settings are invalid; the process exits with status 1
 ├── InvalidInputError     422   the request has invalid values; names their fields
 ├── NotAuthenticatedError 401   no valid credentials
+│   └── InvalidTokenError 401   the access token is not valid
+│       └── ExpiredTokenError 401 the access token has expired
 ├── ForbiddenError        403   valid credentials without the necessary permission
 ├── NotFoundError         404   the object does not exist, or belongs to another owner
 ├── ConflictError         409   the request conflicts with the current state
@@ -89,6 +91,26 @@ class NotAuthenticatedError(CarillonError):
     status = 401
     code = "not_authenticated"
     title = "Not authenticated"
+
+    @property
+    def challenge(self) -> str:
+        """The value of the header WWW-Authenticate (RFC 6750)."""
+        return "Bearer"
+
+
+class InvalidTokenError(NotAuthenticatedError):
+    """The access token is not valid. The detail has only characters that a header may have."""
+
+    @property
+    def challenge(self) -> str:
+        return f'Bearer error="invalid_token", error_description="{self.detail}"'
+
+
+class ExpiredTokenError(InvalidTokenError):
+    """The access token has expired."""
+
+    code = "token_expired"
+    title = "The access token has expired"
 
 
 class ForbiddenError(CarillonError):

@@ -30,6 +30,7 @@ from app.engine.turns import OwnerTurns
 from app.engine.worker import Worker
 from app.models.ids import NewId, uuid7
 from app.models.target import TargetSpec
+from app.receiver_addresses import AddressPolicy
 from app.repositories.executions import ExecutionRepository
 from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.history import HistoryRepository
@@ -314,6 +315,7 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
             wake=wake,
             new_id=new_id,
             max_timeout_seconds=settings.max_timeout_seconds,
+            addresses=AddressPolicy(settings.http_allow_private_hosts, settings.http_deny_networks),
         ),
         saturation=Saturation(clock=clock, concurrency=settings.worker_concurrency),
     )

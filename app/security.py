@@ -123,6 +123,10 @@ class TokenError(ValueError):
     """A token is not valid. The reason is for the log only, not for the client."""
 
 
+class TokenExpiredError(TokenError):
+    """This service has issued the token, and its lifetime is over."""
+
+
 def issue_token(
     key: TokenKey, *, user_id: str, token_id: str, now: datetime, lifetime: timedelta
 ) -> str:
@@ -142,7 +146,8 @@ def issue_token(
 
 
 def read_token(key: TokenKey, token: str, *, now: datetime) -> Claims:
-    """Return the claims of an access token that is valid at `now`. Raises TokenError.
+    """Return the claims of an access token that is valid at `now`. Raises TokenError, and
+    TokenExpiredError if only its lifetime is over.
 
     The header must equal the header of issued tokens, so that a token cannot choose an algorithm
     or a key. The signature is checked after the header, and the payload is parsed last.
@@ -165,10 +170,13 @@ def _read_claims(payload: dict[str, Any], now: float) -> Claims:
     if any(payload.get(name) != value for name, value in fixed.items()):
         raise TokenError("iss, aud or typ is not that of an issued token")
     issued_at, expires_at = _read_seconds(payload, "iat"), _read_seconds(payload, "exp")
-    if issued_at > now + _LEEWAY_SECONDS or expires_at <= now - _LEEWAY_SECONDS:
-        raise TokenError("issued in the future, or expired")
+    if issued_at > now + _LEEWAY_SECONDS:
+        raise TokenError("issued in the future")
     _read_identifier(payload, "jti")
-    return Claims(_read_identifier(payload, "sub"), datetime.fromtimestamp(issued_at, UTC))
+    user_id = _read_identifier(payload, "sub")
+    if expires_at <= now - _LEEWAY_SECONDS:
+        raise TokenExpiredError("expired")
+    return Claims(user_id, datetime.fromtimestamp(issued_at, UTC))
 
 
 def _read_seconds(payload: dict[str, Any], name: str) -> int:

@@ -13,6 +13,7 @@ from app.errors import InvalidInputError
 from app.loop_turns import wait_for_loop_turn
 from app.routers.deps import authenticate_actor, identify
 from app.routers.idempotent import handle_once, key_header
+from app.routers.json_errors import explain
 from app.schemas.json_size import check_number_of_values
 from app.schemas.json_types import MAX_MEMBERS
 
@@ -116,36 +117,36 @@ def _parse(body: bytes) -> Any:
             parse_float=_parse_float,
             parse_constant=_reject_constant,
         )
-    except UnicodeDecodeError:
-        _reject("it is not UTF-8")
+    except UnicodeDecodeError as error:
+        _reject(f"it is not UTF-8 at byte {error.start + 1}; send it in UTF-8")
     except RecursionError:
-        _reject("it is nested too deeply")
+        _reject("it is nested too deeply; send at most 32 levels")
     except json.JSONDecodeError as error:
-        _reject(f"{error.msg} at character {error.pos}" if error.doc else error.msg)
+        _reject(explain(error) if error.doc else error.msg)
 
 
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        _reject("an object has the same key twice")
+        _reject("an object has the same name twice; remove one of them")
     return found
 
 
 def _parse_integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        _reject("an integer has too many digits")
+        _reject("an integer has too many digits; send at most 64 bits")
     return int(digits)
 
 
 def _parse_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        _reject("a number is too large")
+        _reject("a number is too large; send at most 64 bits")
     return value
 
 
 def _reject_constant(name: str) -> NoReturn:
-    _reject(f"{name} is not JSON")
+    _reject(f"{name} is not JSON; send a number or null")
 
 
 def _reject(reason: str) -> NoReturn:

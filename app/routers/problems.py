@@ -8,6 +8,7 @@ from typing import Any
 import structlog
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.routing import Match
@@ -27,11 +28,13 @@ from app.errors import (
 )
 from app.schemas.json_types import UNSTORABLE_TEXT
 from app.schemas.problems import PROBLEM_JSON
+from app.schemas.unknown_fields import explain_missing_type, explain_unknown_field
 
 _log = structlog.get_logger(__name__)
 
 _MAX_POINTER_LENGTH = 300
 _MAX_FIELD_ERRORS = 50
+_MAX_SUGGESTIONS = 10
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _UNKNOWN_EFFECT = "It is unknown whether this request has taken effect."
 # Pydantic puts the chosen member of a union into the location of an error; the body has no such
@@ -54,8 +57,6 @@ _CODES = {
 } | {413: ("too_large", "Too large")}
 _CLEARER_TEXTS = {
     "missing": "this is required",
-    "extra_forbidden": "this field does not exist",
-    "union_tag_not_found": "this is required",
     "model_attributes_type": "this must be an object",
     "model_type": "this must be an object",
     "dict_type": "this must be an object",
@@ -122,8 +123,8 @@ async def build_problem_response(request: Request, error: Exception) -> Response
 async def _handle_our_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, CarillonError)  # noqa: S101 - what the handler is registered for
     headers: dict[str, str] = {}
-    if error.status == http.HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = "Bearer"
+    if isinstance(error, NotAuthenticatedError):
+        headers["WWW-Authenticate"] = error.challenge
     if error.retry_after_seconds is not None:
         headers["Retry-After"] = str(error.retry_after_seconds)
     detail = error.detail
@@ -149,7 +150,11 @@ async def _handle_our_error(request: Request, error: Exception) -> Response:
 
 async def _handle_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    errors = [_field_error(one) for one in error.errors()[:_MAX_FIELD_ERRORS]]
+    body, query = _annotations_of(request.scope.get("route"))
+    errors = []
+    for number, one in enumerate(error.errors()[:_MAX_FIELD_ERRORS]):
+        kind = query if one["loc"][0] == "query" else body
+        errors.append(_field_error(one, kind if number < _MAX_SUGGESTIONS else None))
     fields = _field_problems(errors)
     detail = "; ".join(f"{field['pointer'] or 'body'}: {field['detail']}" for field in fields[:3])
     return build_problem(
@@ -218,8 +223,18 @@ async def _handle_bug(request: Request, error: Exception) -> Response:
     )
 
 
-def _field_error(error: Mapping[str, Any]) -> FieldError:
-    """One error of pydantic: its location, and a text that does not contain the input."""
+def _annotations_of(route: Any) -> tuple[Any, Any]:
+    """The annotations of the body and of the query of a route; None for what it does not have."""
+    if not isinstance(route, APIRoute):
+        return None, None
+    fields = (route.body_field, next(iter(route.dependant.query_params), None))
+    body, query = (None if field is None else field.field_info.annotation for field in fields)
+    return body, query
+
+
+def _field_error(error: Mapping[str, Any], kind: Any) -> FieldError:
+    """One error of pydantic: its location, and a text that does not contain the input. `kind` is
+    the annotation of the body or of the query, or None if the text shall suggest nothing."""
     context = error.get("ctx") or {}
     location = [*_without_tags(error["loc"]), *context.get("below", ())]
     match error["type"]:
@@ -229,7 +244,10 @@ def _field_error(error: Mapping[str, Any]) -> FieldError:
             detail = f"this must be one of: {context['expected_tags']}"
             return FieldError(_pointer([*location, "type"]), detail)
         case "union_tag_not_found":
-            location = [*location, "type"]
+            detail = explain_missing_type(kind, error["loc"][1:], error["input"])
+            return FieldError(_pointer([*location, "type"]), detail)
+        case "extra_forbidden":
+            return FieldError(_pointer(location), explain_unknown_field(kind, error["loc"][1:]))
     text = _CLEARER_TEXTS.get(error["type"])
     return FieldError(_pointer(location), text or _uncapitalise(error["msg"]))
 

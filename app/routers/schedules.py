@@ -40,15 +40,16 @@ _EDIT: dict[str, Any] = {
     operation_id="preview_schedule",
     summary="Preview a schedule",
     response_model=Preview,
-    responses=document_errors(401, 403, 408, 409, 413, 415, 422, 503),
+    responses=document_errors(401, 408, 409, 413, 415, 422, 503),
 )
 async def preview_schedule(
     runtime: RuntimeDep,
-    actor: Writer,
+    actor: Reader,
     body: Annotated[ScheduleIn, Body(openapi_examples=NEW_SCHEDULE)],
     count: Count = 10,
 ) -> Response:
-    """A description, warnings and the first slots of a schedule. Nothing is saved.
+    """A description, warnings and the first slots of a schedule. Nothing is saved, so a viewer may
+    preview too.
 
     The first slot is not before `start_at`. Without `start_at` it is after now.
     """

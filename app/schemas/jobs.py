@@ -48,6 +48,13 @@ from app.schemas.schedules import ScheduleEdit, ScheduleIn
 from app.schemas.short_forms import ShortFormIn, check_combination, check_completeness
 from app.schemas.targets import PartialTarget, TargetChange, TargetIn
 
+_ONLY_IN_RESPONSES = frozenset(
+    {
+        *("id", "owner_id", "revision", "created_at", "updated_at", "last_run", "last_status"),
+        *("pause_reason", "effective_timeout_seconds"),
+    }
+)
+
 
 def _check_retry_reason(value: Any) -> Any:
     is_status = type(value) is int and FIRST_STATUS_CODE <= value <= LAST_STATUS_CODE
@@ -132,6 +139,8 @@ class JobFields(ShortFormIn):
 class JobCreate(JobFields):
     """A new job."""
 
+    output_fields = _ONLY_IN_RESPONSES
+
     name: _JobName = Field(examples=["weekly-report"])
     target: TargetIn | None = Field(
         default=None, description="Without it the job has the `log` target."
@@ -157,12 +166,7 @@ class JobCreate(JobFields):
 class JobUpdate(JobFields, EditModel):
     """The fields to change; the others stay."""
 
-    ignored_fields = frozenset(
-        {
-            *("id", "owner_id", "revision", "created_at", "updated_at", "last_run", "last_status"),
-            *("pause_reason", "effective_timeout_seconds"),
-        }
-    )
+    ignored_fields = _ONLY_IN_RESPONSES
 
     # The defaults are never used: only given fields are read (`model_fields_set`).
     model_config = ConfigDict(json_schema_extra=without_defaults)

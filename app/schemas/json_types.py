@@ -33,6 +33,7 @@ from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 from app.clock import truncate_to_milliseconds
 from app.errors import InvalidInputError
 from app.models.record import DOCUMENTED
+from app.schemas.suggestions import advise_on_zone
 
 MAX_JSON_DEPTH = 32
 MAX_JSON_BYTES = 65_536
@@ -63,6 +64,9 @@ class InputModel(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    output_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that only responses have. They are rejected with a text of their own."""
 
     @model_validator(mode="before")
     @classmethod
@@ -220,7 +224,7 @@ def time_zones() -> frozenset[str]:
 
 def _check_zone(name: str) -> str:
     if name not in time_zones():
-        reject("this is not an IANA time zone; send a name such as Europe/Berlin")
+        reject(f"this is not an IANA time zone; {advise_on_zone(name, time_zones())}")
     return name
 
 

@@ -16,7 +16,7 @@ class FieldProblem(BaseModel):
     detail: str = Field(
         examples=[
             "cron expression: an expression has 5 fields (minute hour day-of-month month "
-            "day-of-week), not 4; for a field of seconds before them, set `seconds` to true"
+            "day-of-week), not 4"
         ]
     )
 

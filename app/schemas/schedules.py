@@ -50,6 +50,8 @@ JitterSeconds = Annotated[Integer, Field(ge=0, le=MAX_JITTER_SECONDS)]
 class _ScheduleIn(InputModel):
     """The fields of every schedule."""
 
+    output_fields = _ONLY_IN_RESPONSES
+
     id: Text | None = Field(
         default=None,
         description="In an edit: the id of the schedule of this job to change. The schedule keeps "
@@ -150,7 +152,7 @@ def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
         CronTrigger.parse(
             expression,
             zone=ZoneInfo(valid_fields.get("timezone") or "UTC"),
-            seconds=valid_fields.get("seconds", False),
+            seconds=valid_fields.get("seconds") or False,
             dst=valid_fields.get("dst", Dst.DEBIAN),
         )
     except InvalidInputError as error:

@@ -21,6 +21,11 @@ from app.schemas.schedules import (
 )
 from app.schemas.short_forms import ShortFormIn
 
+NEW_SCHEDULE_WITH_ID = (
+    "a new schedule has no id, because the service sets it; omit it, or edit the schedule with this"
+    " id by PUT"
+)
+
 _COMMON_FIELDS = frozenset(
     {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
 )
@@ -51,8 +56,10 @@ class ScheduleToWrite:
 
 
 def read_new_schedule(body: ScheduleIn) -> ScheduleToWrite:
-    """The schedule to add to a job or to preview."""
-    return ScheduleToWrite(body.model_copy(update={"id": None}))
+    """The schedule to add to a job or to preview. Raises InvalidInputError if it has an id."""
+    if body.id is not None:
+        raise InvalidInputError.at("/id", NEW_SCHEDULE_WITH_ID)
+    return ScheduleToWrite(body)
 
 
 def read_schedule_edit(body: ScheduleChange, present: Schedule) -> ScheduleToWrite:
@@ -121,7 +128,10 @@ def _complete_short_form(form: ShortFormIn, present: Sequence[Schedule]) -> Sche
 def _build_from_short_form(form: ShortFormIn) -> ScheduleIn:
     if form.cron_expression is not None:
         return CronScheduleIn(
-            type="cron", cron_expression=form.cron_expression, **form.short_form_bounds()
+            type="cron",
+            seconds=form.seconds or False,
+            cron_expression=form.cron_expression,
+            **form.short_form_bounds(),
         )
     period = form.short_form_period()
     if period is None:
@@ -145,7 +155,7 @@ def _change_by_short_form(present: Schedule, form: ShortFormIn) -> ScheduleIn:
                 **kept,
                 id=present.id,
                 type="cron",
-                seconds=present.seconds and expression is None,
+                seconds=present.seconds if expression is None else form.seconds or False,
                 dst=present.dst,
                 cron_expression=expression or present.cron_expression,
             )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from app.models.schedule import MAX_INTERVAL_SECONDS
-from app.schemas.json_types import InputInstant, InputModel, Integer, Text, TimeZone, reject
+from app.schemas.json_types import Flag, InputInstant, InputModel, Integer, Text, TimeZone, reject
 from app.schemas.schedules import check_cron
 
 _ISO_DURATION = re.compile(
@@ -83,6 +83,10 @@ class ShortFormIn(InputModel):
     )
     timezone: TimeZone | None = Field(
         default=None, description="Short form: the IANA name of the time zone."
+    )
+    seconds: Flag | None = Field(
+        default=None,
+        description="Short form: whether `cron_expression` starts with a sixth field, seconds.",
     )
     cron_expression: Text | None = Field(
         default=None, description="Short form: the expression.", examples=["0 9 * * MON"]
@@ -159,6 +163,8 @@ def check_combination(body: ShortFormIn) -> None:
     for other in _WRONG_FOR_TYPE.get(body.schedule_type or "", ()):
         if other in given:
             reject(f"{other} cannot be used with schedule_type {body.schedule_type}", other)
+    if "seconds" in given and "cron_expression" not in given:
+        reject("send cron_expression too; seconds says whether it has six fields", "seconds")
     if "next_run" in given and "interval" not in given:
         reject("next_run can be set only together with interval, as its start", "next_run")
 

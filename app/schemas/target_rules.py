@@ -50,8 +50,8 @@ RESERVED_PREFIXES = ("proxy-", "webhook-")
 def check_url(url: str) -> None:
     """Raise InvalidInputError for a URL that the service does not send to.
 
-    The error has no pointer; the caller adds it. The addresses of the host are checked when a
-    connection is made, not here.
+    The error has no pointer; the caller adds it. Whether the service may connect to the host is not
+    checked here.
     """
     if len(url) > MAX_URL_LENGTH:
         raise InvalidInputError(f"the URL may have at most {MAX_URL_LENGTH} characters")
@@ -78,6 +78,11 @@ def check_url(url: str) -> None:
     else:
         _check_host(parsed.raw_host)
     _check_port(parsed.port or 0)
+
+
+def read_host(url: str) -> str:
+    """The host of a URL that `check_url` has accepted: a name, or an address without brackets."""
+    return URL(url).raw_host or ""
 
 
 def _check_ipv6(host: str) -> None:

@@ -15,7 +15,9 @@ from app.clock import Clock
 from app.errors import (
     ConfigurationError,
     ConflictError,
+    ExpiredTokenError,
     InvalidInputError,
+    InvalidTokenError,
     NotAuthenticatedError,
 )
 from app.models.ids import NewId
@@ -27,6 +29,7 @@ from app.security import (
     Algorithm,
     PasswordCheck,
     TokenError,
+    TokenExpiredError,
     TokenKey,
     generate_password,
     hash_password,
@@ -122,10 +125,12 @@ class AuthService:
     async def authenticate(self, token: str) -> Actor:
         """Return the user of a valid token as an actor, with the role that the database has now.
 
-        Raises NotAuthenticatedError.
+        Raises InvalidTokenError and ExpiredTokenError.
         """
         try:
             claims = read_token(self._key, token, now=self._clock.now())
+        except TokenExpiredError as error:
+            raise ExpiredTokenError("The access token has expired; sign in again.") from error
         except TokenError as error:
             raise _invalid_token() from error
         user = await self._users.find(claims.user_id)
@@ -226,5 +231,5 @@ def _check_password(password: str) -> None:
         raise InvalidInputError.at("/password", "a password must not contain a NUL character")
 
 
-def _invalid_token() -> NotAuthenticatedError:
-    return NotAuthenticatedError("The access token is invalid or has expired; sign in again.")
+def _invalid_token() -> InvalidTokenError:
+    return InvalidTokenError("The access token is not valid or not valid any more; sign in again.")

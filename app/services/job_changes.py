@@ -10,8 +10,10 @@ from app.models.policy import CatchUpPolicy, RetryPolicy
 from app.models.schedule import Schedule, first_slot
 from app.models.target import HttpTargetSpec, LogTargetSpec, TargetSpec
 from app.models.user import Actor
+from app.receiver_addresses import AddressPolicy
 from app.schemas.jobs import JobCreate, JobUpdate
 from app.schemas.schedules_to_write import read_job_schedules
+from app.schemas.target_rules import read_host
 from app.schemas.targets import HttpTargetIn, TargetChange
 from app.services.schedule_changes import build_schedules, set_next_runs
 
@@ -82,6 +84,21 @@ def check_timeout(job: Job, most_seconds: float, *, before: Job | None = None) -
             f"send at most {most_seconds:g} seconds, the limit of this service"
             " (MAX_TIMEOUT_SECONDS)",
         )
+
+
+def check_target(job: Job, addresses: AddressPolicy, *, before: Job | None = None) -> None:
+    """Raise InvalidInputError for a URL with an address that the service does not connect to,
+    unless an edit leaves the URL as it was `before`: the settings may have changed since."""
+    url = _url_of(job)
+    if url is None or (before is not None and url == _url_of(before)):
+        return
+    denial = addresses.explain_denied_host(read_host(url))
+    if denial is not None:
+        raise InvalidInputError.at("/target/url", denial)
+
+
+def _url_of(job: Job) -> str | None:
+    return job.target.url if isinstance(job.target, HttpTargetSpec) else None
 
 
 def resume(job: Job, now: datetime) -> Job:

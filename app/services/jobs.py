@@ -12,6 +12,7 @@ from app.models.idempotency import ReservedId
 from app.models.ids import NewId, is_id
 from app.models.job import Job, PauseReason, differs_in_slots, fold
 from app.models.user import THE_SERVICE, Actor
+from app.receiver_addresses import AddressPolicy
 from app.repositories.executions import ExecutionRepository
 from app.repositories.job_listings import JobFilter
 from app.repositories.jobs import JobRepository
@@ -45,6 +46,7 @@ class JobService:
         wake: Wake,
         new_id: NewId,
         max_timeout_seconds: float,
+        addresses: AddressPolicy,
     ) -> None:
         self._jobs = jobs
         self._executions = executions
@@ -53,6 +55,7 @@ class JobService:
         self._wake = wake
         self._new_id = new_id
         self._max_timeout_seconds = max_timeout_seconds
+        self._addresses = addresses
 
     async def create(
         self, actor: Actor, body: JobCreate, *, reserved: ReservedId | None = None, hops: int = 0
@@ -69,6 +72,7 @@ class JobService:
         job = job_changes.build_job(actor, body, now=await self._jobs.now(), new_id=self._new_id)
         job = job.model_copy(update={"hops": hops})
         job_changes.check_timeout(job, self._max_timeout_seconds)
+        job_changes.check_target(job, self._addresses)
         if reserved is not None:
             job = job.model_copy(update={"id": reserved.result_id})
         try:
@@ -122,6 +126,7 @@ class JobService:
             job = job_changes.raise_hops(job, hops)
             changed = job_changes.edit(job, body, now=now, new_id=self._new_id)
             job_changes.check_timeout(changed, self._max_timeout_seconds, before=job)
+            job_changes.check_target(changed, self._addresses, before=job)
             return changed
 
         return await self.rewrite(actor, job_id, change, accepted)

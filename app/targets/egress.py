@@ -1,4 +1,4 @@
-"""Which addresses the service may connect to. session.py opens connections by this policy."""
+"""Which connections the service may open. session.py opens connections by this policy."""
 
 import errno
 import ipaddress
@@ -12,61 +12,10 @@ import aiohttp
 import structlog
 
 from app.models.target import is_allowed_port
-from app.networks import Networks, is_in
+from app.receiver_addresses import AddressPolicy
 
 _log = structlog.get_logger(__name__)
 
-
-def _networks(*names: str) -> Networks:
-    return tuple(ipaddress.ip_network(name) for name in names)
-
-
-# All other IPv6 addresses are special or not assigned: loopback, local and multicast addresses, and
-# those that contain an IPv4 address (mapped, translated, NAT64).
-GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
-
-# Python's `is_global` is not used, because it returns True for several of these: multicast, the
-# address at which Azure serves every virtual machine, and 6to4 addresses, which contain an IPv4
-# address.
-DENIED_NETWORKS = _networks(
-    "0.0.0.0/8",  # this host
-    "10.0.0.0/8",  # private
-    "100.64.0.0/10",  # shared by carriers and clouds
-    "127.0.0.0/8",  # loopback
-    "169.254.0.0/16",  # link-local: cloud metadata
-    "172.16.0.0/12",  # private
-    "192.0.0.0/24",  # protocol assignments: Oracle's metadata
-    "192.0.2.0/24",  # documentation
-    "192.88.99.0/24",  # 6to4 relays
-    "192.168.0.0/16",  # private
-    "198.18.0.0/15",  # benchmarks
-    "198.51.100.0/24",  # documentation
-    "203.0.113.0/24",  # documentation
-    "224.0.0.0/4",  # multicast
-    "240.0.0.0/4",  # reserved, broadcast
-    "168.63.129.16/32",  # Azure's host
-    "2001::/23",  # protocol assignments: Teredo, ORCHID
-    "2001:db8::/32",  # documentation
-    "2002::/16",  # 6to4
-    "3fff::/20",  # documentation
-)
-
-PRIVATE_NETWORKS = _networks(
-    "127.0.0.0/8",
-    "10.0.0.0/8",
-    "172.16.0.0/12",
-    "192.168.0.0/16",
-    "::1/128",
-    "fc00::/7",
-)
-
-# Metadata services inside fc00::/7. `allow_private_hosts` allows fc00::/7, but not these.
-METADATA_NETWORKS = _networks(
-    "fd00:ec2::/32",  # Amazon
-    "fd20:ce::/32",  # Google
-    "fd00:c1::/32",  # Oracle
-    "fd00:42::42/128",  # Scaleway
-)
 
 UNSENT_TIMEOUT_MILLISECONDS = 60_000
 """How long the kernel keeps a connection whose receiver reads nothing. asyncio closes the socket of
@@ -96,8 +45,7 @@ def connect_for(*, job_id: str, owner_id: str) -> Iterator[None]:
 class EgressDeniedError(ConnectionRefusedError):
     """The policy does not allow this connection.
 
-    It has the `errno` of a refused connection. So the same code handles both errors, and users
-    cannot distinguish a blocked address from an address where no server listens.
+    It has the `errno` of a refused connection, so the same code handles both errors.
     """
 
     def __init__(self) -> None:
@@ -105,20 +53,8 @@ class EgressDeniedError(ConnectionRefusedError):
 
 
 @dataclass(frozen=True, slots=True)
-class EgressPolicy:
-    """Decides which addresses the service may connect to.
-
-    `allow_private_hosts` allows loopback (127/8, ::1) and the private ranges (10/8, 172.16/12,
-    192.168/16, fc00::/7) for users who run their own receivers. All other special addresses stay
-    denied: link-local addresses, the metadata addresses of all clouds, 0/8, multicast,
-    documentation, and every address that contains another one (such as `::ffff:127.0.0.1`).
-    100.64/10 stays denied too, because one cloud has its metadata service at 100.100.100.200.
-
-    `deny_networks` are denied in any case.
-    """
-
-    allow_private_hosts: bool = False
-    deny_networks: Networks = ()
+class EgressPolicy(AddressPolicy):
+    """Decides which connections the service may open."""
 
     def allows(self, address: str, port: int) -> bool:
         """Whether the service may connect. `address` is an IP address as text; any other text,
@@ -129,13 +65,7 @@ class EgressPolicy:
             ip = ipaddress.ip_address(address)
         except ValueError:
             return False
-        if is_in(ip, self.deny_networks):
-            return False
-        if self.allow_private_hosts and is_in(ip, PRIVATE_NETWORKS):
-            return not is_in(ip, METADATA_NETWORKS)
-        if ip.version == 6 and ip not in GLOBAL_IPV6:
-            return False
-        return not is_in(ip, DENIED_NETWORKS)
+        return self.explain_denied_address(ip) is None
 
     def open_socket(self, addr_info: aiohttp.AddrInfoType) -> socket.socket:
         """Open a socket for an address. The session's connector uses this as `socket_factory`.

@@ -9,7 +9,7 @@ from app.clock import Clock
 from app.models.execution import AttemptOutcome, TargetResponse
 from app.models.outcome import Failure, Outcome
 from app.models.target import HttpTargetSpec
-from app.targets.egress import connect_for
+from app.targets.egress import EgressDeniedError, connect_for
 from app.targets.http_message import (
     build_body,
     build_headers,
@@ -22,6 +22,11 @@ from app.targets.resolver import look_up_for
 from app.targets.target import Delivery
 
 RETRY_AFTER_STATUSES = frozenset({HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE})
+
+_DENIED = (
+    "could not connect: this service does not call the address of this host"
+    " (HTTP_ALLOW_PRIVATE_HOSTS, HTTP_DENY_NETWORKS)"
+)
 
 
 class HttpTarget:
@@ -123,10 +128,13 @@ def _build_failure(failure: Failure, error: str) -> Outcome:
 def _describe(error: Exception) -> str:
     """Return the text of an error that the job's owner may see.
 
-    The text is the same for a name that does not exist, a blocked address and an address where no
-    server listens. Otherwise a job could be used to explore the network of the service.
+    The text is the same for a name that does not exist and an address where no server listens, and
+    the same for all addresses that the policy denies. Otherwise a job could be used to explore the
+    network of the service.
     """
     match error:
+        case aiohttp.ClientConnectorError(os_error=EgressDeniedError()):
+            return _DENIED
         case aiohttp.ClientSSLError():
             return "the TLS handshake failed"
         case aiohttp.ClientConnectorError():

@@ -38,6 +38,15 @@ _ITEM = re.compile(r"(?:(?P<star>\*)|(?P<low>\w+)(?:-(?P<high>\w+))?)(?:/(?P<ste
 _NTH_WEEKDAY = re.compile(r"(?P<day>\w+)#(?P<nth>\w+)", re.ASCII)
 _LAST_WEEKDAY = re.compile(r"L(?P<after>\w+)|(?P<before>\w+)L", re.ASCII)
 
+_NEAREST_WEEKDAY = re.compile(r"W[0-9]*|[0-9L]*W")
+
+_FIELD_ADVICE = {
+    (5, 6): '; for a field of seconds before them, send `"seconds": true` beside the expression',
+    (5, 7): "; a field of years is not supported",
+    (6, 7): "; a field of years is not supported",
+}
+"""Advice by the number of fields that an expression should have and has."""
+
 _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
@@ -132,27 +141,31 @@ def _split(expression: str, *, seconds: bool) -> list[str]:
     """Split into six fields, seconds first, in upper case."""
     if len(expression) > MAX_LENGTH:
         raise _make_error(f"at most {MAX_LENGTH} characters are allowed")
+    if "?" in expression:
+        raise _make_error("? is not supported; write * in its place")
     if not _ALLOWED.fullmatch(expression):
         raise _make_error("only ASCII letters, digits, spaces and * , - / # are allowed")
     fields = expression.upper().split()
     if fields and fields[0].startswith("@"):
         return ["0", *_expand_nickname(fields)]
+    names = "minute hour day-of-month month day-of-week"
     if seconds:
-        if len(fields) != 6:
-            raise _make_error(
-                f"with seconds an expression has 6 fields (second minute hour day-of-month month "
-                f"day-of-week), not {len(fields)}"
-            )
-        return fields
-    if len(fields) != 5:
+        names = f"second {names}"
+    number = len(names.split())
+    if len(fields) != number:
         raise _make_error(
-            f"an expression has 5 fields (minute hour day-of-month month day-of-week), not "
-            f"{len(fields)}; for a field of seconds before them, set `seconds` to true"
+            f"{'with seconds ' if seconds else ''}an expression has {number} fields ({names}), not "
+            f"{len(fields)}{_FIELD_ADVICE.get((number, len(fields)), '')}"
         )
-    return ["0", *fields]
+    return fields if seconds else ["0", *fields]
 
 
 def _expand_nickname(fields: list[str]) -> list[str]:
+    if fields[0] == "@EVERY":
+        raise _make_error(
+            '@every is not supported; a fixed period is an interval: `"type": "interval", '
+            '"interval_seconds": 300`, or in the short form `"interval": 300`'
+        )
     meaning = _NICKNAMES.get(fields[0].lower()) if len(fields) == 1 else None
     if meaning is None:
         raise _make_error(f"an expression with @ must be one of {' '.join(_NICKNAMES)}")
@@ -173,6 +186,12 @@ def _normalise_field(field: _Field, text: str) -> str:
 def _normalise_item(field: _Field, item: str) -> str:
     if field is _DAY and item == "L":
         return item
+    if field is _DAY and _NEAREST_WEEKDAY.fullmatch(item):
+        raise _make_error(
+            "W, the nearest weekday, is not supported; send days from 1 to 31, or L for the last "
+            "day of the month",
+            field,
+        )
     if field is _WEEKDAY:
         if nth := _NTH_WEEKDAY.fullmatch(item):
             return f"{_read_value(field, nth['day'])}#{_read_nth(nth['nth'])}"

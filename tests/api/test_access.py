@@ -114,6 +114,15 @@ async def test_a_viewer_may_read_but_not_change(
                 assert_problem(response, 403)
 
 
+async def test_a_viewer_may_preview(viewer: httpx2.AsyncClient) -> None:
+    schedule = {"type": "interval", "interval_seconds": 60}
+    response = await viewer.post(
+        "/schedules/preview", json=schedule, headers={"Idempotency-Key": "a"}
+    )
+    assert response.status_code == 200
+    assert response.json()["next_runs"]
+
+
 @pytest.mark.parametrize(
     "changes",
     [{"active": False}, {"tokens_valid_from": START + timedelta(seconds=1)}],

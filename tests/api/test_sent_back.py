@@ -182,6 +182,15 @@ async def test_a_new_schedule_has_no_field_that_only_responses_have(
     assert_names(response, f"/schedules/0/{name}")
 
 
+async def test_a_new_schedule_has_no_id(alice: httpx2.AsyncClient, job: JsonBody) -> None:
+    body = {**SCHEDULES[1], "id": job["schedules"][1]["id"]}
+    assert_names(await alice.post(f"/jobs/{job['id']}/schedules", json=body), "/id")
+    assert_names(await alice.post("/schedules/preview", json=body), "/id")
+    response = await alice.post("/jobs", json={"name": "copy", "schedules": [body]})
+    assert_names(response, "/schedules/0/id")
+    assert len((await alice.get(f"/jobs/{job['id']}")).json()["schedules"]) == len(SCHEDULES)
+
+
 @pytest.mark.parametrize(
     ("edit", "response"),
     [

@@ -26,6 +26,26 @@ async def test_a_cron_short_form_may_name_its_type(alice: httpx2.AsyncClient) ->
     assert job["next_run"] == "2026-11-23T09:00:00Z"
 
 
+async def test_a_cron_short_form_may_have_seconds(alice: httpx2.AsyncClient) -> None:
+    job = await create_job(alice, cron_expression="*/20 * * * * *", seconds=True)
+    schedule = get_only_schedule(job)
+    assert (schedule["cron_expression"], schedule["seconds"]) == ("*/20 * * * * *", True)
+    assert job["next_run"] == format_instant(START + timedelta(seconds=20))
+
+
+async def test_a_short_form_changes_whether_the_expression_has_seconds(
+    alice: httpx2.AsyncClient,
+) -> None:
+    job = await create_job(alice, cron_expression=MONDAY_9)
+    path, six = f"/jobs/{job['id']}", {"cron_expression": "0 0 9 * * MON", "seconds": True}
+    schedule = get_only_schedule((await alice.patch(path, json=six)).json())
+    assert schedule["seconds"] is True
+    edited = (await alice.patch(path, json={"timezone": "Europe/Berlin"})).json()
+    assert get_only_schedule(edited)["seconds"] is True
+    edited = (await alice.patch(path, json={"cron_expression": MONDAY_9})).json()
+    assert get_only_schedule(edited)["seconds"] is False
+
+
 @pytest.mark.parametrize(
     ("config", "seconds"),
     [
@@ -108,6 +128,12 @@ WRONG: list[tuple[JsonBody, str]] = [
     ({"cron_expression": "61 * * * *"}, "/cron_expression"),
     ({"cron_expression": "0 0 30 2 *"}, "/cron_expression"),
     ({"cron_expression": "* * * * * *"}, "/cron_expression"),
+    ({"cron_expression": "* * * * * *", "seconds": False}, "/cron_expression"),
+    ({"cron_expression": MONDAY_9, "seconds": True}, "/cron_expression"),
+    ({"cron_expression": "* * * * * *", "seconds": 1}, "/seconds"),
+    ({"seconds": True}, "/seconds"),
+    ({"interval": 5, "seconds": True}, "/seconds"),
+    ({"seconds": True, "schedules": []}, "/seconds"),
     ({"interval": 0}, "/interval"),
     ({"interval": -5}, "/interval"),
     ({"interval": 31_536_001}, "/interval"),

@@ -49,7 +49,13 @@ async def test_a_token_is_valid_for_an_hour(api: Api, nobody: httpx2.AsyncClient
     api.clock.advance(timedelta(minutes=59))
     assert (await nobody.get("/jobs", headers=headers)).status_code == 200
     api.clock.advance(timedelta(minutes=2))
-    assert_problem(await nobody.get("/jobs", headers=headers), 401)
+    expired = await nobody.get("/jobs", headers=headers)
+    body = assert_problem(expired, 401)
+    assert body["type"] == "urn:carillon:problem:token_expired"
+    assert body["detail"] == "The access token has expired; sign in again."
+    assert expired.headers["www-authenticate"] == (
+        f'Bearer error="invalid_token", error_description="{body["detail"]}"'
+    )
 
 
 @pytest.mark.parametrize("subject", ["\ud800", "a\0", "x" * 129, "\u0661"])
@@ -297,7 +303,8 @@ async def test_a_damaged_token_or_one_of_another_key_is_a_401(
     valid = api.issue_token("alice")
     for forged in (valid[:-4] + "AAAA", valid + "A", valid.replace(".", ""), "A" * 1_000_000):
         response = await nobody.get("/jobs", headers={"Authorization": f"Bearer {forged}"})
-        assert_problem(response, 401)
+        assert "expired" not in assert_problem(response, 401)["detail"]
+        assert response.headers["www-authenticate"].startswith('Bearer error="invalid_token"')
     other = security.issue_token(
         TokenKey(SECRET[::-1], "HS256"),
         user_id=api.ids["admin"],

@@ -20,13 +20,20 @@ from tests.support.loopback import keep_on_this_machine
 from tests.support.receiver import HOST, Receiver
 from tests.support.resolvers import FailingResolver, ListResolver
 
+DENIED = (
+    "could not connect: this service does not call the address of this host"
+    " (HTTP_ALLOW_PRIVATE_HOSTS, HTTP_DENY_NETWORKS)"
+)
+
 
 @pytest.fixture(autouse=True)
 def _stay_on_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     keep_on_this_machine(monkeypatch)
 
 
-async def test_refused_blocked_and_unknown_addresses_have_the_same_outcome() -> None:
+async def test_refused_and_unknown_addresses_have_the_same_outcome_and_blocked_ones_another() -> (
+    None
+):
     with socket.create_server((HOST, 0)) as server:
         port = server.getsockname()[1]
     resolver = ThreadedResolver()
@@ -39,7 +46,9 @@ async def test_refused_blocked_and_unknown_addresses_have_the_same_outcome() -> 
         FailingResolver(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
     )
     assert_fails(refused, Failure.CONNECTION_ERROR, "could not connect")
-    assert refused == blocked == metadata == unknown
+    assert refused == unknown
+    assert_fails(blocked, Failure.CONNECTION_ERROR, DENIED)
+    assert blocked == metadata
 
 
 @pytest.mark.parametrize("url", ["http://169.254.169.254/latest/", "http://several.test:8080/"])
@@ -51,6 +60,13 @@ async def test_a_denied_address_is_logged_with_the_job_and_its_owner(url: str) -
     assert denied
     for line in denied:
         assert (line["job_id"], line["owner_id"]) == (DELIVERY.job_id, DELIVERY.owner_id)
+
+
+@pytest.mark.parametrize("addresses", [["10.0.0.1"], ["fd00::1", "127.0.0.1", "169.254.169.254"]])
+async def test_a_name_of_denied_addresses_says_so_without_an_address(addresses: list[str]) -> None:
+    resolver = ListResolver(addresses)
+    outcome = await deliver_to("http://several.test:8080/", DELIVERY, resolver, private=False)
+    assert_fails(outcome, Failure.CONNECTION_ERROR, DENIED)
 
 
 async def test_an_https_url_of_a_plain_http_server_is_a_tls_failure(

@@ -69,14 +69,13 @@ async def test_names_of_the_hosts_file_are_found_without_dns(
     assert dns.queries.total() == 0
 
 
-async def test_an_unknown_a_silent_and_a_blocked_name_have_the_same_outcome(
+async def test_an_unknown_and_a_silent_name_have_the_same_outcome(
     dns: DnsServer, receiver: Receiver, clock: ManualClock
 ) -> None:
     dns.unknown.add("unknown.test")
     dns.silent.add("silent.test")
     resolver = AresResolver(dns.address)
     async with open_target(resolver=resolver, clock=clock, private=False) as target:
-        blocked = await target.deliver(make_spec(receiver, "blocked.test"), PATIENT)
         unknown = await target.deliver(make_spec(receiver, "unknown.test"), PATIENT)
         delivering = asyncio.ensure_future(
             target.deliver(make_spec(receiver, "silent.test"), PATIENT)
@@ -88,7 +87,7 @@ async def test_an_unknown_a_silent_and_a_blocked_name_have_the_same_outcome(
         remembered = await target.deliver(make_spec(receiver, "silent.test"), PATIENT)
         assert dns.queries.total() == queries
     assert_not_connected(unknown)
-    assert unknown == blocked == silent == remembered
+    assert unknown == silent == remembered
 
 
 async def test_fifty_silent_names_of_an_owner_do_not_delay_another_owner(

@@ -189,8 +189,10 @@ def test_a_partial_short_form_needs_a_present_schedule() -> None:
 
 
 def test_a_new_schedule_has_no_id() -> None:
-    body = read_full_form(type="interval", interval_seconds=60, id="x")
-    to_write = read_new_schedule(body)
+    with pytest.raises(InvalidInputError) as raised:
+        read_new_schedule(read_full_form(type="interval", interval_seconds=60, id="x"))
+    assert [error.pointer for error in raised.value.errors] == ["/id"]
+    to_write = read_new_schedule(read_full_form(type="interval", interval_seconds=60, id=None))
     assert to_write.fields.id is None
     assert to_write.pointer("interval_seconds") == "/interval_seconds"
 

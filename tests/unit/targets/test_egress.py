@@ -14,8 +14,8 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from app.receiver_addresses import DENIED_NETWORKS
 from app.targets.egress import (
-    DENIED_NETWORKS,
     RECEIVE_BUFFER_BYTES,
     UNSENT_TIMEOUT_MILLISECONDS,
     EgressDeniedError,

@@ -1,0 +1,95 @@
+"""Explains fields of a request that do not exist, and objects without their `type`.
+
+The location of an error leads from the annotation of the body to the model whose field is wrong.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel
+
+from app.schemas.json_types import InputModel
+from app.schemas.suggestions import find_synonym, suggest_field
+
+Location = Sequence[str | int]
+"""Names, indexes, and the `type` of each object that has one, as pydantic gives them."""
+
+_FIRST_ITEM = 0
+
+
+def explain_unknown_field(kind: Any, location: Location) -> str:
+    """Why the last name of the location is not a field, and which field was meant. `kind` is the
+    annotation of the body or of the query."""
+    *parent, name = location
+    models = _find_models(kind, parent)
+    if any(name in model.output_fields for model in models):
+        return "only responses have this field; omit it, because the service sets it"
+    if others := _find_types_with(str(name), kind, parent):
+        return f"this field does not exist here; it belongs to the type {' or '.join(others)}"
+    here = {field for model in models for field in _names_of(model)}
+    elsewhere = _list_fields_below(models)
+    if parent:
+        for model in _find_models(kind, ()):
+            elsewhere |= {field: f"`{field}` at the top level" for field in _names_of(model)}
+    meant = suggest_field(str(name), sorted(here), elsewhere)
+    return "this field does not exist" + (f"; did you mean {meant}?" if meant else "")
+
+
+def explain_missing_type(kind: Any, location: Location, value: Any) -> str:
+    """What to write as the `type` of an object. `value` is the object."""
+    types = [name for model in _find_models(kind, location) for name in _types_of(model)]
+    if not types:
+        return "this is required"
+    meant = find_synonym("type", value) if isinstance(value, Mapping) else None
+    instead = f"; you sent it as `{meant}`" if meant else ""
+    return f"this is required, one of: {', '.join(types)}{instead}"
+
+
+def _find_models(kind: Any, location: Location) -> list[type[InputModel]]:
+    """The models that the annotation allows at the location."""
+    if _is_model(kind):
+        if not location:
+            return [kind]
+        field = kind.model_fields.get(str(location[0]))
+        return [] if field is None else _find_models(field.annotation, location[1:])
+    if get_origin(kind) is tuple:
+        return _find_models(get_args(kind)[0], location[1:]) if location else []
+    found = []
+    for member in get_args(kind):  # of a union, or the one of `Annotated`
+        is_chosen = location and _is_model(member) and location[0] in _types_of(member)
+        found += _find_models(member, location[1:] if is_chosen else location)
+    return found
+
+
+def _find_types_with(name: str, kind: Any, location: Location) -> list[str]:
+    """The other types of the object at the location that have a field of this name."""
+    chosen = location[-1] if location else None
+    if not any(chosen in _types_of(model) for model in _find_models(kind, location)):
+        return []
+    siblings = _find_models(kind, location[:-1])
+    return [other for model in siblings if name in _names_of(model) for other in _types_of(model)]
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, InputModel)
+
+
+def _types_of(model: type[BaseModel]) -> tuple[str, ...]:
+    field = model.model_fields.get("type")
+    return () if field is None else get_args(field.annotation)
+
+
+def _names_of(model: type[BaseModel]) -> Iterator[str]:
+    return (field.alias or name for name, field in model.model_fields.items())
+
+
+def _list_fields_below(models: Sequence[type[BaseModel]]) -> dict[str, str]:
+    """The fields of the objects that are fields of the models, and their paths."""
+    found: dict[str, str] = {}
+    for model in models:
+        for name, field in model.model_fields.items():
+            for path, location in ((name, ()), (f"{name}[]", (_FIRST_ITEM,))):
+                for below in _find_models(field.annotation, location):
+                    for field_below in _names_of(below):
+                        found.setdefault(field_below, f"`{path}.{field_below}`")
+    return found
