@@ -20,6 +20,9 @@ from app.services.ticks import TickService
 _log = structlog.get_logger(__name__)
 
 _BATCH = 500
+_MIN_BATCH = 20
+"""After a round that has fired only some of its jobs, the next one reads twice as many as these, so
+that it does not read many jobs for which it has no time."""
 
 _PEEKED = 16
 """The number of keys that a scheduler reads to find the next job that concerns it."""
@@ -67,6 +70,11 @@ class Scheduler:
         self._since: datetime | None = None
         self._full_poll_at = clock.monotonic()
         self._is_stopping = False
+        self._batch = _BATCH
+        self._has_backlog = False
+        """Whether more jobs of its part are due than one round fires."""
+        self._last_owner = ""
+        """The owner whose turn was the last, while there is a backlog."""
 
     def stop(self) -> None:
         """Let the present round end early."""
@@ -97,6 +105,8 @@ class Scheduler:
             advanced = await self._firing.fire(
                 jobs, peek.now, read_at=read_at, is_stopping=lambda: self._is_stopping
             )
+            is_done = advanced >= len(jobs)
+            self._batch = _BATCH if is_done else min(_BATCH, max(_MIN_BATCH, 2 * advanced))
             if not advanced:  # others fire them; do not read at full speed
                 rest = min(self._poll_interval, _NO_PROGRESS_INTERVAL)
         self._since = min(peek.next_run or peek.now, peek.now) - _MARGIN
@@ -118,32 +128,30 @@ class Scheduler:
         It reads the latter from the other end, so that it does not read the same jobs as their
         scheduler.
         """
-        jobs = await self._jobs.list_due(until, limit=_BATCH, due=part)
-        if len(jobs) == _BATCH:
-            lists = [jobs, await self._list_of_other_owners(jobs, due, part, until)]
-            if coverage.is_before_gap_end(jobs[-1].next_run):
-                on_time = coverage.gaps[-1].until + MILLISECOND
-                lists += await self._list_on_time(due, part, until, on_time)
-            return _join(*lists)
+        jobs = await self._list_part(part, until)
+        if self._has_backlog and coverage.is_before_gap_end(jobs[0].next_run):
+            on_time = coverage.gaps[-1].until + MILLISECOND
+            return _join(jobs, *await self._list_on_time(due, part, until, on_time))
         if jobs or part == due:
             return jobs
         overdue = until - _OVERDUE
-        return await self._jobs.list_due(overdue, limit=_BATCH, due=due, newest_first=True)
+        return await self._jobs.list_due(overdue, limit=self._batch, due=due, newest_first=True)
 
-    async def _list_of_other_owners(
-        self, jobs: Sequence[Job], due: DueJobs, part: DueJobs, until: datetime
-    ) -> list[Job]:
-        """The due jobs of owners that have few of them, and none among `jobs`.
-
-        So they do not wait for the many due jobs of another owner.
-        """
-        owners = await self._jobs.list_owners_with_few_due(
-            until, due=due, without={job.owner_id for job in jobs}, most=_BATCH
+    async def _list_part(self, part: DueJobs, until: datetime) -> list[Job]:
+        """The due jobs of its part: the most overdue, or those of each owner in turn if there are
+        more than one round fires."""
+        if not self._has_backlog:
+            jobs = await self._jobs.list_due(until, limit=self._batch, due=part)
+            self._has_backlog = len(jobs) == self._batch
+            if not self._has_backlog:
+                return jobs
+        found = await self._jobs.list_due_in_turns(
+            until, limit=self._batch, due=part, after=self._last_owner
         )
-        if not owners:
-            return []
-        of_owners = replace(part, owner_ids=owners)
-        return await self._jobs.list_due(until, limit=_BATCH, due=of_owners)
+        self._last_owner = found.last_owner
+        # Without a job, all keys are those of a newer release. The other query does not find them.
+        self._has_backlog = bool(found.jobs) and not found.are_all
+        return found.jobs
 
     async def _list_on_time(
         self, due: DueJobs, part: DueJobs, until: datetime, since: datetime
@@ -152,11 +160,13 @@ class Scheduler:
 
         These are on time, so they do not wait for its late jobs.
         """
-        own = await self._jobs.list_due(until, limit=_BATCH, due=replace(part, since=since))
+        own = await self._jobs.list_due(until, limit=self._batch, due=replace(part, since=since))
         if part == due:
             return (own,)
         overdue = until - _LONG_OVERDUE
-        others = await self._jobs.list_due(overdue, limit=_BATCH, due=replace(due, since=since))
+        others = await self._jobs.list_due(
+            overdue, limit=self._batch, due=replace(due, since=since)
+        )
         return own, others
 
 

@@ -1,7 +1,7 @@
 """Shares of a firing: in which order due jobs are fired, and how many slots of each are decided.
 
-The owners take turns, and those with the fewest due jobs come first. So the jobs of one owner wait
-for a few jobs of each other owner at most, however many due jobs or slots that owner has.
+The owners take turns. So a job waits for a few jobs of each other owner at most, however many due
+jobs or slots that owner has.
 """
 
 from collections import Counter
@@ -22,7 +22,7 @@ def share_decisions(
     jobs: Sequence[Job], coverage: Coverage
 ) -> tuple[list[tuple[Job, int]], list[tuple[Job, int]]]:
     """The jobs that are on time, and those that are late, each with the most decisions in this
-    firing. The jobs of an owner keep their order."""
+    firing."""
     ordered = _take_turns(jobs)
     on_time = [job for job in ordered if not coverage.is_before_gap_end(job.next_run)]
     late = [job for job in ordered if coverage.is_before_gap_end(job.next_run)]
@@ -38,12 +38,11 @@ def _divide(jobs: int) -> int:
 
 
 def _take_turns(jobs: Sequence[Job]) -> list[Job]:
-    """The first job of each owner, then the second of each, and so on."""
-    counts = Counter(job.owner_id for job in jobs)
+    """The first job of each owner, then the second of each, and so on, each time in the given
+    order."""
     turns: Counter[str] = Counter()
-    keys = []
+    numbered = []
     for job in jobs:
         turns[job.owner_id] += 1
-        keys.append((turns[job.owner_id], counts[job.owner_id]))
-    ordered = sorted(zip(keys, jobs, strict=True), key=lambda pair: pair[0])
-    return [job for _, job in ordered]
+        numbered.append((turns[job.owner_id], job))
+    return [job for _, job in sorted(numbered, key=lambda pair: pair[0])]

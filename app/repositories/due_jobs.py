@@ -1,9 +1,10 @@
 """Which due jobs a scheduler looks for: the queries on the index of the poll."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import accumulate
+from itertools import chain, islice, zip_longest
+from typing import Any
 
 from pymongo import ASCENDING
 
@@ -11,15 +12,15 @@ from app.models.job import Job
 from app.repositories.documents import known
 from app.repositories.mongo import Document
 
-POLL = "poll_with_owner"
-"""The index of the poll. Its second key is the owner, so that owners are told apart without a read
-of their jobs."""
+POLL = "poll_by_owner_and_id"
+"""The index of the poll. Its other keys tell the owners and the parts apart without a read of the
+jobs."""
 
 IS_SCHEDULED: Document = {"$type": "date"}
 """The partial filter of the index. A query that does not repeat it cannot use the index."""
 
-COUNTED = 50_000
-"""The keys that one count of due jobs examines at most: some tens of milliseconds."""
+MAX_KEYS = 20_000
+"""The most keys that are examined to find the due jobs of all owners: some tens of milliseconds."""
 
 _MAX_PARTS = 16
 """A query examines one key in so many for its own part. More schedulers share the parts."""
@@ -35,8 +36,6 @@ class DueJobs:
     """Skips index entries of old values that the database has not removed yet."""
     id_ends: tuple[str, ...] | None = None
     """The last two characters of the ids of the part; None means all jobs."""
-    owner_ids: tuple[str, ...] | None = None
-    """Only the jobs of these owners; None means all."""
 
     def of_part(self, schedulers: Sequence[str], own: str | None) -> "DueJobs":
         """Return the part of one of these schedulers. The parts of all of them are disjoint."""
@@ -49,14 +48,15 @@ class DueJobs:
     def build_due_query(self, now: datetime) -> Document:
         """The jobs of the part that are due. For all jobs, n of which are due, the server examines
         n + 1 keys."""
-        query = known(Job) | self.build_due_range(now)
-        if self.owner_ids is not None:
-            query |= {"owner_id": {"$in": list(self.owner_ids)}}
-        return query if self.id_ends is None else query | {"$expr": self._is_in_part()}
+        return known(Job) | self.build_due_range(now) | self.build_part_query()
 
     def build_due_range(self, now: datetime) -> Document:
-        """The due jobs of all parts and owners, also those that a newer release wrote."""
+        """The due jobs of all parts, also those that a newer release wrote."""
         return {"next_run": self._build_range() | {"$lte": now}}
+
+    def build_part_query(self) -> Document:
+        """The jobs of the part."""
+        return {} if self.id_ends is None else {"$expr": self._is_in_part()}
 
     def build_peek_query(self) -> Document:
         """All jobs of the range, whether they are due or not."""
@@ -79,27 +79,48 @@ class DueJobs:
 ALL = DueJobs()
 
 
-def build_due_counts(
-    now: datetime, *, due: DueJobs, without: Collection[str], most: int
-) -> list[Document]:
-    """The pipeline that counts the due jobs of each owner, the smallest numbers first: at most
-    `most` owners, and none of `without`.
+@dataclass(frozen=True, slots=True)
+class DueTurns:
+    """Due jobs of all owners, and where the next turns begin."""
 
-    It counts the jobs of all parts: their keys do not tell the part.
+    jobs: list[Job]
+    """The most overdue first."""
+    last_owner: str
+    """The owner whose turn was the last."""
+    are_all: bool
+    """Whether no other job is due."""
+
+
+def build_due_owners(now: datetime, *, due: DueJobs, after: str, limit: int) -> list[Document]:
+    """The pipeline that lists at most `limit` owners of due jobs, those with an id greater than
+    `after` first, and of each the ids of its `limit` most overdue jobs.
+
+    It reads keys of the index only, at most `MAX_KEYS`.
     """
+    is_before = {"$lte": ["$_id", {"$literal": after}]}
     return [
         {"$match": due.build_due_range(now)},
         {"$sort": {"next_run": ASCENDING}},
-        {"$limit": COUNTED},
-        {"$group": {"_id": "$owner_id", "count": {"$sum": 1}}},
-        {"$match": {"_id": {"$type": "string", "$nin": list(without)}}},
-        {"$sort": {"count": ASCENDING, "_id": ASCENDING}},
-        {"$limit": most},
+        {"$limit": MAX_KEYS},
+        {"$match": due.build_part_query()},  # before the limit it would read the documents
+        {
+            "$group": {
+                "_id": "$owner_id",
+                "ids": {"$firstN": {"input": "$_id", "n": limit}},
+                "total": {"$sum": 1},
+            }
+        },
+        {"$set": {"is_before": is_before}},
+        {"$sort": {"is_before": ASCENDING, "_id": ASCENDING}},
+        {"$limit": limit},
     ]
 
 
-def choose_owners(counts: Sequence[Document], *, most: int) -> tuple[str, ...]:
-    """The first of these owners that have `most` due jobs together, but at least one owner."""
-    totals = accumulate(count["count"] for count in counts)
-    chosen = sum(total <= most for total in totals)
-    return tuple(count["_id"] for count in counts[: max(1, chosen)])
+def take_turns(owners: Sequence[Document], *, limit: int) -> tuple[list[Any], str]:
+    """At most `limit` job ids: the first of each owner, then the second of each, and so on. Also
+    returns the owner whose turn was the last."""
+    turns = chain.from_iterable(
+        zip_longest(*([(owner["_id"], id_) for id_ in owner["ids"]] for owner in owners))
+    )
+    taken = list(islice(filter(None, turns), limit))
+    return [id_ for _, id_ in taken], str(taken[-1][0]) if taken else ""

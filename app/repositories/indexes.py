@@ -17,7 +17,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("schedules.id", ASCENDING)], name="by_schedule"),
         # The poll. With `$exists` instead of `$type` a null `next_run` would count as due.
         IndexModel(
-            [("next_run", ASCENDING), ("owner_id", ASCENDING)],
+            [("next_run", ASCENDING), ("owner_id", ASCENDING), ("_id", ASCENDING)],
             name=POLL,
             partialFilterExpression={"next_run": {"$type": "date"}},
         ),

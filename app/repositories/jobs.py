@@ -1,6 +1,6 @@
 """The `jobs` collection: one document per job, with its schedules embedded."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,8 +17,9 @@ from app.repositories.due_jobs import (
     IS_SCHEDULED,
     POLL,
     DueJobs,
-    build_due_counts,
-    choose_owners,
+    DueTurns,
+    build_due_owners,
+    take_turns,
 )
 from app.repositories.job_listings import (
     LARGE_FIELDS,
@@ -39,8 +40,8 @@ from app.repositories.mongo import (
 from app.repositories.pages import FoundPage, read_page
 from app.repositories.readers import JobReader, UnreadJob
 
-_NOT_FOR_FIRING = ("description", *LARGE_FIELDS)
-"""Fields that may be large and that firing does not need."""
+_FOR_FIRING = dict.fromkeys(("description", *LARGE_FIELDS), False)
+"""Leaves out the fields that may be large and that firing does not need."""
 
 _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_status"})
 
@@ -230,26 +231,31 @@ class JobRepository:
         They are read for firing: without parameters, description, headers and body. Each job comes
         once: the index returns it again if another process advances it during the read.
         """
-        fields = dict.fromkeys(_NOT_FOR_FIRING, False)
         direction = DESCENDING if newest_first else ASCENDING
-        found = self._jobs.find(due.build_due_query(now), fields).sort("next_run", direction)
-        documents = await found.hint(POLL).limit(limit).batch_size(limit).to_list(None)
+        found = self._jobs.find(due.build_due_query(now), _FOR_FIRING).sort("next_run", direction)
+        documents = await found.limit(limit).batch_size(limit).to_list(None)
         jobs: dict[str, Job] = {}
         for job in (await self._reader.read(documents)).records:
             jobs.setdefault(job.id, job)
         return list(jobs.values())
 
     @database_call
-    async def list_owners_with_few_due(
-        self, now: datetime, *, due: DueJobs, without: Collection[str], most: int
-    ) -> tuple[str, ...]:
-        """Owners of due jobs, without these owners: those with the fewest due jobs, as many as
-        have `most` due jobs together, but at least one if there is one.
+    async def list_due_in_turns(
+        self, now: datetime, *, limit: int, due: DueJobs, after: str
+    ) -> DueTurns:
+        """The same, but of each owner a job in turn, beginning with the owner after `after`.
 
-        Examines the first `COUNTED` keys of the range, and no document.
+        It knows the owners of the first `MAX_KEYS` due jobs.
         """
-        pipeline = build_due_counts(now, due=due, without=without, most=most)
-        return choose_owners(await aggregate(self._jobs, pipeline, hint=POLL), most=most)
+        pipeline = build_due_owners(now, due=due, after=after, limit=limit)
+        owners = await aggregate(self._jobs, pipeline, hint=POLL)
+        ids, last_owner = take_turns(owners, limit=limit)
+        query = due.build_due_query(now) | {"_id": {"$in": ids}}
+        documents = await self._jobs.find(query, _FOR_FIRING).hint("_id_").to_list(None)
+        jobs = (await self._reader.read(documents)).records
+        jobs.sort(key=lambda job: job.next_run or now)
+        are_all = sum(owner["total"] for owner in owners) <= len(ids)
+        return DueTurns(jobs, last_owner, are_all=are_all and len(owners) < limit)
 
     @database_call
     async def advance(self, advances: Sequence[tuple[Job, Job]]) -> int:

@@ -38,7 +38,7 @@ retention may have deleted the records that prevent a second execution of a slot
 _FLUSH_SIZE = 500
 """Decisions are written when there are this many."""
 
-_MAX_DURATION = timedelta(milliseconds=500)
+MAX_DURATION = timedelta(milliseconds=500)
 """A firing writes its decisions and ends after this time. Otherwise the many slots of one owner
 would delay the jobs that have become due since the read."""
 
@@ -95,6 +95,8 @@ class Firing:
         advanced = await self._repair(jobs)
         for shares in share_decisions(jobs, await self._ticks.cover(now)):
             advanced += await self._fire_shares(shares, now, read_at, is_stopping)
+            if is_stopping() or self._is_stale(read_at):
+                break
         return advanced
 
     async def _fire_shares(
@@ -105,9 +107,9 @@ class Firing:
         is_stopping: Callable[[], bool],
     ) -> int:
         """Fire these jobs, each with at most so many decisions."""
-        ends_at = self._clock.monotonic() + _MAX_DURATION.total_seconds()
         builder = RecordBuilder(self._new_id, now)
         coverage = await self._ticks.cover()
+        ends_at = self._clock.monotonic() + MAX_DURATION.total_seconds()
         advanced, batch, late = 0, Batch(), 0
         for job, most in shares:
             until = coverage.find_limit(min(now, coverage.covered_until))

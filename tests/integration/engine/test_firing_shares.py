@@ -1,14 +1,17 @@
 """Owners take turns when their jobs are fired: many due slots of one do not delay the others."""
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from app.engine import scheduler
 from app.models.execution import Execution
 from app.models.job import Job
 from app.models.policy import OverlapPolicy
+from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.due_jobs import ALL
 from app.repositories.executions import InsertResult
 from tests.integration.engine.jobs import add_jobs
@@ -139,6 +142,7 @@ async def test_a_firing_ends_before_all_slots_of_an_owner_are_decided(
     await process.scheduler.tick()
 
     assert sum(map(len, inserted)) == 500
+    assert process.scheduler._batch == 50  # twice as many jobs as were fired
 
 
 async def test_late_jobs_have_their_turn_although_the_jobs_that_are_on_time_take_long(
@@ -159,3 +163,48 @@ async def test_late_jobs_have_their_turn_although_the_jobs_that_are_on_time_take
     await process.scheduler.tick()
 
     assert await is_recorded(world, late)
+
+
+async def test_no_owner_is_passed_over_while_others_have_a_backlog(
+    world: World, process: Process
+) -> None:
+    """Each owner has as many due jobs as a round fires, and so has a job in each round."""
+    for owner_id in ("a", "b", "c"):
+        await add_jobs(world, 500, owner_id=owner_id)
+    await add_jobs(world, 2, owner_id="d")
+    await cover_minute(world, process)
+    for _ in range(2):
+        await process.scheduler.tick()
+    found = world.database.collection("executions").find({}, {"owner_id": True})
+    counts = Counter([one["owner_id"] for one in await found.to_list(None)])
+    assert counts["d"] == 2
+    assert min(counts[owner_id] for owner_id in ("a", "b", "c")) >= 330
+
+
+async def test_jobs_that_a_newer_release_wrote_do_not_hide_the_others(
+    world: World, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newer = {"$set": {"schema": SCHEMA_VERSION + 1}}
+    await add_jobs(world, 600)
+    await world.database.collection("jobs").update_many({}, newer)
+    world.clock.advance(SECOND)
+    await add_jobs(world, 501)
+    await cover_minute(world, process)
+    for _ in range(4):
+        await process.scheduler.tick()
+    assert await world.database.collection("executions").count_documents({}) == 501
+
+
+async def test_the_owners_of_a_long_backlog_take_turns_in_the_order_of_their_ids(
+    world: World, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "_BATCH", 2)
+    monkeypatch.setattr(scheduler, "_MIN_BATCH", 2)
+    process.scheduler._batch = 2
+    for owner_id in "abcde":
+        await add_jobs(world, 3, owner_id=owner_id)
+    await cover_minute(world, process)
+    inserted = note_sizes(process, monkeypatch)
+    await process.schedule()
+    rounds = ["".join(sorted(e.owner_id for e in batch)) for batch in inserted]
+    assert rounds == ["ab", "cd", "ae", "bc", "de", "ab", "cd", "e"]

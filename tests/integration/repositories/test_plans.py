@@ -1,6 +1,5 @@
 """Each frequent query is a single range of an index and examines only what it returns."""
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -9,14 +8,13 @@ import pytest
 from app.models.execution import ExecutionKind
 from app.models.job import Job
 from app.repositories.claims import UNCLAIMABLE
-from app.repositories.due_jobs import ALL, POLL, DueJobs, build_due_counts
+from app.repositories.due_jobs import ALL, POLL, DueJobs, build_due_owners
 from app.repositories.slot_records import SlotKey, build_conditions
 from tests.integration.repositories.plans import explain, list_stages
 from tests.support.engine import LEASE, World, claim_due
 
 STORED = 2_000
 LIMIT = 50
-OF_ZOE = {"$set": {"owner_id": "zoe"}}
 
 
 @pytest.fixture(autouse=True)
@@ -71,34 +69,22 @@ async def test_the_peek_examines_one_key(world: World) -> None:
     assert stats["totalKeysExamined"] == 1
 
 
-async def test_the_count_of_due_jobs_examines_one_key_for_each_and_no_document(
-    world: World,
+@pytest.mark.parametrize("schedulers", [1, 2])
+async def test_the_owners_of_due_jobs_are_read_from_keys_only(
+    world: World, schedulers: int
 ) -> None:
     now = world.clock.now()
-    pipeline = build_due_counts(now, due=ALL, without=["x"], most=LIMIT)
+    part = ALL.of_part(["a", "b"][:schedulers], "a")
+    pipeline = build_due_owners(now, due=part, after="", limit=LIMIT)
     aggregate = {"aggregate": "jobs", "pipeline": pipeline, "hint": POLL, "cursor": {}}
     plan = await world.database.collection("jobs").database.command(
         {"explain": aggregate, "verbosity": "executionStats"}
     )
     stats = plan["stages"][0]["$cursor"]["executionStats"]
-    due = await world.database.collection("jobs").count_documents(ALL.build_due_range(now))
+    due = await world.database.collection("jobs").count_documents(ALL.build_due_query(now))
     assert stats["totalKeysExamined"] <= due + 1
     assert stats["totalDocsExamined"] == 0
     assert not {"FETCH", "SORT"} & list_stages(plan)
-
-
-async def test_the_poll_of_a_few_owners_skips_the_jobs_of_another_one(world: World) -> None:
-    """It fetches none of the jobs that the other owner has at the same instants."""
-    now = world.clock.now()
-    jobs = world.database.collection("jobs")
-    await jobs.update_many({}, {"$set": {"owner_id": "other", "next_run": now}})
-    await jobs.update_many({"_id": {"$in": [f"{i:032x}" for i in range(5)]}}, OF_ZOE)
-    query = replace(ALL, owner_ids=("zoe",)).build_due_query(now)
-    stats = await explain_statistics(
-        world, "jobs", filter=query, sort={"next_run": 1}, limit=LIMIT, hint=POLL
-    )
-    assert stats["nReturned"] == stats["totalDocsExamined"] == 5
-    assert stats["totalKeysExamined"] <= 5 + 3
 
 
 @pytest.mark.parametrize("schedulers", [2, 4, 40])

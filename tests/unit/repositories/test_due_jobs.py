@@ -1,10 +1,14 @@
-"""Which owners have few due jobs."""
+"""Whose jobs a scheduler reads if there are more than one round fires."""
 
-from app.repositories.due_jobs import choose_owners
+from app.repositories.due_jobs import take_turns
+
+OWNERS = [{"_id": "a", "ids": ["a1", "a2", "a3"]}, {"_id": "b", "ids": ["b1"]}]
 
 
-def test_owners_are_chosen_up_to_a_number_of_jobs_together() -> None:
-    counts = [{"_id": "a", "count": 2}, {"_id": "b", "count": 3}, {"_id": "c", "count": 4}]
-    assert choose_owners(counts, most=5) == ("a", "b")
-    assert choose_owners(counts, most=1) == ("a",)
-    assert choose_owners([], most=5) == ()
+def test_each_owner_has_a_job_before_another_one_has_its_second() -> None:
+    assert take_turns(OWNERS, limit=10) == (["a1", "b1", "a2", "a3"], "a")
+    assert take_turns(OWNERS, limit=2) == (["a1", "b1"], "b")
+
+
+def test_without_a_due_job_nobody_has_a_turn() -> None:
+    assert take_turns([], limit=10) == ([], "")
