@@ -140,18 +140,18 @@ class Scheduler:
     async def _list_part(self, part: DueJobs, until: datetime) -> list[Job]:
         """The due jobs of its part: the most overdue, or those of each owner in turn if there are
         more than one round fires."""
+        jobs: list[Job] = []
         if not self._has_backlog:
             jobs = await self._jobs.list_due(until, limit=self._batch, due=part)
-            self._has_backlog = len(jobs) == self._batch
-            if not self._has_backlog:
+            if len(jobs) < self._batch:
                 return jobs
         found = await self._jobs.list_due_in_turns(
             until, limit=self._batch, due=part, after=self._last_owner
         )
         self._last_owner = found.last_owner
-        # Without a job, all keys are those of a newer release. The other query does not find them.
+        # No job is found if a newer release wrote them. The other query passes over these.
         self._has_backlog = bool(found.jobs) and not found.are_all
-        return found.jobs
+        return found.jobs or jobs
 
     async def _list_on_time(
         self, due: DueJobs, part: DueJobs, until: datetime, since: datetime
