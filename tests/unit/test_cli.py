@@ -8,6 +8,7 @@ import uvloop
 
 from app.cli import _SEND_BUFFER_BYTES, _bind
 from app.http_server.startup import ACCEPTED_AT_ONCE, share_listener
+from tests.support.waiting import run_other_tasks
 
 
 def test_the_kernel_keeps_little_of_a_response_that_nobody_reads() -> None:
@@ -43,7 +44,7 @@ async def _count_turns_to_accept(connections: int) -> int:
                 clients.enter_context(socket.create_connection(listener.getsockname()))
             while len(accepted) < connections:
                 turns += 1
-                await asyncio.sleep(0)
+                await run_other_tasks()
             for transport in accepted:
                 transport.abort()
     return turns

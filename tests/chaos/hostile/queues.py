@@ -36,11 +36,13 @@ async def change_long_queues(client: httpx2.AsyncClient) -> dict[str, Counter[in
         for job in jobs
     ]
     deletions: list[Call] = [("DELETE", f"/jobs/{job}", {}) for job in jobs]
-    return {
+    found = {
         "backfills": await send_all(client, backfills, at_once=4),
         "edits": await send_all(client, edits, at_once=_JOBS),
         "deletions": await send_all(client, deletions, at_once=_JOBS),
     }
+    await delete_jobs(client)  # those whose deletion was refused
+    return found
 
 
 async def list_many_jobs(client: httpx2.AsyncClient) -> dict[str, Counter[int]]:

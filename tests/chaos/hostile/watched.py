@@ -46,7 +46,7 @@ def start_watch_with_server(log: Path) -> None:
         loop_and_thread = (get_running_loop(), threading.get_ident())
         threading.Thread(target=watch, args=(*loop_and_thread, log), daemon=True).start()
 
-    uvicorn.Server.startup = startup  # type: ignore[method-assign]
+    uvicorn.Server.startup = startup  # type: ignore[assignment,method-assign]
 
 
 if __name__ == "__main__":
