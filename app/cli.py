@@ -13,6 +13,7 @@ import uvloop
 
 from app.errors import CarillonError, ConfigurationError, InvalidInputError
 from app.http_server.protocol import LimitedProtocol
+from app.http_server.startup import share_listener
 from app.logs import configure_logs
 from app.main import announce_first_admin, create_app
 from app.models.user import Role
@@ -141,7 +142,7 @@ def _serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=_CLOSE_CONNECTIONS_SECONDS,
                 server_header=False,
             )
-            await _Server(config).serve(sockets=[listener])
+            await _Server(config).serve(sockets=share_listener(listener))
 
     uvloop.run(serve())
 

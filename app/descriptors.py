@@ -4,7 +4,8 @@ import resource
 from dataclasses import dataclass
 
 STORES_AND_FILES = 150
-"""Connections to MongoDB and Redis (about 60), to name servers, and files, with room to spare."""
+"""Connections to MongoDB and Redis (about 60), to name servers, the socket on which the service
+listens (32), and files, with room to spare."""
 
 MIN_CONNECTIONS = 10
 """Connections that are accepted in every case, so that the health of the service can be read."""

@@ -11,19 +11,51 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+Step = Callable[[], bool]
+"""Begins a step. Returns whether it did: False if the request has been cancelled or its client is
+gone. Such a step takes no turn."""
 
-class LoopTurns:
-    """The steps that wait for their turn, by client."""
+
+class _Line:
+    """The steps that wait, by client: the clients in turn."""
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[Callable[[], None]]] = {}
+        self._steps: dict[str, deque[Step]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._steps)
+
+    def add(self, client: str, begin: Step) -> None:
+        self._steps.setdefault(client, deque()).append(begin)
+
+    def take(self) -> Step:
+        client = next(iter(self._steps))
+        steps = self._steps.pop(client)
+        begin = steps.popleft()
+        if steps:  # behind the other clients
+            self._steps[client] = steps
+        return begin
+
+
+class LoopTurns:
+    """The steps that wait for their turn, by client.
+
+    Health checks stand in a line of their own, which has every second turn: who restarts a process
+    that does not respond must not wait behind hundreds of clients.
+    """
+
+    def __init__(self) -> None:
+        self._line = _Line()
+        self._health_line = _Line()
+        self._health_is_next = True
         self._is_planned = False
 
-    def start(self, client: str, begin: Callable[[], None]) -> None:
+    def start(self, client: str, begin: Step, *, is_health_check: bool = False) -> None:
         """Call `begin` now if none was called in this turn of the event loop, else in a later
         turn."""
         if self._is_planned:
-            self._waiting.setdefault(client, deque()).append(begin)
+            line = self._health_line if is_health_check else self._line
+            line.add(client, begin)
         else:
             self._plan()
             begin()
@@ -32,9 +64,11 @@ class LoopTurns:
         """Return in a later turn of the event loop, in which no other step begins."""
         turn = asyncio.get_running_loop().create_future()
 
-        def begin() -> None:
-            if not turn.done():  # else the request was cancelled
-                turn.set_result(None)
+        def begin() -> bool:
+            if turn.done():  # the request was cancelled
+                return False
+            turn.set_result(None)
+            return True
 
         self.start(client, begin)
         await turn
@@ -45,15 +79,14 @@ class LoopTurns:
 
     def _take_turn(self) -> None:
         self._is_planned = False
-        if not self._waiting:
-            return
-        self._plan()
-        client = next(iter(self._waiting))
-        steps = self._waiting.pop(client)
-        begin = steps.popleft()
-        if steps:  # behind the other clients
-            self._waiting[client] = steps
-        begin()
+        while self._line or self._health_line:
+            takes_health_check = bool(self._health_line) and (
+                self._health_is_next or not self._line
+            )
+            if (self._health_line if takes_health_check else self._line).take()():
+                self._health_is_next = not takes_health_check
+                self._plan()
+                return
 
 
 @dataclass(frozen=True, slots=True)

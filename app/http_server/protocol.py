@@ -33,8 +33,7 @@ MAX_IGNORED_BYTES = 1_048_576
 """The most that is received and ignored if the response came before the end of the request."""
 
 HEALTH_PATHS = frozenset({"/ping", "/health/live", "/health/ready"})
-"""Requests for these paths take turns as if from a client of their own: who restarts a process that
-does not respond must not wait behind a thousand other requests of the same address."""
+"""Requests for these paths wait only for each other's turns (see `LoopTurns`)."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -90,6 +89,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self._stall_timer.stop()
         self._unparsed = b""
         super().connection_lost(exc)
+        if self.cycle is not None:  # it may wait long for its turn or for the database
+            self.cycle.body = bytearray()
 
     def drop(self) -> None:
         """Close the connection at once, without a response."""
@@ -190,14 +191,15 @@ class LimitedProtocol(HttpToolsProtocol):
     # --- Responses ---
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
-        def begin() -> None:
-            if not cycle.disconnected:
-                super(LimitedProtocol, self)._start_asgi_task(cycle, app)
+        def begin() -> bool:
+            if cycle.disconnected:
+                return False
+            super(LimitedProtocol, self)._start_asgi_task(cycle, app)
+            return True
 
         client = self._open_connections.find_client(self._peer, cycle.scope["headers"])
-        if cycle.scope["path"] in HEALTH_PATHS:
-            client = f"health {client}"
-        self._open_connections.turns.start(client, begin)
+        is_health_check = cycle.scope["path"] in HEALTH_PATHS
+        self._open_connections.turns.start(client, begin, is_health_check=is_health_check)
 
     def on_response_complete(self) -> None:
         super().on_response_complete()

@@ -1,5 +1,6 @@
 """Sets up the limits of the server when the process starts, and warns where they do not hold."""
 
+import socket
 import sys
 
 import structlog
@@ -10,6 +11,9 @@ from app.networks import Networks
 
 PROTOCOL = "app.http_server.protocol:LimitedProtocol"
 """The protocol's name for uvicorn's option `--http`."""
+
+ACCEPTED_AT_ONCE = 32
+"""The most connections that are accepted in one turn of the event loop."""
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +37,15 @@ def open_connections(
             " limit of the process; raise it (ulimit -Hn, LimitNOFILE), or lower these settings",
         )
     return Connections(plan.connection_limit, trusted_proxies=trusted_proxies)
+
+
+def share_listener(listener: socket.socket) -> list[socket.socket]:
+    """The listener and duplicates of it, so that connections are accepted as fast as they come.
+
+    uvloop accepts one connection of each in a turn of the event loop. With a single one, a health
+    check waits a turn for each connection that came before it.
+    """
+    return [listener, *(listener.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
 
 
 def warn_of_other_protocol() -> None:

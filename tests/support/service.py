@@ -6,7 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -23,14 +23,24 @@ STOP_SECONDS = 60
 
 
 class Service:
-    """`python -m app all` on a free port of 127.0.0.1; its embedded servers use `data_dir`."""
+    """`python -m app all` on a free port of 127.0.0.1; its embedded servers use `data_dir`.
 
-    def __init__(self, data_dir: Path, settings: Mapping[str, str] | None = None) -> None:
+    `program` are the arguments of `python -m` that stand for `app`.
+    """
+
+    def __init__(
+        self,
+        data_dir: Path,
+        settings: Mapping[str, str] | None = None,
+        *,
+        program: Sequence[str] = ("app",),
+    ) -> None:
         self.data_dir = data_dir
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx2.AsyncClient(base_url=self.url, timeout=10)
         self._settings = dict(settings or {})
+        self._program = program
         self._process: subprocess.Popen[bytes] | None = None
         self.log = data_dir / "service.log"
 
@@ -49,7 +59,7 @@ class Service:
     def _spawn(self, environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "app", "all"],
+                [sys.executable, "-m", *self._program, "all"],
                 cwd=ROOT,
                 env=environment,
                 stdin=subprocess.DEVNULL,

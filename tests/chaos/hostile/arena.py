@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -20,6 +21,7 @@ from tests.support.service import PASSWORD, ROOT, Service, add_user, make_enviro
 ATTACKERS = 5
 _CALL_SECONDS = 60
 _PAGE = 200
+_STARTED = {"succeeded", "running"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,8 @@ class Noticed:
 
     slots: int
     """How many slots were due."""
-    lost: int
-    """How many of them have no execution, or one that was skipped or missed or has failed."""
+    lost: Counter[str]
+    """What became of those that have no execution that succeeded or runs."""
     worst_delay: timedelta
     """The longest time from a slot to the start of its first attempt."""
     worst_answer: timedelta
@@ -51,33 +53,50 @@ class Noticed:
     """How often `/health/live` gave anything but a 200."""
     peak_memory: int
     """The most resident memory of the service during the attack, in bytes."""
+    cpu_seconds: float
+    """The CPU time of the service since the start of the attack."""
+    waited_seconds: float
+    """The time in which the event loop's thread waited for a CPU that others used."""
+    longest_turn: float
+    """The most CPU time, in seconds, that the event loop used before it took up a new call."""
 
 
 class Observer:
     """Measures what an attack does to the service and to the job of the other user."""
 
-    def __init__(self, service: Service, job_id: str, probe_log: Path) -> None:
+    def __init__(self, service: Service, job_id: str, *, probe_log: Path, loop_log: Path) -> None:
         self._service = service
         self._job_id = job_id
         self._probe_log = probe_log
+        self._loop_log = loop_log
+        self._cpu_seconds = self._waited_seconds = 0.0
 
-    def forget_peak_memory(self) -> None:
+    def begin(self) -> None:
+        """Forget the peak of the memory and the CPU time until now."""
         Path(f"/proc/{self._service.pid}/clear_refs").write_text("5")
+        self._cpu_seconds = _read_cpu_seconds(self._service.pid)
+        self._waited_seconds = _read_waited_seconds(self._service.pid)
 
     async def observe(self, since: datetime, until: datetime) -> Noticed:
         """Return what was noticed of the slots in (since, until]."""
         executions = await self._list_executions(since, until)
         delays = [_measure_delay(one) for one in executions if one["attempts"]]
-        started = [one for one in executions if one["status"] in {"succeeded", "running"}]
         slots = int((until - since) / timedelta(seconds=1))
-        answers = list(self._read_answers(since, until))
+        ends = Counter(_describe_end(one) for one in executions)
+        lost = Counter({end: count for end, count in ends.items() if end not in _STARTED})
+        lost["without a record"] = max(0, slots - ends.total())
+        answers = _read_lines(self._probe_log, "asked_at", since, until)
+        calls = _read_lines(self._loop_log, "posted_at", since, until)
         return Noticed(
             slots=slots,
-            lost=max(0, slots - len(started)),
+            lost=+lost,
             worst_delay=max(delays, default=until - since),
             worst_answer=timedelta(seconds=max((one["seconds"] for one in answers), default=60.0)),
             refused=sum(one["status"] != 200 for one in answers),
             peak_memory=_read_peak_memory(self._service.pid),
+            cpu_seconds=_read_cpu_seconds(self._service.pid) - self._cpu_seconds,
+            waited_seconds=_read_waited_seconds(self._service.pid) - self._waited_seconds,
+            longest_turn=max((one["cpu_seconds"] for one in calls), default=0.0),
         )
 
     async def _list_executions(self, since: datetime, until: datetime) -> list[dict[str, Any]]:
@@ -93,11 +112,16 @@ class Observer:
                 return found
             params["cursor"] = page["next_cursor"]
 
-    def _read_answers(self, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
-        for line in self._probe_log.read_text().splitlines():
-            answer = json.loads(line)
-            if since.timestamp() < answer["asked_at"] <= until.timestamp():
-                yield answer
+
+def _read_lines(log: Path, instant: str, since: datetime, until: datetime) -> list[dict[str, Any]]:
+    """The JSON lines of a log whose field `instant` lies in (since, until]."""
+    lines = map(json.loads, log.read_text().splitlines())
+    return [line for line in lines if since.timestamp() < line[instant] <= until.timestamp()]
+
+
+def _describe_end(execution: dict[str, Any]) -> str:
+    reason = execution["reason"]
+    return f"{execution['status']} ({reason})" if reason else str(execution["status"])
 
 
 def _measure_delay(execution: dict[str, Any]) -> timedelta:
@@ -111,12 +135,23 @@ def _read_peak_memory(pid: int) -> int:
     return int(peak.split()[1]) * 1024
 
 
+def _read_cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _read_waited_seconds(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+
+
 @contextlib.asynccontextmanager
 async def open_arena(folder: Path) -> AsyncIterator[tuple[Arena, Observer]]:
     """Start the service with its embedded servers, a receiver, the job of the other user that runs
     every second, and the probe."""
     async with contextlib.AsyncExitStack() as stack:
-        service = await stack.enter_async_context(Service(folder / "data"))
+        loop_log, probe_log = folder / "loop.jsonl", folder / "probe.jsonl"
+        program = ("tests.chaos.hostile.watched", str(loop_log))
+        service = await stack.enter_async_context(Service(folder / "data", program=program))
         receiver = (
             f"http://127.0.0.1:{stack.enter_context(run_receiver(folder / 'receiver.jsonl'))}"
         )
@@ -127,11 +162,10 @@ async def open_arena(folder: Path) -> AsyncIterator[tuple[Arena, Observer]]:
             )
         clients = [await stack.enter_async_context(_sign_in(service.url, name)) for name in names]
         job = await service.call("POST", "/jobs", json=_make_neighbour(receiver))
-        probe_log = folder / "probe.jsonl"
         stack.enter_context(_run_probe(service.url, probe_log))
         tokens = [client.headers["Authorization"].removeprefix("Bearer ") for client in clients]
         arena = Arena(url=service.url, attackers=clients, tokens=tokens, receiver_url=receiver)
-        yield arena, Observer(service, job["id"], probe_log)
+        yield arena, Observer(service, job["id"], probe_log=probe_log, loop_log=loop_log)
 
 
 def _make_neighbour(receiver: str) -> dict[str, Any]:

@@ -1,40 +1,26 @@
 """Requests of a user with a token that are expensive to read: bodies, queries and cookies."""
 
-import asyncio
+from collections import Counter
 from collections.abc import Iterator
 
 import httpx2
 
-_SECONDS_OF_A_REQUEST = 60.0
+from tests.chaos.hostile.calls import Call, send_all
+
 _MANY = 500_000
 
 
 async def send_expensive_requests(
-    base_url: str, token: str, *, rounds: int = 3, parallel: int = 4
-) -> dict[int, int]:
-    """Send every request `rounds` times, `parallel` at once. Returns how often each status came;
-    0 counts connections that the service closed without a response."""
-    statuses: dict[int, int] = {}
-    places = asyncio.Semaphore(parallel)
-    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+    client: httpx2.AsyncClient, *, rounds: int = 3, parallel: int = 4
+) -> Counter[int]:
+    """Send every request `rounds` times, `parallel` at once. Returns how often each status came."""
+    calls = [_make_call(*request) for request in list_requests()]
+    return await send_all(client, calls * rounds, at_once=parallel)
 
-    async def send(path: str, content: bytes, cookie: str) -> None:
-        extra = {"Cookie": cookie} if cookie else {}
-        method = "POST" if content else "GET"
-        async with places:
-            try:
-                response = await client.request(
-                    method, path, content=content, headers={**headers, **extra}
-                )
-                status = response.status_code
-            except httpx2.TransportError:
-                status = 0
-        statuses[status] = statuses.get(status, 0) + 1
 
-    requests = [*list_requests()] * rounds
-    async with httpx2.AsyncClient(base_url=base_url, timeout=_SECONDS_OF_A_REQUEST) as client:
-        await asyncio.gather(*(send(*request) for request in requests))
-    return statuses
+def _make_call(path: str, content: bytes, cookie: str) -> Call:
+    headers = {"Content-Type": "application/json"} | ({"Cookie": cookie} if cookie else {})
+    return "POST" if content else "GET", path, {"content": content, "headers": headers}
 
 
 def list_requests() -> Iterator[tuple[str, bytes, str]]:

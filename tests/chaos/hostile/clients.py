@@ -22,7 +22,7 @@ _ATTACKER = "127.0.0.2"
 async def send_huge_header(url: str, *, megabytes: int = 120) -> dict[str, object]:
     """Send a request with one header of 120 MB."""
     sent = 0
-    async with _connect(url) as (reader, writer):
+    async with connect(url) as (reader, writer):
         with contextlib.suppress(ConnectionError):
             writer.write(b"GET /health/live HTTP/1.1\r\nHost: a\r\nX-Huge: ")
             for _ in range(megabytes * MEGABYTE // len(_PIECE)):
@@ -31,14 +31,14 @@ async def send_huge_header(url: str, *, megabytes: int = 120) -> dict[str, objec
                 sent += len(_PIECE)
             writer.write(b"\r\n\r\n")
             await writer.drain()
-        return {"bytes sent": sent, "answer": await _read_status(reader, 60)}
+        return {"bytes sent": sent, "answer": await read_status(reader, 60)}
 
 
 async def send_endless_framing(url: str, *, megabytes: int = 60) -> dict[str, object]:
     """Send a chunk extension, and then a trailer, that do not end."""
     answers = []
     for start in (b"5;a=", b"1\r\na\r\n0\r\nX-Trailer: "):
-        async with _connect(url) as (reader, writer):
+        async with connect(url) as (reader, writer):
             with contextlib.suppress(ConnectionError):
                 writer.write(
                     b"POST /token HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n"
@@ -47,7 +47,7 @@ async def send_endless_framing(url: str, *, megabytes: int = 60) -> dict[str, ob
                 for _ in range(megabytes * MEGABYTE // len(_PIECE)):
                     writer.write(_PIECE)
                     await writer.drain()
-            answers.append(await _read_status(reader, 60))
+            answers.append(await read_status(reader, 60))
     return {"answers": answers}
 
 
@@ -71,7 +71,7 @@ async def _hold(url: str, start: bytes, until: float) -> float | None:
     """The time after which the service closed a connection, or None if it did not until then."""
     began = time.monotonic()
     try:
-        async with _connect(url) as (reader, writer):
+        async with connect(url) as (reader, writer):
             writer.write(start)
             async with asyncio.timeout(max(1.0, until - time.monotonic())):
                 while await reader.read(4_096):
@@ -102,7 +102,7 @@ async def never_read(url: str, *, connections: int = 300, seconds: float = 60) -
 
     async def request_and_wait() -> bool:
         with contextlib.suppress(OSError):
-            async with _connect(url, limit=1) as (reader, writer):
+            async with connect(url, limit=1) as (reader, writer):
                 writer.transport.pause_reading()  # type: ignore[attr-defined]
                 writer.write(request)
                 await asyncio.sleep(seconds)
@@ -131,22 +131,22 @@ async def _post_form(url: str, body: bytes) -> str:
         "Content-Type: application/x-www-form-urlencoded\r\nConnection: close\r\n\r\n"
     )
     try:
-        async with _connect(url) as (reader, writer):
+        async with connect(url) as (reader, writer):
             with contextlib.suppress(ConnectionError):
                 writer.write(head.encode() + body)
                 await writer.drain()
-            return await _read_status(reader, 60)
+            return await read_status(reader, 60)
     except OSError as error:
         return type(error).__name__
 
 
 @contextlib.asynccontextmanager
-async def _connect(
-    url: str, *, limit: int = 65_536
+async def connect(
+    url: str, *, source: str = _ATTACKER, limit: int = 65_536
 ) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(
-        parts.hostname, parts.port, local_addr=(_ATTACKER, 0), limit=limit
+        parts.hostname, parts.port, local_addr=(source, 0), limit=limit
     )
     try:
         yield reader, writer
@@ -154,7 +154,7 @@ async def _connect(
         writer.transport.abort()
 
 
-async def _read_status(reader: asyncio.StreamReader, seconds: float) -> str:
+async def read_status(reader: asyncio.StreamReader, seconds: float) -> str:
     """The status of the response, or why there was none."""
     try:
         async with asyncio.timeout(seconds):

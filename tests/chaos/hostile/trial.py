@@ -7,6 +7,7 @@ missed or failed, and `/health/live` answers within 1 s, during the attack and f
 import asyncio
 import shutil
 import tempfile
+from collections import Counter
 from datetime import timedelta
 from pathlib import Path
 
@@ -44,7 +45,7 @@ async def carry_out_attacks(only: str | None = None) -> bool:
 
 
 async def _measure(arena: Arena, observer: Observer, attack: Attack) -> Noticed:
-    observer.forget_peak_memory()
+    observer.begin()
     since = now()
     async with asyncio.timeout(_MOST_SECONDS):
         say(f"the attacker saw: {await attack(arena)}")
@@ -66,8 +67,14 @@ def _is_good(noticed: Noticed) -> bool:
 def _describe(noticed: Noticed) -> str:
     verdict = "good" if _is_good(noticed) else "BAD"
     return (
-        f"{verdict}: {noticed.slots} slots, {noticed.lost} lost, "
+        f"{verdict}: {noticed.slots} slots, lost: {_list(noticed.lost)}, "
         f"worst start delay {noticed.worst_delay.total_seconds():.2f} s, "
         f"worst answer {noticed.worst_answer.total_seconds():.2f} s, {noticed.refused} refused, "
-        f"peak memory {noticed.peak_memory // 1_000_000} MB"
+        f"peak memory {noticed.peak_memory // 1_000_000} MB, "
+        f"CPU {noticed.cpu_seconds:.1f} s, waited {noticed.waited_seconds:.1f} s for a CPU, "
+        f"longest turn of the loop {noticed.longest_turn:.2f} s"
     )
+
+
+def _list(lost: Counter[str]) -> str:
+    return ", ".join(f"{count} {end}" for end, count in lost.items()) or "none"

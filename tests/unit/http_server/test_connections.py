@@ -234,3 +234,17 @@ async def test_a_closed_connection_is_not_counted() -> None:
         await connection.respond()
         connection.protocol.connection_lost(None)
         assert len(connections) == 0
+
+
+async def test_a_lost_connection_keeps_no_body_while_its_request_waits_to_start() -> None:
+    connections, app = Connections(10), Application()
+    others = [connect(app, connections=connections) for _ in range(3)]
+    for other in others:
+        other.send(GET)
+    lost = connect(app, connections=connections)
+    lost.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 60000\r\n\r\n" + b"a" * 50_000)
+    assert len(lost.protocol.cycle.body) == 50_000
+    lost.protocol.connection_lost(None)
+    assert len(lost.protocol.cycle.body) == 0
+    for other in others:
+        await other.respond()
