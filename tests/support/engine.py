@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from app.engine.invalidator import Invalidator
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import AT_ONCE
 from app.engine.reaper import Reaper
@@ -80,6 +81,10 @@ class Process:
         return _require(self.runtime.engine.keeper)
 
     @property
+    def invalidator(self) -> Invalidator:
+        return _require(self.runtime.engine.invalidator)
+
+    @property
     def wake(self) -> Wake:
         return self.runtime.engine.wake
 
@@ -128,14 +133,22 @@ class World:
     def new_id(self) -> str:
         return make_id(self.clock)
 
-    def compose_process(self, *, concurrency: int = 100, **settings: Any) -> Process:
-        """Compose another process of the service. `settings`: fields of `Settings`."""
+    def compose_process(
+        self, *, concurrency: int = 100, redis: Redis | None = None, **settings: Any
+    ) -> Process:
+        """Compose another process of the service. `settings`: fields of `Settings`.
+
+        With `redis` it caches responses there.
+        """
         lease_owner = f"process-{len(self.processes) + 1}"
         heartbeat = HeartbeatRepository(
             self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2)
         )
         resources = self._resources(lease_owner, heartbeat=heartbeat, targets=self.targets)
         settings = {"worker_concurrency": concurrency} | settings
+        if redis is not None:
+            resources = replace(resources, redis=redis)
+            settings = {"cache_ttl_seconds": 60} | settings
         process = Process(compose(self._settings("all", **settings), resources), heartbeat)
         self.processes.append(process)
         return process
