@@ -123,7 +123,7 @@ class World:
 
     def __post_init__(self) -> None:
         # These parts belong to a process that serves only the API.
-        self.api = compose(self._settings("api"), self._resources("api"))
+        self.api = compose(self._settings(role="api"), self._resources("api"))
         self.jobs = self.api.repositories.jobs
         self.executions = self.api.repositories.executions
         self.overlaps = self.api.repositories.overlaps
@@ -145,22 +145,22 @@ class World:
             self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2)
         )
         resources = self._resources(lease_owner, heartbeat=heartbeat, targets=self.targets)
-        settings = {"worker_concurrency": concurrency} | settings
+        settings = {"role": "all", "worker_concurrency": concurrency} | settings
         if redis is not None:
             resources = replace(resources, redis=redis)
             settings = {"cache_ttl_seconds": 60} | settings
-        process = Process(compose(self._settings("all", **settings), resources), heartbeat)
+        process = Process(compose(self._settings(**settings), resources), heartbeat)
         self.processes.append(process)
         return process
 
-    def compose_api(self, redis: Redis) -> Runtime:
-        """Compose a process that serves only the API, and caches responses in Redis."""
-        settings = self._settings("api", cache_ttl_seconds=60)
-        return compose(settings, replace(self._resources("api"), redis=redis))
+    def compose_api(self, redis: Redis, **changes: Any) -> Runtime:
+        """Compose a process that serves only the API, and caches responses in Redis. `changes`:
+        fields of `Resources`."""
+        settings = self._settings(role="api", cache_ttl_seconds=60)
+        return compose(settings, replace(self._resources("api"), redis=redis, **changes))
 
-    def _settings(self, role: str, **changes: Any) -> Settings:
+    def _settings(self, **changes: Any) -> Settings:
         fields: dict[str, Any] = {
-            "role": role,
             "lease_seconds": LEASE.total_seconds(),
             "poll_interval_seconds": POLL_INTERVAL.total_seconds(),
             "cache_ttl_seconds": 0,

@@ -145,6 +145,17 @@ async def test_owners_whose_jobs_rest_are_answered_from_the_cache_while_others_r
     assert reads.count == 1
 
 
+async def test_a_redis_that_other_processes_do_not_use_caches_nothing(
+    world: World, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = await world.add_job()
+    api = world.compose_api(redis, redis_is_shared=False)
+    reads = ReadCounter(monkeypatch)
+    for _ in range(3):
+        await api.cached_jobs.get_job(OWNER, job.id)
+    assert reads.count == 3
+
+
 async def test_without_moved_jobs_the_loops_do_not_call_redis(world: World, redis: Redis) -> None:
     await world.add_job(world.every(3600))
     process = world.compose_process(redis=redis)
