@@ -7,11 +7,14 @@ one. A response is stored together with the generation that was read before the 
 valid only while that is still the scope's generation. So a slow reader cannot store a response
 that a write has made outdated. Generations are random, so the responses of a generation that Redis
 has evicted never become valid again.
+
+A user's write is followed by `invalidate`. The engine moves jobs much more often: it notes their
+owners (`note_moved`), and a loop drops the responses of all of them once a second (`drop_moved`).
 """
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar, cast
@@ -37,6 +40,7 @@ failed invalidation."""
 MAX_RESPONSE_BYTES = 262_144
 """A larger response is not stored: few of them would evict all others."""
 
+_OWNERS_IN_A_CALL = 1_000
 _TIMEOUT = timedelta(seconds=0.25)
 _GENERATION_BYTES = 16
 _GENERATION_TTL = timedelta(days=1)
@@ -68,6 +72,8 @@ class Cache:
         self._ttl_ms = int(ttl.total_seconds() * 1000)
         self._clock = clock
         self._bypassed_until = float("-inf")
+        self._moved: dict[str, None] = {}
+        """The owners whose responses are to be dropped."""
         self._logged_at = float("-inf")
 
     async def find(self, scope: str, key: str) -> tuple[bytes | None, PendingEntry | None]:
@@ -102,11 +108,30 @@ class Cache:
         """
         if not self._ttl_ms:
             return
-        try:
-            await self._limit_time(lambda: self._delete_generations(owner_id))
-        except _FAILURES as error:
+        self._moved.pop(owner_id, None)
+        if not await self._drop([owner_id]):
             self._bypassed_until = self._clock.monotonic() + MAX_TTL.total_seconds()
-            self._log_failure(error)
+
+    def note_moved(self, owner_ids: Iterable[str]) -> None:
+        """The engine has changed jobs of these owners. Call it after the write, also if its result
+        is unknown: a response that is read before the write must not survive the next drop."""
+        if self._ttl_ms:
+            self._moved.update(dict.fromkeys(owner_ids))
+
+    async def drop_moved(self) -> None:
+        """Make the responses of the noted owners invalid. Without such owners Redis is not called.
+
+        What fails stays noted for the next call. The cache is not bypassed meanwhile, as it is
+        after a failed `invalidate`: no user waits for this change, and one slow call would cost all
+        owners their cached responses for a minute.
+        """
+        moved = list(self._moved)
+        for start in range(0, len(moved), _OWNERS_IN_A_CALL):
+            batch = moved[start : start + _OWNERS_IN_A_CALL]
+            for owner_id in batch:  # before the call, so that what is noted during it stays noted
+                self._moved.pop(owner_id, None)
+            if not await self._drop(batch):
+                return
 
     async def ping(self) -> None:
         """Check that Redis responds. Raises UnavailableError."""
@@ -132,9 +157,23 @@ class Cache:
         present = None if created else cast("bytes | None", await self._redis.get(key))
         return new if present is None else present
 
-    async def _delete_generations(self, owner_id: str) -> None:
+    async def _drop(self, owner_ids: Sequence[str]) -> bool:
+        """Return whether the responses of these owners are dropped. If not, also after a
+        cancellation, the owners are noted."""
+        dropped = False
+        try:
+            await self._limit_time(lambda: self._delete_generations(owner_ids))
+            dropped = True
+        except _FAILURES as error:
+            self._log_failure(error)
+        finally:
+            if not dropped:
+                self.note_moved(owner_ids)
+        return dropped
+
+    async def _delete_generations(self, owner_ids: Sequence[str]) -> None:
         """Delete the generations. A deletion also works when Redis has no memory left."""
-        await self._redis.delete(_generation_key(owner_id), _generation_key(ALL_OWNERS))
+        await self._redis.delete(*map(_generation_key, (*owner_ids, ALL_OWNERS)))
 
     async def _limit_time(self, call: Callable[[], Awaitable[_T]]) -> _T:
         async with asyncio.timeout(_TIMEOUT.total_seconds()):

@@ -47,15 +47,15 @@ def serve() -> None:
 
 @cli.command()
 def schedule() -> None:
-    """Run the scheduler, reaper, janitor and trimmer, without a worker. The port also serves the
-    API."""
+    """Run the scheduler, reaper, janitor and trimmer, without a worker. The port serves only /ping
+    and /health."""
     _serve(load_settings(role="scheduler"))
 
 
 @cli.command()
 def work() -> None:
-    """Run a worker, the reaper, janitor and trimmer, without a scheduler. The port also serves the
-    API."""
+    """Run a worker, the reaper, janitor and trimmer, without a scheduler. The port serves only
+    /ping and /health."""
     _serve(load_settings(role="worker"))
 
 
@@ -106,17 +106,29 @@ def _describe(error: CarillonError) -> str:
 class _Server(uvicorn.Server):
     """Prints the URL and the next steps when the server listens."""
 
+    def __init__(self, config: uvicorn.Config, settings: Settings) -> None:
+        super().__init__(config)
+        self._settings = settings
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-            typer.echo(
-                f"Carillon listens on {url}\n"
-                f"  in a browser   {url}/docs (Authorize, then try a call)\n"
-                f"  by curl        curl {url}/token -d username=NAME -d password=PASSWORD\n"
-                f"  to stop        Ctrl-C"
-            )
+            typer.echo(describe_use(url, self._settings))
+
+
+def describe_use(url: str, settings: Settings) -> str:
+    """What a process of this role offers at its URL."""
+    if settings.serves_api:
+        use = (
+            f"  in a browser   {url}/docs (Authorize, then try a call)\n"
+            f"  by curl        curl {url}/token -d username=NAME -d password=PASSWORD\n"
+        )
+    else:
+        role = settings.role
+        use = f"  its health     curl {url}/health/ready (a {role} does not serve the API)\n"
+    return f"Carillon listens on {url}\n{use}  to stop        Ctrl-C"
 
 
 _SEND_BUFFER_BYTES = 131_072
@@ -142,7 +154,7 @@ def _serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=_CLOSE_CONNECTIONS_SECONDS,
                 server_header=False,
             )
-            await _Server(config).serve(sockets=share_listener(listener))
+            await _Server(config, settings).serve(sockets=share_listener(listener))
 
     uvloop.run(serve())
 

@@ -24,6 +24,7 @@ from app.middleware.paths import PathRewriter
 from app.middleware.request_deadline import RequestDeadline
 from app.middleware.request_id import RequestId
 from app.middleware.security_headers import SecurityHeaders
+from app.middleware.served_paths import ServedPaths
 from app.networks import Networks
 from app.routers import docs, executions, health, jobs, schedules, token
 from app.routers.deps import runtime_of
@@ -78,6 +79,11 @@ def create_app(runtime: Runtime | None = None) -> FastAPI:
             Middleware(RequestDeadline, respond=build_problem_response),
             Middleware(BodyLimit, limit_of=_get_max_body_bytes),
             Middleware(PathRewriter),
+            Middleware(
+                ServedPaths,
+                role_without_api_of=_find_role_without_api,
+                respond=build_problem_response,
+            ),
             Middleware(CookieRemover),
             Middleware(RequestTurns),
         ],
@@ -144,6 +150,11 @@ async def _get_trusted_proxies(scope: Scope) -> Networks:
 
 async def _get_max_body_bytes(scope: Scope) -> int:
     return (await runtime_of(scope)).settings.max_body_bytes
+
+
+async def _find_role_without_api(scope: Scope) -> str | None:
+    settings = (await runtime_of(scope)).settings
+    return None if settings.serves_api else settings.role
 
 
 app = create_app()

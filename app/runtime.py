@@ -7,6 +7,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 
 from redis.asyncio import Redis
 
@@ -19,6 +20,7 @@ from app.embedded.stores import open_stores
 from app.engine.engine import Engine
 from app.engine.executor import Executor
 from app.engine.history_limit import HistoryLimit
+from app.engine.invalidator import Invalidator
 from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.reaper import Reaper
@@ -80,6 +82,8 @@ class Resources:
 
     database: Database
     redis: Redis = field(repr=False)
+    redis_is_shared: bool = True
+    """Whether every process that uses the database uses this Redis. Otherwise nothing is cached."""
     clock: Clock
     new_id: NewId
     lease_owner: str
@@ -196,6 +200,7 @@ async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resource
     return Resources(
         database=database,
         redis=stores.redis,
+        redis_is_shared=stores.redis_is_shared,
         clock=clock,
         new_id=_make_id_source(clock),
         lease_owner=_make_lease_owner(),
@@ -283,7 +288,8 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
     repositories = _compose_repositories(settings, resources)
     jobs, executions = repositories.jobs, repositories.executions
     clock, new_id = resources.clock, resources.new_id
-    cache = Cache(resources.redis, ttl=settings.cache_ttl, clock=clock)
+    ttl = settings.cache_ttl if resources.redis_is_shared else timedelta(0)
+    cache = Cache(resources.redis, ttl=ttl, clock=clock)
     wake = Wake(resources.redis)
     promotions = repositories.promotions
     admission = Admission(
@@ -295,6 +301,7 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         executions=executions,
         admission=admission,
         ticks=ticks,
+        cache=cache,
         wake=wake,
         clock=clock,
         new_id=new_id,
@@ -304,7 +311,7 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         cache=cache,
         wake=wake,
         admission=admission,
-        completion=Completion(jobs=jobs, promotions=promotions, wake=wake),
+        completion=Completion(jobs=jobs, promotions=promotions, cache=cache, wake=wake),
         ticks=ticks,
         firing=firing,
         jobs=JobService(
@@ -396,6 +403,7 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
         trimmer=Trimmer(history=repositories.history, keep=settings.retention_count),
         response_trimmer=trimmer,
         history_limit=limit,
+        invalidator=Invalidator(parts.cache),
     )
 
 

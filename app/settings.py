@@ -86,7 +86,9 @@ class Settings(BaseSettings):
         description="production requires a SECRET_KEY that you have set and that is hard to guess.",
     )
     role: Literal["all", "api", "scheduler", "worker"] = Field(
-        "all", description="The parts of the service that this process runs."
+        "all",
+        description="The parts of the service that this process runs; scheduler and worker serve no"
+        " API.",
     )
 
     mongodb_uri: SecretStr | None = Field(
@@ -217,6 +219,11 @@ class Settings(BaseSettings):
         description="Addresses and networks of proxies, separated by commas, whose X-Forwarded-For"
         f" gives the client's address, at most {MAX_NETWORKS}.",
     )
+
+    @property
+    def serves_api(self) -> bool:
+        """Otherwise the port serves only the health of the process."""
+        return self.role in ("all", "api")
 
     @property
     def access_token_lifetime(self) -> timedelta:

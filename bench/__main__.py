@@ -1,14 +1,15 @@
-"""Run a benchmark: `python -m bench lateness|growth|listings|worst-bodies`."""
+"""Run a benchmark: `python -m bench lateness|growth|listings|cached-listings|worst-bodies`."""
 
 import argparse
 import asyncio
 
-from bench import growth, lateness, listings, worst_bodies
+from bench import cached_listings, growth, lateness, listings, worst_bodies
 
 BENCHMARKS = {
     "lateness": lateness,
     "growth": growth,
     "listings": listings,
+    "cached-listings": cached_listings,
     "worst-bodies": worst_bodies,
 }
 

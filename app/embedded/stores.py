@@ -26,6 +26,8 @@ class Stores:
 
     mongodb_uri: str = field(repr=False)
     redis: Redis = field(repr=False)
+    redis_is_shared: bool
+    """Whether every process that uses this MongoDB uses this Redis."""
 
 
 @asynccontextmanager
@@ -49,7 +51,7 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             redis_url = None
         client = _open_redis(redis_url)
         stack.push_async_callback(client.aclose)
-        yield Stores(mongodb_uri, client)
+        yield Stores(mongodb_uri, client, _is_redis_shared(settings, redis_url))
 
 
 @asynccontextmanager
@@ -86,6 +88,20 @@ async def _limit_log(server: SharedServer) -> None:
             _log.warning("embedded_log_not_limited", address=server.address, exc_info=True)
 
 
+def _is_redis_shared(settings: Settings, redis_url: str | None) -> bool:
+    """Whether every process that uses this MongoDB uses this Redis. Two embedded servers belong to
+    the same folder, but a configured MongoDB may have processes on other machines."""
+    if settings.redis_url is not None:
+        return True
+    if redis_url is not None and settings.mongodb_uri is not None:
+        _log.warning(
+            "redis_of_one_machine",
+            reason="MONGODB_URI is set and REDIS_URL is not",
+            effect="responses are not cached, and processes on other machines are woken by polls",
+        )
+    return redis_url is not None and settings.mongodb_uri is None
+
+
 def _open_redis(url: str | None) -> Redis:
     if url is not None:
         try:
@@ -100,6 +116,6 @@ def _open_redis(url: str | None) -> Redis:
     _log.warning(
         "redis_inside_process",
         reason="REDIS_URL is not set and no redis-server is on the PATH",
-        effect="other processes do not share the data that Redis holds",
+        effect="responses are not cached, and other processes are woken by polls",
     )
     return FakeAsyncRedis()

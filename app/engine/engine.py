@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from app.clock import Clock
 from app.engine.history_limit import HistoryLimit
+from app.engine.invalidator import Invalidator
 from app.engine.janitor import Janitor, Trimmer
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import Loop
@@ -33,6 +34,7 @@ class Engine:
     trimmer: Trimmer | None = None
     response_trimmer: ResponseTrimmer | None = None
     history_limit: HistoryLimit | None = None
+    invalidator: Invalidator | None = None
     _working: list[Loop] = field(init=False, default_factory=list)
     """These loops take up new work, so they stop first."""
     _watching: list[Loop] = field(init=False, default_factory=list)
@@ -61,6 +63,8 @@ class Engine:
         if self.history_limit is not None:
             limit = self.history_limit
             self._watching.append(Loop("history_limit", limit.tick, clock=clock, wake=limit.wake))
+        if self.invalidator is not None:
+            self._watching.append(Loop("invalidator", self.invalidator.tick, clock=clock))
 
     @property
     def loops(self) -> list[Loop]:
@@ -89,6 +93,8 @@ class Engine:
             remaining = timedelta(seconds=max(0.0, end - self.clock.monotonic()))
             await self.worker.drain(remaining)
         await asyncio.gather(*(loop.stop(_LAST_ROUNDS) for loop in self._watching))
+        if self.invalidator is not None:  # for what the last rounds have written
+            await self.invalidator.tick()
         if self.keeper is not None:
             await self.keeper.stop()
         await self.wake.close()

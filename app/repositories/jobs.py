@@ -67,6 +67,7 @@ class LastRun:
     """A job's `last_run` and `last_status`: the slot of an execution that ended, and how."""
 
     job_id: str
+    owner_id: str
     scheduled_for: datetime
     status: ExecutionStatus
 

@@ -14,8 +14,9 @@ class CachedJobs:
     """Reads jobs for an actor.
 
     A user's change shows immediately, unless Redis failed at the change: then other processes may
-    show the old job until the cache entry expires. `next_run`, `last_run` and `last_status` may be
-    as old as a cache entry.
+    show the old job until the cache entry expires. What the engine changes (`next_run`, `last_run`,
+    `last_status` and `runs`) shows within three seconds, and after a crash or a failure of Redis
+    when the cache entry expires.
     """
 
     def __init__(self, *, jobs: JobService, cache: Cache, max_timeout_seconds: float) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from app.cache import Cache
 from app.errors import UnavailableError
 from app.models.execution import FINAL_STATUSES, Execution, ExecutionStatus
 from app.repositories.batches import write_in_parts
@@ -31,9 +32,12 @@ class Transition:
 class Completion:
     """The step that follows every transition: last run fields, promotion, wake-up."""
 
-    def __init__(self, *, jobs: JobRepository, promotions: PromotionRepository, wake: Wake) -> None:
+    def __init__(
+        self, *, jobs: JobRepository, promotions: PromotionRepository, cache: Cache, wake: Wake
+    ) -> None:
         self._jobs = jobs
         self._promotions = promotions
+        self._cache = cache
         self._wake = wake
         self._last_runs: dict[str, LastRun] = {}
         """By job: the newest slot that is not stored yet."""
@@ -52,13 +56,16 @@ class Completion:
         await self._promote_and_wake(transitions)
 
     async def follow_up_request(self, transitions: Sequence[Transition]) -> None:
-        """As `follow_up`, but store the last run fields now: a process that serves only the API has
-        no loop that stores them. An outage is only logged."""
+        """As `follow_up`, but store the last run fields now, and drop the cached responses that
+        show them: a process that serves only the API has no loops for this. An outage is only
+        logged."""
         await self._promote_and_wake(transitions)
         try:
             await self._jobs.note_last_runs(_last_runs_of(transitions))
         except UnavailableError:
             _log.warning("last_runs_lost", jobs=len(transitions))
+        for owner_id in {one.execution.owner_id for one in transitions}:
+            await self._cache.invalidate(owner_id)
 
     async def promote_jobs_without_live(self) -> bool:
         """Promote for jobs that have a waiting execution and no live one: a process ended before
@@ -90,7 +97,10 @@ class Completion:
                 self._remember([*last_runs, *later])
 
     async def _note_last_runs(self, last_runs: Sequence[LastRun]) -> list[None]:
-        await self._jobs.note_last_runs(last_runs)
+        try:
+            await self._jobs.note_last_runs(last_runs)
+        finally:
+            self._cache.note_moved(last.owner_id for last in last_runs)
         return []
 
     def _remember(self, last_runs: Iterable[LastRun]) -> None:
@@ -129,7 +139,12 @@ async def _drop_last_run(last: LastRun, error: Exception) -> list[None]:
 
 def _last_runs_of(transitions: Sequence[Transition]) -> list[LastRun]:
     return [
-        LastRun(one.execution.job_id, one.execution.scheduled_for, one.status)
+        LastRun(
+            one.execution.job_id,
+            one.execution.owner_id,
+            one.execution.scheduled_for,
+            one.status,
+        )
         for one in transitions
         if one.status in FINAL_STATUSES
     ]

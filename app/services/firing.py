@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 
 import structlog
 
+from app.cache import Cache
 from app.clock import Clock
 from app.errors import InvalidInputError
 from app.models.coverage import Coverage
@@ -63,6 +64,7 @@ class Firing:
         executions: ExecutionRepository,
         admission: Admission,
         ticks: TickService,
+        cache: Cache,
         wake: Wake,
         clock: Clock,
         new_id: NewId,
@@ -71,6 +73,7 @@ class Firing:
         self._executions = executions
         self._admission = admission
         self._ticks = ticks
+        self._cache = cache
         self._wake = wake
         self._clock = clock
         self._new_id = new_id
@@ -139,7 +142,7 @@ class Firing:
             for job in jobs
             if (earliest := earliest_next_run(job.schedules, active=job.active)) != job.next_run
         ]
-        return await self._jobs.advance(corrected) if corrected else 0
+        return await self._advance(corrected) if corrected else 0
 
     async def _record(self, due: Sequence[DueSchedule], now: datetime, read_at: float) -> int:
         """Insert the records, wake the workers, then advance the jobs.
@@ -155,7 +158,14 @@ class Firing:
         records = await self._record_runs(due, now)
         for one in due:
             one.apply_records([records.get(execution.id) for execution in one.executions])
-        return await self._jobs.advance(build_advances(due))
+        return await self._advance(build_advances(due))
+
+    async def _advance(self, advances: Sequence[tuple[Job, Job]]) -> int:
+        """Store the advances. Note the owners also if the result is unknown."""
+        try:
+            return await self._jobs.advance(advances)
+        finally:
+            self._cache.note_moved(seen.owner_id for seen, _ in advances)
 
     async def _record_missed(self, due: Sequence[DueSchedule]) -> None:
         """Insert the `missed` records, before any other record of these schedules.

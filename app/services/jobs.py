@@ -177,7 +177,7 @@ class JobService:
             accepted.check(job.revision)
             now = await self._jobs.now()
             if _is_due(job, now):
-                if await self._firing.fire([job], now):
+                if await self._fire(job, now):
                     tries -= 1  # progress is not a failed try
                 continue
             try:
@@ -220,7 +220,7 @@ class JobService:
             if changed is job:
                 return job
             if differs_in_slots(job, changed) and _is_due(job, now):
-                if await self._firing.fire([job], now):
+                if await self._fire(job, now):
                     tries -= 1  # progress is not a failed try
                 continue
             changed = await self._start_after_decided(job, changed)
@@ -246,6 +246,14 @@ class JobService:
             return changed
         decided = await self._executions.list_newest_slots(restarted)
         return job_changes.start_after(changed, decided)
+
+    async def _fire(self, job: Job, now: datetime) -> int:
+        """Fire the due slots of the job, and drop the cached responses: the write that follows may
+        fail, and a process that serves only the API has no loop that drops them."""
+        try:
+            return await self._firing.fire([job], now)
+        finally:
+            await self._cache.invalidate(job.owner_id)
 
     async def _announce(self, job: Job) -> None:
         """Tell the cache and the schedulers about a write, also if its result is unknown."""

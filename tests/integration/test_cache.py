@@ -1,7 +1,8 @@
 """The cache on a real Redis: dropped responses are never returned, and a failure is a miss."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
@@ -126,6 +127,8 @@ async def test_with_a_ttl_of_zero_redis_is_not_called(clock: ManualClock) -> Non
     with capture_logs() as logs:
         assert await cache.find("alice", "jobs") == (None, None)
         await cache.invalidate("alice")
+        cache.note_moved(["alice"])
+        await cache.drop_moved()
     assert logs == []
     await redis.aclose()
 
@@ -135,7 +138,7 @@ async def test_after_a_failed_drop_the_cache_is_bypassed_for_a_minute(
 ) -> None:
     await store(cache, "alice", "jobs", b"outdated")
 
-    async def fail(_: str) -> None:
+    async def fail(_: Sequence[str]) -> None:
         raise ConnectionError
 
     with monkeypatch.context() as patch:
@@ -147,6 +150,107 @@ async def test_after_a_failed_drop_the_cache_is_bypassed_for_a_minute(
     clock.advance(timedelta(seconds=2))
     # Redis uses the real time, so the response has not expired.
     assert await find(cache, "alice", "jobs") == b"outdated"
+
+
+async def count_commands(redis: Redis) -> int:
+    """Return how many commands Redis has executed, without this one."""
+    return int((await redis.info("stats"))["total_commands_processed"])
+
+
+async def test_moved_jobs_drop_the_responses_of_their_owners_at_the_next_round(
+    cache: Cache,
+) -> None:
+    for scope in ("alice", "bob", "carol", ALL_OWNERS):
+        await store(cache, scope, "jobs", b"response")
+    cache.note_moved(["alice", "bob", "alice"])
+    assert await find(cache, "alice", "jobs") == b"response"
+    await cache.drop_moved()
+    for scope in ("alice", "bob", ALL_OWNERS):
+        assert await find(cache, scope, "jobs") is None
+    assert await find(cache, "carol", "jobs") == b"response"
+
+
+async def test_one_call_to_redis_drops_the_responses_of_many_owners(
+    cache: Cache, redis: Redis
+) -> None:
+    before = await count_commands(redis)
+    cache.note_moved(f"owner-{n}" for n in range(1_000))
+    await cache.drop_moved()
+    assert await count_commands(redis) == before + 2
+
+
+async def test_owners_whose_jobs_rest_cost_no_call_to_redis(cache: Cache, redis: Redis) -> None:
+    cache.note_moved(["alice"])
+    await cache.drop_moved()
+    before = await count_commands(redis)
+    for _ in range(3):
+        await cache.drop_moved()
+    assert await count_commands(redis) == before + 1
+
+
+async def test_a_slow_reader_cannot_store_a_response_that_a_moved_job_made_outdated(
+    cache: Cache,
+) -> None:
+    _, entry = await cache.find("alice", "jobs")
+    cache.note_moved(["alice"])
+    await cache.drop_moved()
+    await cache.put(entry, b"outdated")
+    assert await find(cache, "alice", "jobs") is None
+
+
+async def test_a_change_that_is_noted_during_a_drop_belongs_to_the_next_one(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delete = cache._delete_generations
+
+    async def note_after_the_deletion(owner_ids: Sequence[str]) -> None:
+        await delete(owner_ids)
+        await store(cache, "alice", "jobs", b"outdated")
+        cache.note_moved(["alice"])
+
+    cache.note_moved(["alice"])
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_delete_generations", note_after_the_deletion)
+        await cache.drop_moved()
+    await cache.drop_moved()
+    assert await find(cache, "alice", "jobs") is None
+
+
+@pytest.mark.parametrize("error", [ConnectionError, TimeoutError, asyncio.CancelledError])
+async def test_a_failed_drop_of_moved_jobs_is_repeated_and_bypasses_nothing(
+    cache: Cache, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    monkeypatch.setattr("app.cache._OWNERS_IN_A_CALL", 1)
+
+    async def fail(_: Sequence[str]) -> None:
+        raise error
+
+    for owner in ("alice", "bob", "carol"):
+        await store(cache, owner, "jobs", b"response")
+    cache.note_moved(["alice", "bob"])
+    with monkeypatch.context() as patch, suppress(asyncio.CancelledError):
+        patch.setattr(cache, "_delete_generations", fail)
+        await cache.drop_moved()
+    assert await find(cache, "carol", "jobs") == b"response"
+    await cache.drop_moved()
+    assert await find(cache, "alice", "jobs") is None
+    assert await find(cache, "bob", "jobs") is None
+
+
+async def test_a_failed_drop_after_a_write_is_repeated_with_those_of_moved_jobs(
+    cache: Cache, redis: Redis, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Cache(redis, ttl=TTL, clock=clock)
+    await store(other, "alice", "jobs", b"outdated")
+
+    async def fail(_: Sequence[str]) -> None:
+        raise ConnectionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_delete_generations", fail)
+        await cache.invalidate("alice")
+    await cache.drop_moved()
+    assert await find(other, "alice", "jobs") is None
 
 
 async def test_a_write_drops_responses_while_redis_has_no_memory_left(

@@ -18,6 +18,7 @@ import psutil
 import pytest
 from fakeredis import FakeAsyncRedis
 from pymongo import MongoClient
+from structlog.testing import capture_logs
 
 from app.embedded.mongod import start_mongod
 from app.embedded.redis_server import start_redis
@@ -248,7 +249,22 @@ async def test_without_a_redis_server_redis_is_simulated_inside_the_process(
     settings = load_settings(env_file=None, data_dir=tmp_path, mongodb_uri=mongo_uri)
     async with open_stores(settings) as stores:
         assert isinstance(stores.redis, FakeAsyncRedis)
+        assert not stores.redis_is_shared
         assert await stores.redis.set("key", "value")
+
+
+@pytest.mark.parametrize("is_configured", [True, False], ids=["MONGODB_URI", "embedded mongod"])
+async def test_an_embedded_redis_is_shared_by_the_processes_of_an_embedded_mongod_only(
+    tmp_path: Path, mongo_uri: str, is_configured: bool
+) -> None:
+    settings = load_settings(
+        env_file=None, data_dir=tmp_path, mongodb_uri=mongo_uri if is_configured else None
+    )
+    with capture_logs() as logs:
+        async with open_stores(settings) as stores:
+            assert stores.redis_is_shared is not is_configured
+    warned = [line["event"] for line in logs if line["log_level"] == "warning"]
+    assert warned == (["redis_of_one_machine"] if is_configured else [])
 
 
 async def test_configured_servers_are_used_and_not_stopped(
@@ -259,6 +275,7 @@ async def test_configured_servers_are_used_and_not_stopped(
     )
     async with open_stores(settings) as stores:
         assert stores.mongodb_uri == mongo_uri
+        assert stores.redis_is_shared
         port = (await stores.redis.config_get("port"))["port"]
         assert f":{port}" in redis_url
     assert not any(tmp_path.iterdir())  # noqa: ASYNC240

@@ -262,7 +262,7 @@ async def test_no_write_of_a_service_touches_a_document_that_became_newer(
     assert not await world.jobs.replace(edited, expected=job)
     assert not await world.jobs.delete(job)
     assert await world.jobs.advance([(due[0], due[0])]) == 0
-    last = LastRun(job.id, world.clock.now(), ExecutionStatus.FAILED)
+    last = LastRun(job.id, job.owner_id, world.clock.now(), ExecutionStatus.FAILED)
     await world.jobs.note_last_runs([last])
     newer_documents.check()
     for execution in (queued, running):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pymongo import AsyncMongoClient
 from redis.asyncio import Redis
 
+from app.engine.invalidator import Invalidator
 from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import AT_ONCE
 from app.engine.reaper import Reaper
@@ -80,6 +81,10 @@ class Process:
         return _require(self.runtime.engine.keeper)
 
     @property
+    def invalidator(self) -> Invalidator:
+        return _require(self.runtime.engine.invalidator)
+
+    @property
     def wake(self) -> Wake:
         return self.runtime.engine.wake
 
@@ -118,7 +123,7 @@ class World:
 
     def __post_init__(self) -> None:
         # These parts belong to a process that serves only the API.
-        self.api = compose(self._settings("api"), self._resources("api"))
+        self.api = compose(self._settings(role="api"), self._resources("api"))
         self.jobs = self.api.repositories.jobs
         self.executions = self.api.repositories.executions
         self.overlaps = self.api.repositories.overlaps
@@ -128,26 +133,34 @@ class World:
     def new_id(self) -> str:
         return make_id(self.clock)
 
-    def compose_process(self, *, concurrency: int = 100, **settings: Any) -> Process:
-        """Compose another process of the service. `settings`: fields of `Settings`."""
+    def compose_process(
+        self, *, concurrency: int = 100, redis: Redis | None = None, **settings: Any
+    ) -> Process:
+        """Compose another process of the service. `settings`: fields of `Settings`.
+
+        With `redis` it caches responses there.
+        """
         lease_owner = f"process-{len(self.processes) + 1}"
         heartbeat = HeartbeatRepository(
             self.uri, self.name, clock=self.clock, timeout=timedelta(seconds=2)
         )
         resources = self._resources(lease_owner, heartbeat=heartbeat, targets=self.targets)
-        settings = {"worker_concurrency": concurrency} | settings
-        process = Process(compose(self._settings("all", **settings), resources), heartbeat)
+        settings = {"role": "all", "worker_concurrency": concurrency} | settings
+        if redis is not None:
+            resources = replace(resources, redis=redis)
+            settings = {"cache_ttl_seconds": 60} | settings
+        process = Process(compose(self._settings(**settings), resources), heartbeat)
         self.processes.append(process)
         return process
 
-    def compose_api(self, redis: Redis) -> Runtime:
-        """Compose a process that serves only the API, and caches responses in Redis."""
-        settings = self._settings("api", cache_ttl_seconds=60)
-        return compose(settings, replace(self._resources("api"), redis=redis))
+    def compose_api(self, redis: Redis, **changes: Any) -> Runtime:
+        """Compose a process that serves only the API, and caches responses in Redis. `changes`:
+        fields of `Resources`."""
+        settings = self._settings(role="api", cache_ttl_seconds=60)
+        return compose(settings, replace(self._resources("api"), redis=redis, **changes))
 
-    def _settings(self, role: str, **changes: Any) -> Settings:
+    def _settings(self, **changes: Any) -> Settings:
         fields: dict[str, Any] = {
-            "role": role,
             "lease_seconds": LEASE.total_seconds(),
             "poll_interval_seconds": POLL_INTERVAL.total_seconds(),
             "cache_ttl_seconds": 0,

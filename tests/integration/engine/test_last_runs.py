@@ -88,7 +88,8 @@ async def test_an_older_slot_does_not_replace_the_last_run(world: World) -> None
     job = await world.add_job()
     now = world.clock.now()
     for minutes, status in [(1, "failed"), (0, "succeeded"), (1, "timed_out")]:
-        last = LastRun(job.id, now + timedelta(minutes=minutes), ExecutionStatus(status))
+        slot = now + timedelta(minutes=minutes)
+        last = LastRun(job.id, job.owner_id, slot, ExecutionStatus(status))
         await world.jobs.note_last_runs([last])
     assert await read_last_run(world, job) == (now + timedelta(minutes=1), "timed_out")
 

@@ -195,7 +195,7 @@ async def note_end(world: World, process: Any) -> tuple[Job, LastRun]:
     execution = await world.queue(job)
     ended = [Transition(execution, ExecutionStatus.FAILED)]
     await completion_of(process).follow_up(ended)
-    return job, LastRun(job.id, execution.scheduled_for, ExecutionStatus.FAILED)
+    return job, LastRun(job.id, job.owner_id, execution.scheduled_for, ExecutionStatus.FAILED)
 
 
 async def test_a_failed_promotion_does_not_stop_the_last_run_fields_or_the_next_page(
