@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 _RECORDS = 500
 _EXECUTIONS = 500
 _BETWEEN_PAGES = timedelta(milliseconds=200)
-_BETWEEN_PASSES = timedelta(hours=1)
+_BETWEEN_PASSES = timedelta(hours=6)
 
 
 @dataclass(slots=True)
