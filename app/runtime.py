@@ -26,6 +26,7 @@ from app.engine.lease_keeper import LeaseKeeper
 from app.engine.reaper import Reaper
 from app.engine.recorder import Recorder
 from app.engine.response_trimmer import ResponseTrimmer
+from app.engine.revision_janitor import RevisionJanitor
 from app.engine.saturation import Saturation
 from app.engine.scheduler import Scheduler
 from app.engine.turns import OwnerTurns
@@ -38,6 +39,7 @@ from app.repositories.heartbeat import HeartbeatRepository
 from app.repositories.history import HistoryRepository
 from app.repositories.idempotency_keys import IdempotencyKeyRepository
 from app.repositories.indexes import create_indexes, drop_retired_indexes
+from app.repositories.job_revisions import JobRevisionRepository
 from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
 from app.repositories.meta import MetaRepository
@@ -46,6 +48,7 @@ from app.repositories.mongo import Database, open_client
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.promotions import PromotionRepository
 from app.repositories.queue import QueueRepository
+from app.repositories.replaced_revisions import ReplacedRevisionRepository
 from app.repositories.stored_responses import StoredResponseRepository
 from app.repositories.ticks import TickRepository
 from app.repositories.users import UserRepository
@@ -59,6 +62,7 @@ from app.services.firing import Firing
 from app.services.forecasts import ForecastService
 from app.services.health import HealthService, LoopProbe
 from app.services.idempotency import IdempotencyService
+from app.services.job_revisions import JobRevisionService
 from app.services.jobs import JobService
 from app.services.large_reads import LargeReads
 from app.services.schedules import ScheduleService
@@ -101,6 +105,8 @@ class Repositories:
 
     jobs: JobRepository
     executions: ExecutionRepository
+    job_revisions: JobRevisionRepository
+    replaced_revisions: ReplacedRevisionRepository
     overlaps: OverlapRepository
     promotions: PromotionRepository
     queue: QueueRepository
@@ -222,6 +228,7 @@ class _Parts:
     completion: Completion
     ticks: TickService
     firing: Firing
+    revisions: JobRevisionService
     jobs: JobService
     saturation: Saturation
 
@@ -250,6 +257,7 @@ def compose(settings: Settings, resources: Resources) -> Runtime:
         executions=ExecutionService(
             executions=executions,
             jobs=jobs,
+            revisions=parts.revisions,
             admission=admission,
             completion=parts.completion,
             wake=wake,
@@ -306,6 +314,10 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         clock=clock,
         new_id=new_id,
     )
+    revisions = JobRevisionService(
+        revisions=repositories.job_revisions,
+        history_bytes_per_owner=settings.max_history_bytes_per_owner,
+    )
     return _Parts(
         repositories=repositories,
         cache=cache,
@@ -314,9 +326,11 @@ def _compose_parts(settings: Settings, resources: Resources) -> _Parts:
         completion=Completion(jobs=jobs, promotions=promotions, cache=cache, wake=wake),
         ticks=ticks,
         firing=firing,
+        revisions=revisions,
         jobs=JobService(
             jobs=jobs,
             executions=executions,
+            revisions=revisions,
             firing=firing,
             cache=cache,
             wake=wake,
@@ -345,6 +359,8 @@ def _compose_repositories(settings: Settings, resources: Resources) -> Repositor
     return Repositories(
         jobs=JobRepository(database),
         executions=ExecutionRepository(database),
+        job_revisions=JobRevisionRepository(database),
+        replaced_revisions=ReplacedRevisionRepository(database),
         overlaps=OverlapRepository(database),
         promotions=PromotionRepository(database),
         queue=QueueRepository(database),
@@ -402,6 +418,7 @@ def _compose_engine(settings: Settings, resources: Resources, parts: _Parts) -> 
         janitor=Janitor(history=repositories.history, retention=settings.retention),
         trimmer=Trimmer(history=repositories.history, keep=settings.retention_count),
         response_trimmer=trimmer,
+        revision_janitor=RevisionJanitor(revisions=repositories.replaced_revisions),
         history_limit=limit,
         invalidator=Invalidator(parts.cache),
     )

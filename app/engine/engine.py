@@ -12,6 +12,7 @@ from app.engine.lease_keeper import LeaseKeeper
 from app.engine.loop import Loop
 from app.engine.reaper import Reaper
 from app.engine.response_trimmer import ResponseTrimmer
+from app.engine.revision_janitor import RevisionJanitor
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.wake import Wake
@@ -33,6 +34,7 @@ class Engine:
     janitor: Janitor | None = None
     trimmer: Trimmer | None = None
     response_trimmer: ResponseTrimmer | None = None
+    revision_janitor: RevisionJanitor | None = None
     history_limit: HistoryLimit | None = None
     invalidator: Invalidator | None = None
     _working: list[Loop] = field(init=False, default_factory=list)
@@ -59,6 +61,9 @@ class Engine:
             working.append(Loop("trimmer", self.trimmer.tick, clock=clock))
         if self.response_trimmer is not None:
             loop = Loop("response_trimmer", self.response_trimmer.tick, clock=clock)
+            working.append(loop)
+        if self.revision_janitor is not None:
+            loop = Loop("revision_janitor", self.revision_janitor.tick, clock=clock)
             working.append(loop)
         if self.history_limit is not None:
             limit = self.history_limit

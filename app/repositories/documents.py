@@ -16,6 +16,7 @@ from app.errors import NewerDocumentError, UnreadableDocumentError
 from app.models.execution import Execution
 from app.models.idempotency import IdempotencyKey
 from app.models.job import Job
+from app.models.job_revision import JobRevision
 from app.models.record import Record
 from app.models.user import User
 from app.repositories import free_form
@@ -24,7 +25,13 @@ from app.repositories.mongo import Document
 
 R = TypeVar("R", bound=Record)
 
-SCHEMAS: Mapping[type[Record], int] = {Job: 4, Execution: 4, User: 2, IdempotencyKey: 2}
+SCHEMAS: Mapping[type[Record], int] = {
+    Job: 4,
+    Execution: 4,
+    JobRevision: 4,
+    User: 2,
+    IdempotencyKey: 2,
+}
 """The schema number of each stored record. A change of a stored shape raises it and adds a step to
 `migrations.py`. All collections use one sequence of numbers; the highest number is the schema
 version of the database."""
@@ -77,6 +84,8 @@ def to_document(record: Record, *, omit_none: bool = False) -> Document:
         free_form.encode_job(document)
     elif isinstance(record, Execution):
         free_form.encode_execution(document)
+    elif isinstance(record, JobRevision):
+        free_form.encode_job_revision(document)
     document["_id"] = document.pop("id")
     document["schema"] = SCHEMAS[type(record)]
     if omit_none:

@@ -50,6 +50,10 @@ def encode_job(document: Document) -> None:
         target["body"] = encode_json(target["body"])
 
 
+def encode_job_revision(document: Document) -> None:
+    document["parameters"] = encode_json(document["parameters"])
+
+
 def encode_execution(document: Document) -> None:
     if document["parameters"] is not None:
         document["parameters"] = encode_json(document["parameters"])

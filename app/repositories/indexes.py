@@ -156,6 +156,13 @@ INDEXES: dict[str, list[IndexModel]] = {
             name="history_by_owner_and_status",
         ),
     ],
+    "job_revisions": [
+        # The size of an owner's records, read from index keys only, and the oldest of them.
+        IndexModel(
+            [("owner_id", ASCENDING), ("replaced_at", ASCENDING), ("bytes", ASCENDING)],
+            name="by_owner",
+        ),
+    ],
     "idempotency_keys": [
         IndexModel([("expires_at", ASCENDING)], name="expiry", expireAfterSeconds=0),
     ],

@@ -1,17 +1,17 @@
 """Executions in requests and in responses."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, computed_field, model_validator
 
 from app.models.execution import (
-    Attempt,
     AttemptOutcome,
     Execution,
     ExecutionKind,
     ExecutionStatus,
     Reason,
+    TargetResponse,
     Truncation,
 )
 from app.models.policy import OverlapPolicy
@@ -23,12 +23,14 @@ from app.schemas.json_types import (
     InputModel,
     JsonObject,
     OutputModel,
+    Seconds,
     Text,
     reject,
 )
 from app.schemas.pages import PARTIAL, Page, PageQuery
 
 _LONGEST_BACKFILL = timedelta(days=366)
+_OF_PAST_SLOTS = frozenset({ExecutionKind.RETRY, ExecutionKind.BACKFILL})
 _IdText = Annotated[Text, Field(max_length=64)]
 
 
@@ -126,6 +128,47 @@ class BackfillOut(OutputModel):
     slots: list[BackfillSlot] = Field(description="The slots in order, at most 1,000.")
 
 
+class _AttemptOut(OutputModel):
+    """The fields of an attempt in every response."""
+
+    number: int
+    job_revision: int = Field(description="The revision of the job that was executed.")
+    started_at: Instant
+    finished_at: Instant | None
+    outcome: AttemptOutcome | None
+    error: str | None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def duration_seconds(self) -> Seconds | None:
+        """From `started_at` to `finished_at`; null while the attempt is running."""
+        return (
+            None
+            if self.finished_at is None
+            else _seconds_between(self.started_at, self.finished_at)
+        )
+
+
+class AttemptOut(_AttemptOut):
+    """One try. Counted from 1."""
+
+    response: TargetResponse | None
+
+
+class PartialTargetResponse(OutputModel):
+    """What the target returned, without `headers` and `body`."""
+
+    status: int | None
+    truncated: bool
+    truncated_reason: Truncation | None
+
+
+class PartialAttempt(_AttemptOut):
+    """One try. Counted from 1."""
+
+    response: PartialTargetResponse | None
+
+
 class _ExecutionOut(OutputModel):
     """The fields of an execution in every response."""
 
@@ -150,39 +193,34 @@ class _ExecutionOut(OutputModel):
     missed_count: int | None = Field(description="The number of slots that a missed record counts.")
     created_at: Instant
     finished_at: Instant | None
+    attempts: tuple[_AttemptOut, ...]
 
     @classmethod
     def of(cls, execution: Execution) -> Self:
         return cls.model_validate(execution)
 
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def start_delay_seconds(self) -> Seconds | None:
+        """How late the first attempt started: from `scheduled_for`, or from `created_at` for the
+        kinds `retry` and `backfill`, whose slots are in the past. It includes jitter and the wait
+        for an earlier execution of the job. Null before the first attempt.
+        """
+        if not self.attempts:
+            return None
+        since = self.created_at if self.kind in _OF_PAST_SLOTS else self.scheduled_for
+        return _seconds_between(since, self.attempts[0].started_at)
+
 
 class ExecutionOut(_ExecutionOut):
     """The record of one slot or manual request."""
 
-    attempts: tuple[Attempt, ...]
+    attempts: tuple[AttemptOut, ...]
     parameters: dict[str, Any] | None = Field(
-        description="The parameters of this execution; null: the job's parameters."
+        description="The parameters that the newest attempt has sent: those of the request, or "
+        "else those of the job at that time (`job_revision`). Null if the request had none and no "
+        "attempt has started, or if the parameters of that revision are not stored any more."
     )
-
-
-class PartialTargetResponse(OutputModel):
-    """What the target returned, without `headers` and `body`."""
-
-    status: int | None
-    truncated: bool
-    truncated_reason: Truncation | None
-
-
-class PartialAttempt(OutputModel):
-    """One try. Counted from 1."""
-
-    number: int
-    job_revision: int
-    started_at: Instant
-    finished_at: Instant | None
-    outcome: AttemptOutcome | None
-    error: str | None
-    response: PartialTargetResponse | None
 
 
 class PartialExecutionOut(_ExecutionOut):
@@ -195,3 +233,8 @@ class PartialExecutionOut(_ExecutionOut):
 
 class ExecutionPage(Page[PartialExecutionOut | ExecutionOut]):
     """A page of executions: partial ones, or whole ones with `fields=full`."""
+
+
+def _seconds_between(start: datetime, end: datetime) -> float:
+    """Not negative: the clock of the database may have been set back."""
+    return max(0.0, (end - start).total_seconds())

@@ -22,6 +22,7 @@ from app.schemas.executions import AllExecutionsQuery, ExecutionQuery
 from app.schemas.pages import ItemFields, Listing
 from app.services.admission import Admission
 from app.services.completion import Completion, Transition
+from app.services.job_revisions import JobRevisionService
 from app.services.paging import cursor_after_execution, read_execution_page_start
 from app.wake import Wake
 
@@ -39,6 +40,7 @@ class ExecutionService:
         *,
         executions: ExecutionRepository,
         jobs: JobRepository,
+        revisions: JobRevisionService,
         admission: Admission,
         completion: Completion,
         wake: Wake,
@@ -46,6 +48,7 @@ class ExecutionService:
     ) -> None:
         self._executions = executions
         self._jobs = jobs
+        self._revisions = revisions
         self._admission = admission
         self._completion = completion
         self._wake = wake
@@ -94,7 +97,7 @@ class ExecutionService:
         It has the same parameters, unless `parameters` is given. Raises ConflictError if the
         execution is not finished or counts several missed slots, or if its job was deleted.
         """
-        original = await self.get(actor, execution_id)
+        original = await self._get(actor, execution_id)
         if original.status not in FINAL_STATUSES:
             raise ConflictError("This execution has not ended yet; cancel it, or wait for its end.")
         if (original.missed_count or 1) > 1:
@@ -128,9 +131,9 @@ class ExecutionService:
         has another final status.
         """
         for _ in range(_MAX_TRIES):
-            execution = await self.get(actor, execution_id)
+            execution = await self._get(actor, execution_id)
             if execution.status is ExecutionStatus.CANCELLED:
-                return execution
+                return await self._revisions.add_parameters(execution)
             if execution.status in FINAL_STATUSES:
                 raise ConflictError(f"This execution has ended: it is {execution.status}.")
             if await self._try_cancel(execution):
@@ -159,10 +162,15 @@ class ExecutionService:
         self._wake.wake_workers()
         if result is InsertResult.INSERTED:
             return execution
-        return await self._executions.get(execution.id, owner_id=execution.owner_id)
+        stored = await self._executions.get(execution.id, owner_id=execution.owner_id)
+        return await self._revisions.add_parameters(stored)
 
     async def get(self, actor: Actor, execution_id: str) -> Execution:
-        """One execution, also of a deleted job."""
+        """One execution, also of a deleted job, with the parameters that it has sent."""
+        return await self._revisions.add_parameters(await self._get(actor, execution_id))
+
+    async def _get(self, actor: Actor, execution_id: str) -> Execution:
+        """One execution as stored: it has parameters only in place of the job's."""
         execution_id = _check_id(execution_id, "execution")
         return await self._executions.get(execution_id, owner_id=actor.visible_owner_id)
 
@@ -191,7 +199,10 @@ class ExecutionService:
             before=read_execution_page_start(query),
             partial=query.fields is ItemFields.PARTIAL,
         )
-        return Listing(page.records, page.has_more, lambda e: cursor_after_execution(e, query))
+        listing = Listing(page.records, page.has_more, lambda e: cursor_after_execution(e, query))
+        if query.fields is ItemFields.PARTIAL:
+            return listing
+        return await self._revisions.add_parameters_to_page(listing)
 
     async def _require_job_or_history(self, actor: Actor, job_id: str) -> None:
         history = ExecutionFilter(owner_id=actor.visible_owner_id, job_id=job_id)

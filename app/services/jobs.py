@@ -22,6 +22,7 @@ from app.schemas.pages import ItemFields, Listing
 from app.services import job_changes
 from app.services.firing import Firing
 from app.services.job_changes import JobChange
+from app.services.job_revisions import JobRevisionService
 from app.services.paging import cursor_after_job, read_job_page_start
 from app.wake import Wake
 
@@ -41,6 +42,7 @@ class JobService:
         *,
         jobs: JobRepository,
         executions: ExecutionRepository,
+        revisions: JobRevisionService,
         firing: Firing,
         cache: Cache,
         wake: Wake,
@@ -50,6 +52,7 @@ class JobService:
     ) -> None:
         self._jobs = jobs
         self._executions = executions
+        self._revisions = revisions
         self._firing = firing
         self._cache = cache
         self._wake = wake
@@ -180,6 +183,7 @@ class JobService:
                 if await self._fire(job, now):
                     tries -= 1  # progress is not a failed try
                 continue
+            await self._revisions.keep(job, now)
             try:
                 deleted = await self._jobs.delete(job)
             finally:
@@ -225,6 +229,7 @@ class JobService:
                 continue
             changed = await self._start_after_decided(job, changed)
             changed = changed.model_copy(update={"revision": job.revision + 1, "updated_at": now})
+            await self._revisions.keep(job, now)
             try:
                 stored = await self._jobs.replace(changed, expected=job)
             finally:

@@ -8,10 +8,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from app.models.execution import Attempt, TargetResponse
+from app.models.execution import TargetResponse
 from app.models.page import PAGE_BYTES
 from app.repositories.jobs import JobRepository
-from app.schemas.executions import ExecutionOut, PartialAttempt, PartialExecutionOut
+from app.schemas.executions import AttemptOut, ExecutionOut, PartialAttempt, PartialExecutionOut
 from app.schemas.executions import PartialTargetResponse as PartialResponse
 from app.schemas.jobs import JobOut, PartialJobOut
 from app.schemas.targets import PartialHttpTarget
@@ -104,7 +104,7 @@ async def test_full_items_are_those_that_are_read_by_their_ids(
     [
         (PartialJobOut, JobOut, {"parameters"}),
         (PartialExecutionOut, ExecutionOut, {"parameters"}),
-        (PartialAttempt, Attempt, set()),
+        (PartialAttempt, AttemptOut, set()),
         (PartialResponse, TargetResponse, {"headers", "body"}),
     ],
 )

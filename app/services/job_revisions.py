@@ -1,0 +1,84 @@
+"""The parameters that executions have sent: of the job at the revision of their newest attempt."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import structlog
+
+from app.models.execution import Execution
+from app.models.job import Job
+from app.models.job_revision import JobRevision, RevisionKey
+from app.repositories.job_revisions import JobRevisionRepository
+from app.schemas.pages import Listing
+
+_log = structlog.get_logger(__name__)
+
+_SHARE_OF_HISTORY = 10
+"""The records of an owner take at most this part of `MAX_HISTORY_BYTES_PER_OWNER`."""
+
+
+class JobRevisionService:
+    """Keeps the parameters that edits replace, and adds them to executions.
+
+    Every method may raise UnavailableError.
+    """
+
+    def __init__(self, *, revisions: JobRevisionRepository, history_bytes_per_owner: int) -> None:
+        self._revisions = revisions
+        self._most_bytes = history_bytes_per_owner // _SHARE_OF_HISTORY
+
+    async def keep(self, job: Job, now: datetime) -> None:
+        """Store what executions show of this revision. Call it before a write that replaces or
+        deletes the job.
+
+        If that write loses a race or never comes, the record is right nevertheless: a revision
+        never changes. If the owner has too many records, the oldest ones make room.
+        """
+        revision = JobRevision.of(job, now)
+        await self._revisions.store(revision)
+        surplus = await self._revisions.sum_bytes(job.owner_id) - self._most_bytes
+        if surplus > 0:
+            dropped = await self._revisions.drop_oldest(
+                job.owner_id, bytes_=surplus, kept_id=revision.id
+            )
+            _log.info("job_revisions_dropped", owner_id=job.owner_id, count=dropped)
+
+    async def add_parameters(self, execution: Execution) -> Execution:
+        """The execution with the parameters that its newest attempt sent.
+
+        They stay None without an attempt, and if they are not stored any more.
+        """
+        key = _find_key(execution)
+        if key is None:
+            return execution
+        return _add(execution, await self._revisions.find_parameters([key]))
+
+    async def add_parameters_to_page(self, listing: Listing[Execution]) -> Listing[Execution]:
+        """The page with the parameters of each execution. It is cut before an execution whose
+        parameters do not fit on the page."""
+        keys = [key for execution in listing.items if (key := _find_key(execution)) is not None]
+        found = await self._revisions.find_parameters(list(dict.fromkeys(keys)))
+        missing = (
+            n
+            for n, execution in enumerate(listing.items)
+            if (key := _find_key(execution)) is not None and key not in found
+        )
+        page = listing.cut(next(missing, len(listing.items)))
+        items = [_add(execution, found) for execution in page.items]
+        return Listing(items, page.has_more, page.cursor_after)
+
+
+def _find_key(execution: Execution) -> RevisionKey | None:
+    """The revision whose parameters were sent. None if there is none, because the execution has its
+    own parameters or has not sent any."""
+    if execution.parameters is not None or not execution.attempts:
+        return None
+    return RevisionKey(execution.job_id, execution.attempts[-1].job_revision)
+
+
+def _add(execution: Execution, found: Mapping[RevisionKey, dict[str, Any] | None]) -> Execution:
+    key = _find_key(execution)
+    if key is None:
+        return execution
+    return execution.model_copy(update={"parameters": found[key]})
