@@ -18,6 +18,8 @@ from app.settings import Settings
 _log = structlog.get_logger(__name__)
 
 _LOG_CHECK_SECONDS = 10
+_WATCH_SECONDS = 1.0
+_MAX_WATCH_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -69,12 +71,43 @@ async def _run_server(
         raise
     _log.info("embedded_server_ready", address=server.address, pid=server.pid)
     limiting = asyncio.create_task(_limit_log(server), name="limit-log")
+    watching = asyncio.create_task(_watch(server), name="watch-server")
     try:
         yield server.uri
     finally:
         limiting.cancel()
+        watching.cancel()
         stopped = await asyncio.shield(asyncio.create_task(asyncio.to_thread(server.stop)))
         _log.info("embedded_server_left", address=server.address, stopped=stopped)
+
+
+async def _watch(server: SharedServer) -> None:
+    """Start the server again when it has ended, for example because somebody killed it."""
+    pause = _WATCH_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            restarted = await asyncio.to_thread(server.restart_if_dead)
+        except (ConfigurationError, OSError) as error:
+            pause = next_pause(pause, found_dead=True)
+            _log.error(
+                "embedded_server_not_restarted",
+                address=server.address,
+                error=str(error),
+                next_try_in_seconds=pause,
+            )
+            continue
+        pause = next_pause(pause, found_dead=restarted)
+        if restarted:
+            _log.warning("embedded_server_restarted", address=server.address, pid=server.pid)
+
+
+def next_pause(pause: float, *, found_dead: bool) -> float:
+    """The pause before the next look at a server, in seconds. It grows while the server ends again
+    and again, so that it is not started in a fast loop."""
+    if found_dead:
+        return min(pause * 2, _MAX_WATCH_SECONDS)
+    return max(pause / 2, _WATCH_SECONDS)
 
 
 async def _limit_log(server: SharedServer) -> None:
