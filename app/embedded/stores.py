@@ -8,7 +8,9 @@ from pathlib import Path
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from app.addresses import describe_store
 from app.embedded.mongod import start_mongod
 from app.embedded.redis_server import find_redis_server, start_redis
 from app.embedded.shared_server import SharedServer
@@ -20,6 +22,7 @@ _log = structlog.get_logger(__name__)
 _LOG_CHECK_SECONDS = 10
 _WATCH_SECONDS = 1.0
 _MAX_WATCH_SECONDS = 60.0
+_REDIS_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             redis_url = None
         client = _open_redis(redis_url)
         stack.push_async_callback(client.aclose)
+        if settings.redis_url:
+            await _warn_without_redis(client, settings.redis_url.get_secret_value())
         yield Stores(mongodb_uri, client)
 
 
@@ -136,3 +141,19 @@ def _open_redis(url: str | None) -> Redis:
         effect="other processes do not share the data that Redis holds",
     )
     return FakeAsyncRedis()
+
+
+async def _warn_without_redis(client: Redis, url: str) -> None:
+    """Log a warning if Redis does not respond, because the service also works without it."""
+    try:
+        async with asyncio.timeout(_REDIS_SECONDS):
+            await client.ping()
+    except (RedisError, OSError, TimeoutError) as error:
+        _log.warning(
+            "redis_does_not_respond",
+            setting="REDIS_URL",
+            address=describe_store(url),
+            error=str(error) or f"no response within {_REDIS_SECONDS} s",
+            effect="nothing is cached, and a change in one process reaches the others at their next"
+            " poll; the service uses Redis as soon as it responds",
+        )
