@@ -7,6 +7,7 @@ that uses the server stops it. The files and locks that make this work are in `s
 import os
 import signal
 import subprocess
+import sysconfig
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -24,7 +25,6 @@ from app.errors import ConfigurationError
 _LIMIT = timedelta(seconds=60)
 """The longest wait for a start, which replays the journal after kill -9, and for a stop."""
 _MAX_STARTS = 3
-# Excludes the service's settings, some of which are secrets.
 _PASSED_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "TZ")
 
 
@@ -228,7 +228,7 @@ def _spawn(
             stdout=log,
             stderr=log,
             cwd=files.folder,
-            env={name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ},
+            env=_build_environment(),
             start_new_session=True,
             pass_fds=(alive,),  # the server inherits no other descriptor
         )
@@ -236,6 +236,20 @@ def _spawn(
         os.close(alive)
     files.write_record(port=port, pid=child.pid)
     return child
+
+
+def _build_environment() -> dict[str, str]:
+    """The environment without the service's settings, some of which are secrets.
+
+    On a system without libcurl, which mongod needs, `make run` installs the package pycurl, which
+    contains it.
+    """
+    passed = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
+    libraries = Path(sysconfig.get_path("platlib"), "pycurl.libs")
+    if (libraries / "libcurl.so.4").exists():
+        given = passed.get("LD_LIBRARY_PATH")
+        passed["LD_LIBRARY_PATH"] = f"{libraries}:{given}" if given else str(libraries)
+    return passed
 
 
 def _wait_for_child(
