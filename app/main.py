@@ -9,13 +9,12 @@ from typing import Any
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app import __version__
-from app.errors import ConfigurationError
+from app.errors import CarillonError, ConfigurationError
 from app.http_server.connections import CONNECTIONS
 from app.http_server.startup import open_connections, warn_of_other_protocol
-from app.logs import configure_logs
 from app.middleware.body_limit import BodyLimit
 from app.middleware.client_address import ClientAddress
 from app.middleware.cookies import CookieRemover
@@ -32,6 +31,7 @@ from app.routers.problems import build_problem_response, install_handlers
 from app.runtime import Runtime, open_runtime
 from app.security import find_weakness
 from app.settings import Settings, load_settings
+from app.startup import prepare_logs, print_error
 
 _DESCRIPTION = """\
 Carillon runs jobs on time: by cron, at intervals, once, or by request.
@@ -54,6 +54,21 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         return RequestId(SecurityHeaders(super().build_middleware_stack()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            send = functools.partial(_send_without_traceback, send)
+        await super().__call__(scope, receive, send)
+
+
+async def _send_without_traceback(send: Send, message: Message) -> None:
+    """Print the message of an error of the service, as `python -m app` does. Otherwise the server
+    prints the traceback in `message`."""
+    error = sys.exception()
+    if message["type"].endswith(".failed") and isinstance(error, CarillonError):
+        print_error(error)
+        message = {"type": message["type"]}
+    await send(message)
 
 
 def create_app(runtime: Runtime | None = None) -> FastAPI:
@@ -100,7 +115,7 @@ async def _lifespan(app: FastAPI, *, runtime: Runtime | None) -> AsyncIterator[d
     async with AsyncExitStack() as stack:
         if runtime is None:  # uvicorn has imported `app`; the command line passes a runtime
             settings = _load_settings()
-            configure_logs(settings.log_level, settings.log_format)
+            prepare_logs(settings)
             warn_of_other_protocol()
             runtime = await stack.enter_async_context(open_runtime(settings))
         app.state.runtime = runtime

@@ -44,7 +44,8 @@ from app.repositories.jobs import JobRepository
 from app.repositories.leases import LeaseRepository
 from app.repositories.meta import MetaRepository
 from app.repositories.migrations import migrate
-from app.repositories.mongo import Database, open_client
+from app.repositories.mongo import Database
+from app.repositories.opening import open_database
 from app.repositories.overlaps import OverlapRepository
 from app.repositories.promotions import PromotionRepository
 from app.repositories.queue import QueueRepository
@@ -162,7 +163,7 @@ async def open_runtime(
     """Open the stores, bring them up to date, compose every part, and add the first admin.
 
     The loops do not run yet. `migrate_again` checks every document, as `init-db` does. Raises
-    ConfigurationError, and UnavailableError if the database does not respond.
+    ConfigurationError, and UnavailableError if the database stops responding.
     """
     raise_descriptor_limit()
     async with AsyncExitStack() as stack:
@@ -182,14 +183,12 @@ async def open_runtime(
 async def _open_resources(settings: Settings, stack: AsyncExitStack) -> Resources:
     stores = await stack.enter_async_context(open_stores(settings))
     clock = SystemClock()
-    client = open_client(stores.mongodb_uri, timeout=settings.mongodb_timeout)
-    database = Database(client, settings.mongodb_name, clock=clock)
-    stack.push_async_callback(database.close)
+    uri, name, limit = stores.mongodb_uri, settings.mongodb_name, settings.mongodb_timeout
+    opened = open_database(uri, name, clock=clock, limit=limit)
+    database = await stack.enter_async_context(opened)
     heartbeat, targets = None, None
     if _has_worker(settings):
-        heartbeat = HeartbeatRepository(
-            stores.mongodb_uri, settings.mongodb_name, clock=clock, timeout=settings.lease_term / 4
-        )
+        heartbeat = HeartbeatRepository(uri, name, clock=clock, timeout=settings.lease_term / 4)
         stack.callback(heartbeat.close)
         resolver = LimitedResolver(AresResolver(settings.dns_servers), clock=clock)
         stack.push_async_callback(resolver.close)

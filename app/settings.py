@@ -39,6 +39,8 @@ from app.setting_values import (
     uppercase,
 )
 
+ENV_FILE = ".env"
+
 _LEASE_SECONDS = 60.0
 # On a laptop, workers are killed and restarted often, and a minute is a long time to wait.
 _EMBEDDED_LEASE_SECONDS = 10.0
@@ -67,7 +69,7 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_file=".env",
+        env_file=ENV_FILE,
         env_file_encoding="utf-8",
         env_ignore_empty=True,
         extra="ignore",
@@ -268,7 +270,7 @@ class Settings(BaseSettings):
         return self
 
 
-def load_settings(*, env_file: str | Path | None = ".env", **overrides: Any) -> Settings:
+def load_settings(*, env_file: str | Path | None = ENV_FILE, **overrides: Any) -> Settings:
     """Read the environment and `env_file` (None: no file). `overrides` take precedence over both.
 
     Raises ConfigurationError, with one line for each invalid variable. The lines do not repeat

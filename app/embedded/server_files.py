@@ -60,6 +60,16 @@ class ServerFiles:
         finally:
             os.close(lock)
 
+    @contextmanager
+    def try_lock_start_and_stop(self) -> Iterator[bool]:
+        """Hold the same lock if nobody else holds it, and yield whether that is so."""
+        lock = _lock(self.path("lock"), LOCK_EX)
+        try:
+            yield lock is not None
+        finally:
+            if lock is not None:
+                os.close(lock)
+
     def lock_as_client(self) -> int:
         """Lock `NAME.users` as one more client and return the descriptor that holds the lock.
 

@@ -7,14 +7,17 @@ that uses the server stops it. The files and locks that make this work are in `s
 import os
 import signal
 import subprocess
+import sysconfig
+import threading
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Protocol, Self
+from typing import IO, Self
 
 from app.embedded.private_files import make_private_folder
+from app.embedded.program import Program
 from app.embedded.server_files import ServerFiles, retry_for
 from app.embedded.start_failure import advise, select_lines
 from app.errors import ConfigurationError
@@ -22,33 +25,7 @@ from app.errors import ConfigurationError
 _LIMIT = timedelta(seconds=60)
 """The longest wait for a start, which replays the journal after kill -9, and for a stop."""
 _MAX_STARTS = 3
-# Excludes the service's settings, some of which are secrets.
 _PASSED_ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "HOME", "TMPDIR", "LANG", "TZ")
-
-
-class Program(Protocol):
-    """How one kind of server is started, addressed and checked."""
-
-    def choose_port(self, previous: int) -> int:
-        """Return `previous` if it is free, otherwise another port; 0 for a server without one."""
-        ...
-
-    def build_command(self, port: int) -> list[str]: ...
-
-    def build_uri(self, port: int) -> str:
-        """Return the URI with which clients connect. It contains a password."""
-        ...
-
-    def describe_address(self, port: int) -> str:
-        """Return where the server listens, for logs and messages."""
-        ...
-
-    def make_ready(self, port: int) -> int | None:
-        """Configure the server at `port` as far as necessary and return its pid.
-
-        Returns None if the server is not ready yet, or if its data are in another folder.
-        """
-        ...
 
 
 @dataclass
@@ -59,9 +36,46 @@ class SharedServer:
     address: str
     port: int
     pid: int
+    _program: Program = field(repr=False)
     _files: ServerFiles = field(repr=False)
     _client_lock: int | None = field(repr=False)
     _process: subprocess.Popen[bytes] | None = field(repr=False)
+    _stopping: threading.Event = field(default_factory=threading.Event, repr=False)
+
+    def restart_if_dead(self) -> bool:
+        """Start the server again if it has ended, at the same address. Returns whether it did.
+
+        Any number of processes that use the server may call this: one of them starts it, under the
+        lock. Blocks until the server is ready; `stop`, called in another thread, ends the wait.
+        Raises ConfigurationError or OSError if the server cannot be started.
+        """
+        with self._files.try_lock_start_and_stop() as locked:
+            if not locked or self._client_lock is None or self._files.is_alive():
+                return False
+            if self._process is not None:
+                self._process.poll()  # collects the exit status
+            try:
+                server = _launch(
+                    self._program,
+                    self._files,
+                    self._choose_same_port,
+                    is_wanted=lambda: not self._stopping.is_set(),
+                )
+            except ConfigurationError:
+                if self._stopping.is_set():
+                    return False
+                raise
+            self.pid, self._process = server.pid, server.child
+            return True
+
+    def _choose_same_port(self) -> int:
+        """The clients of this process know the port. Raises ConfigurationError if it is taken."""
+        if self._program.choose_port(self.port) != self.port:
+            raise ConfigurationError(
+                f"Another program has taken {self.address}. End that program, or start the service"
+                " again: it then uses another port."
+            )
+        return self.port
 
     def stop(self) -> bool:
         """Stop using the server. The last client also stops the server and gets True. Blocks.
@@ -69,6 +83,7 @@ class SharedServer:
         A second call does nothing. Raises ConfigurationError if another process holds the lock for
         too long.
         """
+        self._stopping.set()
         if self._client_lock is None:
             return False
         with self._files.lock_start_and_stop():
@@ -110,7 +125,9 @@ def start(folder: Path, prepare: Callable[[Path], Program]) -> SharedServer:
             make_private_folder(folder)
             program = prepare(folder)
             _end_unprotected(files, alone=alone)
-            server = _find(program, files) or _launch(program, files)
+            server = _find(program, files) or _launch(
+                program, files, lambda: program.choose_port(files.read_record().get("port", 0))
+            )
             undo.pop_all()
     except OSError as error:
         raise ConfigurationError(f"No server can be started in {folder}: {error}") from None
@@ -119,6 +136,7 @@ def start(folder: Path, prepare: Callable[[Path], Program]) -> SharedServer:
         program.describe_address(server.port),
         server.port,
         server.pid,
+        program,
         files,
         client_lock,
         server.child,
@@ -169,16 +187,21 @@ def _find(program: Program, files: ServerFiles) -> _ReadyServer | None:
     return None
 
 
-def _launch(program: Program, files: ServerFiles) -> _ReadyServer:
-    """Start the server. It gets its previous port if that port is free, so that connected
-    processes can reconnect."""
+def _launch(
+    program: Program,
+    files: ServerFiles,
+    choose_port: Callable[[], int],
+    *,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> _ReadyServer:
+    """Start the server. The wait for it ends when `is_wanted` returns False."""
     output, exit_status = "", 0
     for _ in range(_MAX_STARTS):
-        port = program.choose_port(files.read_record().get("port", 0))
+        port = choose_port()
         with files.open_log() as log:
             log_start = log.tell()
             child = _spawn(program.build_command(port), files, log, port)
-        pid = _wait_for_child(program, port, child)
+        pid = _wait_for_child(program, port, child, is_wanted)
         if pid is not None:
             return _ReadyServer(port, pid, child)
         exit_status = child.returncode
@@ -205,7 +228,7 @@ def _spawn(
             stdout=log,
             stderr=log,
             cwd=files.folder,
-            env={name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ},
+            env=_build_environment(),
             start_new_session=True,
             pass_fds=(alive,),  # the server inherits no other descriptor
         )
@@ -215,12 +238,28 @@ def _spawn(
     return child
 
 
-def _wait_for_child(program: Program, port: int, child: subprocess.Popen[bytes]) -> int | None:
+def _build_environment() -> dict[str, str]:
+    """The environment without the service's settings, some of which are secrets.
+
+    On a system without libcurl, which mongod needs, `make run` installs the package pycurl, which
+    contains it.
+    """
+    passed = {name: os.environ[name] for name in _PASSED_ENVIRONMENT if name in os.environ}
+    libraries = Path(sysconfig.get_path("platlib"), "pycurl.libs")
+    if (libraries / "libcurl.so.4").exists():
+        given = passed.get("LD_LIBRARY_PATH")
+        passed["LD_LIBRARY_PATH"] = f"{libraries}:{given}" if given else str(libraries)
+    return passed
+
+
+def _wait_for_child(
+    program: Program, port: int, child: subprocess.Popen[bytes], is_wanted: Callable[[], bool]
+) -> int | None:
     """Wait until the child is ready and return its pid; a child that does not get ready is killed
     and the result is None."""
     pid = None
     try:
-        pid = _wait_until_ready(program, port, lambda: child.poll() is None)
+        pid = _wait_until_ready(program, port, lambda: child.poll() is None and is_wanted())
     finally:
         if pid is None:
             child.kill()

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import structlog
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
+from app.addresses import describe_store
 from app.embedded.mongod import start_mongod
 from app.embedded.redis_server import find_redis_server, start_redis
 from app.embedded.shared_server import SharedServer
@@ -18,6 +20,9 @@ from app.settings import Settings
 _log = structlog.get_logger(__name__)
 
 _LOG_CHECK_SECONDS = 10
+_WATCH_SECONDS = 1.0
+_MAX_WATCH_SECONDS = 60.0
+_REDIS_SECONDS = 3
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,8 @@ async def open_stores(settings: Settings) -> AsyncIterator[Stores]:
             redis_url = None
         client = _open_redis(redis_url)
         stack.push_async_callback(client.aclose)
+        if settings.redis_url:
+            await _warn_without_redis(client, settings.redis_url.get_secret_value())
         yield Stores(mongodb_uri, client, _is_redis_shared(settings, redis_url))
 
 
@@ -71,12 +78,43 @@ async def _run_server(
         raise
     _log.info("embedded_server_ready", address=server.address, pid=server.pid)
     limiting = asyncio.create_task(_limit_log(server), name="limit-log")
+    watching = asyncio.create_task(_watch(server), name="watch-server")
     try:
         yield server.uri
     finally:
         limiting.cancel()
+        watching.cancel()
         stopped = await asyncio.shield(asyncio.create_task(asyncio.to_thread(server.stop)))
         _log.info("embedded_server_left", address=server.address, stopped=stopped)
+
+
+async def _watch(server: SharedServer) -> None:
+    """Start the server again when it has ended, for example because somebody killed it."""
+    pause = _WATCH_SECONDS
+    while True:
+        await asyncio.sleep(pause)
+        try:
+            restarted = await asyncio.to_thread(server.restart_if_dead)
+        except (ConfigurationError, OSError) as error:
+            pause = next_pause(pause, found_dead=True)
+            _log.error(
+                "embedded_server_not_restarted",
+                address=server.address,
+                error=str(error),
+                next_try_in_seconds=pause,
+            )
+            continue
+        pause = next_pause(pause, found_dead=restarted)
+        if restarted:
+            _log.warning("embedded_server_restarted", address=server.address, pid=server.pid)
+
+
+def next_pause(pause: float, *, found_dead: bool) -> float:
+    """The pause before the next look at a server, in seconds. It grows while the server ends again
+    and again, so that it is not started in a fast loop."""
+    if found_dead:
+        return min(pause * 2, _MAX_WATCH_SECONDS)
+    return max(pause / 2, _WATCH_SECONDS)
 
 
 async def _limit_log(server: SharedServer) -> None:
@@ -119,3 +157,19 @@ def _open_redis(url: str | None) -> Redis:
         effect="responses are not cached, and other processes are woken by polls",
     )
     return FakeAsyncRedis()
+
+
+async def _warn_without_redis(client: Redis, url: str) -> None:
+    """Log a warning if Redis does not respond, because the service also works without it."""
+    try:
+        async with asyncio.timeout(_REDIS_SECONDS):
+            await client.ping()
+    except (RedisError, OSError, TimeoutError) as error:
+        _log.warning(
+            "redis_does_not_respond",
+            setting="REDIS_URL",
+            address=describe_store(url),
+            error=str(error) or f"no response within {_REDIS_SECONDS} s",
+            effect="nothing is cached, and a change in one process reaches the others at their next"
+            " poll; the service uses Redis as soon as it responds",
+        )

@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import structlog
+
 from app.clock import Clock
 from app.engine.history_limit import HistoryLimit
 from app.engine.invalidator import Invalidator
@@ -16,6 +18,8 @@ from app.engine.revision_janitor import RevisionJanitor
 from app.engine.scheduler import Scheduler
 from app.engine.worker import Worker
 from app.wake import Wake
+
+_log = structlog.get_logger(__name__)
 
 _LAST_ROUNDS = timedelta(seconds=5)
 """The time limit of the last rounds that stop and renew the attempts."""
@@ -88,6 +92,15 @@ class Engine:
         Leases are renewed and cancels are watched until the last attempt has ended. The last rounds
         of the loops and the running attempts together have the time `grace`; the rest is cancelled.
         """
+        running = self.keeper.count_held() if self.keeper is not None else 0
+        if running:
+            _log.info(
+                "waiting_for_executions",
+                running=running,
+                grace_seconds=grace.total_seconds(),
+                then="those that still run are stopped, and run again at the next start",
+                setting="SHUTDOWN_GRACE_SECONDS",
+            )
         end = self.clock.monotonic() + grace.total_seconds()
         if self.scheduler is not None:
             self.scheduler.stop()

@@ -77,6 +77,11 @@ class LeaseKeeper:
             if self._is_held(lease):
                 del self._held[lease.execution_id]
 
+    def count_held(self) -> int:
+        """The number of executions that this process has claimed and not settled."""
+        with self._lock:
+            return len(self._held)
+
     def list_expiring(self, *, within: timedelta) -> set[str]:
         """The executions whose lease has run out, or runs out `within`."""
         limit = self._clock.monotonic() + within.total_seconds()

@@ -13,7 +13,7 @@ from app.clock import Clock, count_milliseconds
 from app.errors import UnavailableError
 from app.repositories import lease_fence
 from app.repositories.lease_fence import Lease
-from app.repositories.mongo import Document, client_options
+from app.repositories.mongo import CLOSE_SECONDS, Document, client_options
 
 RENEWAL_BATCH = 1_000
 """With leases of 5 s a renewal must end within 1.25 s, also on a busy server."""
@@ -56,4 +56,5 @@ class HeartbeatRepository:
         return [document["_id"] for document in self._executions.find(fence, {"_id": True})]
 
     def close(self) -> None:
-        self._client.close()
+        with pymongo.timeout(CLOSE_SECONDS):
+            self._client.close()

@@ -17,6 +17,7 @@ from inspect import isawaitable
 from types import ModuleType
 from typing import Any, ParamSpec, TypeVar
 
+import pymongo
 from motor.core import AgnosticClient
 from motor.frameworks import asyncio as motor_framework
 from motor.metaprogramming import create_class_with_framework
@@ -40,6 +41,10 @@ they stay far below the 100 connections of a client."""
 
 LISTING_LIMIT = timedelta(seconds=2)
 """The time limit of a listing, because filters without an index of their own scan a range."""
+
+CLOSE_SECONDS = 1
+"""The longest wait of a client that is closed: it tells the database, which may not respond.
+Without it the driver waits for 30 s."""
 
 ONE_BATCH = 10_000
 """The batch size with which up to 10,000 small documents arrive in one round trip."""
@@ -115,9 +120,10 @@ class Database:
 
     async def close(self) -> None:
         client: Any = self._client
-        closing = client.close()
-        if isawaitable(closing):  # PyMongo's own async client; Motor's close is synchronous
-            await closing
+        with pymongo.timeout(CLOSE_SECONDS):
+            closing = client.close()
+            if isawaitable(closing):  # PyMongo's own async client; Motor's close is synchronous
+                await closing
 
 
 def client_options(timeout: timedelta) -> dict[str, Any]:

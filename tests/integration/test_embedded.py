@@ -4,11 +4,9 @@ uses them."""
 import json
 import os
 import signal
-import socketserver
 import subprocess
 import sys
 import sysconfig
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,6 +24,7 @@ from app.embedded.secret_key import load_secret_key
 from app.embedded.stores import open_stores
 from app.errors import ConfigurationError
 from app.settings import load_settings
+from tests.support.ports import occupy_port
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.slow  # each test starts servers of its own
@@ -84,22 +83,6 @@ def run_python(program: str, data_dir: Path) -> Iterator[subprocess.Popen[str]]:
 def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().strip()
-
-
-@contextmanager
-def occupy_port(port: int) -> Iterator[None]:
-    """Run a server at `port` that closes every connection."""
-    with socketserver.TCPServer(
-        ("127.0.0.1", port), socketserver.BaseRequestHandler, False
-    ) as server:
-        server.allow_reuse_address = True
-        server.server_bind()
-        server.server_activate()
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield
-        server.shutdown()
-        thread.join()
 
 
 def wait_for_mongod_process(data_dir: Path) -> None:

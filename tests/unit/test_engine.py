@@ -1,10 +1,12 @@
-"""The order in which the parts of the engine stop."""
+"""The order in which the parts of the engine stop, and what they say."""
 
 import asyncio
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
+from structlog.testing import capture_logs
 
 from app.engine.engine import Engine
 from app.wake import Wake
@@ -77,3 +79,30 @@ async def test_a_hung_round_delays_the_end_by_the_grace_at_most() -> None:
         await stopping
     assert worker.graces == [timedelta(0)]
     assert all(loop._task is not None and loop._task.done() for loop in engine.loops)
+
+
+class Keeper:
+    """Holds the leases of some executions."""
+
+    def __init__(self, held: int) -> None:
+        self._held = held
+
+    def count_held(self) -> int:
+        return self._held
+
+    async def stop(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("held", [0, 3])
+async def test_a_stop_says_for_how_many_executions_it_waits_and_for_how_long(held: int) -> None:
+    keeper: Any = Keeper(held)
+    engine = Engine(wake=Wake(Redis()), clock=ManualClock(), keeper=keeper)
+    with capture_logs() as lines:
+        await engine.stop(timedelta(seconds=30))
+    said = [
+        (line["running"], line["grace_seconds"], line["setting"])
+        for line in lines
+        if line["event"] == "waiting_for_executions"
+    ]
+    assert said == ([(3, 30.0, "SHUTDOWN_GRACE_SECONDS")] if held else [])
