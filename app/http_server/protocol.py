@@ -32,7 +32,7 @@ the client lose the response."""
 MAX_IGNORED_BYTES = 1_048_576
 """The most that is received and ignored if the response came before the end of the request."""
 
-HEALTH_PATHS = frozenset({"/ping", "/health/live", "/health/ready"})
+HEALTH_PATHS = frozenset({"/ping", "/health", "/health/live", "/health/ready"})
 """Requests for these paths take turns as if from a client of their own: who restarts a process that
 does not respond must not wait behind a thousand other requests of the same address."""
 
