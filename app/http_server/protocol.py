@@ -32,7 +32,7 @@ the client lose the response."""
 MAX_IGNORED_BYTES = 1_048_576
 """The most that is received and ignored if the response came before the end of the request."""
 
-HEALTH_PATHS = frozenset({"/ping", "/health/live", "/health/ready"})
+HEALTH_PATHS = frozenset({"/ping", "/health", "/health/live", "/health/ready"})
 """Requests for these paths wait only for each other's turns (see `LoopTurns`)."""
 
 

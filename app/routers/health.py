@@ -23,6 +23,7 @@ async def live() -> Liveness:
     return Liveness()
 
 
+@router.get("/health", include_in_schema=False, response_model=Readiness)
 @router.get(
     "/health/ready",
     operation_id="ready",

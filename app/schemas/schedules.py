@@ -5,11 +5,14 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     TypeAdapter,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
 from app.errors import InvalidInputError
@@ -32,19 +35,59 @@ from app.schemas.json_types import (
     Text,
     TimeZone,
     reject,
-    reject_as,
     without_defaults,
 )
+from app.schemas.schedule_config import ScheduleConfig
 from app.triggers import CronTrigger
 from app.triggers.cron import Dst
 
+_SHORT_FIELDS = frozenset({"schedule_type", "schedule_config"})
 _UNSET_INSTANT = datetime.min.replace(tzinfo=UTC)
 
 _ONLY_IN_RESPONSES = frozenset({"job_id", "anchor_at", "next_run", "runs"})
 
+ScheduleType = Literal["cron", "interval", "one_time"]
 IntervalSeconds = Annotated[Integer, Field(ge=1, le=MAX_INTERVAL_SECONDS)]
 MaxRuns = Annotated[Integer, Field(ge=1, le=MAX_RUNS)]
 JitterSeconds = Annotated[Integer, Field(ge=0, le=MAX_JITTER_SECONDS)]
+
+
+class _ShortEntry(InputModel):
+    """A schedule whose rule is in `schedule_config`. Its other fields are checked later."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: ScheduleType | None = None
+    schedule_type: ScheduleType | None = None
+    timezone: TimeZone | None = None
+    seconds: Flag = False
+    schedule_config: ScheduleConfig | None = None
+
+    @field_validator("schedule_config")
+    @classmethod
+    def _check_config(
+        cls, config: ScheduleConfig | None, info: ValidationInfo
+    ) -> ScheduleConfig | None:
+        return None if config is None else check_config(config, info.data)
+
+
+def _expand_short_entry(entry: Any) -> Any:
+    """The schedule in its full form. `schedule_type` is another name of `type`, and
+    `schedule_config` gives the fields of the rule."""
+    if not isinstance(entry, dict) or not entry.keys() & _SHORT_FIELDS:
+        return entry
+    short = _ShortEntry.model_validate(entry)
+    full = {name: value for name, value in entry.items() if name not in _SHORT_FIELDS}
+    if short.schedule_type is not None:
+        if "type" in full:
+            reject("type and schedule_type cannot be used together; send type", "schedule_type")
+        full["type"] = short.schedule_type
+    if short.schedule_config is not None:
+        fields = short.schedule_config.schedule_fields()
+        for name in full.keys() & fields.keys():
+            reject(f"{name} cannot be used together with schedule_config, which sets it", name)
+        full = {"type": short.schedule_config.kind} | full | fields
+    return full
 
 
 class _ScheduleIn(InputModel):
@@ -117,8 +160,11 @@ class OneTimeScheduleIn(_ScheduleIn):
     run_at: InputInstant
 
 
+# `Field(discriminator=…)` would be applied outside the validator where FastAPI adds its `Body`.
 ScheduleIn = Annotated[
-    CronScheduleIn | IntervalScheduleIn | OneTimeScheduleIn, Field(discriminator="type")
+    CronScheduleIn | IntervalScheduleIn | OneTimeScheduleIn,
+    Discriminator("type"),
+    BeforeValidator(_expand_short_entry),
 ]
 
 
@@ -141,13 +187,15 @@ class OneTimeScheduleEdit(OneTimeScheduleIn, _ScheduleEdit):
 
 
 ScheduleEdit = Annotated[
-    CronScheduleEdit | IntervalScheduleEdit | OneTimeScheduleEdit, Field(discriminator="type")
+    CronScheduleEdit | IntervalScheduleEdit | OneTimeScheduleEdit,
+    Discriminator("type"),
+    BeforeValidator(_expand_short_entry),
 ]
 
 
-def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
+def check_cron(expression: str, valid_fields: dict[str, Any], *below: str) -> str:
     """Return `expression` if it is valid and fires. `valid_fields` are the fields beside it that
-    passed validation."""
+    passed validation; `below` is the path to the expression."""
     try:
         CronTrigger.parse(
             expression,
@@ -156,8 +204,20 @@ def check_cron(expression: str, valid_fields: dict[str, Any]) -> str:
             dst=valid_fields.get("dst", Dst.DEBIAN),
         )
     except InvalidInputError as error:
-        reject_as(error)
+        reject(error.detail, *below)
     return expression
+
+
+def check_config(config: ScheduleConfig, valid_fields: dict[str, Any]) -> ScheduleConfig:
+    """Return `config` if it fits the type beside it, and its cron expression is valid and fires."""
+    config.check_type(valid_fields.get("schedule_type") or valid_fields.get("type"))
+    fields = config.schedule_fields()
+    if "timezone" in fields and valid_fields.get("timezone") is not None:
+        reject("send the timezone once, beside schedule_config or in it", "timezone")
+    if config.kind == "cron":
+        below = [] if config.cron_expression is None else ["cron_expression"]
+        check_cron(fields["cron_expression"], valid_fields | fields, *below)
+    return config
 
 
 class ScheduleChange(EditModel):
@@ -168,9 +228,9 @@ class ScheduleChange(EditModel):
     # The defaults are never used: only given fields are read (`model_fields_set`).
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
-    type: Literal["cron", "interval", "one_time"] = Field(
-        default="cron", description="Without it the type stays."
-    )
+    _short = model_validator(mode="before")(_expand_short_entry)
+
+    type: ScheduleType = Field(default="cron", description="Without it the type stays.")
     timezone: TimeZone = "UTC"
     start_at: InputInstant | None = None
     end_at: InputInstant | None = None

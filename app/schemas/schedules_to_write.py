@@ -21,11 +21,6 @@ from app.schemas.schedules import (
 )
 from app.schemas.short_forms import ShortFormIn
 
-NEW_SCHEDULE_WITH_ID = (
-    "a new schedule has no id, because the service sets it; omit it, or edit the schedule with this"
-    " id by PUT"
-)
-
 _COMMON_FIELDS = frozenset(
     {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
 )
@@ -36,6 +31,12 @@ _OWN_FIELDS = {
     "one_time": frozenset({"run_at"}),
 }
 _ANY_SCHEDULE: TypeAdapter[ScheduleIn] = TypeAdapter(ScheduleIn)
+
+
+NEW_SCHEDULE_WITH_ID = (
+    "a new schedule has no id, because the service sets it; omit it, or edit the schedule with this"
+    " id by PUT"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +127,21 @@ def _complete_short_form(form: ShortFormIn, present: Sequence[Schedule]) -> Sche
 
 
 def _build_from_short_form(form: ShortFormIn) -> ScheduleIn:
-    if form.cron_expression is not None:
-        return CronScheduleIn(
-            type="cron",
-            seconds=form.seconds or False,
-            cron_expression=form.cron_expression,
-            **form.short_form_bounds(),
-        )
-    period = form.short_form_period()
-    if period is None:
-        raise InvalidInputError(
-            "This job has no schedule yet; send cron_expression, schedule_config or interval."
-        )
-    return IntervalScheduleIn(type="interval", interval_seconds=period, **form.short_form_bounds())
+    match form.short_form_rule():
+        case {"cron_expression": expression}:
+            bounds = form.short_form_bounds()
+            return CronScheduleIn(
+                type="cron", seconds=form.seconds or False, cron_expression=expression, **bounds
+            )
+        case {"interval_seconds": period}:
+            bounds = form.short_form_bounds()
+            return IntervalScheduleIn(type="interval", interval_seconds=period, **bounds)
+        case {"run_at": run_at}:
+            bounds = form.short_form_bounds()
+            return OneTimeScheduleIn(type="one_time", run_at=run_at, **bounds)
+    raise InvalidInputError(
+        "This job has no schedule yet; send cron_expression, schedule_config, interval or run_at."
+    )
 
 
 def _change_by_short_form(present: Schedule, form: ShortFormIn) -> ScheduleIn:
@@ -148,26 +151,21 @@ def _change_by_short_form(present: Schedule, form: ShortFormIn) -> ScheduleIn:
     works even if a rule has changed since they were stored.
     """
     kept = present.model_dump(include=set(_COMMON_FIELDS)) | form.short_form_bounds()
-    expression, period = form.cron_expression, form.short_form_period()
+    rule = form.short_form_rule()
+    if not rule and form.schedule_type not in (None, present.type):
+        raise InvalidInputError.at(
+            "/schedule_type",
+            f"the schedule of this job has the type {present.type}; to change it, send also "
+            "cron_expression, schedule_config, interval or run_at",
+        )
+    if not rule.keys() <= _OWN_FIELDS[present.type]:
+        return _build_from_short_form(form).model_copy(update=kept)
+    fields = kept | present.model_dump(include=set(_OWN_FIELDS[present.type])) | rule
     match present:
-        case CronSchedule() if period is None:
-            return CronScheduleIn.model_construct(
-                **kept,
-                id=present.id,
-                type="cron",
-                seconds=present.seconds if expression is None else form.seconds or False,
-                dst=present.dst,
-                cron_expression=expression or present.cron_expression,
-            )
-        case IntervalSchedule() if expression is None:
-            return IntervalScheduleIn.model_construct(
-                **kept,
-                id=present.id,
-                type="interval",
-                interval_seconds=period or present.interval_seconds,
-            )
-        case OneTimeSchedule() if expression is None and period is None:
-            return OneTimeScheduleIn.model_construct(
-                **kept, id=present.id, type="one_time", run_at=present.run_at
-            )
-    return _build_from_short_form(form).model_copy(update=kept)
+        case CronSchedule():
+            fields["seconds"] = present.seconds if not rule else form.seconds or False
+            return CronScheduleIn.model_construct(**fields, id=present.id, type="cron")
+        case IntervalSchedule():
+            return IntervalScheduleIn.model_construct(**fields, id=present.id, type="interval")
+        case OneTimeSchedule():
+            return OneTimeScheduleIn.model_construct(**fields, id=present.id, type="one_time")

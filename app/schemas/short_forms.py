@@ -4,82 +4,23 @@ In an edit a short form may be partial: it changes the job's only schedule. It c
 with `schedules`. A null means that the field is absent.
 """
 
-import re
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from app.models.schedule import MAX_INTERVAL_SECONDS
-from app.schemas.json_types import Flag, InputInstant, InputModel, Integer, Text, TimeZone, reject
-from app.schemas.schedules import check_cron
-
-_ISO_DURATION = re.compile(
-    r"P(?:(?P<weeks>\d{1,9})W)?(?:(?P<days>\d{1,9})D)?"
-    r"(?:T(?:(?P<hours>\d{1,9})H)?(?:(?P<minutes>\d{1,9})M)?(?:(?P<seconds>\d{1,9})S)?)?",
-    re.ASCII,
-)
-_SECONDS_OF = {"seconds": 1, "minutes": 60, "hours": 3600, "days": 86_400, "weeks": 604_800}
-
-_Count = Annotated[Integer, Field(ge=0, le=MAX_INTERVAL_SECONDS)]
-
-
-class IntervalConfig(InputModel):
-    """A period: the sum of its parts."""
-
-    seconds: _Count | None = Field(default=None, examples=[10])
-    minutes: _Count | None = None
-    hours: _Count | None = None
-    days: _Count | None = None
-    weeks: _Count | None = None
-
-    @property
-    def parts(self) -> dict[str, int]:
-        given = ((unit, getattr(self, unit)) for unit in _SECONDS_OF)
-        return {unit: count for unit, count in given if count is not None}
-
-    @property
-    def interval_seconds(self) -> int:
-        return sum(count * _SECONDS_OF[unit] for unit, count in self.parts.items())
-
-
-def _read_interval(value: Any) -> int:
-    """The seconds of a number or an ISO 8601 duration without months and years."""
-    if isinstance(value, str):
-        match = _ISO_DURATION.fullmatch(value)
-        if match is None or not any(match.groupdict().values()):
-            reject("send a number of seconds or an ISO 8601 duration in W, D, H, M and S: PT10M")
-        value = sum(int(n) * _SECONDS_OF[unit] for unit, n in match.groupdict(default="0").items())
-    if isinstance(value, bool) or not isinstance(value, int):
-        reject("send a whole number of seconds or an ISO 8601 duration: PT10M")
-    _check_interval(value)
-    return value
-
-
-def _check_interval(seconds: int, *below: str) -> None:
-    if not 1 <= seconds <= MAX_INTERVAL_SECONDS:
-        reject(f"a period must be from 1 to {MAX_INTERVAL_SECONDS} seconds", *below)
-
-
-Interval = Annotated[
-    int,
-    BeforeValidator(_read_interval),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 1, "maximum": MAX_INTERVAL_SECONDS},
-                {"type": "string", "format": "duration", "examples": ["PT10M"]},
-            ]
-        }
-    ),
-]
+from app.schemas.json_types import Flag, InputInstant, InputModel, Text, TimeZone, reject
+from app.schemas.periods import Period
+from app.schemas.schedule_config import ScheduleConfig
+from app.schemas.schedules import ScheduleType, check_config, check_cron
 
 
 class ShortFormIn(InputModel):
     """The fields of the short forms."""
 
-    schedule_type: Literal["cron", "interval"] | None = Field(
+    schedule_type: ScheduleType | None = Field(
         default=None,
-        description="Short form: the type, beside `cron_expression` or `schedule_config`.",
+        description="Short form: the type. The rule is in `cron_expression`, `schedule_config` or "
+        "`run_at`.",
     )
     timezone: TimeZone | None = Field(
         default=None, description="Short form: the IANA name of the time zone."
@@ -91,13 +32,18 @@ class ShortFormIn(InputModel):
     cron_expression: Text | None = Field(
         default=None, description="Short form: the expression.", examples=["0 9 * * MON"]
     )
-    schedule_config: IntervalConfig | None = Field(
-        default=None, description="Short form: the period of an interval."
-    )
-    interval: Interval | None = Field(
+    schedule_config: ScheduleConfig | None = Field(
         default=None,
-        description="Short form: the period in seconds or as an ISO 8601 duration.",
+        description="Short form: the period of an interval, or the fields of a cron schedule.",
+    )
+    interval: Period | None = Field(
+        default=None,
+        description="Short form: the period in seconds, as a text such as `1h30m`, or as an ISO "
+        "8601 duration.",
         examples=[600],
+    )
+    run_at: InputInstant | None = Field(
+        default=None, description="Short form: the instant of a one-time schedule."
     )
     start_time: InputInstant | None = Field(
         default=None,
@@ -115,13 +61,10 @@ class ShortFormIn(InputModel):
 
     @field_validator("schedule_config")
     @classmethod
-    def _check_period(cls, config: IntervalConfig | None) -> IntervalConfig | None:
-        if config is not None:
-            units = list(config.parts)
-            if not units:
-                reject("set seconds, minutes, hours, days or weeks")
-            _check_interval(config.interval_seconds, *(units if len(units) == 1 else ()))
-        return config
+    def _check_config(
+        cls, config: ScheduleConfig | None, info: ValidationInfo
+    ) -> ScheduleConfig | None:
+        return None if config is None else check_config(config, info.data)
 
     def given_short_fields(self) -> list[str]:
         """The names of the short-form fields that have a value in the body."""
@@ -129,27 +72,41 @@ class ShortFormIn(InputModel):
 
     def short_form_pointers(self) -> dict[str, str]:
         """JSON pointers of the schedule's fields that have another name in the body."""
-        return {
+        pointers = {
             "start_at": "/start_time" if self.next_run is None else "/next_run",
-            "interval_seconds": "/interval" if self.schedule_config is None else "/schedule_config",
+            "interval_seconds": "/interval",
         }
+        in_config = {} if self.schedule_config is None else self.schedule_config.schedule_fields()
+        return pointers | dict.fromkeys(in_config, "/schedule_config")
 
-    def short_form_period(self) -> int | None:
-        return self.schedule_config.interval_seconds if self.schedule_config else self.interval
+    def short_form_rule(self) -> dict[str, Any]:
+        """The field of the full form that names the slots; empty if the body has no rule."""
+        fields = {
+            "cron_expression": self.cron_expression,
+            "interval_seconds": self.interval,
+            "run_at": self.run_at,
+        }
+        given = {name: value for name, value in fields.items() if value is not None}
+        if self.schedule_config is not None:
+            given |= self.schedule_config.schedule_fields()
+        return {name: given[name] for name in fields if name in given}
 
     def short_form_bounds(self) -> dict[str, Any]:
-        fields = {"timezone": self.timezone, "start_at": self.next_run or self.start_time}
+        zone = self.timezone or (self.schedule_config and self.schedule_config.timezone)
+        fields = {"timezone": zone, "start_at": self.next_run or self.start_time}
         return {name: value for name, value in fields.items() if value is not None}
 
 
 _EXCLUDES = {
-    "cron_expression": ("interval", "schedule_config"),
-    "schedule_config": ("interval",),
+    "cron_expression": ("interval", "schedule_config", "run_at"),
+    "schedule_config": ("interval", "run_at"),
+    "interval": ("run_at",),
     "next_run": ("start_time",),
 }
 _WRONG_FOR_TYPE = {
-    "cron": ("interval", "schedule_config"),
-    "interval": ("cron_expression",),
+    "cron": ("interval", "run_at"),
+    "interval": ("cron_expression", "run_at"),
+    "one_time": ("cron_expression", "interval"),
 }
 
 
@@ -163,22 +120,27 @@ def check_combination(body: ShortFormIn) -> None:
     for other in _WRONG_FOR_TYPE.get(body.schedule_type or "", ()):
         if other in given:
             reject(f"{other} cannot be used with schedule_type {body.schedule_type}", other)
-    if "seconds" in given and "cron_expression" not in given:
+    if "seconds" in given and "cron_expression" not in body.short_form_rule():
         reject("send cron_expression too; seconds says whether it has six fields", "seconds")
     if "next_run" in given and "interval" not in given:
         reject("next_run can be set only together with interval, as its start", "next_run")
 
 
 def check_completeness(body: ShortFormIn) -> None:
-    """Reject a short form without a cron expression or a period, because a new job has no schedule
-    that could complete it."""
+    """Reject a short form without a cron expression, a period or an instant, because a new job has
+    no schedule that could complete it."""
     given = body.given_short_fields()
-    if not given or {"cron_expression", "interval", "schedule_config"} & set(given):
+    if not given or body.short_form_rule():
         return
     match body.schedule_type:
         case "cron":
             reject("schedule_type cron requires cron_expression", "cron_expression")
         case "interval":
             reject("schedule_type interval requires schedule_config", "schedule_config")
+        case "one_time":
+            reject("schedule_type one_time requires run_at", "run_at")
         case _:
-            reject(f"{given[0]} requires cron_expression, schedule_config or interval", given[0])
+            reject(
+                f"{given[0]} requires cron_expression, schedule_config, interval or run_at",
+                given[0],
+            )

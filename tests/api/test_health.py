@@ -25,6 +25,12 @@ async def test_the_health_routes_report_each_part(nobody: httpx2.AsyncClient) ->
     }
 
 
+async def test_health_is_another_path_of_readiness(nobody: httpx2.AsyncClient) -> None:
+    health = await nobody.get("/health")
+    assert health.status_code == 200
+    assert health.json() == (await nobody.get("/health/ready")).json()
+
+
 async def test_a_warning_does_not_make_the_service_unready(
     mongo_uri: str, database_name: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,7 +79,16 @@ async def test_a_cron_short_form_accepts_a_past_start_time(alice: httpx2.AsyncCl
 
 @pytest.mark.parametrize(
     ("interval", "seconds"),
-    [(600, 600), ("PT10M", 600), ("P1DT1H", 90_000), ("P1W", 604_800), ("PT1H30M5S", 5_405)],
+    [
+        (600, 600),
+        ("10m", 600),
+        ("1h30m", 5_400),
+        ("7 days", 604_800),
+        ("PT10M", 600),
+        ("P1DT1H", 90_000),
+        ("P1W", 604_800),
+        ("PT1H30M5S", 5_405),
+    ],
 )
 async def test_an_interval_may_be_a_number_or_a_duration(
     alice: httpx2.AsyncClient, interval: int | str, seconds: int
@@ -144,6 +153,41 @@ WRONG: list[tuple[JsonBody, str]] = [
     ({"interval": "PT"}, "/interval"),
     ({"interval": "P1Y"}, "/interval"),
     ({"interval": {"$gt": ""}}, "/interval"),
+    ({"interval": "1 month"}, "/interval"),
+    ({"schedule_type": "one_time"}, "/run_at"),
+    ({"schedule_type": "one_time", "interval": 5}, "/interval"),
+    ({"schedule_type": "cron", "run_at": "2026-12-01T00:00:00Z"}, "/run_at"),
+    ({"run_at": "2026-12-01T00:00:00Z", "interval": 5}, "/run_at"),
+    ({"run_at": "2026-12-01T00:00:00Z", "schedules": []}, "/run_at"),
+    ({"run_at": "2020-01-01T00:00:00Z"}, "/run_at"),
+    ({"schedule_type": "cron", "schedule_config": {"minutes": 5}}, "/schedule_config"),
+    ({"schedule_type": "one_time", "schedule_config": {"minutes": 5}}, "/schedule_config"),
+    ({"schedule_config": {"minute": 5}}, "/schedule_config/minute"),
+    ({"schedule_type": "interval", "schedule_config": {"hour": 5}}, "/schedule_config/hour"),
+    ({"schedule_type": "cron", "schedule_config": {"hour": [5]}}, "/schedule_config/hour"),
+    ({"schedule_type": "cron", "schedule_config": {"hour": 25}}, "/schedule_config"),
+    ({"schedule_config": {"cron_expression": "61 * * * *"}}, "/schedule_config/cron_expression"),
+    ({"schedule_config": {"day_of_week": "1"}}, "/schedule_config/day_of_week"),
+    (
+        {"timezone": "UTC", "schedule_config": {"seconds": 5, "timezone": "UTC"}},
+        "/schedule_config/timezone",
+    ),
+    ({"schedules": [{"schedule_type": "weekly"}]}, "/schedules/0/schedule_type"),
+    ({"schedules": [{"schedule_type": "interval"}]}, "/schedules/0/interval_seconds"),
+    ({"schedules": [{"schedule_config": {"minutes": 0}}]}, "/schedules/0/schedule_config/minutes"),
+    ({"schedules": [{"schedule_config": {"minute": 5}}]}, "/schedules/0/schedule_config/minute"),
+    (
+        {"schedules": [{"type": "interval", "schedule_type": "interval", "interval_seconds": 5}]},
+        "/schedules/0/schedule_type",
+    ),
+    (
+        {"schedules": [{"schedule_config": {"seconds": 5}, "interval_seconds": 5}]},
+        "/schedules/0/interval_seconds",
+    ),
+    (
+        {"schedules": [{"type": "cron", "schedule_config": {"seconds": 5}}]},
+        "/schedules/0/schedule_config",
+    ),
     ({"schedule_config": {}}, "/schedule_config"),
     ({"schedule_config": {"seconds": 0}}, "/schedule_config/seconds"),
     ({"schedule_config": {"seconds": "10"}}, "/schedule_config/seconds"),
@@ -157,6 +201,61 @@ WRONG: list[tuple[JsonBody, str]] = [
 async def test_a_wrong_short_form_names_the_field_that_was_sent(alice: httpx2.AsyncClient) -> None:
     for body, pointer in WRONG:
         assert_names(await alice.post("/jobs", json={"name": "a job", **body}), pointer)
+
+
+async def test_a_one_time_short_form_has_one_slot(alice: httpx2.AsyncClient) -> None:
+    job = await create_job(alice, schedule_type="one_time", run_at="2026-12-01T09:00:00+01:00")
+    schedule = get_only_schedule(job)
+    assert (schedule["type"], schedule["run_at"]) == ("one_time", "2026-12-01T08:00:00Z")
+    assert job["next_run"] == "2026-12-01T08:00:00Z"
+    response = await alice.patch(f"/jobs/{job['id']}", json={"run_at": "2026-12-02T08:00:00Z"})
+    assert get_only_schedule(response.json())["id"] == schedule["id"]
+    assert response.json()["next_run"] == "2026-12-02T08:00:00Z"
+
+
+async def test_schedules_may_have_a_schedule_type_and_a_schedule_config(
+    alice: httpx2.AsyncClient,
+) -> None:
+    job = await create_job(
+        alice,
+        schedules=[
+            {"schedule_type": "interval", "schedule_config": {"minutes": 10}, "max_runs": 3},
+            {
+                "schedule_type": "cron",
+                "schedule_config": {"cron_expression": MONDAY_9, "timezone": "Europe/Berlin"},
+                "dst": "skip",
+            },
+            {"schedule_type": "cron", "schedule_config": {"hour": 9, "minute": 30}},
+            {
+                "schedule_type": "cron",
+                "seconds": True,
+                "schedule_config": {"cron_expression": "0 0 9 * * *"},
+            },
+            {"schedule_type": "one_time", "run_at": "2026-12-01T09:00:00Z"},
+        ],
+    )
+    period, monday, half_past, six_fields, once = job["schedules"]
+    assert (period["interval_seconds"], period["max_runs"]) == (600, 3)
+    assert (monday["cron_expression"], monday["timezone"]) == (MONDAY_9, "Europe/Berlin")
+    assert monday["dst"] == "skip"
+    assert half_past["cron_expression"] == "30 9 * * *"
+    assert (six_fields["cron_expression"], six_fields["seconds"]) == ("0 0 9 * * *", True)
+    assert (once["type"], once["run_at"]) == ("one_time", "2026-12-01T09:00:00Z")
+    assert not any("schedule_config" in schedule for schedule in job["schedules"])
+
+
+async def test_a_single_schedule_may_have_a_schedule_type_and_a_schedule_config(
+    alice: httpx2.AsyncClient,
+) -> None:
+    job = await create_job(alice)
+    body = {"schedule_type": "interval", "schedule_config": {"hours": 1}}
+    schedule = (await alice.post(f"/jobs/{job['id']}/schedules", json=body)).json()
+    assert schedule["interval_seconds"] == 3_600
+    preview = (await alice.post("/schedules/preview", json=body)).json()
+    assert preview["description"] == "Every hour"
+    change = {"schedule_config": {"minutes": 5}}
+    changed = (await alice.patch(f"/schedules/{schedule['id']}", json=change)).json()
+    assert (changed["id"], changed["interval_seconds"]) == (schedule["id"], 300)
 
 
 async def test_a_period_alone_changes_the_interval(api: Api, alice: httpx2.AsyncClient) -> None:

@@ -76,6 +76,25 @@ def read_full_form(**fields: Any) -> ScheduleIn:
                 "start_at": "2027-01-01T00:00:00Z",
             },
         ),
+        (
+            {"run_at": "2027-01-01T00:00:00Z"},
+            {"type": "one_time", "run_at": "2027-01-01T00:00:00Z"},
+        ),
+        (
+            {"schedule_type": "one_time", "run_at": "2027-01-01T01:00:00+01:00"},
+            {"type": "one_time", "run_at": "2027-01-01T00:00:00Z"},
+        ),
+        (
+            {
+                "schedule_type": "cron",
+                "schedule_config": {"cron_expression": "0 9 * * MON", "timezone": "Europe/Berlin"},
+            },
+            {"type": "cron", "cron_expression": "0 9 * * MON", "timezone": "Europe/Berlin"},
+        ),
+        (
+            {"schedule_type": "cron", "schedule_config": {"hour": 9, "day_of_week": "MON-FRI"}},
+            {"type": "cron", "cron_expression": "0 9 * * MON-FRI"},
+        ),
     ],
 )
 def test_a_short_form_equals_its_full_form(short: dict[str, Any], full: dict[str, Any]) -> None:
@@ -103,6 +122,12 @@ def test_absent_schedules_stay_and_an_empty_list_removes_them() -> None:
     [
         ({"interval": 60}, "interval_seconds", "/interval"),
         ({"schedule_config": {"seconds": 60}}, "interval_seconds", "/schedule_config"),
+        (
+            {"schedule_config": {"cron_expression": "0 9 * * *"}},
+            "cron_expression",
+            "/schedule_config",
+        ),
+        ({"run_at": "2027-01-01T00:00:00Z"}, "run_at", "/run_at"),
         ({"cron_expression": "0 9 * * *"}, "cron_expression", "/cron_expression"),
         (
             {"interval": 60, "start_time": "2027-01-01T00:00:00Z"},
@@ -166,6 +191,9 @@ def test_a_new_expression_has_five_fields_even_if_the_present_one_has_six() -> N
         ({"interval": 60}, CRON),
         ({"cron_expression": "0 9 * * *"}, INTERVAL),
         ({"interval": 60}, ONE_TIME),
+        ({"run_at": "2027-01-01T00:00:00Z"}, CRON),
+        ({"run_at": "2027-01-01T00:00:00Z"}, INTERVAL),
+        ({"schedule_config": {"cron_expression": "0 9 * * *"}}, INTERVAL),
     ],
 )
 def test_a_short_form_of_another_type_replaces_the_schedule_but_keeps_its_bounds(
@@ -176,6 +204,18 @@ def test_a_short_form_of_another_type_replaces_the_schedule_but_keeps_its_bounds
     assert fields["type"] != existing.type
     bounds = {"timezone", "start_at", "end_at", "active", "max_runs", "jitter_seconds"}
     assert {name: fields[name] for name in bounds} == existing.model_dump(include=bounds)
+
+
+def test_a_type_alone_does_not_change_the_type_of_the_present_schedule() -> None:
+    assert read_one({"schedule_type": "cron"}, CRON)["id"] == "cron"
+    with pytest.raises(InvalidInputError) as rejected:
+        read({"schedule_type": "one_time"}, CRON)
+    assert rejected.value.errors[0].pointer == "/schedule_type"
+
+
+def test_an_instant_alone_changes_the_one_time_schedule() -> None:
+    changed = read_one({"run_at": "2027-01-01T00:00:00Z"}, ONE_TIME)
+    assert (changed["id"], changed["run_at"]) == ("one_time", datetime(2027, 1, 1, tzinfo=UTC))
 
 
 def test_a_short_form_conflicts_with_several_schedules() -> None:

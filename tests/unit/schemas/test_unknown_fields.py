@@ -50,7 +50,6 @@ IN_TARGET = ("target", "http")
         (JobCreate, (*IN_TARGET, "payload"), "`body`"),
         (JobCreate, (*IN_TARGET, "timeout"), "`timeout_seconds` at the top level"),
         (JobCreate, ("retry", "timeout_seconds"), "`timeout_seconds` at the top level"),
-        (JobCreate, ("schedule_config", "minute"), "`minutes`"),
         (ScheduleIn, ("interval", "every"), "`interval_seconds`"),
         (JobQuery, ("page",), "`cursor`"),
         (JobQuery, ("offset",), "`cursor`"),
