@@ -9,29 +9,13 @@ from app.models.execution import MOVES, ExecutionStatus, Reason, Truncation
 from app.models.job import PauseReason
 from app.models.policy import CatchUpMode, OverlapPolicy
 from app.schemas.forecasts import Verdict
+from tests.support.documents import find_names, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
 _CODE = re.compile(r"```.*?```", re.DOTALL)
-
-
-def read_table(page: Path, column: str) -> list[list[str]]:
-    """Return the rows of the table whose first column has this heading."""
-    lines = iter(page.read_text().splitlines())
-    assert any(line.startswith(f"| {column} |") for line in lines), f"no table {column}"
-    next(lines)  # the line of hyphens
-    rows: list[list[str]] = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split(" |")])
-    return rows
-
-
-def find_names(cell: str) -> list[str]:
-    return re.findall(r"`(\w+)`", cell)
 
 
 def test_how_it_works_explains_each_reason_once() -> None:
