@@ -12,7 +12,7 @@ import pytest
 
 from app.models.execution import AttemptOutcome, ExecutionKind
 from app.models.job import Job
-from app.models.target import BODILESS_METHODS, HttpMethod
+from app.models.target import BODILESS_METHODS, HttpMethod, HttpTargetSpec
 from app.schemas import target_rules
 from app.targets import http_message, protocol, received_bytes
 from app.targets.http import HttpTarget
@@ -161,11 +161,18 @@ async def test_an_attempt_has_the_error_that_the_page_shows(tmp_path: Path) -> N
         await closed.__aexit__(None, None, None)
         for other in (closed, untrusted, breaking, not_http):
             found.append(await target.deliver(make_spec(other), DELIVERY))
+        found.append(await target.deliver(HttpTargetSpec(url="nonsense"), DELIVERY))
     assert [outcome.error for outcome in found] == shown
 
 
 def test_the_limits_are_those_of_the_code() -> None:
     text = PAGE.read_text()
+    for error in (
+        protocol.TOO_MUCH_BEFORE_THE_HEAD,
+        protocol.TOO_MUCH_FRAMING,
+        received_bytes.TOO_MANY_BYTES,
+    ):
+        assert f": `{error}` |" in text
     kilobyte = 1_024
     for limit in (
         f"| {http_message.MAX_BODY_BYTES // kilobyte} KB are stored |",
@@ -173,7 +180,7 @@ def test_the_limits_are_those_of_the_code() -> None:
         f" characters of each value, {http_message.MAX_STORED_HEADERS_BYTES // kilobyte} KB in all",
         f"| {protocol.MAX_HEAD_BYTES // kilobyte} KB, {protocol.MAX_INTERIM_RESPONSES} interim",
         f"trailers | {protocol.MAX_FRAMING_BYTES // kilobyte} KB |",
-        f"| {received_bytes.MAX_RECEIVED_BYTES // kilobyte} KB |",
+        f"TLS | {received_bytes.MAX_RECEIVED_BYTES // kilobyte} KB |",
         f"at most {target_rules.MAX_SENT_HEADERS}, with at most"
         f" {target_rules.MAX_SENT_HEADER_VALUE_LENGTH:,} characters in a value and"
         f" {target_rules.MAX_SENT_HEADERS_BYTES:,} bytes in all",
@@ -198,6 +205,16 @@ async def test_a_response_has_at_most_128_headers_and_8190_bytes_in_a_line(
     async with RawReceiver.send_and_close(head + b"\r\n\r\n") as receiver:
         outcome = await target.deliver(make_spec(receiver), DELIVERY)
     assert (outcome.outcome is AttemptOutcome.SUCCEEDED) is accepted
+
+
+async def test_users_may_replace_the_headers_that_the_page_names(target: HttpTarget) -> None:
+    (sentence,) = re.findall(r"They may replace (.*?), but", PAGE.read_text())
+    replaceable = re.findall(r"`([\w-]+)`", sentence)
+    sent = await record_bytes(target, DELIVERY, headers=dict.fromkeys(replaceable, "mine"))
+    for name in set(read_headers()) - {"X-Team"}:
+        assert (f"\r\n{name}: mine\r\n" in sent) is (name in replaceable)
+        assert sent.count(f"\r\n{name}: ") == 1
+        assert (name.lower() in target_rules.RESERVED_HEADERS) is (name not in replaceable)
 
 
 async def test_no_cookie_is_kept(target: HttpTarget, receiver: Receiver) -> None:
