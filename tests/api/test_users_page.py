@@ -11,7 +11,7 @@ import pytest
 from app.models.user import Role
 from tests.api.test_access import ROUTES
 from tests.support.api import Api, JsonBody, create_job
-from tests.support.documents import find_blocks, read_table
+from tests.support.pages import find_blocks, read_table
 from tests.support.service import PASSWORD, ROOT
 
 PAGE = ROOT / "docs" / "users.md"

@@ -10,7 +10,7 @@ from app.models.execution import MOVES, ExecutionStatus, Reason, Truncation
 from app.models.job import PauseReason
 from app.models.policy import CatchUpMode, OverlapPolicy
 from app.schemas.forecasts import Verdict
-from tests.support.documents import find_names, read_table
+from tests.support.pages import find_names, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"

@@ -21,8 +21,8 @@ from tests.integration.targets.specs import make_spec
 from tests.support.certificates import make_self_signed_context
 from tests.support.clock import ManualClock
 from tests.support.deliveries import DELIVERY, make_delivery
-from tests.support.documents import find_blocks, find_names, read_table
 from tests.support.http_target import open_target
+from tests.support.pages import find_blocks, find_names, read_table
 from tests.support.receiver import RawReceiver, Receiver
 from tests.support.service import ROOT
 

@@ -1,4 +1,4 @@
-"""Reads the tables and the examples of the documents."""
+"""Reads tables of the documentation by their first column, and its marked examples."""
 
 import re
 from pathlib import Path
