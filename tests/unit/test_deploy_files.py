@@ -15,6 +15,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from app.settings import Settings, load_settings
+from tests.support.pages import find_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {"SECRET_KEY", "ADMIN_PASSWORD"}
@@ -58,17 +59,21 @@ def test_compose_does_not_start_without_the_secrets(service: dict[str, Any], nam
     assert service["environment"][name].startswith("${" + name + ":?")
 
 
-def test_the_lines_of_the_readme_fill_what_compose_requires(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("earlier", ["", "PORT=8001\nADMIN_PASSWORD=already in the file"])
+def test_the_lines_of_the_operating_page_fill_what_compose_requires(
+    earlier: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    marker = "<!-- run by tests/unit/test_deploy_files.py -->\n```sh\n"
-    lines = read("README.md").split(marker)[1].split("```")[0]
+    page = ROOT / "docs" / "operating.md"
+    (lines,) = find_blocks(page, "tests/unit/test_deploy_files.py", "sh")
+    (tmp_path / ".env").write_text(earlier)
     subprocess.run(["bash", "-euc", lines], cwd=tmp_path, check=True)
     path = tmp_path / ".env"
     assert path.stat().st_mode & 0o777 == 0o600
-    values = dict(line.split("=", 1) for line in path.read_text().splitlines())
+    values = read_env_file(path)
+    kept = dict(line.split("=", 1) for line in earlier.splitlines())
     required = set(REQUIRED.findall(read("docker-compose.yml")))
-    assert set(values) == required == SECRETS | STORE_PASSWORDS
+    assert set(values) - {"PORT"} == required == SECRETS | STORE_PASSWORDS
+    assert values | kept == values
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
     settings = load_settings(env_file=path, environment="production", host="0.0.0.0")
@@ -76,9 +81,12 @@ def test_the_lines_of_the_readme_fill_what_compose_requires(
     assert settings.admin_password is not None
     for name in STORE_PASSWORDS:
         assert re.fullmatch(r"[a-z0-9]{32,}", values[name])
-    again = subprocess.run(["bash", "-c", lines], cwd=tmp_path, check=False)
-    assert again.returncode != 0
-    assert dict(line.split("=", 1) for line in path.read_text().splitlines()) == values
+    subprocess.run(["bash", "-euc", lines], cwd=tmp_path, check=True)
+    assert read_env_file(path) == values
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    return dict(line.split("=", 1) for line in path.read_text().splitlines() if line)
 
 
 @pytest.mark.parametrize("name", ["carillon", "mongo", "redis"])

@@ -1,7 +1,8 @@
-"""The documentation explains every public value, and its links are valid."""
+"""The documents explain every public value, each can be found, and their links are valid."""
 
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -9,29 +10,15 @@ from app.models.execution import MOVES, ExecutionStatus, Reason, Truncation
 from app.models.job import PauseReason
 from app.models.policy import CatchUpMode, OverlapPolicy
 from app.schemas.forecasts import Verdict
+from tests.support.pages import find_names, read_table
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.rglob("*.md")])
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_IMAGE = re.compile(r"!\[([^\]]+)\]\(([^)\s]+)\)")
+_COLORED = re.compile(r"\.([a-z]+) {([^}]+)}")
 _CODE = re.compile(r"```.*?```", re.DOTALL)
-
-
-def read_table(page: Path, column: str) -> list[list[str]]:
-    """Return the rows of the table whose first column has this heading."""
-    lines = iter(page.read_text().splitlines())
-    assert any(line.startswith(f"| {column} |") for line in lines), f"no table {column}"
-    next(lines)  # the line of hyphens
-    rows: list[list[str]] = []
-    for line in lines:
-        if not line.startswith("|"):
-            break
-        rows.append([cell.strip() for cell in line.strip("|").split(" |")])
-    return rows
-
-
-def find_names(cell: str) -> list[str]:
-    return re.findall(r"`(\w+)`", cell)
 
 
 def test_how_it_works_explains_each_reason_once() -> None:
@@ -94,3 +81,31 @@ def test_every_link_leads_to_a_file_and_a_heading(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
             assert anchor in {heading.lower().replace(" ", "-") for heading in headings}, link
+
+
+def test_the_readme_has_at_most_150_lines() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 150
+
+
+def test_the_readme_names_both_commands_and_links_to_every_page() -> None:
+    text = (ROOT / "README.md").read_text()
+    commands, _, rest = text.partition("## The first job")
+    assert {"| `make run` |", "| `make test` |"} <= set(re.findall(r"\| `[^`]+` \|", commands))
+    linked = {
+        link.partition("#")[0] for link in _LINK.findall(rest.split("## What to read next")[1])
+    }
+    pages = {f"docs/{path.name}" for path in DOCS.glob("*.md")}
+    assert linked >= pages | {"docs/decisions/README.md", "CHANGELOG.md"}
+
+
+def test_the_picture_in_the_readme_describes_itself_and_is_readable_on_light_and_dark() -> None:
+    ((alternative, source),) = _IMAGE.findall((ROOT / "README.md").read_text())
+    picture = ElementTree.parse(ROOT / source).getroot()
+    svg = "{http://www.w3.org/2000/svg}"
+    assert picture.findtext(f"{svg}desc") == alternative
+    light, dark = str(picture.findtext(f"{svg}style")).split("@media (prefers-color-scheme: dark)")
+    colors = dict(_COLORED.findall(light)), dict(_COLORED.findall(dark))
+    assert set(colors[0]) == set(colors[1])
+    assert colors[0]["page"] != colors[1]["page"]  # the background, so that it suits any page
+    drawn = [one for one in picture.iter() if one.tag not in (f"{svg}svg", f"{svg}g")]
+    assert not [one for one in drawn if {"fill", "stroke", "style"} & set(one.attrib)]
