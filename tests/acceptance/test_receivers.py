@@ -14,8 +14,8 @@ import pytest
 
 from app.models.target import HttpTargetSpec
 from tests.support.deliveries import DELIVERY, make_delivery
+from tests.support.documents import find_blocks
 from tests.support.http_target import open_target
-from tests.support.pages import find_blocks
 from tests.support.programs import run_program
 from tests.support.service import ROOT, Service, free_port
 from tests.support.waiting import eventually

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.pages import find_blocks
+from tests.support.documents import find_blocks
 from tests.support.programs import run_program
 from tests.support.service import PASSWORD, ROOT, Service, make_environment
 

@@ -11,7 +11,7 @@ import pytest
 from app.models.user import Role
 from tests.api.test_access import ROUTES
 from tests.support.api import Api, JsonBody, create_job
-from tests.support.pages import find_blocks, read_table
+from tests.support.documents import find_blocks, read_rows
 from tests.support.service import PASSWORD, ROOT
 
 PAGE = ROOT / "docs" / "users.md"
@@ -34,7 +34,7 @@ def read_rules(role: Role) -> dict[Call, str]:
     """What the page says about each call: `own`, `all`, `yes` or `no`."""
     column = ["viewer", "editor", "admin"].index(role) + 1
     rules: list[tuple[Call, str]] = []
-    for row in read_table(PAGE, "call"):
+    for row in read_rows(PAGE, "call"):
         calls = re.findall(r"`([A-Z]+) (\S+)`", row[0])
         rules += [((method, path), row[column]) for method, path in calls]
     assert len(dict(rules)) == len(rules), "a call is in two rows"

@@ -33,6 +33,29 @@ def read_table(page: Path, heading: str) -> list[dict[str, str]]:
     return rows
 
 
+def read_rows(page: Path, column: str) -> list[list[str]]:
+    """Return the rows of the table whose first column has this heading."""
+    lines = iter(page.read_text().splitlines())
+    assert any(line.startswith(f"| {column} |") for line in lines), f"no table {column}"
+    next(lines)  # the line of hyphens
+    rows: list[list[str]] = []
+    for line in lines:
+        if not line.startswith("|"):
+            break
+        rows.append(_split_row(line))
+    return rows
+
+
+def find_names(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+def find_blocks(page: Path, test: str, language: str) -> list[str]:
+    """Return the examples of a page that are marked with the path of this test."""
+    pattern = rf"<!-- \w+ by {re.escape(test)} -->\n```{language}\n(.*?)```"
+    return re.findall(pattern, page.read_text(), re.DOTALL)
+
+
 def read_json_examples(page: Path) -> list[JsonExample]:
     return [
         JsonExample(match["call"], match["body"])

@@ -15,7 +15,7 @@ import pytest
 import yaml  # type: ignore[import-untyped]
 
 from app.settings import Settings, load_settings
-from tests.support.pages import find_blocks
+from tests.support.documents import find_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 SECRETS = {"SECRET_KEY", "ADMIN_PASSWORD"}

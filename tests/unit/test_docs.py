@@ -10,7 +10,7 @@ from app.models.execution import MOVES, ExecutionStatus, Reason, Truncation
 from app.models.job import PauseReason
 from app.models.policy import CatchUpMode, OverlapPolicy
 from app.schemas.forecasts import Verdict
-from tests.support.pages import find_names, read_table
+from tests.support.documents import find_names, read_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -22,13 +22,13 @@ _CODE = re.compile(r"```.*?```", re.DOTALL)
 
 
 def test_how_it_works_explains_each_reason_once() -> None:
-    rows = read_table(DOCS / "how-it-works.md", "`reason`")
+    rows = read_rows(DOCS / "how-it-works.md", "`reason`")
     assert [find_names(row[0]) for row in rows] == [[reason] for reason in Reason]
     assert all(row[2] for row in rows)
 
 
 def test_how_it_works_explains_each_truncation_once() -> None:
-    rows = read_table(DOCS / "how-it-works.md", "`truncated_reason`")
+    rows = read_rows(DOCS / "how-it-works.md", "`truncated_reason`")
     *named, (null, _) = rows
     assert [find_names(row[0]) for row in named] == [[reason] for reason in Truncation]
     assert null == "null"
@@ -37,14 +37,14 @@ def test_how_it_works_explains_each_truncation_once() -> None:
 def test_how_it_works_lists_exactly_the_legal_moves_between_statuses() -> None:
     documented = {
         status: set(find_names(moves)) - {"none"}
-        for statuses, moves in read_table(DOCS / "how-it-works.md", "status")
+        for statuses, moves in read_rows(DOCS / "how-it-works.md", "status")
         for status in find_names(statuses)
     }
     assert documented == {status: set(MOVES[status]) for status in ExecutionStatus}
 
 
 def test_how_it_works_explains_each_overlap_policy_once() -> None:
-    rows = read_table(DOCS / "how-it-works.md", "policy")
+    rows = read_rows(DOCS / "how-it-works.md", "policy")
     assert [find_names(row[0])[0] for row in rows] == list(OverlapPolicy)
 
 
@@ -55,7 +55,7 @@ def test_how_it_works_explains_each_catch_up_policy() -> None:
 
 def test_the_api_page_explains_each_verdict_and_names_each_reason() -> None:
     page = DOCS / "api.md"
-    assert [find_names(row[0]) for row in read_table(page, "`verdict`")] == [[v] for v in Verdict]
+    assert [find_names(row[0]) for row in read_rows(page, "`verdict`")] == [[v] for v in Verdict]
     assert set(find_names(page.read_text())) >= {*Reason, *Truncation}
 
 
@@ -65,7 +65,7 @@ def test_the_api_page_explains_each_reason_of_a_pause_once() -> None:
 
 
 def test_the_index_lists_every_decision_once() -> None:
-    rows = read_table(DOCS / "decisions" / "README.md", "page")
+    rows = read_rows(DOCS / "decisions" / "README.md", "page")
     listed = [match for row in rows for match in _LINK.findall(row[0])]
     assert listed == sorted(path.name for path in (DOCS / "decisions").glob("0*.md"))
 

@@ -121,7 +121,9 @@ def describe_default(field: Schema, required: bool) -> str:
     return "`{}`" if isinstance(default, dict) else f"`{json.dumps(default)}`"
 
 
-@pytest.mark.parametrize(("heading", "model", "left_out"), TABLES, ids=lambda v: str(v)[:30])
+@pytest.mark.parametrize(
+    ("heading", "model", "left_out"), TABLES, ids=[table[0] for table in TABLES]
+)
 def test_a_table_has_the_type_unit_bounds_and_default_of_each_field(
     heading: str, model: type[InputModel], left_out: set[str]
 ) -> None:

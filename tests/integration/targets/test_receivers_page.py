@@ -21,8 +21,8 @@ from tests.integration.targets.specs import make_spec
 from tests.support.certificates import make_self_signed_context
 from tests.support.clock import ManualClock
 from tests.support.deliveries import DELIVERY, make_delivery
+from tests.support.documents import find_blocks, find_names, read_rows
 from tests.support.http_target import open_target
-from tests.support.pages import find_blocks, find_names, read_table
 from tests.support.receiver import RawReceiver, Receiver
 from tests.support.service import ROOT
 
@@ -80,7 +80,7 @@ async def test_a_request_has_exactly_the_bytes_that_the_page_shows(target: HttpT
 
 
 def test_the_page_explains_each_header_that_the_service_sends_with_its_example() -> None:
-    rows = read_table(PAGE, "header")
+    rows = read_rows(PAGE, "header")
     explained = {row[0].strip("`"): row[1].strip("`") for row in rows}
     sent = read_headers()
     del sent["X-Team"]  # this one is the user's
@@ -95,13 +95,13 @@ def test_the_page_names_each_header_that_users_cannot_set() -> None:
 
 
 def test_the_page_explains_each_kind_once() -> None:
-    assert [find_names(row[0]) for row in read_table(PAGE, "`kind`")] == [
+    assert [find_names(row[0]) for row in read_rows(PAGE, "`kind`")] == [
         [kind] for kind in ExecutionKind
     ]
 
 
 async def test_the_body_is_the_one_that_the_page_names(target: HttpTarget) -> None:
-    rows = read_table(PAGE, "`body` of the target")
+    rows = read_rows(PAGE, "`body` of the target")
     cases = [
         (None, [method for method in HttpMethod if method not in BODILESS_METHODS]),
         (None, BODILESS_METHODS),
@@ -120,7 +120,7 @@ async def test_the_body_is_the_one_that_the_page_names(target: HttpTarget) -> No
 async def test_a_status_has_the_outcome_of_its_row(
     target: HttpTarget, receiver: Receiver, status: int
 ) -> None:
-    rows = {row[0].split()[0].rstrip(",:"): row for row in read_table(PAGE, "response")}
+    rows = {row[0].split()[0].rstrip(",:"): row for row in read_rows(PAGE, "response")}
     name = {204: "a", 302: "300", 410: "410", 429: "429", 503: "429"}.get(status, "any")
     receiver.respond_with(status, headers={"Retry-After": "7", "Location": "/"})
     outcome = await target.deliver(make_spec(receiver), DELIVERY)
@@ -135,7 +135,7 @@ async def test_a_status_has_the_outcome_of_its_row(
 
 
 async def test_an_attempt_has_the_error_that_the_page_shows(tmp_path: Path) -> None:
-    shown = [row[0].strip("`") for row in read_table(PAGE, "`error`")]
+    shown = [row[0].strip("`") for row in read_rows(PAGE, "`error`")]
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nshort"
     clock = ManualClock()
     found = []
@@ -159,7 +159,10 @@ async def test_an_attempt_has_the_error_that_the_page_shows(tmp_path: Path) -> N
         clock.advance(delivery.timeout)
         found.append(await delivering)
         await closed.__aexit__(None, None, None)
-        for other in (closed, untrusted, breaking, not_http):
+        found.append(await target.deliver(make_spec(closed), DELIVERY))
+        async with open_target(private=False) as guarded:
+            found.append(await guarded.deliver(make_spec(receiver), DELIVERY))
+        for other in (untrusted, breaking, not_http):
             found.append(await target.deliver(make_spec(other), DELIVERY))
         found.append(await target.deliver(HttpTargetSpec(url="nonsense"), DELIVERY))
     assert [outcome.error for outcome in found] == shown
