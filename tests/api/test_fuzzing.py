@@ -72,7 +72,7 @@ async def fuzz(url: str, folder: Path, hook_input: JsonBody, phases: str, *, see
     """Run the fuzzer. Fail the test if it reports an error; its output is printed."""
     code, output = await run_program(
         *(sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json"),
-        *("--phases", phases, "--exclude-checks", EXCLUDED_CHECK, "--max-examples", "15"),
+        *("--phases", phases, "--exclude-checks", EXCLUDED_CHECK, "--max-examples", "8"),
         *("--seed", str(seed), "--generation-database", "none"),
         *("--warnings", "off", "--no-color"),
         cwd=folder,

@@ -25,7 +25,14 @@ OTHERS = [
     ("GET", "/healthy"),
     ("OPTIONS", "/jobs"),
 ]
-LOOPS_OF_ENGINE = {"reaper", "janitor", "trimmer", "response_trimmer", "invalidator"}
+LOOPS_OF_ENGINE = {
+    "reaper",
+    "janitor",
+    "trimmer",
+    "response_trimmer",
+    "revision_janitor",
+    "invalidator",
+}
 LOOPS_OF_WORKER = {"worker", "watch", "guard", "history_limit"}
 
 

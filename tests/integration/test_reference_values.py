@@ -14,6 +14,7 @@ from tests.support.api import Api, create_job
 from tests.support.engine import Process, World, open_world
 from tests.support.http_target import open_target
 from tests.support.receiver import Receiver
+from tests.support.resolvers import ListResolver
 
 VALUES: dict[str, dict[str, Any]] = {
     "a reference": {"$ref": "a", "$id": "b"},
@@ -41,7 +42,7 @@ async def receiver() -> AsyncIterator[Receiver]:
 async def process(mongo_uri: str, database_name: str, api: Api) -> AsyncIterator[Process]:
     """A process with a scheduler and a worker, which sends real requests."""
     world: World = await open_world(mongo_uri, database_name, driver=open_client)
-    async with open_target() as http:
+    async with open_target(resolver=ListResolver(["127.0.0.1"])) as http:
         world.targets = TargetRegistry(http=http, log=LogTarget())  # type: ignore[assignment]
         yield world.compose_process()
     await world.close()
@@ -53,6 +54,11 @@ def value(request: pytest.FixtureRequest) -> dict[str, Any]:
     return found
 
 
+def name_url(receiver: Receiver) -> str:
+    """Return a URL that the API accepts. The resolver of `process` knows its name."""
+    return f"http://receiver.test:{receiver.port}/"
+
+
 def dump(value: object) -> bytes:
     """Return a form in which 1 and 1.0, and other orders of keys, differ."""
     return orjson.dumps(value)
@@ -62,7 +68,7 @@ async def test_parameters_of_an_execution_reach_the_target_and_the_history(
     alice: httpx2.AsyncClient, receiver: Receiver, process: Process, value: dict[str, Any]
 ) -> None:
     """This request stopped every worker and reaper."""
-    job = await create_job(alice, target={"type": "http", "url": receiver.url})
+    job = await create_job(alice, target={"type": "http", "url": name_url(receiver)})
     path = f"/jobs/{job['id']}/execute"
     executed = (await alice.post(path, json={"parameters": value})).json()
     other = (await alice.post(path)).json()
@@ -82,7 +88,7 @@ async def test_parameters_of_an_execution_reach_the_target_and_the_history(
 async def test_a_job_with_such_names_is_read_edited_listed_executed_and_deleted(
     alice: httpx2.AsyncClient, receiver: Receiver, process: Process, value: dict[str, Any]
 ) -> None:
-    target = {"type": "http", "url": receiver.url, "headers": HEADERS, "body": value}
+    target = {"type": "http", "url": name_url(receiver), "headers": HEADERS, "body": value}
     created = await create_job(alice, parameters=value, target=target, interval=60)
     path = f"/jobs/{created['id']}"
     job = (await alice.get(path)).json()
@@ -116,7 +122,7 @@ async def test_headers_of_a_hostile_receiver_are_recorded_as_they_came(
     alice: httpx2.AsyncClient, receiver: Receiver, process: Process
 ) -> None:
     receiver.respond_with(200, headers=HEADERS)
-    job = await create_job(alice, target={"type": "http", "url": receiver.url})
+    job = await create_job(alice, target={"type": "http", "url": name_url(receiver)})
     ids = [(await alice.post(f"/jobs/{job['id']}/execute")).json()["id"] for _ in range(2)]
     await process.work()
     for execution_id in ids:
