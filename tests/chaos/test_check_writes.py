@@ -209,21 +209,41 @@ def make_versions() -> Evidence:
     [
         (90, 100, None, True),
         (90, 200, None, False),
-        (150, 200, None, True),
-        (150, 100, None, True),
-        (162, 100, None, False),
-        (250, 300, 200, True),
-        (250, 200, None, True),
-        (262, 300, None, False),
-        (250, 250, 200, False),
+        (103, 200, None, True),
+        (103, 100, None, True),
+        (110, 100, None, False),
+        (203, 300, 200, True),
+        (203, 200, None, True),
+        (210, 300, None, False),
+        (203, 250, 200, False),
     ],
 )
-def test_what_the_service_changes_is_at_most_a_minute_old(
+def test_what_the_service_changes_is_at_most_three_seconds_old(
     sent: float, next_run: float, last_run: float | None, *, sound: bool
 ) -> None:
     evidence = make_versions()
     last = None if last_run is None else at(last_run)
     evidence.reads = [read(sent, revision=1, next_run=at(next_run), last_run=last)]
+    assert ("reads are not outdated" not in list_violated(evidence)) == sound
+
+
+@pytest.mark.parametrize("part", Part)
+@pytest.mark.parametrize(
+    ("fault_at", "sent", "sound"),
+    [
+        (99, 110, True),
+        (99, 158, True),
+        (99, 163, False),
+        (45, 110, False),
+        (170, 110, False),
+    ],
+)
+def test_what_the_service_changes_is_at_most_a_minute_old_after_a_fault(
+    part: Part, fault_at: float, sent: float, *, sound: bool
+) -> None:
+    evidence = make_versions()
+    evidence.faults = [Fault("a fault", at(fault_at), part=part, until=at(fault_at + 2))]
+    evidence.reads = [read(sent, revision=1, next_run=at(100))]
     assert ("reads are not outdated" not in list_violated(evidence)) == sound
 
 
