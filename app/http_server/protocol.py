@@ -14,6 +14,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
+from app.health_paths import HEALTH_PATHS
 from app.http_server.connections import CONNECTIONS, Connections
 from app.http_server.rejections import MALFORMED, NO_ROOM, TOO_SLOW, Rejection
 from app.http_server.request_limits import RejectedError, RequestLimits
@@ -31,9 +32,6 @@ the client lose the response."""
 
 MAX_IGNORED_BYTES = 1_048_576
 """The most that is received and ignored if the response came before the end of the request."""
-
-HEALTH_PATHS = frozenset({"/ping", "/health", "/health/live", "/health/ready"})
-"""Requests for these paths wait only for each other's turns (see `LoopTurns`)."""
 
 
 class LimitedProtocol(HttpToolsProtocol):

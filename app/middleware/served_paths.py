@@ -7,9 +7,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import NotFoundError
-
-_PATHS = frozenset({"/ping", "/health"})
-_PREFIX = "/health/"
+from app.health_paths import HEALTH_PATHS
 
 
 class ServedPaths:
@@ -41,8 +39,7 @@ class ServedPaths:
 
 
 def _is_of_health(scope: Scope) -> bool:
-    path = scope["path"].removeprefix(scope.get("root_path", ""))
-    return path in _PATHS or path.startswith(_PREFIX)
+    return scope["path"].removeprefix(scope.get("root_path", "")) in HEALTH_PATHS
 
 
 def _build_error(role: str) -> NotFoundError:

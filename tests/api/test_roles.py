@@ -9,7 +9,7 @@ import pytest
 from tests.support.api import Api, assert_problem, create_job
 from tests.support.engine import World, open_world
 
-HEALTH = ["/ping", "/ping/", "/health/live", "/health/ready"]
+HEALTH = ["/ping", "/ping/", "/health", "/health/live", "/health/ready"]
 OTHERS = [
     ("GET", "/"),
     ("GET", "/jobs"),
@@ -23,6 +23,7 @@ OTHERS = [
     ("GET", "/static/swagger/swagger-ui.css"),
     ("GET", "/nowhere"),
     ("GET", "/healthy"),
+    ("GET", "/health/nowhere"),
     ("OPTIONS", "/jobs"),
 ]
 LOOPS_OF_ENGINE = {

@@ -18,6 +18,7 @@ from app.schemas.schedules import (
 )
 from tests.support.api import Api, JsonBody, assert_names, create_job
 from tests.support.clock import START
+from tests.support.round_trips import read_stored
 
 SCHEDULES: list[JsonBody] = [
     {"type": "cron", "cron_expression": "0 9 * * MON", "timezone": "Europe/Berlin"},
@@ -30,7 +31,6 @@ JOB: JsonBody = {
     "parameters": {"c": 2},
     "tags": ["d"],
 }
-CHANGED_BY_EVERY_EDIT = ("revision", "updated_at")
 METHODS = pytest.mark.parametrize("method", ["PUT", "PATCH"])
 JOB_READS = pytest.mark.parametrize("read", ["/jobs", "/jobs?fields=full", "/jobs/{id}"])
 
@@ -42,13 +42,6 @@ async def job(api: Api, alice: httpx2.AsyncClient) -> JsonBody:
     api.clock.advance(timedelta(minutes=2))
     await api.fire_due()
     return job
-
-
-async def read_stored(api: Api, job: JsonBody) -> JsonBody:
-    """The stored job, without the fields that every edit changes."""
-    stored: JsonBody | None = await api.database.collection("jobs").find_one({"_id": job["id"]})
-    assert stored is not None
-    return {name: value for name, value in stored.items() if name not in CHANGED_BY_EVERY_EDIT}
 
 
 async def read_job(client: httpx2.AsyncClient, path: str, job: JsonBody) -> JsonBody:

@@ -15,10 +15,10 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import httpx2
 
+from tests.chaos.hostile.calls import create_job
 from tests.support.floods import BEFORE_THE_HEAD, HELLO_REQUESTS, IN_THE_BODY, INVALID, Flood
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -50,7 +50,12 @@ async def flood_attempts(
             for name in floods:
                 scheme = "https" if name in _BELOW_HTTP else "http"
                 url = f"{scheme}://{address}/{list(FLOODS).index(name)}"
-                jobs[name] = await _create_job(attacker, url)
+                jobs[name] = await create_job(
+                    attacker,
+                    target={"type": "http", "url": url},
+                    timeout_seconds=TIMEOUT_SECONDS,
+                    retry={"max_attempts": 1},
+                )
             started = [
                 (name, await _execute(attacker, job_id))
                 for _ in range(executions)
@@ -67,20 +72,6 @@ async def flood_attempts(
             for job_id in jobs.values():
                 with contextlib.suppress(httpx2.TransportError):
                     await attacker.delete(f"/jobs/{job_id}")
-
-
-async def _create_job(client: httpx2.AsyncClient, url: str) -> str:
-    body: dict[str, Any] = {
-        "name": "is flooded",
-        "target": {"type": "http", "url": url},
-        "timeout_seconds": TIMEOUT_SECONDS,
-        "overlap_policy": "allow_all",
-        "retry": {"max_attempts": 1},
-    }
-    response = await client.post("/jobs", json=body)
-    assert response.is_success, f"the attacker cannot create a job: {response.text}"
-    created: str = response.json()["id"]
-    return created
 
 
 async def _execute(client: httpx2.AsyncClient, job_id: str) -> str | None:

@@ -3,15 +3,16 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import Any
 
 import httpx2
+
+from tests.chaos.hostile.calls import create_job
 
 EXECUTIONS = 120
 """Of each owner: more than the slots of a process (`WORKER_CONCURRENCY` is 100)."""
 
-_TIMEOUTS_SECONDS = (86_400, 3_600, 60)
-"""The longest that the service accepts is used."""
+_TIMEOUT_SECONDS = 3_600
+"""The longest that the service accepts: the default of `MAX_TIMEOUT_SECONDS`."""
 
 _AT_ONCE = 8
 
@@ -25,7 +26,11 @@ async def take_every_slot(
 
     `silent_url` is that of a receiver on this machine which accepts requests and never responds.
     """
-    jobs = [await _create_job(client, silent_url) for client in attackers]
+    target = {"type": "http", "url": silent_url}
+    jobs = [
+        await create_job(client, target=target, timeout_seconds=_TIMEOUT_SECONDS)
+        for client in attackers
+    ]
     try:
         for client, job_id in zip(attackers, jobs, strict=True):
             await _execute(client, job_id, executions)
@@ -33,21 +38,6 @@ async def take_every_slot(
     finally:
         for client, job_id in zip(attackers, jobs, strict=True):
             await client.delete(f"/jobs/{job_id}")
-
-
-async def _create_job(client: httpx2.AsyncClient, url: str) -> str:
-    for seconds in _TIMEOUTS_SECONDS:
-        body: dict[str, Any] = {
-            "name": "takes every slot",
-            "target": {"type": "http", "url": url},
-            "timeout_seconds": seconds,
-            "overlap_policy": "allow_all",
-        }
-        response = await client.post("/jobs", json=body)
-        if response.is_success:
-            created: str = response.json()["id"]
-            return created
-    raise AssertionError(f"the attacker cannot create a job: {response.text}")
 
 
 async def _execute(client: httpx2.AsyncClient, job_id: str, count: int) -> None:
