@@ -1,9 +1,7 @@
-"""Addresses of clients: which one a request comes from, and which ones count as one client. And
-those of stores, without credentials."""
+"""Addresses of clients: which one a request comes from, and which ones count as one client."""
 
 from collections.abc import Sequence
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from urllib.parse import urlsplit
 
 from app.networks import Address, Networks, is_in
 
@@ -48,15 +46,6 @@ def group_of(address: str) -> str:
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, _CUSTOMER_BITS), strict=False))
     return address if parsed is None else str(parsed)
-
-
-def describe_store(uri: str) -> str:
-    """The hosts of the URI of a store, or the path of its socket: no user, password or option."""
-    parts = urlsplit(uri)
-    rest = f"{parts.path}{parts.query}{parts.fragment}"
-    if "@" in rest:  # an unescaped / ? or # in the password, part of which would be the host
-        return "the host in its URI"
-    return parts.netloc.rpartition("@")[2] or parts.path
 
 
 def _without_port(entry: str) -> str:

@@ -1,7 +1,6 @@
 """Checks of values and names of settings."""
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+from collections.abc import Collection
 from ipaddress import ip_address
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from app.security import (
     find_weakness,
     looks_asymmetric,
 )
+from app.similar_names import find_nearest
 
 _DNS_SERVER = r"\s*([0-9.]+|\[[0-9A-Fa-f:.]+\])(:[1-9][0-9]{0,4})?\s*"
 DNS_SERVERS = rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$"
@@ -23,19 +23,17 @@ DNS_SERVERS = rf"^{_DNS_SERVER}(,{_DNS_SERVER})*$"
 PASSWORD_LENGTHS = f"{MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} characters"
 
 
-_MIN_SIMILARITY = 0.75
 _PREFIX = "CARILLON_"
 _OF_COMPOSE = {"MONGODB_PASSWORD", "MONGODB_ROOT_PASSWORD", "REDIS_PASSWORD"}
 """docker-compose.yml reads them from the same file."""
 
 
-def find_similar(name: str, known: Iterable[str]) -> str | None:
+def find_similar(name: str, known: Collection[str]) -> str | None:
     """The known name that an unknown one resembles; None if it resembles none, or is known."""
     name = name.upper()
     if name in known or name in _OF_COMPOSE:
         return None
-    similar = get_close_matches(name.removeprefix(_PREFIX), known, 1, _MIN_SIMILARITY)
-    return similar[0] if similar else None
+    return find_nearest(name.removeprefix(_PREFIX), known)
 
 
 def uppercase(value: object) -> object:

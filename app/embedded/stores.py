@@ -10,12 +10,12 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from app.addresses import describe_store
 from app.embedded.mongod import start_mongod
 from app.embedded.redis_server import find_redis_server, start_redis
 from app.embedded.shared_server import SharedServer
 from app.errors import ConfigurationError
 from app.settings import Settings
+from app.store_addresses import describe_store
 
 _log = structlog.get_logger(__name__)
 

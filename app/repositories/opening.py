@@ -6,10 +6,10 @@ from datetime import timedelta
 
 from pymongo.errors import OperationFailure
 
-from app.addresses import describe_store
 from app.clock import Clock
 from app.errors import ConfigurationError, UnavailableError
 from app.repositories.mongo import Database, open_client
+from app.store_addresses import describe_store
 
 _REFUSALS = {
     13: "its user lacks the role readWrite on the database that MONGODB_NAME names",

@@ -3,16 +3,14 @@
 Pure functions on names.
 """
 
-import difflib
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 
+from app.similar_names import find_nearest
+
 _MAX_COMPARED_LENGTH = 64
 """Characters of a name that are compared; no name of the service is longer."""
-_SIMILARITY = 0.75
-"""From 0 to 1. At 0.75, `maxruns` and `nmae` are similar to a name, `months` and `minutes` not."""
-
 _ZONE_SIMILARITY = 0.8
 _OFFSET = re.compile(r"(?:utc|gmt)?[+-]\d.*", re.DOTALL)
 
@@ -70,7 +68,7 @@ def suggest_field(name: str, here: Collection[str], elsewhere: Mapping[str, str]
     for field, text in (*shown.items(), *elsewhere.items()):
         if wanted == field or wanted in _SYNONYMS.get(field, ()):
             return text
-    nearest = _find_nearest(wanted, here)
+    nearest = find_nearest(wanted, here)
     return None if nearest is None else shown[nearest]
 
 
@@ -87,7 +85,7 @@ def advise_on_zone(name: str, zones: frozenset[str]) -> str:
     known = _list_known_zones(zones)
     nearest = wanted if wanted in known else None
     if nearest is None and "/" in wanted:
-        nearest = _find_nearest(wanted, [n for n in known if "/" in n], _ZONE_SIMILARITY)
+        nearest = find_nearest(wanted, [n for n in known if "/" in n], _ZONE_SIMILARITY)
     if nearest is None:
         return "send a name such as Europe/Berlin"
     return f"did you mean {known[nearest]}?"
@@ -100,7 +98,3 @@ def _list_known_zones(zones: frozenset[str]) -> dict[str, str]:
     by_length = sorted(zones, key=lambda zone: (-len(zone), zone))
     cities = {zone.rpartition("/")[2].lower(): zone for zone in by_length}
     return cities | {zone.lower(): zone for zone in zones}
-
-
-def _find_nearest(name: str, known: Collection[str], similarity: float = _SIMILARITY) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, 1, similarity)), None)
