@@ -153,8 +153,8 @@ async def _handle_invalid_request(request: Request, error: Exception) -> Respons
     body, query = _annotations_of(request.scope.get("route"))
     errors = []
     for number, one in enumerate(error.errors()[:_MAX_FIELD_ERRORS]):
-        kind = query if one["loc"][0] == "query" else body
-        errors.append(_field_error(one, kind if number < _MAX_SUGGESTIONS else None))
+        annotation = query if one["loc"][0] == "query" else body
+        errors.append(_field_error(one, annotation if number < _MAX_SUGGESTIONS else None))
     fields = _field_problems(errors)
     detail = "; ".join(f"{field['pointer'] or 'body'}: {field['detail']}" for field in fields[:3])
     return build_problem(
@@ -232,9 +232,9 @@ def _annotations_of(route: Any) -> tuple[Any, Any]:
     return body, query
 
 
-def _field_error(error: Mapping[str, Any], kind: Any) -> FieldError:
-    """One error of pydantic: its location, and a text that does not contain the input. `kind` is
-    the annotation of the body or of the query, or None if the text shall suggest nothing."""
+def _field_error(error: Mapping[str, Any], annotation: Any) -> FieldError:
+    """One error of pydantic: its location, and a text that does not contain the input. `annotation`
+    is that of the body or of the query, or None if the text shall suggest nothing."""
     context = error.get("ctx") or {}
     location = [*_without_tags(error["loc"]), *context.get("below", ())]
     match error["type"]:
@@ -244,10 +244,11 @@ def _field_error(error: Mapping[str, Any], kind: Any) -> FieldError:
             detail = f"this must be one of: {context['expected_tags']}"
             return FieldError(_pointer([*location, "type"]), detail)
         case "union_tag_not_found":
-            detail = explain_missing_type(kind, error["loc"][1:], error["input"])
+            detail = explain_missing_type(annotation, error["loc"][1:], error["input"])
             return FieldError(_pointer([*location, "type"]), detail)
         case "extra_forbidden":
-            return FieldError(_pointer(location), explain_unknown_field(kind, error["loc"][1:]))
+            detail = explain_unknown_field(annotation, error["loc"][1:])
+            return FieldError(_pointer(location), detail)
     text = _CLEARER_TEXTS.get(error["type"])
     return FieldError(_pointer(location), text or _uncapitalise(error["msg"]))
 

@@ -97,21 +97,21 @@ class ScheduleConfig(InputModel):
         return self
 
     @property
-    def kind(self) -> Literal["cron", "interval"]:
+    def schedule_type(self) -> Literal["cron", "interval"]:
         """The type of schedule that the rule describes."""
         return "interval" if self._given(tuple(SECONDS_OF)) else "cron"
 
     def schedule_fields(self) -> dict[str, Any]:
         """The fields of the full form that the config gives, without `type`."""
         fields: dict[str, Any] = {} if self.timezone is None else {"timezone": self.timezone}
-        if self.kind == "interval":
+        if self.schedule_type == "interval":
             return fields | {"interval_seconds": self._seconds()}
         return fields | {"cron_expression": self.cron_expression or self._join_fields()}
 
     def check_type(self, given: str | None) -> None:
         """Reject a config that does not describe a schedule of the given type. Fields of a cron
         expression require the type, because `minute` may be a mistake for `minutes`."""
-        if given == self.kind:
+        if given == self.schedule_type:
             return
         fields = self._given(_IN_EXPRESSION)
         if fields:
@@ -121,7 +121,7 @@ class ScheduleConfig(InputModel):
                 fields[0],
             )
         if given is not None:
-            reject(f"this describes a schedule of the type {self.kind}, not {given}")
+            reject(f"this describes a schedule of the type {self.schedule_type}, not {given}")
 
     def _given(self, names: tuple[str, ...]) -> list[str]:
         return [name for name in names if getattr(self, name) is not None]

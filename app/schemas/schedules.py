@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -52,6 +53,38 @@ MaxRuns = Annotated[Integer, Field(ge=1, le=MAX_RUNS)]
 JitterSeconds = Annotated[Integer, Field(ge=0, le=MAX_JITTER_SECONDS)]
 
 
+def check_cron(expression: str, valid_fields: dict[str, Any], *below: str) -> str:
+    """Return `expression` if it is valid and fires. `valid_fields` are the fields beside it that
+    passed validation; `below` is the path to the expression."""
+    try:
+        CronTrigger.parse(
+            expression,
+            zone=ZoneInfo(valid_fields.get("timezone") or "UTC"),
+            seconds=valid_fields.get("seconds") or False,
+            dst=valid_fields.get("dst", Dst.DEBIAN),
+        )
+    except InvalidInputError as error:
+        reject(error.detail, *below)
+    return expression
+
+
+def _check_config(config: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
+    """Return `config` if it fits the type beside it, and its cron expression is valid and fires."""
+    valid_fields = info.data
+    config.check_type(valid_fields.get("schedule_type") or valid_fields.get("type"))
+    fields = config.schedule_fields()
+    if "timezone" in fields and valid_fields.get("timezone") is not None:
+        reject("send the timezone once, beside schedule_config or in it", "timezone")
+    if config.schedule_type == "cron":
+        below = [] if config.cron_expression is None else ["cron_expression"]
+        check_cron(fields["cron_expression"], valid_fields | fields, *below)
+    return config
+
+
+FittingConfig = Annotated[ScheduleConfig, AfterValidator(_check_config)]
+"""A `schedule_config` that fits the fields beside it."""
+
+
 class _ShortEntry(InputModel):
     """A schedule whose rule is in `schedule_config`. Its other fields are checked later."""
 
@@ -61,14 +94,7 @@ class _ShortEntry(InputModel):
     schedule_type: ScheduleType | None = None
     timezone: TimeZone | None = None
     seconds: Flag = False
-    schedule_config: ScheduleConfig | None = None
-
-    @field_validator("schedule_config")
-    @classmethod
-    def _check_config(
-        cls, config: ScheduleConfig | None, info: ValidationInfo
-    ) -> ScheduleConfig | None:
-        return None if config is None else check_config(config, info.data)
+    schedule_config: FittingConfig | None = None
 
 
 def _expand_short_entry(entry: Any) -> Any:
@@ -86,7 +112,7 @@ def _expand_short_entry(entry: Any) -> Any:
         fields = short.schedule_config.schedule_fields()
         for name in full.keys() & fields.keys():
             reject(f"{name} cannot be used together with schedule_config, which sets it", name)
-        full = {"type": short.schedule_config.kind} | full | fields
+        full = {"type": short.schedule_config.schedule_type} | full | fields
     return full
 
 
@@ -191,33 +217,6 @@ ScheduleEdit = Annotated[
     Discriminator("type"),
     BeforeValidator(_expand_short_entry),
 ]
-
-
-def check_cron(expression: str, valid_fields: dict[str, Any], *below: str) -> str:
-    """Return `expression` if it is valid and fires. `valid_fields` are the fields beside it that
-    passed validation; `below` is the path to the expression."""
-    try:
-        CronTrigger.parse(
-            expression,
-            zone=ZoneInfo(valid_fields.get("timezone") or "UTC"),
-            seconds=valid_fields.get("seconds") or False,
-            dst=valid_fields.get("dst", Dst.DEBIAN),
-        )
-    except InvalidInputError as error:
-        reject(error.detail, *below)
-    return expression
-
-
-def check_config(config: ScheduleConfig, valid_fields: dict[str, Any]) -> ScheduleConfig:
-    """Return `config` if it fits the type beside it, and its cron expression is valid and fires."""
-    config.check_type(valid_fields.get("schedule_type") or valid_fields.get("type"))
-    fields = config.schedule_fields()
-    if "timezone" in fields and valid_fields.get("timezone") is not None:
-        reject("send the timezone once, beside schedule_config or in it", "timezone")
-    if config.kind == "cron":
-        below = [] if config.cron_expression is None else ["cron_expression"]
-        check_cron(fields["cron_expression"], valid_fields | fields, *below)
-    return config
 
 
 class ScheduleChange(EditModel):

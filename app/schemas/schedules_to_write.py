@@ -127,17 +127,15 @@ def _complete_short_form(form: ShortFormIn, present: Sequence[Schedule]) -> Sche
 
 
 def _build_from_short_form(form: ShortFormIn) -> ScheduleIn:
+    bounds = form.short_form_bounds()
     match form.short_form_rule():
         case {"cron_expression": expression}:
-            bounds = form.short_form_bounds()
             return CronScheduleIn(
                 type="cron", seconds=form.seconds or False, cron_expression=expression, **bounds
             )
         case {"interval_seconds": period}:
-            bounds = form.short_form_bounds()
             return IntervalScheduleIn(type="interval", interval_seconds=period, **bounds)
         case {"run_at": run_at}:
-            bounds = form.short_form_bounds()
             return OneTimeScheduleIn(type="one_time", run_at=run_at, **bounds)
     raise InvalidInputError(
         "This job has no schedule yet; send cron_expression, schedule_config, interval or run_at."

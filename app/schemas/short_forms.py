@@ -10,8 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from app.schemas.json_types import Flag, InputInstant, InputModel, Text, TimeZone, reject
 from app.schemas.periods import Period
-from app.schemas.schedule_config import ScheduleConfig
-from app.schemas.schedules import ScheduleType, check_config, check_cron
+from app.schemas.schedules import FittingConfig, ScheduleType, check_cron
 
 
 class ShortFormIn(InputModel):
@@ -32,7 +31,7 @@ class ShortFormIn(InputModel):
     cron_expression: Text | None = Field(
         default=None, description="Short form: the expression.", examples=["0 9 * * MON"]
     )
-    schedule_config: ScheduleConfig | None = Field(
+    schedule_config: FittingConfig | None = Field(
         default=None,
         description="Short form: the period of an interval, or the fields of a cron schedule.",
     )
@@ -58,13 +57,6 @@ class ShortFormIn(InputModel):
     @classmethod
     def _check_expression(cls, expression: str | None, info: ValidationInfo) -> str | None:
         return None if expression is None else check_cron(expression, info.data)
-
-    @field_validator("schedule_config")
-    @classmethod
-    def _check_config(
-        cls, config: ScheduleConfig | None, info: ValidationInfo
-    ) -> ScheduleConfig | None:
-        return None if config is None else check_config(config, info.data)
 
     def given_short_fields(self) -> list[str]:
         """The names of the short-form fields that have a value in the body."""

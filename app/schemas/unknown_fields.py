@@ -17,27 +17,27 @@ Location = Sequence[str | int]
 _FIRST_ITEM = 0
 
 
-def explain_unknown_field(kind: Any, location: Location) -> str:
-    """Why the last name of the location is not a field, and which field was meant. `kind` is the
-    annotation of the body or of the query."""
+def explain_unknown_field(annotation: Any, location: Location) -> str:
+    """Why the last name of the location is not a field, and which field was meant. `annotation`
+    is that of the body or of the query."""
     *parent, name = location
-    models = _find_models(kind, parent)
+    models = _find_models(annotation, parent)
     if any(name in model.output_fields for model in models):
         return "only responses have this field; omit it, because the service sets it"
-    if others := _find_types_with(str(name), kind, parent):
+    if others := _find_types_with(str(name), annotation, parent):
         return f"this field does not exist here; it belongs to the type {' or '.join(others)}"
     here = {field for model in models for field in _names_of(model)}
     elsewhere = _list_fields_below(models)
     if parent:
-        for model in _find_models(kind, ()):
+        for model in _find_models(annotation, ()):
             elsewhere |= {field: f"`{field}` at the top level" for field in _names_of(model)}
     meant = suggest_field(str(name), sorted(here), elsewhere)
     return "this field does not exist" + (f"; did you mean {meant}?" if meant else "")
 
 
-def explain_missing_type(kind: Any, location: Location, value: Any) -> str:
+def explain_missing_type(annotation: Any, location: Location, value: Any) -> str:
     """What to write as the `type` of an object. `value` is the object."""
-    types = [name for model in _find_models(kind, location) for name in _types_of(model)]
+    types = [name for model in _find_models(annotation, location) for name in _types_of(model)]
     if not types:
         return "this is required"
     meant = find_synonym("type", value) if isinstance(value, Mapping) else None
@@ -45,33 +45,33 @@ def explain_missing_type(kind: Any, location: Location, value: Any) -> str:
     return f"this is required, one of: {', '.join(types)}{instead}"
 
 
-def _find_models(kind: Any, location: Location) -> list[type[InputModel]]:
+def _find_models(annotation: Any, location: Location) -> list[type[InputModel]]:
     """The models that the annotation allows at the location."""
-    if _is_model(kind):
+    if _is_model(annotation):
         if not location:
-            return [kind]
-        field = kind.model_fields.get(str(location[0]))
+            return [annotation]
+        field = annotation.model_fields.get(str(location[0]))
         return [] if field is None else _find_models(field.annotation, location[1:])
-    if get_origin(kind) is tuple:
-        return _find_models(get_args(kind)[0], location[1:]) if location else []
+    if get_origin(annotation) is tuple:
+        return _find_models(get_args(annotation)[0], location[1:]) if location else []
     found = []
-    for member in get_args(kind):  # of a union, or the one of `Annotated`
+    for member in get_args(annotation):  # of a union, or the one of `Annotated`
         is_chosen = location and _is_model(member) and location[0] in _types_of(member)
         found += _find_models(member, location[1:] if is_chosen else location)
     return found
 
 
-def _find_types_with(name: str, kind: Any, location: Location) -> list[str]:
+def _find_types_with(name: str, annotation: Any, location: Location) -> list[str]:
     """The other types of the object at the location that have a field of this name."""
     chosen = location[-1] if location else None
-    if not any(chosen in _types_of(model) for model in _find_models(kind, location)):
+    if not any(chosen in _types_of(model) for model in _find_models(annotation, location)):
         return []
-    siblings = _find_models(kind, location[:-1])
+    siblings = _find_models(annotation, location[:-1])
     return [other for model in siblings if name in _names_of(model) for other in _types_of(model)]
 
 
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, InputModel)
+def _is_model(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, InputModel)
 
 
 def _types_of(model: type[BaseModel]) -> tuple[str, ...]:
