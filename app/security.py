@@ -122,9 +122,10 @@ class Claims:
 class TokenError(ValueError):
     """A token is not valid. The reason is for the log only, not for the client."""
 
-
-class TokenExpiredError(TokenError):
-    """This service has issued the token, and its lifetime is over."""
+    def __init__(self, reason: str, *, is_expired: bool = False) -> None:
+        super().__init__(reason)
+        self.is_expired = is_expired
+        """Whether this service has issued the token, and only its lifetime is over."""
 
 
 def issue_token(
@@ -146,8 +147,7 @@ def issue_token(
 
 
 def read_token(key: TokenKey, token: str, *, now: datetime) -> Claims:
-    """Return the claims of an access token that is valid at `now`. Raises TokenError, and
-    TokenExpiredError if only its lifetime is over.
+    """Return the claims of an access token that is valid at `now`. Raises TokenError.
 
     The header must equal the header of issued tokens, so that a token cannot choose an algorithm
     or a key. The signature is checked after the header, and the payload is parsed last.
@@ -175,7 +175,7 @@ def _read_claims(payload: dict[str, Any], now: float) -> Claims:
     _read_identifier(payload, "jti")
     user_id = _read_identifier(payload, "sub")
     if expires_at <= now - _LEEWAY_SECONDS:
-        raise TokenExpiredError("expired")
+        raise TokenError("expired", is_expired=True)
     return Claims(user_id, datetime.fromtimestamp(issued_at, UTC))
 
 

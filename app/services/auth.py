@@ -29,7 +29,6 @@ from app.security import (
     Algorithm,
     PasswordCheck,
     TokenError,
-    TokenExpiredError,
     TokenKey,
     generate_password,
     hash_password,
@@ -129,9 +128,9 @@ class AuthService:
         """
         try:
             claims = read_token(self._key, token, now=self._clock.now())
-        except TokenExpiredError as error:
-            raise ExpiredTokenError("The access token has expired; sign in again.") from error
         except TokenError as error:
+            if error.is_expired:
+                raise ExpiredTokenError("The access token has expired; sign in again.") from error
             raise _invalid_token() from error
         user = await self._users.find(claims.user_id)
         if user is None or not user.active or claims.issued_at < user.tokens_valid_from:
