@@ -1,12 +1,13 @@
 """Deletes the earlier parameters of jobs to which no execution refers any more."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import structlog
 
 from app.policies.retention import MIN_AGE
-from app.repositories.replaced_revisions import ReplacedRevisionRepository, Slot
+from app.repositories.execution_listings import HistoryPosition
+from app.repositories.replaced_revisions import ReplacedRevisionRepository
 
 _log = structlog.get_logger(__name__)
 
@@ -24,7 +25,7 @@ class _Scan:
     before: datetime
     unused: dict[int, str]
     """By revision: the records to which no execution refers that was read so far."""
-    reached: Slot | None = field(default=None)
+    reached: HistoryPosition | None = None
 
 
 class RevisionJanitor:

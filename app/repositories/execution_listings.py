@@ -12,6 +12,9 @@ from app.repositories.pages import Range
 
 LISTING_ORDER = (("scheduled_for", DESCENDING), ("_id", DESCENDING))
 
+HistoryPosition = tuple[datetime, str]
+"""A position in a history: the slot and the id of an execution."""
+
 LARGE_FIELDS = ("parameters", "attempts.response.headers", "attempts.response.body")
 """The fields of an execution that a partial listing leaves out."""
 
@@ -28,12 +31,21 @@ class ExecutionFilter:
     until: datetime | None = None
 
 
-def listing_of(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Range:
+def listing_of(wanted: ExecutionFilter, before: HistoryPosition | None) -> Range:
     """The range of a listing, just after `before` (slot, id)."""
     return Range(_query(wanted, before), dict(LISTING_ORDER), _index(wanted))
 
 
-def _query(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Document:
+def build_rest_query(position: HistoryPosition) -> Document:
+    """The executions after the position in the listing order."""
+    slot, execution_id = position
+    return {
+        "scheduled_for": {"$lte": slot},
+        "$or": [{"scheduled_for": {"$lt": slot}}, {"_id": {"$lt": execution_id}}],
+    }
+
+
+def _query(wanted: ExecutionFilter, before: HistoryPosition | None) -> Document:
     query: Document = known(Execution)
     if wanted.owner_id is not None:
         query["owner_id"] = wanted.owner_id
@@ -49,9 +61,8 @@ def _query(wanted: ExecutionFilter, before: tuple[datetime, str] | None) -> Docu
     if wanted.until is not None:
         slots["$lt"] = wanted.until
     if before is not None:
-        slot, execution_id = before
-        slots["$lte"] = slot
-        query["$or"] = [{"scheduled_for": {"$lt": slot}}, {"_id": {"$lt": execution_id}}]
+        query |= build_rest_query(before)
+        slots |= query["scheduled_for"]
     if slots:
         query["scheduled_for"] = slots
     return query

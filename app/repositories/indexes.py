@@ -4,7 +4,7 @@ from pymongo import ASCENDING, DESCENDING, IndexModel, timeout
 from pymongo.errors import OperationFailure
 
 from app.models.execution import ExecutionKind, ExecutionStatus
-from app.repositories.due_jobs import POLL
+from app.repositories.due_jobs import IS_SCHEDULED, POLL
 from app.repositories.mongo import Collection, Database, database_call
 
 _QUEUED, _RUNNING = ExecutionStatus.QUEUED.value, ExecutionStatus.RUNNING.value
@@ -19,7 +19,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel(
             [("next_run", ASCENDING), ("owner_id", ASCENDING), ("_id", ASCENDING)],
             name=POLL,
-            partialFilterExpression={"next_run": {"$type": "date"}},
+            partialFilterExpression={"next_run": IS_SCHEDULED},
         ),
         # The listings. A listing's query names its index (see job_listings.py), so that it is one
         # range in the order of the listing. Other filters scan this range, which is at most all

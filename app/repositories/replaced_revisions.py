@@ -9,13 +9,10 @@ from pymongo import ASCENDING
 
 from app.models.job_revision import JobRevision
 from app.repositories.documents import known
-from app.repositories.execution_listings import LISTING_ORDER
+from app.repositories.execution_listings import LISTING_ORDER, HistoryPosition, build_rest_query
 from app.repositories.mongo import Database, Document, database_call
 
 _log = structlog.get_logger(__name__)
-
-Slot = tuple[datetime, str]
-"""A position in the history of a job: the slot and the id of an execution."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class UsedRevisions:
     next page starts; None at the end."""
 
     revisions: frozenset[int]
-    reached: Slot | None
+    reached: HistoryPosition | None
     is_complete: bool = True
     """False if an execution is malformed, so that the others of its job cannot be listed."""
 
@@ -77,13 +74,13 @@ class ReplacedRevisionRepository:
         return RecordPage(records, reached)
 
     @database_call
-    async def list_used(self, job_id: str, *, after: Slot | None, limit: int) -> UsedRevisions:
+    async def list_used(
+        self, job_id: str, *, after: HistoryPosition | None, limit: int
+    ) -> UsedRevisions:
         """The revisions that a page of the job's executions refers to, the newest slot first."""
         query: Document = {"job_id": job_id}
         if after is not None:
-            slot, execution_id = after
-            query["scheduled_for"] = {"$lte": slot}
-            query["$or"] = [{"scheduled_for": {"$lt": slot}}, {"_id": {"$lt": execution_id}}]
+            query |= build_rest_query(after)
         fields = {"scheduled_for": True, "attempts.job_revision": True}
         found = self._executions.find(query, fields, hint="history_by_job").sort(LISTING_ORDER)
         documents = await found.limit(limit).to_list(None)
