@@ -18,20 +18,16 @@ def _networks(*names: str) -> Networks:
 # those that contain an IPv4 address (mapped, translated, NAT64).
 GLOBAL_IPV6 = ipaddress.IPv6Network("2000::/3")
 
-# Python's `is_global` is not used, because it returns True for several of these: multicast, the
-# address at which Azure serves every virtual machine, and 6to4 addresses, which contain an IPv4
-# address.
+# Denied in any case, unlike PRIVATE_NETWORKS. Python's `is_global` is not used, because it returns
+# True for several of these: multicast, the address at which Azure serves every virtual machine, and
+# 6to4 addresses, which contain an IPv4 address.
 DENIED_NETWORKS = _networks(
     "0.0.0.0/8",  # this host
-    "10.0.0.0/8",  # private
     "100.64.0.0/10",  # shared by carriers and clouds
-    "127.0.0.0/8",  # loopback
     "169.254.0.0/16",  # link-local: cloud metadata
-    "172.16.0.0/12",  # private
     "192.0.0.0/24",  # protocol assignments: Oracle's metadata
     "192.0.2.0/24",  # documentation
     "192.88.99.0/24",  # 6to4 relays
-    "192.168.0.0/16",  # private
     "198.18.0.0/15",  # benchmarks
     "198.51.100.0/24",  # documentation
     "203.0.113.0/24",  # documentation

@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
-from app.receiver_addresses import DENIED_NETWORKS
+from app.receiver_addresses import DENIED_NETWORKS, PRIVATE_NETWORKS
 from app.targets.egress import (
     RECEIVE_BUFFER_BYTES,
     UNSENT_TIMEOUT_MILLISECONDS,
@@ -114,7 +114,7 @@ SPECIAL_IPV6 = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("network", [*DENIED_NETWORKS, *SPECIAL_IPV6], ids=str)
+@pytest.mark.parametrize("network", [*DENIED_NETWORKS, *PRIVATE_NETWORKS, *SPECIAL_IPV6], ids=str)
 def test_every_special_range_is_denied_from_its_first_to_its_last_address(network: Any) -> None:
     for end in (network[0], network[-1]):
         assert not DEFAULT.allows(str(end), 443)
