@@ -13,7 +13,7 @@ import uvloop
 
 from app.errors import CarillonError, ConfigurationError
 from app.http_server.protocol import LimitedProtocol
-from app.http_server.startup import share_listener
+from app.http_server.startup import duplicate_listener
 from app.main import announce_first_admin, create_app
 from app.models.user import Role
 from app.runtime import Runtime, open_runtime
@@ -163,7 +163,7 @@ def _serve(settings: Settings) -> None:
                 timeout_graceful_shutdown=_CLOSE_CONNECTIONS_SECONDS,
                 server_header=False,
             )
-            await _Server(config, settings).serve(sockets=share_listener(listener))
+            await _Server(config, settings).serve(sockets=duplicate_listener(listener))
 
     uvloop.run(serve())
 

@@ -39,7 +39,7 @@ def open_connections(
     return Connections(plan.connection_limit, trusted_proxies=trusted_proxies)
 
 
-def share_listener(listener: socket.socket) -> list[socket.socket]:
+def duplicate_listener(listener: socket.socket) -> list[socket.socket]:
     """The listener and duplicates of it, so that connections are accepted as fast as they come.
 
     uvloop accepts one connection of each in a turn of the event loop. With a single one, a health

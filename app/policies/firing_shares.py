@@ -18,12 +18,12 @@ delays the other jobs that are on time."""
 _MIN_DECISIONS = 20  # of a job, so that a firing makes progress with each job that it reads
 
 
-def share_decisions(
+def divide_decisions(
     jobs: Sequence[Job], coverage: Coverage
 ) -> tuple[list[tuple[Job, int]], list[tuple[Job, int]]]:
     """The jobs that are on time, and those that are late, each with the most decisions in this
     firing."""
-    ordered = _take_turns(jobs)
+    ordered = _interleave_jobs(jobs)
     on_time = [job for job in ordered if not coverage.is_before_gap_end(job.next_run)]
     late = [job for job in ordered if coverage.is_before_gap_end(job.next_run)]
     counts = Counter(job.owner_id for job in on_time)
@@ -37,7 +37,7 @@ def _divide(jobs: int) -> int:
     return max(_MIN_DECISIONS, MAX_DECISIONS // jobs)
 
 
-def _take_turns(jobs: Sequence[Job]) -> list[Job]:
+def _interleave_jobs(jobs: Sequence[Job]) -> list[Job]:
     """The first job of each owner, then the second of each, and so on, each time in the given
     order."""
     turns: Counter[str] = Counter()

@@ -91,7 +91,9 @@ class DueTurns:
     """Whether no other job is due."""
 
 
-def build_due_owners(now: datetime, *, due: DueJobs, after: str, limit: int) -> list[Document]:
+def build_owners_of_due_jobs(
+    now: datetime, *, due: DueJobs, after: str, limit: int
+) -> list[Document]:
     """The pipeline that lists at most `limit` owners of due jobs, those with an id greater than
     `after` first, and of each the ids of its `limit` most overdue jobs.
 
@@ -116,7 +118,7 @@ def build_due_owners(now: datetime, *, due: DueJobs, after: str, limit: int) -> 
     ]
 
 
-def take_turns(owners: Sequence[Document], *, limit: int) -> tuple[list[Any], str]:
+def interleave_job_ids(owners: Sequence[Document], *, limit: int) -> tuple[list[Any], str]:
     """At most `limit` job ids: the first of each owner, then the second of each, and so on. Also
     returns the owner whose turn was the last."""
     turns = chain.from_iterable(

@@ -18,8 +18,8 @@ from app.repositories.due_jobs import (
     POLL,
     DueJobs,
     DueTurns,
-    build_due_owners,
-    take_turns,
+    build_owners_of_due_jobs,
+    interleave_job_ids,
 )
 from app.repositories.job_listings import (
     LARGE_FIELDS,
@@ -246,9 +246,9 @@ class JobRepository:
     ) -> DueTurns:
         """The same, but of each owner a job in turn, beginning with the owner after `after`. It
         knows the owners of the first `MAX_KEYS` due jobs."""
-        pipeline = build_due_owners(now, due=due, after=after, limit=limit)
+        pipeline = build_owners_of_due_jobs(now, due=due, after=after, limit=limit)
         owners = await aggregate(self._jobs, pipeline, hint=POLL)
-        ids, last_owner = take_turns(owners, limit=limit)
+        ids, last_owner = interleave_job_ids(owners, limit=limit)
         query = due.build_due_query(now) | {"_id": {"$in": ids}}
         documents = await self._jobs.find(query, _FOR_FIRING).hint("_id_").to_list(None)
         jobs = (await self._reader.read(documents)).records

@@ -21,7 +21,7 @@ from app.models.job import Job, earliest_next_run
 from app.models.schedule import Schedule
 from app.policies import catch_up
 from app.policies.catch_up import Plan
-from app.policies.firing_shares import MAX_DECISIONS, share_decisions
+from app.policies.firing_shares import MAX_DECISIONS, divide_decisions
 from app.repositories.executions import ExecutionRepository, InsertResult
 from app.repositories.jobs import JobRepository
 from app.repositories.slot_records import SlotRecord, key_of
@@ -96,7 +96,7 @@ class Firing:
         """
         read_at = self._clock.monotonic() if read_at is None else read_at
         advanced = await self._repair(jobs)
-        for shares in share_decisions(jobs, await self._ticks.cover(now)):
+        for shares in divide_decisions(jobs, await self._ticks.cover(now)):
             advanced += await self._fire_shares(shares, now, read_at, is_stopping)
             if is_stopping() or self._is_stale(read_at):
                 break

@@ -14,8 +14,8 @@ from app.schemas.pages import Listing
 
 _log = structlog.get_logger(__name__)
 
-_SHARE_OF_HISTORY = 10
-"""The records of an owner take at most this part of `MAX_HISTORY_BYTES_PER_OWNER`."""
+_HISTORY_DIVISOR = 10
+"""The records of an owner take at most one byte in ten of `MAX_HISTORY_BYTES_PER_OWNER`."""
 
 
 class JobRevisionService:
@@ -26,7 +26,7 @@ class JobRevisionService:
 
     def __init__(self, *, revisions: JobRevisionRepository, history_bytes_per_owner: int) -> None:
         self._revisions = revisions
-        self._most_bytes = history_bytes_per_owner // _SHARE_OF_HISTORY
+        self._most_bytes = history_bytes_per_owner // _HISTORY_DIVISOR
 
     async def keep(self, job: Job, now: datetime) -> None:
         """Store what executions show of this revision. Call it before a write that replaces or

@@ -11,7 +11,7 @@ import uvloop
 from typer.testing import CliRunner
 
 from app.cli import _SEND_BUFFER_BYTES, _bind, cli, describe_use
-from app.http_server.startup import ACCEPTED_AT_ONCE, share_listener
+from app.http_server.startup import ACCEPTED_AT_ONCE, duplicate_listener
 from app.settings import Settings, load_settings
 from tests.support.waiting import run_other_tasks
 
@@ -69,7 +69,7 @@ async def _count_turns_to_accept(connections: int) -> int:
     async with AsyncExitStack() as servers:
         with ExitStack() as clients:
             listener = _bind("127.0.0.1", 0)
-            for one in share_listener(listener):
+            for one in duplicate_listener(listener):
                 server = await loop.create_server(Acceptance, sock=one, backlog=connections)
                 await servers.enter_async_context(server)
             for _ in range(connections):

@@ -8,7 +8,7 @@ import pytest
 from app.models.execution import ExecutionKind
 from app.models.job import Job
 from app.repositories.claims import UNCLAIMABLE
-from app.repositories.due_jobs import ALL, POLL, DueJobs, build_due_owners
+from app.repositories.due_jobs import ALL, POLL, DueJobs, build_owners_of_due_jobs
 from app.repositories.slot_records import SlotKey, build_conditions
 from tests.integration.repositories.plans import explain, list_stages
 from tests.support.engine import LEASE, World, claim_due
@@ -75,7 +75,7 @@ async def test_the_owners_of_due_jobs_are_read_from_keys_only(
 ) -> None:
     now = world.clock.now()
     part = ALL.of_part(["a", "b"][:schedulers], "a")
-    pipeline = build_due_owners(now, due=part, after="", limit=LIMIT)
+    pipeline = build_owners_of_due_jobs(now, due=part, after="", limit=LIMIT)
     aggregate = {"aggregate": "jobs", "pipeline": pipeline, "hint": POLL, "cursor": {}}
     plan = await world.database.collection("jobs").database.command(
         {"explain": aggregate, "verbosity": "executionStats"}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from app.models.coverage import Coverage, Gap
 from app.models.job import Job
 from app.models.target import LogTargetSpec
-from app.policies.firing_shares import share_decisions
+from app.policies.firing_shares import divide_decisions
 
 NOW = datetime(2026, 11, 23, 8, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -30,14 +30,14 @@ def make_jobs(owner_id: str, count: int, *, next_run: datetime = NOW) -> list[Jo
 
 def test_the_owners_take_turns() -> None:
     jobs = [*make_jobs("a", 3), *make_jobs("b", 1), *make_jobs("c", 2)]
-    on_time, late = share_decisions(jobs, NO_GAP)
+    on_time, late = divide_decisions(jobs, NO_GAP)
     assert [job.id for job, _ in on_time] == ["a0", "b0", "c0", "a1", "c1", "a2"]
     assert late == []
 
 
 def test_the_jobs_of_an_owner_share_its_decisions() -> None:
     jobs = [*make_jobs("a", 1), *make_jobs("b", 4), *make_jobs("c", 400)]
-    on_time, _ = share_decisions(jobs, NO_GAP)
+    on_time, _ = divide_decisions(jobs, NO_GAP)
     assert {job.owner_id: most for job, most in on_time} == {"a": 1_000, "b": 250, "c": 20}
 
 
@@ -48,7 +48,7 @@ def test_late_jobs_share_the_decisions_of_all_late_jobs() -> None:
         *make_jobs("b", 1, next_run=NOW - 2 * MINUTE),
         *make_jobs("a", 1),
     ]
-    on_time, late = share_decisions(jobs, Coverage(NOW, (gap,)))
+    on_time, late = divide_decisions(jobs, Coverage(NOW, (gap,)))
     assert [(job.id, most) for job, most in on_time] == [("a0", 1_000)]
     assert [(job.id, most) for job, most in late] == [
         ("a0", 250),
