@@ -33,7 +33,8 @@ MAX_IGNORED_BYTES = 1_048_576
 """The most that is received and ignored if the response came before the end of the request."""
 
 HEALTH_PATHS = frozenset({"/ping", "/health", "/health/live", "/health/ready"})
-"""Requests for these paths wait only for each other's turns (see `LoopTurns`)."""
+"""Requests for these paths wait in a line of their own, which has every second turn (see
+`LoopTurns`)."""
 
 
 class LimitedProtocol(HttpToolsProtocol):
