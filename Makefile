@@ -1,5 +1,5 @@
-# Carillon's commands. They need make, Python 3.11 or later and, for the installation, a network. To
-# use another Python than `python3`: make PYTHON=/path/to/python run
+# Carillon's commands. They need make, Python 3.11 or later with venv (Debian: python3-venv) and, for
+# the installation, a network. To use another Python than `python3`: make PYTHON=/path/to/python run
 
 PYTHON ?= python3
 VENV := .venv

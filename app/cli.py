@@ -57,15 +57,15 @@ def serve(host: Host = None, port: Port = None) -> None:
 
 @cli.command(epilog=_EXAMPLE.format("schedule --port 8001"))
 def schedule(host: Host = None, port: Port = None) -> None:
-    """Run the scheduler, reaper, janitor and trimmer, without a worker. The port serves only /ping
-    and /health."""
+    """Run the scheduler, reaper, janitor and trimmer, without a worker. The port serves only /ping,
+    /health, /health/live and /health/ready."""
     _serve(_load(host, port, role="scheduler"))
 
 
 @cli.command(epilog=_EXAMPLE.format("work --port 8002"))
 def work(host: Host = None, port: Port = None) -> None:
     """Run a worker, the reaper, janitor and trimmer, without a scheduler. The port serves only
-    /ping and /health."""
+    /ping, /health, /health/live and /health/ready."""
     _serve(_load(host, port, role="worker"))
 
 

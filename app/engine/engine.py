@@ -98,7 +98,7 @@ class Engine:
                 "waiting_for_executions",
                 running=running,
                 grace_seconds=grace.total_seconds(),
-                then="those that still run are stopped, and run again at the next start",
+                then="those that still run are stopped and queued again",
                 setting="SHUTDOWN_GRACE_SECONDS",
             )
         end = self.clock.monotonic() + grace.total_seconds()

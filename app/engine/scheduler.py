@@ -21,8 +21,8 @@ _log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _MIN_BATCH = 20
-"""After a round that has fired only some of its jobs, the next one reads twice as many as these, so
-that it does not read many jobs for which it has no time."""
+"""The fewest jobs that a round reads. After a round without time for all of its jobs, the next
+reads twice as many as were fired."""
 
 _PEEKED = 16
 """The number of keys that a scheduler reads to find the next job that concerns it."""

@@ -45,5 +45,6 @@ def _is_of_health(scope: Scope) -> bool:
 def _build_error(role: str) -> NotFoundError:
     return NotFoundError(
         f"This process does not serve the API, because its role is {role}. It serves only /ping, "
-        "/health/live and /health/ready. Send the request to a process with the role api or all."
+        "/health, /health/live and /health/ready. Send the request to a process with the role api "
+        "or all."
     )

@@ -84,8 +84,8 @@ class RetryPolicy(Record):
     delay_seconds: Annotated[float, Field(ge=0, le=86_400)] = 5
     max_delay_seconds: Annotated[float, Field(ge=0, le=604_800)] = 300
     retry_on: Annotated[tuple[RetryReason | StatusCode, ...], Field(max_length=50)] | None = None
-    """The failures after which another attempt follows. None: all except status 410 and a target
-    that cannot be used."""
+    """The failures after which another attempt follows. None: all. Status 410 and a request
+    that cannot be sent are never retried."""
 
     @property
     def delay(self) -> timedelta:

@@ -11,9 +11,9 @@ from app.models.coverage import Coverage
 from app.models.job import Job
 
 MAX_DECISIONS = 1_000
-"""The most decisions on one owner's jobs that are on time in one firing, and about the most on all
-late jobs together. The next firing continues. So neither one owner nor the backlog of an outage
-delays the other jobs that are on time."""
+"""About the most decisions on one owner's jobs that are on time in one firing, and on all late jobs
+together; each job has at least `_MIN_DECISIONS`. The next firing continues. So neither one owner
+nor the backlog of an outage delays the other jobs that are on time."""
 
 _MIN_DECISIONS = 20  # of a job, so that a firing makes progress with each job that it reads
 

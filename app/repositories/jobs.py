@@ -244,8 +244,8 @@ class JobRepository:
     async def list_due_in_turns(
         self, now: datetime, *, limit: int, due: DueJobs, after: str
     ) -> DueTurns:
-        """The same, but of each owner a job in turn, beginning with the owner after `after`. It
-        knows the owners of the first `MAX_KEYS` due jobs."""
+        """Due jobs for firing, one of each owner in turn, beginning with the owner after `after`.
+        Knows the owners of the first `MAX_KEYS` due jobs."""
         pipeline = build_owners_of_due_jobs(now, due=due, after=after, limit=limit)
         owners = await aggregate(self._jobs, pipeline, hint=POLL)
         ids, last_owner = interleave_job_ids(owners, limit=limit)

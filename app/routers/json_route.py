@@ -134,14 +134,14 @@ def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _parse_integer(digits: str) -> int:
     if len(digits) > _MAX_DIGITS:
-        _reject("an integer has too many digits; send at most 64 bits")
+        _reject("an integer has too many digits; send an integer of at most 64 bits")
     return int(digits)
 
 
 def _parse_float(text: str) -> float:
     value = float(text)
     if math.isinf(value):
-        _reject("a number is too large; send at most 64 bits")
+        _reject("a number is too large; send one from -1.7e308 to 1.7e308")
     return value
 
 

@@ -87,8 +87,8 @@ class RetryPolicyIn(RetryPolicy, InputModel):
     strategy: Annotated[RetryStrategy, Field(strict=False)] = RetryStrategy.EXPONENTIAL
     retry_on: Annotated[tuple[_RetryReason, ...], Field(strict=False), AtMost(50)] | None = Field(
         default=None,
-        description="The failures after which the attempt is repeated; null: all except status "
-        "410 and a target that cannot be used.",
+        description="The failures after which the attempt is repeated; null: all. Status 410 and "
+        "a request that cannot be sent are never retried.",
     )
 
 

@@ -1,57 +1,61 @@
 """`schedule_config`: the rule of a schedule in parts, beside `schedule_type`."""
 
 import re
+from functools import partial
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from app.models.schedule import MAX_INTERVAL_SECONDS
 from app.schemas.json_types import InputModel, Integer, Text, TimeZone, reject
 from app.schemas.periods import SECONDS_OF, check_period
+from app.triggers.cron_dialect import DAY, HOUR, MINUTE, MONTH, CronField
 
 _LOWEST_VALUES = {"minute": "0", "hour": "0", "day_of_week": "*", "day": "1", "month": "*"}
 """The fields of a cron expression, the finest first, and the value of an absent field that is finer
 than all given ones."""
 _CRON_FIELD = re.compile(r"[0-9A-Za-z*,/#-]{1,60}", re.ASCII)
-_HIGHEST_VALUE = 59
 _WEEKDAY_NUMBER = re.compile(r"(?<![#/])\d", re.ASCII)
 _IN_EXPRESSION = ("minute", "hour", "day", "month", "day_of_week")
 
 _Count = Annotated[Integer, Field(ge=0, le=MAX_INTERVAL_SECONDS)]
 
 
-def _read_cron_field(value: Any) -> str:
-    if type(value) is int and 0 <= value <= _HIGHEST_VALUE:
+def _read_field(field: CronField, value: Any) -> str:
+    if type(value) is int and field.low <= value <= field.high:
         return str(value)
     if not isinstance(value, str) or not _CRON_FIELD.fullmatch(value):
-        reject("send a number, or one field of a cron expression as text: 9, */15 or MON-FRI")
+        reject(
+            f"send a number from {field.low} to {field.high}, or one field of a cron expression as "
+            "text, such as */2"
+        )
     return value
 
 
-def _reject_weekday_number(field: str) -> str:
-    if _WEEKDAY_NUMBER.search(field):
+def _read_day_names(value: Any) -> str:
+    is_field = isinstance(value, str) and _CRON_FIELD.fullmatch(value)
+    if not is_field or _WEEKDAY_NUMBER.search(value):
         reject("send names, such as MON or MON-FRI")
-    return field
+    return str(value)
 
 
-_CronField = Annotated[
-    str,
-    BeforeValidator(_read_cron_field),
-    WithJsonSchema(
-        {
-            "anyOf": [
-                {"type": "integer", "minimum": 0, "maximum": _HIGHEST_VALUE},
-                {"type": "string", "pattern": f"^{_CRON_FIELD.pattern}$"},
-            ]
-        }
-    ),
-]
-_DayNames = Annotated[
-    str,
-    BeforeValidator(_read_cron_field),
-    AfterValidator(_reject_weekday_number),
-    WithJsonSchema({"type": "string", "pattern": f"^{_CRON_FIELD.pattern}$"}),
-]
+_TEXT_SCHEMA = {"type": "string", "pattern": f"^{_CRON_FIELD.pattern}$"}
+
+
+def _check(field: CronField) -> BeforeValidator:
+    return BeforeValidator(partial(_read_field, field))
+
+
+def _describe(field: CronField) -> WithJsonSchema:
+    number = {"type": "integer", "minimum": field.low, "maximum": field.high}
+    return WithJsonSchema({"anyOf": [number, _TEXT_SCHEMA]})
+
+
+_Minute = Annotated[str, _check(MINUTE), _describe(MINUTE)]
+_Hour = Annotated[str, _check(HOUR), _describe(HOUR)]
+_Day = Annotated[str, _check(DAY), _describe(DAY)]
+_Month = Annotated[str, _check(MONTH), _describe(MONTH)]
+_DayNames = Annotated[str, BeforeValidator(_read_day_names), WithJsonSchema(_TEXT_SCHEMA)]
 
 
 class ScheduleConfig(InputModel):
@@ -64,14 +68,14 @@ class ScheduleConfig(InputModel):
     days: _Count | None = None
     weeks: _Count | None = None
     cron_expression: Text | None = Field(default=None, examples=["0 9 * * MON"])
-    minute: _CronField | None = Field(
+    minute: _Minute | None = Field(
         default=None,
         description="Cron: this field of the expression; requires `schedule_type`. Absent fields "
         "are `*`, and their lowest value if they are finer than all given ones.",
     )
-    hour: _CronField | None = None
-    day: _CronField | None = None
-    month: _CronField | None = None
+    hour: _Hour | None = None
+    day: _Day | None = None
+    month: _Month | None = None
     day_of_week: _DayNames | None = Field(
         default=None,
         description="Names, such as MON-FRI: programs number the days in different ways.",

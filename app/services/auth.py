@@ -231,4 +231,4 @@ def _check_password(password: str) -> None:
 
 
 def _invalid_token() -> InvalidTokenError:
-    return InvalidTokenError("The access token is not valid or not valid any more; sign in again.")
+    return InvalidTokenError("The access token is not valid, or no longer valid; sign in again.")

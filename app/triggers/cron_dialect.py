@@ -86,7 +86,7 @@ class Fields:
 
 
 @dataclass(frozen=True, slots=True)
-class _Field:
+class CronField:
     name: str
     low: int
     high: int
@@ -94,13 +94,13 @@ class _Field:
     """The names of the values from `low` on, separated by spaces."""
 
 
-_SECOND = _Field("second", 0, 59)
-_MINUTE = _Field("minute", 0, 59)
-_HOUR = _Field("hour", 0, 23)
-_DAY = _Field("day-of-month", 1, 31)
-_MONTH = _Field("month", 1, 12, "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC")
-_WEEKDAY = _Field("day-of-week", 0, 7, "SUN MON TUE WED THU FRI SAT")
-_FIELDS = (_MINUTE, _HOUR, _DAY, _MONTH, _WEEKDAY)
+_SECOND = CronField("second", 0, 59)
+MINUTE = CronField("minute", 0, 59)
+HOUR = CronField("hour", 0, 23)
+DAY = CronField("day-of-month", 1, 31)
+MONTH = CronField("month", 1, 12, "JAN FEB MAR APR MAY JUN JUL AUG SEP OCT NOV DEC")
+_WEEKDAY = CronField("day-of-week", 0, 7, "SUN MON TUE WED THU FRI SAT")
+_FIELDS = (MINUTE, HOUR, DAY, MONTH, _WEEKDAY)
 
 
 def parse_fields(expression: str, *, seconds: bool) -> Fields:
@@ -119,12 +119,12 @@ def parse_fields(expression: str, *, seconds: bool) -> Fields:
     (minutes, hours, days, months, weekdays, all_seconds), nth = croniter.expand(numbers)
     return Fields(
         seconds=_list_values(_SECOND, all_seconds),
-        minutes=_list_values(_MINUTE, minutes),
-        hours=_list_values(_HOUR, hours),
+        minutes=_list_values(MINUTE, minutes),
+        hours=_list_values(HOUR, hours),
         day=DayFields(
-            days=frozenset(_list_values(_DAY, days)),
+            days=frozenset(_list_values(DAY, days)),
             last_day="L" in day.split(","),
-            months=frozenset(_list_values(_MONTH, months)),
+            months=frozenset(_list_values(MONTH, months)),
             weekdays=frozenset() if nth else frozenset(_list_values(_WEEKDAY, weekdays)),
             nth_weekdays=frozenset(
                 (int(number), LAST if n == "l" else int(n))
@@ -172,21 +172,21 @@ def _expand_nickname(fields: list[str]) -> list[str]:
     return meaning.split()
 
 
-def _normalise_field(field: _Field, text: str) -> str:
+def _normalise_field(field: CronField, text: str) -> str:
     """Check a field, and return it in numbers and in forms that croniter reads correctly."""
     items = text.split(",")
     if field is _WEEKDAY and len({"#" in item or "L" in item for item in items}) > 1:
         raise _make_error("a list of days with # or L must not contain plain days", field)
     items_for_croniter = [_normalise_item(field, item) for item in items]
-    if field is _DAY:  # croniter reads 31 items, one of them L, as every day
+    if field is DAY:  # croniter reads 31 items, one of them L, as every day
         items_for_croniter = [item for item in items_for_croniter if item != "L"] or ["L"]
     return ",".join(items_for_croniter)
 
 
-def _normalise_item(field: _Field, item: str) -> str:
-    if field is _DAY and item == "L":
+def _normalise_item(field: CronField, item: str) -> str:
+    if field is DAY and item == "L":
         return item
-    if field is _DAY and _NEAREST_WEEKDAY.fullmatch(item):
+    if field is DAY and _NEAREST_WEEKDAY.fullmatch(item):
         raise _make_error(
             "W, the nearest weekday, is not supported; send days from 1 to 31, or L for the last "
             "day of the month",
@@ -208,7 +208,7 @@ def _normalise_item(field: _Field, item: str) -> str:
     return _normalise_range(field, match, step)
 
 
-def _normalise_range(field: _Field, match: re.Match[str], step: str) -> str:
+def _normalise_range(field: CronField, match: re.Match[str], step: str) -> str:
     low = _read_value(field, match["low"])
     default_high = field.high if step else low
     high = _read_value(field, match["high"]) if match["high"] else default_high
@@ -218,7 +218,7 @@ def _normalise_range(field: _Field, match: re.Match[str], step: str) -> str:
     return str(low) if low == high else f"{low}-{high}{step}"
 
 
-def _read_value(field: _Field, text: str) -> int:
+def _read_value(field: CronField, text: str) -> int:
     names = field.names.split()
     if text in names:
         return field.low + names.index(text)
@@ -233,7 +233,7 @@ def _read_value(field: _Field, text: str) -> int:
     return value
 
 
-def _read_step(field: _Field, text: str) -> int:
+def _read_step(field: CronField, text: str) -> int:
     value = _read_digits(text)
     if value is None or not 1 <= value <= field.high:
         raise _make_error(f"a step must be a number from 1 to {field.high}", field)
@@ -251,12 +251,12 @@ def _read_digits(text: str) -> int | None:
     return int(text) if len(text) <= 2 and text.isdigit() else None
 
 
-def _list_values(field: _Field, expanded: list[int | str]) -> tuple[int, ...]:
+def _list_values(field: CronField, expanded: list[int | str]) -> tuple[int, ...]:
     if "*" in expanded:
         return tuple(range(field.low, field.high + 1))
     return tuple(sorted(value for value in expanded if isinstance(value, int)))
 
 
-def _make_error(problem: str, field: _Field | None = None) -> InvalidInputError:
+def _make_error(problem: str, field: CronField | None = None) -> InvalidInputError:
     location = "cron expression" if field is None else f"cron expression, {field.name} field"
     return InvalidInputError(f"{location}: {problem}")

@@ -52,8 +52,8 @@ async def test_a_process_without_the_api_serves_only_its_health(
     for method, path in OTHERS:
         problem = assert_problem(await alice.request(method, path), 404)
         assert (
-            f"This process does not serve the API, because its role is {role}."
-            in (problem["detail"])
+            f"This process does not serve the API, because its role is {role}. It serves only "
+            "/ping, /health, /health/live and /health/ready." in problem["detail"]
         ), path
 
 

@@ -165,7 +165,8 @@ WRONG: list[tuple[JsonBody, str]] = [
     ({"schedule_config": {"minute": 5}}, "/schedule_config/minute"),
     ({"schedule_type": "interval", "schedule_config": {"hour": 5}}, "/schedule_config/hour"),
     ({"schedule_type": "cron", "schedule_config": {"hour": [5]}}, "/schedule_config/hour"),
-    ({"schedule_type": "cron", "schedule_config": {"hour": 25}}, "/schedule_config"),
+    ({"schedule_type": "cron", "schedule_config": {"hour": 25}}, "/schedule_config/hour"),
+    ({"schedule_type": "cron", "schedule_config": {"hour": "25"}}, "/schedule_config"),
     ({"schedule_config": {"cron_expression": "61 * * * *"}}, "/schedule_config/cron_expression"),
     ({"schedule_config": {"day_of_week": "1"}}, "/schedule_config/day_of_week"),
     (

@@ -33,7 +33,8 @@ def test_a_config_gives_fields_of_the_full_form(
     [
         *({}, {"timezone": "UTC"}, {"minutes": 0}, {"days": 366}),
         *({"minute": 0, "minutes": 5}, {"cron_expression": "0 9 * * *", "hour": 9}),
-        *({"minute": 60}, {"minute": -1}, {"hour": True}, {"minute": 1.5}, {"minute": ""}),
+        *({"minute": 60}, {"hour": 24}, {"day": 0}, {"day": 32}, {"month": 0}, {"month": 13}),
+        *({"minute": -1}, {"hour": True}, {"minute": 1.5}, {"minute": ""}),
         *({"minute": "0 9"}, {"minute": "@daily"}, {"minute": "1" * 61}, {"hour": [9]}),
         *({"day_of_week": 1}, {"day_of_week": "1-5"}, {"day_of_week": "MON,2"}),
     ],
