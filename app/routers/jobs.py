@@ -79,7 +79,7 @@ async def list_jobs(
     `limit`: another page follows if `next_cursor` is not null. A `next_cursor` is valid only with
     the same filters and sort.
 
-    Users' changes show immediately; `next_run`, `last_run` and `last_status` may be 60 s old.
+    Users' changes show immediately; `next_run`, `last_run` and `last_status` may be 3 s old.
     """
     async with runtime.large_reads.enter(actor.user_id):
         body = await runtime.cached_jobs.list_jobs(actor, query)
@@ -97,7 +97,7 @@ async def get_job(
     runtime: RuntimeDep, actor: Reader, job_id: JobId, if_none_match: IfNoneMatch
 ) -> Response:
     """One job. Users' changes show immediately; `next_run`, `last_run` and `last_status` may be
-    60 s old."""
+    3 s old."""
     body = await runtime.cached_jobs.get_job(actor, job_id)
     return respond(body, if_none_match=if_none_match)
 

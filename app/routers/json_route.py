@@ -16,6 +16,7 @@ from app.routers.idempotent import handle_once, key_header
 from app.routers.json_errors import explain
 from app.schemas.json_size import check_number_of_values
 from app.schemas.json_types import MAX_MEMBERS
+from app.schemas.unknown_fields import explain_unknown_parameter, is_model
 
 # A finite float has at most 309 digits before the point. Longer integers fit into no field, and
 # Python does not convert more than 4,300 digits.
@@ -23,6 +24,8 @@ _MAX_DIGITS = 400
 
 # The framework needs quadratic time for the parameters in a query.
 _MAX_QUERY_PARAMETERS = MAX_MEMBERS
+
+_SHOWN_NAME = 64  # characters of the name of a parameter
 
 # Bytes. It has at most four cron schedules, and each needs up to 5 ms if its zone is new.
 _SMALL_BODY = 256
@@ -52,11 +55,11 @@ class StrictJsonRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
         reads_body = self.body_field is not None
-        reads_query = bool(self.dependant.query_params)
+        body_annotation = self.body_field.field_info.annotation if self.body_field else None
+        parameters = _list_parameters(self.dependant)
 
         async def handle(request: Request) -> Response:
-            if reads_query:
-                _check_query(request)
+            _check_query(request, parameters, body_annotation)
             if reads_body:
                 request = _strict(request)
                 body = await request.body()
@@ -88,11 +91,27 @@ def _strict(request: Request) -> StrictJsonRequest:
     return StrictJsonRequest(request.scope, request.receive)
 
 
-def _check_query(request: Request) -> None:
+def _list_parameters(dependant: Dependant) -> frozenset[str] | None:
+    """The parameters of the query. None if a model reads the query: it rejects all others."""
+    fields = dependant.query_params
+    if any(is_model(field.field_info.annotation) for field in fields):
+        return None
+    return frozenset(field.alias for field in fields)
+
+
+def _check_query(request: Request, parameters: frozenset[str] | None, body: Any) -> None:
+    """Reject parameters that the route does not have. `body` is the annotation of its body."""
     if request.scope["query_string"].count(b"&") >= _MAX_QUERY_PARAMETERS:
         raise InvalidInputError.at(
             "/query", f"a query may have at most {_MAX_QUERY_PARAMETERS} parameters"
         )
+    if parameters is None:
+        return
+    for name in request.query_params:
+        if name not in parameters:
+            pointer = name[:_SHOWN_NAME].replace("~", "~0").replace("/", "~1")
+            detail = explain_unknown_parameter(name, parameters, body)
+            raise InvalidInputError.at(f"/query/{pointer}", detail)
 
 
 def _depends_on(dependant: Dependant, function: Any) -> bool:

@@ -3,7 +3,7 @@
 The location of an error leads from the annotation of the body to the model whose field is wrong.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
@@ -35,6 +35,15 @@ def explain_unknown_field(annotation: Any, location: Location) -> str:
     return "this field does not exist" + (f"; did you mean {meant}?" if meant else "")
 
 
+def explain_unknown_parameter(name: str, parameters: Collection[str], body: Any) -> str:
+    """What was meant by a parameter of the query that does not exist. `body` is the annotation of
+    the body, or None."""
+    if any(name in _names_of(model) for model in _find_models(body, ())):
+        return "this parameter does not exist; send it as a field of the body"
+    meant = suggest_field(name, sorted(parameters), {})
+    return "this parameter does not exist" + (f"; did you mean {meant}?" if meant else "")
+
+
 def explain_missing_type(annotation: Any, location: Location, value: Any) -> str:
     """What to write as the `type` of an object. `value` is the object."""
     types = [name for model in _find_models(annotation, location) for name in _types_of(model)]
@@ -47,7 +56,7 @@ def explain_missing_type(annotation: Any, location: Location, value: Any) -> str
 
 def _find_models(annotation: Any, location: Location) -> list[type[InputModel]]:
     """The models that the annotation allows at the location."""
-    if _is_model(annotation):
+    if is_model(annotation):
         if not location:
             return [annotation]
         field = annotation.model_fields.get(str(location[0]))
@@ -56,7 +65,7 @@ def _find_models(annotation: Any, location: Location) -> list[type[InputModel]]:
         return _find_models(get_args(annotation)[0], location[1:]) if location else []
     found = []
     for member in get_args(annotation):  # of a union, or the one of `Annotated`
-        is_chosen = location and _is_model(member) and location[0] in _types_of(member)
+        is_chosen = location and is_model(member) and location[0] in _types_of(member)
         found += _find_models(member, location[1:] if is_chosen else location)
     return found
 
@@ -70,7 +79,8 @@ def _find_types_with(name: str, annotation: Any, location: Location) -> list[str
     return [other for model in siblings if name in _names_of(model) for other in _types_of(model)]
 
 
-def _is_model(annotation: Any) -> bool:
+def is_model(annotation: Any) -> bool:
+    """Whether a model of requests reads the value."""
     return isinstance(annotation, type) and issubclass(annotation, InputModel)
 
 

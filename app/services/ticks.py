@@ -79,7 +79,9 @@ class TickService:
         if tick.gaps and tick.gaps[-1].found_at == tick.at:
             gap = tick.gaps[-1]
             if gap.after != BEGINNING:  # otherwise this is the first start
-                _log.warning("nothing_scheduled", after=gap.after, until=gap.until)
+                _log.warning(
+                    "nothing_scheduled", after=gap.after.isoformat(), until=gap.until.isoformat()
+                )
             await self._prune(tick.at, tick.gaps)
         return self._last or tick
 

@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 import httpx2
+import pytest
 
-from tests.support.api import JsonBody, assert_names, assert_problem
+from tests.support.api import JsonBody, assert_names, assert_problem, create_job
 
 HTTP: JsonBody = {"type": "http", "url": "https://example.com/"}
 ONE_TIME: JsonBody = {"type": "one_time", "run_at": "2027-01-01T00:00:00Z"}
@@ -217,3 +218,30 @@ async def test_integers_of_64_bits_are_returned_unchanged(alice: httpx2.AsyncCli
     large = {"most": 2**63 - 1, "least": -(2**63)}
     job = (await alice.post("/jobs", json={"name": "x", "parameters": large})).json()
     assert (await alice.get(f"/jobs/{job['id']}")).json()["parameters"] == large
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name", "advice"),
+    [
+        ("POST", "/jobs/{id}/backfill?dry_run=true", "dry_run", "a field of the body"),
+        ("POST", "/jobs/{id}/execute?wait=true", "wait", "does not exist"),
+        ("POST", "/jobs?dry_run=true", "dry_run", "does not exist"),
+        ("GET", "/jobs/{id}/next-runs?limit=2", "limit", "does not exist"),
+        ("GET", "/jobs/{id}/next-runs?coun=2", "coun", "did you mean `count`?"),
+        ("DELETE", "/jobs/{id}?a~/b=1", "a~0~1b", "does not exist"),
+    ],
+)
+async def test_a_parameter_that_a_route_does_not_have_is_rejected(
+    alice: httpx2.AsyncClient, method: str, path: str, name: str, advice: str
+) -> None:
+    """A misplaced `dry_run` would otherwise create the executions."""
+    job = await create_job(alice)
+    period = {"start": "2026-11-22T00:00:00Z", "end": "2026-11-22T01:00:00Z"}
+    body = period if "backfill" in path else {}
+    url = path.format(id=job["id"])
+    response = await alice.request(method, url, json=body if method == "POST" else None)
+    assert response.status_code == 422
+    (error,) = response.json()["errors"]
+    assert error["pointer"] == f"/query/{name}"
+    assert advice in error["detail"]
+    assert (await alice.get("/executions")).json()["items"] == []
