@@ -11,7 +11,7 @@ from app.repositories.replaced_revisions import ReplacedRevisionRepository
 
 _log = structlog.get_logger(__name__)
 
-_RECORDS = 500
+_RECORDS = 50
 _EXECUTIONS = 500
 _BETWEEN_PAGES = timedelta(milliseconds=200)
 _BETWEEN_PASSES = timedelta(hours=6)

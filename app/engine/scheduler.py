@@ -12,8 +12,8 @@ from app.errors import UnavailableError
 from app.models.coverage import Coverage
 from app.models.job import Job
 from app.models.schedule import MILLISECOND
-from app.repositories.due_jobs import DueJobs
-from app.repositories.jobs import JobRepository, NextDue
+from app.repositories.due_jobs import DueJobs, NextDue
+from app.repositories.jobs import JobRepository
 from app.services.firing import Firing
 from app.services.ticks import TickService
 

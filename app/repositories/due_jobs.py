@@ -6,7 +6,7 @@ from datetime import datetime
 from itertools import chain, islice, zip_longest
 from typing import Any
 
-from pymongo import ASCENDING
+from pymongo import ASCENDING, DESCENDING
 
 from app.models.job import Job
 from app.repositories.documents import known
@@ -45,6 +45,12 @@ class DueJobs:
         part = schedulers.index(own) % parts
         return replace(self, id_ends=tuple(_LAST_CHARACTERS[part::parts]))
 
+    @property
+    def max_keys(self) -> int:
+        """About how many of `MAX_KEYS` keys belong to the part, at least."""
+        ends = len(_LAST_CHARACTERS) if self.id_ends is None else len(self.id_ends)
+        return MAX_KEYS * ends // len(_LAST_CHARACTERS) * 9 // 10
+
     def build_due_query(self, now: datetime) -> Document:
         """The jobs of the part that are due. For all jobs, n of which are due, the server examines
         n + 1 keys."""
@@ -80,6 +86,19 @@ ALL = DueJobs()
 
 
 @dataclass(frozen=True, slots=True)
+class NextDue:
+    """The database's now, and the first keys of the poll: each `next_run` and its job."""
+
+    now: datetime
+    first: Sequence[tuple[datetime, str]]
+
+    @property
+    def next_run(self) -> datetime | None:
+        """The earliest `next_run`."""
+        return self.first[0][0] if self.first else None
+
+
+@dataclass(frozen=True, slots=True)
 class DueTurns:
     """Due jobs of all owners, and where the next turns begin."""
 
@@ -92,17 +111,18 @@ class DueTurns:
 
 
 def build_owners_of_due_jobs(
-    now: datetime, *, due: DueJobs, after: str, limit: int
+    now: datetime, *, due: DueJobs, after: str, limit: int, newest_first: bool = False
 ) -> list[Document]:
     """The pipeline that lists at most `limit` owners of due jobs, those with an id greater than
     `after` first, and of each the ids of its `limit` most overdue jobs.
 
-    It reads keys of the index only, at most `MAX_KEYS`.
+    It reads keys of the index only: the `MAX_KEYS` most overdue ones, or with `newest_first` those
+    that have become due last.
     """
     is_before = {"$lte": ["$_id", {"$literal": after}]}
     return [
         {"$match": due.build_due_range(now)},
-        {"$sort": {"next_run": ASCENDING}},
+        {"$sort": {"next_run": DESCENDING if newest_first else ASCENDING}},
         {"$limit": MAX_KEYS},
         {"$match": due.build_part_query()},  # before the limit it would read the documents
         {

@@ -5,6 +5,7 @@ replaced, so each revision that a process of this release has replaced can be re
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import structlog
@@ -35,16 +36,16 @@ class JobRevisionRepository:
         self._revisions = database.collection("job_revisions")
 
     @database_call
-    async def store(self, revision: JobRevision) -> None:
-        """Store the record of a revision. A second record of a revision has the same parameters, so
-        it only renews `replaced_at`."""
+    async def store(self, revision: JobRevision) -> int:
+        """Store the record of a revision, and return its size in bytes. A second record of a
+        revision has the same parameters, so it only renews `replaced_at`."""
         document = to_document(revision)
-        document["bytes"] = max(_SMALLEST_BYTES, len(document["parameters"].encode()))
+        size = max(_SMALLEST_BYTES, len(document["parameters"].encode()))
+        document["bytes"] = size
         query = known(JobRevision) | {"_id": revision.id}
-        try:
+        with suppress(DuplicateKeyError):  # another edit, or a newer release, has stored it
             await self._revisions.replace_one(query, document, upsert=True)
-        except DuplicateKeyError:  # another edit, or a newer release, has stored it
-            return
+        return size
 
     @database_call
     async def sum_bytes(self, owner_id: str) -> int:
@@ -100,13 +101,13 @@ def build_sum(owner_id: str) -> list[Document]:
 def build_parameters_query(keys: Sequence[RevisionKey]) -> list[Document]:
     """A document for each key, with its position `n` and, if they are found, its `parameters`."""
     wanted = [
-        {"n": n, "id": key.id, "job_id": {"$literal": key.job_id}, "revision": key.revision}
+        {"n": n, "id": key.id, "job_id": key.job_id, "revision": key.revision}
         for n, key in enumerate(keys)
     ]
     is_present = {"$expr": {"$eq": ["$revision", "$$revision"]}}
     so_far = {"$sum": {"$bsonSize": "$$ROOT"}, "window": {"documents": ["unbounded", "current"]}}
     return [
-        {"$documents": wanted},
+        {"$documents": {"$literal": wanted}},
         # The job before the record: an edit in between has stored the record before it.
         {
             "$lookup": {

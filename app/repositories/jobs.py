@@ -18,6 +18,7 @@ from app.repositories.due_jobs import (
     POLL,
     DueJobs,
     DueTurns,
+    NextDue,
     build_owners_of_due_jobs,
     interleave_job_ids,
 )
@@ -47,19 +48,6 @@ _NEVER_EDITED = frozenset({"_id", "owner_id", "created_at", "last_run", "last_st
 
 LAST_RUNS_BATCH = 500
 """The most jobs in one statement: `pick` searches the list of ids for each document."""
-
-
-@dataclass(frozen=True, slots=True)
-class NextDue:
-    """The database's now, and the first keys of the poll: each `next_run` and its job."""
-
-    now: datetime
-    first: Sequence[tuple[datetime, str]]
-
-    @property
-    def next_run(self) -> datetime | None:
-        """The earliest `next_run`."""
-        return self.first[0][0] if self.first else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,16 +233,23 @@ class JobRepository:
         self, now: datetime, *, limit: int, due: DueJobs, after: str
     ) -> DueTurns:
         """Due jobs for firing, one of each owner in turn, beginning with the owner after `after`.
-        Knows the owners of the first `MAX_KEYS` due jobs."""
+        Knows the owners of the `MAX_KEYS` most overdue jobs, and of those that are due last."""
         pipeline = build_owners_of_due_jobs(now, due=due, after=after, limit=limit)
         owners = await aggregate(self._jobs, pipeline, hint=POLL)
+        total = sum(owner["total"] for owner in owners)
+        if total >= due.max_keys:
+            pipeline = build_owners_of_due_jobs(
+                now, due=due, after=after, limit=limit, newest_first=True
+            )
+            known_owners = [owner["_id"] for owner in owners]
+            newest = await aggregate(self._jobs, pipeline, hint=POLL)
+            owners = [one for one in newest if one["_id"] not in known_owners] + owners
         ids, last_owner = interleave_job_ids(owners, limit=limit)
         query = due.build_due_query(now) | {"_id": {"$in": ids}}
         documents = await self._jobs.find(query, _FOR_FIRING).hint("_id_").to_list(None)
         jobs = (await self._reader.read(documents)).records
         jobs.sort(key=lambda job: job.next_run or now)
-        are_all = sum(owner["total"] for owner in owners) <= len(ids)
-        return DueTurns(jobs, last_owner, are_all=are_all and len(owners) < limit)
+        return DueTurns(jobs, last_owner, are_all=total <= len(ids) and len(owners) < limit)
 
     @database_call
     async def advance(self, advances: Sequence[tuple[Job, Job]]) -> int:

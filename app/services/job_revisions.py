@@ -1,7 +1,8 @@
 """The parameters that executions have sent: of the job at the revision of their newest attempt."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
 import structlog
@@ -15,7 +16,20 @@ from app.schemas.pages import Listing
 _log = structlog.get_logger(__name__)
 
 _HISTORY_DIVISOR = 10
-"""The records of an owner take at most one byte in ten of `MAX_HISTORY_BYTES_PER_OWNER`."""
+"""The records of an owner take about one byte in ten of `MAX_HISTORY_BYTES_PER_OWNER`."""
+_ROOM_DIVISOR = 64
+"""If there is no room, so much of the limit is freed, so that the next edits need no sum."""
+_MAX_AGE = timedelta(seconds=30)
+"""A sum is read again after this time, because other processes store records as well."""
+_MAX_OWNERS = 10_000
+
+
+@dataclass(slots=True)
+class _Room:
+    """How many bytes an owner may still store before the next sum."""
+
+    bytes: int
+    read_at: datetime
 
 
 class JobRevisionService:
@@ -27,6 +41,7 @@ class JobRevisionService:
     def __init__(self, *, revisions: JobRevisionRepository, history_bytes_per_owner: int) -> None:
         self._revisions = revisions
         self._most_bytes = history_bytes_per_owner // _HISTORY_DIVISOR
+        self._rooms: dict[str, _Room] = {}
 
     async def keep(self, job: Job, now: datetime) -> None:
         """Store what executions show of this revision. Call it before a write that replaces or
@@ -36,13 +51,25 @@ class JobRevisionService:
         never changes. If the owner has too many records, the oldest ones make room.
         """
         revision = JobRevision.of(job, now)
-        await self._revisions.store(revision)
-        surplus = await self._revisions.sum_bytes(job.owner_id) - self._most_bytes
-        if surplus > 0:
+        size = await self._revisions.store(revision)
+        room = self._rooms.get(job.owner_id)
+        if room is None or room.bytes < size or now - room.read_at > _MAX_AGE:
+            await self._make_room(revision, now)
+        else:
+            room.bytes -= size
+
+    async def _make_room(self, revision: JobRevision, now: datetime) -> None:
+        """Read what the owner has stored, and delete the oldest records if that is too much."""
+        owner_id = revision.owner_id
+        left = self._most_bytes - await self._revisions.sum_bytes(owner_id)
+        if left < 0:
             dropped = await self._revisions.drop_oldest(
-                job.owner_id, bytes_=surplus, kept_id=revision.id
+                owner_id, bytes_=self._most_bytes // _ROOM_DIVISOR - left, kept_id=revision.id
             )
-            _log.info("job_revisions_dropped", owner_id=job.owner_id, count=dropped)
+            _log.info("job_revisions_dropped", owner_id=owner_id, count=dropped)
+        if len(self._rooms) >= _MAX_OWNERS:
+            self._rooms.clear()
+        self._rooms[owner_id] = _Room(max(0, left), now)
 
     async def add_parameters(self, execution: Execution) -> Execution:
         """The execution with the parameters that its newest attempt sent.

@@ -11,6 +11,7 @@ from app.engine import scheduler
 from app.models.execution import Execution
 from app.models.job import Job
 from app.models.policy import OverlapPolicy
+from app.repositories import due_jobs
 from app.repositories.documents import SCHEMA_VERSION
 from app.repositories.due_jobs import ALL
 from app.repositories.executions import InsertResult
@@ -208,3 +209,18 @@ async def test_the_owners_of_a_long_backlog_take_turns_in_the_order_of_their_ids
     await process.schedule()
     rounds = ["".join(sorted(e.owner_id for e in batch)) for batch in inserted]
     assert rounds == ["ab", "cd", "ae", "bc", "de", "ab", "cd", "e"]
+
+
+async def test_a_job_that_has_just_become_due_is_fired_behind_more_jobs_than_are_examined(
+    world: World, process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(due_jobs, "MAX_KEYS", 510)
+    await add_attacker(world, 600)
+    await add_jobs(world, 520, owner_id="another attacker")
+    world.clock.advance(SECOND)
+    job = await world.add_job(world.every(60), owner_id="zoe")
+    await cover_minute(world, process)
+
+    await process.scheduler.tick()
+
+    assert await is_recorded(world, job)

@@ -13,9 +13,11 @@ from app.models.job import Job
 from app.models.job_revision import RevisionKey
 from app.models.outcome import Outcome
 from app.models.user import Actor, Role
+from app.repositories.job_revisions import JobRevisionRepository
 from app.repositories.replaced_revisions import ReplacedRevisionRepository
 from app.schemas.jobs import JobUpdate
 from app.targets.target import Delivery
+from tests.support.commands import CommandLog
 from tests.support.engine import OWNER_ID, SUCCEEDED, World
 
 DAY = timedelta(days=1)
@@ -210,3 +212,22 @@ async def test_a_record_of_a_newer_release_is_neither_replaced_nor_shown(world: 
     await edit(world, job, 2)
     assert await records.find().to_list(None) == [newer]
     assert (await world.api.executions.get(OWNER, execution_id)).parameters is None
+
+
+async def test_ids_that_look_like_variables_of_the_database_harm_only_themselves(
+    world: World,
+) -> None:
+    job = await world.add_job(parameters={"n": 1})
+    key = RevisionKey(job.id, job.revision)
+    odd = RevisionKey("$$x", 1)
+    found = await JobRevisionRepository(world.database).find_parameters([odd, key])
+    assert found == {odd: None, key: {"n": 1}}
+
+
+async def test_most_edits_do_not_sum_up_the_records_of_the_owner(
+    counted: World, commands: CommandLog
+) -> None:
+    job = await counted.add_job()
+    for n in range(10):
+        await edit(counted, job, n)
+    assert commands.commands.count(("aggregate", "job_revisions")) == 1
