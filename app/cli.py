@@ -1,5 +1,6 @@
 """The command line: `python -m app …`."""
 
+import errno
 import signal
 import socket
 import sys
@@ -186,9 +187,11 @@ def _bind(host: str, port: int) -> socket.socket:
         listener.bind((host, port))
     except OSError as error:
         listener.close()
+        advice = "If another program uses this port, set PORT to another one."
+        if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
+            advice = "Set HOST to an address of this machine, such as 127.0.0.1, or to 0.0.0.0."
         raise ConfigurationError(
-            f"HOST {host} and PORT {port}: {error.strerror}. If another program uses this "
-            "port, set PORT to another one."
+            f"HOST {host} and PORT {port}: {error.strerror}. {advice}"
         ) from error
     return listener
 

@@ -1,6 +1,7 @@
 """The options and roles of the commands, and the socket on which the service listens."""
 
 import asyncio
+import errno
 import re
 import socket
 from contextlib import AsyncExitStack, ExitStack
@@ -11,6 +12,7 @@ import uvloop
 from typer.testing import CliRunner
 
 from app.cli import _SEND_BUFFER_BYTES, _bind, cli, describe_use
+from app.errors import ConfigurationError
 from app.http_server.startup import ACCEPTED_AT_ONCE, duplicate_listener
 from app.settings import Settings, load_settings
 from tests.support.waiting import run_other_tasks
@@ -118,3 +120,14 @@ def test_a_process_without_the_api_prints_only_paths_that_it_serves(role: str) -
     assert f"{URL}/health/ready" in text
     assert "/docs" not in text
     assert "/token" not in text
+
+
+def test_a_host_that_is_no_address_of_this_machine_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+
+    monkeypatch.setattr(socket.socket, "bind", refuse)
+    with pytest.raises(ConfigurationError, match=r"Set HOST to an address of this machine"):
+        _bind("192.0.2.1", 8000)
