@@ -53,6 +53,16 @@ def _read_text(text: str) -> int | None:
     return sum(int(n) * SECONDS_OF[unit] for unit, n in match.groupdict(default="0").items())
 
 
+def reject_text(value: Any) -> Any:
+    """Return `value` if it is no text. The rejection of a text says how to send the period."""
+    if isinstance(value, str):
+        reject(
+            f"send a whole number of seconds, such as {_read_text(value) or 600}; a period as a "
+            "text, such as 10m, is sent as `interval`"
+        )
+    return value
+
+
 def check_period(seconds: int, *below: str) -> None:
     """Reject a period outside the bounds. `below` is the path to the wrong part."""
     if not 1 <= seconds <= MAX_INTERVAL_SECONDS:
