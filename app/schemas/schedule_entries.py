@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, ConfigDict, ValidationInfo
 
 from app.errors import InvalidInputError
+from app.schemas.cron_advice import advise_on_cron
 from app.schemas.json_types import Flag, InputModel, TimeZone, reject
 from app.schemas.periods import Period
 from app.schemas.schedule_config import ScheduleConfig
@@ -35,7 +36,7 @@ def check_cron(expression: str, valid_fields: dict[str, Any], *below: str) -> st
             dst=valid_fields.get("dst", Dst.DEBIAN),
         )
     except InvalidInputError as error:
-        reject(error.detail, *below)
+        reject(advise_on_cron(expression) or error.detail, *below)
     return expression
 
 
