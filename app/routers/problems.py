@@ -247,7 +247,7 @@ def _field_error(error: Mapping[str, Any], annotation: Any) -> FieldError:
             detail = explain_missing_type(annotation, error["loc"][1:], error["input"])
             return FieldError(_pointer([*location, "type"]), detail)
         case "extra_forbidden":
-            detail = explain_unknown_field(annotation, error["loc"][1:])
+            detail = explain_unknown_field(annotation, error["loc"][1:], error["input"])
             return FieldError(_pointer(location), detail)
     text = _CLEARER_TEXTS.get(error["type"])
     return FieldError(_pointer(location), text or _uncapitalise(error["msg"]))

@@ -19,9 +19,9 @@ _FIRST_ITEM = 0
 _PERIODS = frozenset({"interval", "interval_seconds"})
 
 
-def explain_unknown_field(annotation: Any, location: Location) -> str:
+def explain_unknown_field(annotation: Any, location: Location, value: Any = None) -> str:
     """Why the last name of the location is not a field, and which field was meant. `annotation`
-    is that of the body or of the query."""
+    is that of the body or of the query, `value` that of the field."""
     *parent, name = location
     models = _find_models(annotation, parent)
     if any(name in model.output_fields for model in models):
@@ -38,7 +38,7 @@ def explain_unknown_field(annotation: Any, location: Location) -> str:
     if parent:
         for model in _find_models(annotation, ()):
             elsewhere |= {field: f"`{field}` at the top level" for field in _names_of(model)}
-    meant = suggest_field(str(name), sorted(here), elsewhere)
+    meant = suggest_field(str(name), sorted(here), elsewhere, value)
     return "this field does not exist" + (f"; did you mean {meant}?" if meant else "")
 
 
