@@ -13,7 +13,7 @@ from app.errors import InvalidInputError
 from app.loop_turns import wait_for_loop_turn
 from app.routers.deps import authenticate_actor, identify
 from app.routers.idempotent import handle_once, key_header
-from app.routers.json_errors import explain
+from app.routers.json_errors import explain, explain_constant, explain_repeated_name
 from app.schemas.json_size import check_number_of_values
 from app.schemas.json_types import MAX_MEMBERS
 from app.schemas.unknown_fields import explain_unknown_parameter, is_model
@@ -126,11 +126,21 @@ def _is_json(content_type: str) -> bool:
     return kind == "application" and (subtype == "json" or subtype.endswith("+json"))
 
 
+class _RepeatedNameError(Exception):
+    """An object has a name twice."""
+
+
+class _ConstantError(Exception):
+    """A number is NaN or infinite. The message is its name."""
+
+
 def _parse(body: bytes) -> Any:
-    """The value of the body. Raises json.JSONDecodeError; its message contains no input."""
+    """The value of the body. Raises json.JSONDecodeError; its message contains no more
+    of the input than a name."""
     try:
+        text = body.decode()
         return json.loads(
-            body.decode(),
+            text,
             object_pairs_hook=_build_object,
             parse_int=_parse_integer,
             parse_float=_parse_float,
@@ -138,6 +148,10 @@ def _parse(body: bytes) -> Any:
         )
     except UnicodeDecodeError as error:
         _reject(f"it is not UTF-8 at byte {error.start + 1}; send it in UTF-8")
+    except _RepeatedNameError:
+        _reject(explain_repeated_name(text))
+    except _ConstantError as error:
+        _reject(explain_constant(text, str(error)))
     except RecursionError:
         _reject("it is nested too deeply; send at most 32 levels")
     except json.JSONDecodeError as error:
@@ -147,7 +161,7 @@ def _parse(body: bytes) -> Any:
 def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        _reject("an object has the same name twice; remove one of them")
+        raise _RepeatedNameError
     return found
 
 
@@ -165,7 +179,7 @@ def _parse_float(text: str) -> float:
 
 
 def _reject_constant(name: str) -> NoReturn:
-    _reject(f"{name} is not JSON; send a number or null")
+    raise _ConstantError(name)
 
 
 def _reject(reason: str) -> NoReturn:

@@ -35,6 +35,8 @@ _log = structlog.get_logger(__name__)
 _MAX_POINTER_LENGTH = 300
 _MAX_FIELD_ERRORS = 50
 _MAX_SUGGESTIONS = 10
+_SUMMARISED = 3
+"""Field errors in `detail`, which counts the others."""
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _UNKNOWN_EFFECT = "It is unknown whether this request has taken effect."
 # Pydantic puts the chosen member of a union into the location of an error; the body has no such
@@ -151,12 +153,16 @@ async def _handle_our_error(request: Request, error: Exception) -> Response:
 async def _handle_invalid_request(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     body, query = _annotations_of(request.scope.get("route"))
-    errors = []
-    for number, one in enumerate(error.errors()[:_MAX_FIELD_ERRORS]):
+    errors, found = [], error.errors()
+    for number, one in enumerate(found[:_MAX_FIELD_ERRORS]):
         annotation = query if one["loc"][0] == "query" else body
         errors.append(_field_error(one, annotation if number < _MAX_SUGGESTIONS else None))
     fields = _field_problems(errors)
-    detail = "; ".join(f"{field['pointer'] or 'body'}: {field['detail']}" for field in fields[:3])
+    detail = "; ".join(
+        f"{field['pointer'] or 'body'}: {field['detail']}" for field in fields[:_SUMMARISED]
+    )
+    if len(found) > _SUMMARISED:
+        detail += f"; and {len(found) - _SUMMARISED} more"
     return build_problem(
         request,
         InvalidInputError.status,
@@ -247,7 +253,7 @@ def _field_error(error: Mapping[str, Any], annotation: Any) -> FieldError:
             detail = explain_missing_type(annotation, error["loc"][1:], error["input"])
             return FieldError(_pointer([*location, "type"]), detail)
         case "extra_forbidden":
-            detail = explain_unknown_field(annotation, error["loc"][1:])
+            detail = explain_unknown_field(annotation, error["loc"][1:], error["input"])
             return FieldError(_pointer(location), detail)
     text = _CLEARER_TEXTS.get(error["type"])
     return FieldError(_pointer(location), text or _uncapitalise(error["msg"]))

@@ -36,14 +36,14 @@ _ADVICE = (
 
 def _read_period(value: Any) -> int:
     if isinstance(value, str):
-        value = _read_text(value)
+        value = read_text(value)
     if isinstance(value, bool) or not isinstance(value, int):
         reject(_ADVICE)
     check_period(value)
     return value
 
 
-def _read_text(text: str) -> int | None:
+def read_text(text: str) -> int | None:
     """The seconds of a period as text, or None if it has no unit or another form."""
     if len(text) > MAX_PERIOD_LENGTH or text.endswith(" "):
         return None
@@ -51,6 +51,16 @@ def _read_text(text: str) -> int | None:
     if match is None or not any(match.groupdict().values()):
         return None
     return sum(int(n) * SECONDS_OF[unit] for unit, n in match.groupdict(default="0").items())
+
+
+def reject_text(value: Any) -> Any:
+    """Return `value` if it is no text. The rejection of a text says how to send the period."""
+    if isinstance(value, str):
+        reject(
+            f"send a whole number of seconds, such as {read_text(value) or 600}; a period as a "
+            "text, such as 10m, is sent as `interval`"
+        )
+    return value
 
 
 def check_period(seconds: int, *below: str) -> None:

@@ -1,11 +1,9 @@
 """Schedules in requests, in their full form, and in responses."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from typing import Annotated, Literal
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
     ConfigDict,
     Discriminator,
@@ -16,7 +14,6 @@ from pydantic import (
     model_validator,
 )
 
-from app.errors import InvalidInputError
 from app.models.schedule import (
     MAX_INTERVAL_SECONDS,
     MAX_JITTER_SECONDS,
@@ -38,82 +35,24 @@ from app.schemas.json_types import (
     reject,
     without_defaults,
 )
-from app.schemas.schedule_config import ScheduleConfig
-from app.triggers import CronTrigger
+from app.schemas.periods import reject_text
+from app.schemas.schedule_entries import (
+    ScheduleType,
+    check_cron,
+    complete_entry,
+    expand_short_entry,
+)
 from app.triggers.cron import Dst
 
-_SHORT_FIELDS = frozenset({"schedule_type", "schedule_config"})
 _UNSET_INSTANT = datetime.min.replace(tzinfo=UTC)
 
 _ONLY_IN_RESPONSES = frozenset({"job_id", "anchor_at", "next_run", "runs"})
 
-ScheduleType = Literal["cron", "interval", "one_time"]
-IntervalSeconds = Annotated[Integer, Field(ge=1, le=MAX_INTERVAL_SECONDS)]
+IntervalSeconds = Annotated[
+    Integer, Field(ge=1, le=MAX_INTERVAL_SECONDS), BeforeValidator(reject_text)
+]
 MaxRuns = Annotated[Integer, Field(ge=1, le=MAX_RUNS)]
 JitterSeconds = Annotated[Integer, Field(ge=0, le=MAX_JITTER_SECONDS)]
-
-
-def check_cron(expression: str, valid_fields: dict[str, Any], *below: str) -> str:
-    """Return `expression` if it is valid and fires. `valid_fields` are the fields beside it that
-    passed validation; `below` is the path to the expression."""
-    try:
-        CronTrigger.parse(
-            expression,
-            zone=ZoneInfo(valid_fields.get("timezone") or "UTC"),
-            seconds=valid_fields.get("seconds") or False,
-            dst=valid_fields.get("dst", Dst.DEBIAN),
-        )
-    except InvalidInputError as error:
-        reject(error.detail, *below)
-    return expression
-
-
-def _check_config(config: ScheduleConfig, info: ValidationInfo) -> ScheduleConfig:
-    """Return `config` if it fits the type beside it, and its cron expression is valid and fires."""
-    valid_fields = info.data
-    config.check_type(valid_fields.get("schedule_type") or valid_fields.get("type"))
-    fields = config.schedule_fields()
-    if "timezone" in fields and valid_fields.get("timezone") is not None:
-        reject("send the timezone once, beside schedule_config or in it", "timezone")
-    if config.schedule_type == "cron":
-        below = [] if config.cron_expression is None else ["cron_expression"]
-        check_cron(fields["cron_expression"], valid_fields | fields, *below)
-    return config
-
-
-FittingConfig = Annotated[ScheduleConfig, AfterValidator(_check_config)]
-"""A `schedule_config` that fits the fields beside it."""
-
-
-class _ShortEntry(InputModel):
-    """A schedule whose rule is in `schedule_config`. Its other fields are checked later."""
-
-    model_config = ConfigDict(extra="allow")
-
-    type: ScheduleType | None = None
-    schedule_type: ScheduleType | None = None
-    timezone: TimeZone | None = None
-    seconds: Flag = False
-    schedule_config: FittingConfig | None = None
-
-
-def _expand_short_entry(entry: Any) -> Any:
-    """The schedule in its full form. `schedule_type` is another name of `type`, and
-    `schedule_config` gives the fields of the rule."""
-    if not isinstance(entry, dict) or not entry.keys() & _SHORT_FIELDS:
-        return entry
-    short = _ShortEntry.model_validate(entry)
-    full = {name: value for name, value in entry.items() if name not in _SHORT_FIELDS}
-    if short.schedule_type is not None:
-        if "type" in full:
-            reject("type and schedule_type cannot be used together; send type", "schedule_type")
-        full["type"] = short.schedule_type
-    if short.schedule_config is not None:
-        fields = short.schedule_config.schedule_fields()
-        for name in full.keys() & fields.keys():
-            reject(f"{name} cannot be used together with schedule_config, which sets it", name)
-        full = {"type": short.schedule_config.schedule_type} | full | fields
-    return full
 
 
 class _ScheduleIn(InputModel):
@@ -190,7 +129,7 @@ class OneTimeScheduleIn(_ScheduleIn):
 ScheduleIn = Annotated[
     CronScheduleIn | IntervalScheduleIn | OneTimeScheduleIn,
     Discriminator("type"),
-    BeforeValidator(_expand_short_entry),
+    BeforeValidator(complete_entry),
 ]
 
 
@@ -215,7 +154,7 @@ class OneTimeScheduleEdit(OneTimeScheduleIn, _ScheduleEdit):
 ScheduleEdit = Annotated[
     CronScheduleEdit | IntervalScheduleEdit | OneTimeScheduleEdit,
     Discriminator("type"),
-    BeforeValidator(_expand_short_entry),
+    BeforeValidator(complete_entry),
 ]
 
 
@@ -227,7 +166,7 @@ class ScheduleChange(EditModel):
     # The defaults are never used: only given fields are read (`model_fields_set`).
     model_config = ConfigDict(json_schema_extra=without_defaults)
 
-    _short = model_validator(mode="before")(_expand_short_entry)
+    _short = model_validator(mode="before")(expand_short_entry)
 
     type: ScheduleType = Field(default="cron", description="Without it the type stays.")
     timezone: TimeZone = "UTC"

@@ -10,7 +10,7 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from app.schemas.json_types import Flag, InputInstant, InputModel, Text, TimeZone, reject
 from app.schemas.periods import Period
-from app.schemas.schedules import FittingConfig, ScheduleType, check_cron
+from app.schemas.schedule_entries import FittingConfig, ScheduleType, check_cron
 
 
 class ShortFormIn(InputModel):

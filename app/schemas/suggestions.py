@@ -6,6 +6,7 @@ Pure functions on names.
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
+from typing import Any
 
 from app.similar_names import find_nearest
 
@@ -13,6 +14,8 @@ _MAX_COMPARED_LENGTH = 64
 """Characters of a name that are compared; no name of the service is longer."""
 _ZONE_SIMILARITY = 0.8
 _OFFSET = re.compile(r"(?:utc|gmt)?[+-]\d.*", re.DOTALL)
+
+_OPPOSITES_OF_ACTIVE = ("paused", "disabled", "is_paused", "is_disabled")
 
 _SYNONYMS: dict[str, tuple[str, ...]] = {
     "cron_expression": ("cron", "crontab", "cron_schedule", "cron_string", "expression"),
@@ -27,11 +30,13 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
     "end_at": ("end", "end_time", "end_date", "ends_at", "expires_at"),
     "max_runs": ("repeat", "repeat_count", "max_executions", "count"),
     "jitter_seconds": ("jitter",),
+    "retry": ("retry_config", "retry_policy"),
+    "target": ("http_target",),
     "max_attempts": ("retries", "max_retries", "retry_count", "attempts", "tries"),
     "delay_seconds": ("delay", "retry_delay", "backoff_seconds"),
     "strategy": ("backoff",),
-    "timeout_seconds": ("timeout", "time_limit"),
-    "active": ("paused", "enabled", "disabled", "is_active", "is_paused", "state"),
+    "timeout_seconds": ("timeout", "time_limit", "deadline", "attempt_deadline"),
+    "active": ("enabled", "is_active", "state", *_OPPOSITES_OF_ACTIVE),
     "overlap_policy": ("overlap", "concurrency", "concurrency_policy", "allow_overlap"),
     "catch_up": ("misfire", "misfire_policy", "backfill"),
     "parameters": ("payload", "data", "args", "kwargs", "params", "input"),
@@ -57,17 +62,24 @@ _SYNONYMS: dict[str, tuple[str, ...]] = {
 """For each field, what other services and people call it."""
 
 
-def suggest_field(name: str, here: Collection[str], elsewhere: Mapping[str, str]) -> str | None:
-    """What was meant by the name of a field that does not exist, or None.
+def suggest_field(
+    name: str, here: Collection[str], elsewhere: Mapping[str, str], value: Any = None
+) -> str | None:
+    """What was meant by the name of a field that does not exist, or None. `value` is that of the
+    field.
 
     `here` are the fields that exist in the same object. `elsewhere` has other fields and how to
     name them. A synonym takes precedence over a similar name; the latter must be in `here`.
     """
     wanted = name[:_MAX_COMPARED_LENGTH].lower().replace("-", "_")
     shown = {field: f"`{field}`" for field in here}
+    if wanted == "schedule" and isinstance(value, str) and "cron_expression" in shown:
+        return shown["cron_expression"]
+    compact = wanted.replace("_", "")
     for field, text in (*shown.items(), *elsewhere.items()):
-        if wanted == field or wanted in _SYNONYMS.get(field, ()):
-            return text
+        if compact in {known.replace("_", "") for known in (field, *_SYNONYMS.get(field, ()))}:
+            is_opposite = field == "active" and compact.removeprefix("is") in _OPPOSITES_OF_ACTIVE
+            return f"{text}, with the opposite value" if is_opposite else text
     nearest = find_nearest(wanted, here)
     return None if nearest is None else shown[nearest]
 

@@ -9,29 +9,36 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel
 
 from app.schemas.json_types import InputModel
+from app.schemas.periods import SECONDS_OF
 from app.schemas.suggestions import find_synonym, suggest_field
 
 Location = Sequence[str | int]
 """Names, indexes, and the `type` of each object that has one, as pydantic gives them."""
 
 _FIRST_ITEM = 0
+_PERIODS = frozenset({"interval", "interval_seconds"})
 
 
-def explain_unknown_field(annotation: Any, location: Location) -> str:
+def explain_unknown_field(annotation: Any, location: Location, value: Any = None) -> str:
     """Why the last name of the location is not a field, and which field was meant. `annotation`
-    is that of the body or of the query."""
+    is that of the body or of the query, `value` that of the field."""
     *parent, name = location
     models = _find_models(annotation, parent)
     if any(name in model.output_fields for model in models):
         return "only responses have this field; omit it, because the service sets it"
+    here = {field for model in models for field in _names_of(model)}
+    if name in SECONDS_OF and here & _PERIODS:
+        return (
+            "this field does not exist here; send the period as `interval`: a number of seconds, "
+            "or a text such as 10m, 1h30m or 7 days"
+        )
     if others := _find_types_with(str(name), annotation, parent):
         return f"this field does not exist here; it belongs to the type {' or '.join(others)}"
-    here = {field for model in models for field in _names_of(model)}
     elsewhere = _list_fields_below(models)
     if parent:
         for model in _find_models(annotation, ()):
             elsewhere |= {field: f"`{field}` at the top level" for field in _names_of(model)}
-    meant = suggest_field(str(name), sorted(here), elsewhere)
+    meant = suggest_field(str(name), sorted(here), elsewhere, value)
     return "this field does not exist" + (f"; did you mean {meant}?" if meant else "")
 
 

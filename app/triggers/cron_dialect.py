@@ -40,10 +40,15 @@ _LAST_WEEKDAY = re.compile(r"L(?P<after>\w+)|(?P<before>\w+)L", re.ASCII)
 
 _NEAREST_WEEKDAY = re.compile(r"W[0-9]*|[0-9L]*W")
 
+_YEAR = re.compile(r"[0-9]{4}")
+_NO_YEARS = (
+    "; a field of years is not supported: bound the schedule by `start_at` and `end_at`, which "
+    "entries of `schedules` have"
+)
 _FIELD_ADVICE = {
     (5, 6): '; for a field of seconds before them, send `"seconds": true` beside the expression',
-    (5, 7): "; a field of years is not supported",
-    (6, 7): "; a field of years is not supported",
+    (5, 7): _NO_YEARS,
+    (6, 7): _NO_YEARS,
 }
 """Advice by the number of fields that an expression should have and has."""
 
@@ -155,16 +160,23 @@ def _split(expression: str, *, seconds: bool) -> list[str]:
     if len(fields) != number:
         raise _make_error(
             f"{'with seconds ' if seconds else ''}an expression has {number} fields ({names}), not "
-            f"{len(fields)}{_FIELD_ADVICE.get((number, len(fields)), '')}"
+            f"{len(fields)}{_advise_on_fields(number, fields)}"
         )
     return fields if seconds else ["0", *fields]
+
+
+def _advise_on_fields(number: int, fields: list[str]) -> str:
+    """Advice on an expression that should have another number of fields."""
+    if len(fields) == 6 and _YEAR.fullmatch(fields[-1]):
+        return _NO_YEARS
+    return _FIELD_ADVICE.get((number, len(fields)), "")
 
 
 def _expand_nickname(fields: list[str]) -> list[str]:
     if fields[0] == "@EVERY":
         raise _make_error(
-            '@every is not supported; a fixed period is an interval: `"type": "interval", '
-            '"interval_seconds": 300`, or in the short form `"interval": 300`'
+            "@every is not supported; a fixed period is an interval: send `interval`, such as 90s "
+            "or 1h30m, instead of the expression"
         )
     meaning = _NICKNAMES.get(fields[0].lower()) if len(fields) == 1 else None
     if meaning is None:

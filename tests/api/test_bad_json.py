@@ -51,8 +51,23 @@ async def test_bad_json_is_explained_with_its_place(
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        (b'{"a": 1, "a": 2}', "an object has the same name twice; remove one of them"),
-        (b'{"a": NaN}', "NaN is not JSON; send a number or null"),
+        (
+            b'{"a": 1, "a": 2}',
+            'line 1, column 10: the object has the name "a" twice; remove one of them',
+        ),
+        (
+            b'{"x": [{"b": "{"}, {"b": 1}],\n "c": {"x": "\\"", "\\u0078" : 1}}',
+            'line 2, column 19: the object has the name "x" twice; remove one of them',
+        ),
+        (
+            b'{"%b": 1, "%b": 2}' % (b"n" * 50, b"n" * 50),
+            f'line 1, column 59: the object has the name "{"n" * 40}" twice; remove one of them',
+        ),
+        (b'{"a": NaN}', "line 1, column 7: NaN is not JSON; send a number or null"),
+        (
+            b'{"NaN": "NaN",\n "a": [1, -Infinity]}',
+            "line 2, column 11: -Infinity is not JSON; send a number or null",
+        ),
         (b'{"a": "\xff"}', "it is not UTF-8 at byte 8; send it in UTF-8"),
     ],
 )

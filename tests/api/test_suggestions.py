@@ -107,3 +107,14 @@ async def test_only_the_first_unknown_fields_get_a_suggestion(alice: httpx2.Asyn
     details = [error["detail"] for error in assert_problem(response, 422)["errors"]]
     assert len(details) == len(unknown)
     assert [("did you mean" in detail) for detail in details] == [True] * 10 + [False] * 30
+
+
+@pytest.mark.parametrize(
+    ("number", "end"), [(3, "exist"), (4, "; and 1 more"), (40, "; and 37 more")]
+)
+async def test_the_detail_counts_the_errors_that_it_does_not_name(
+    alice: httpx2.AsyncClient, number: int, end: str
+) -> None:
+    body = {f"{n}x{n}": n for n in range(number - 1)}
+    problem = assert_problem(await alice.post("/jobs", json=body), 422)
+    assert problem["detail"].endswith(end)

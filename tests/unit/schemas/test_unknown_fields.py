@@ -31,7 +31,25 @@ IN_TARGET = ("target", "http")
         (JobCreate, ("retries",), "`retry.max_attempts`"),
         (JobCreate, ("max_attempts",), "`retry.max_attempts`"),
         (JobCreate, ("timeout",), "`timeout_seconds`"),
-        (JobCreate, ("paused",), "`active`"),
+        *(
+            (JobCreate, (name,), "`active`, with the opposite value")
+            for name in ("paused", "disabled", "is_paused", "isPaused")
+        ),
+        (JobCreate, ("enabled",), "`active`"),
+        (JobCreate, (*IN_CRON, "disabled"), "`active`, with the opposite value"),
+        (JobCreate, ("attemptDeadline",), "`timeout_seconds`"),
+        (JobCreate, ("attempt_deadline",), "`timeout_seconds`"),
+        (JobCreate, ("deadline",), "`timeout_seconds`"),
+        (JobCreate, ("retryConfig",), "`retry`"),
+        (JobCreate, ("retry_config",), "`retry`"),
+        (JobCreate, ("retry_policy",), "`retry`"),
+        (JobCreate, ("maxRetries",), "`retry.max_attempts`"),
+        (JobCreate, ("retry", "max_retries"), "`max_attempts`"),
+        (JobCreate, ("timeZone",), "`timezone`"),
+        (JobCreate, ("time_zone",), "`timezone`"),
+        (JobCreate, ("httpTarget",), "`target`"),
+        (JobCreate, ("http_target",), "`target`"),
+        (JobCreate, ("schedule",), "`schedules`"),
         (JobCreate, ("tz",), "`timezone`"),
         (JobCreate, ("payload",), "`parameters`"),
         (JobCreate, ("end_time",), "`schedules[].end_at`"),
@@ -62,6 +80,14 @@ def test_a_field_that_does_not_exist_gets_the_name_that_was_meant(
     kind: Any, location: tuple[str | int, ...], meant: str
 ) -> None:
     assert explain_unknown_field(kind, location) == f"{UNKNOWN}; did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    ("kind", "location"), [(JobCreate, ("schedule",)), (JobCreate, (*IN_CRON, "schedule"))]
+)
+def test_a_schedule_as_text_is_a_cron_expression(kind: Any, location: tuple[str | int]) -> None:
+    detail = explain_unknown_field(kind, location, "0 9 * * *")
+    assert detail == f"{UNKNOWN}; did you mean `cron_expression`?"
 
 
 @pytest.mark.parametrize(
