@@ -46,8 +46,9 @@ class DueJobs:
         return replace(self, id_ends=tuple(_LAST_CHARACTERS[part::parts]))
 
     @property
-    def max_keys(self) -> int:
-        """About how many of `MAX_KEYS` keys belong to the part, at least."""
+    def keys_of_full_read(self) -> int:
+        """If a read of at most `MAX_KEYS` keys finds so many of the part, more keys may follow. The
+        part has about its share of the keys, so this is a tenth less."""
         ends = len(_LAST_CHARACTERS) if self.id_ends is None else len(self.id_ends)
         return MAX_KEYS * ends // len(_LAST_CHARACTERS) * 9 // 10
 

@@ -237,7 +237,7 @@ class JobRepository:
         pipeline = build_owners_of_due_jobs(now, due=due, after=after, limit=limit)
         owners = await aggregate(self._jobs, pipeline, hint=POLL)
         total = sum(owner["total"] for owner in owners)
-        if total >= due.max_keys:
+        if total >= due.keys_of_full_read:
             pipeline = build_owners_of_due_jobs(
                 now, due=due, after=after, limit=limit, newest_first=True
             )

@@ -65,6 +65,18 @@ def note_sizes(process: Process, monkeypatch: pytest.MonkeyPatch) -> list[Sequen
     return inserted
 
 
+def slow_down(world: World, process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let each write of a firing take a second."""
+    jobs = process.runtime.repositories.jobs
+    advance = jobs.advance
+
+    async def advance_slowly(advances: Any) -> int:
+        world.clock.advance(SECOND)
+        return await advance(advances)
+
+    monkeypatch.setattr(jobs, "advance", advance_slowly)
+
+
 @pytest.mark.parametrize("attackers", [1, 3])
 async def test_a_due_job_does_not_wait_behind_the_many_due_jobs_of_another_owner(
     world: World, process: Process, attackers: int
@@ -133,13 +145,7 @@ async def test_a_firing_ends_before_all_slots_of_an_owner_are_decided(
     await add_attacker(world, 200, schedules=20)
     await cover_minute(world, process)
     inserted = note_sizes(process, monkeypatch)
-    advance = process.runtime.repositories.jobs.advance
-
-    async def advance_slowly(advances: Any) -> int:
-        world.clock.advance(SECOND)
-        return await advance(advances)
-
-    monkeypatch.setattr(process.runtime.repositories.jobs, "advance", advance_slowly)
+    slow_down(world, process, monkeypatch)
     await process.scheduler.tick()
 
     assert sum(map(len, inserted)) == 500
@@ -154,13 +160,7 @@ async def test_late_jobs_have_their_turn_although_the_jobs_that_are_on_time_take
     await process.scheduler._ticks.cover()  # finds the gap, and fires nothing
     await add_attacker(world, 60, schedules=20)
     await cover_minute(world, process)
-    advance = process.runtime.repositories.jobs.advance
-
-    async def advance_slowly(advances: Any) -> int:
-        world.clock.advance(SECOND)
-        return await advance(advances)
-
-    monkeypatch.setattr(process.runtime.repositories.jobs, "advance", advance_slowly)
+    slow_down(world, process, monkeypatch)
     await process.scheduler.tick()
 
     assert await is_recorded(world, late)
